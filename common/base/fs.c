@@ -1,0 +1,168 @@
+#define _GNU_SOURCE /* nftw */
+#include "common/base/fs.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <ftw.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#define FS_OPEN_FOLDERS 16 /* file descriptors fs_remove_tree may use */
+
+int fs_path(char *out, struct err *err, const char *format, ...)
+{
+    va_list args;
+    int n;
+
+    va_start(args, format);
+    n = vsnprintf(out, FS_PATH_MAX, format, args);
+    va_end(args);
+    if (n < 0 || n >= FS_PATH_MAX)
+        return err_set(err, ERR_LIMIT, "path is longer than %d bytes: '%.60s...'",
+                       FS_PATH_MAX - 1, out);
+    return 0;
+}
+
+int fs_make_dirs(const char *path, unsigned mode, struct err *err)
+{
+    char part[FS_PATH_MAX];
+
+    if (fs_path(part, err, "%s", path) < 0)
+        return -1;
+    for (char *slash = part + 1;; slash++) {
+        if (*slash && *slash != '/')
+            continue;
+        char kept = *slash;
+
+        *slash = '\0';
+        if (mkdir(part, (mode_t)mode) < 0 && errno != EEXIST)
+            return err_set(err, ERR_IO, "cannot make folder '%s': %s", part,
+                           strerror(errno));
+        *slash = kept;
+        if (!kept)
+            break;
+    }
+    if (!fs_is_dir(path))
+        return err_set(err, ERR_IO, "'%s' exists and is not a folder", path);
+    return 0;
+}
+
+int fs_read_file(struct buf *out, const char *path, size_t max_bytes, struct err *err)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    char block[1 << 16];
+    size_t total = 0;
+    ssize_t n;
+
+    if (fd < 0)
+        return err_set(err, errno == ENOENT ? ERR_NOT_FOUND : ERR_IO,
+                       "cannot open '%s': %s", path, strerror(errno));
+    while ((n = read(fd, block, sizeof(block))) > 0) {
+        total += (size_t)n;
+        if (total > max_bytes) {
+            close(fd);
+            return err_set(err, ERR_LIMIT, "'%s' is larger than %zu bytes", path,
+                           max_bytes);
+        }
+        buf_add(out, block, (size_t)n);
+    }
+    if (n < 0)
+        err_set(err, ERR_IO, "cannot read '%s': %s", path, strerror(errno));
+    close(fd);
+    return n < 0 ? -1 : buf_check(out, err);
+}
+
+static int write_all(int fd, const char *bytes, size_t n_bytes)
+{
+    while (n_bytes) {
+        ssize_t n = write(fd, bytes, n_bytes);
+
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            return -1;
+        bytes += n;
+        n_bytes -= (size_t)n;
+    }
+    return 0;
+}
+
+int fs_write_file_atomic(const char *path, const void *bytes, size_t n_bytes,
+                         struct err *err)
+{
+    char temporary[FS_PATH_MAX], folder[FS_PATH_MAX];
+    const char *slash = strrchr(path, '/');
+    int fd, failed;
+
+    if (fs_path(temporary, err, "%s.tmp-%d", path, (int)getpid()) < 0 ||
+        fs_path(folder, err, "%.*s", slash ? (int)(slash - path) : 1,
+                slash ? path : ".") < 0)
+        return -1;
+    fd = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+    if (fd < 0)
+        return err_set(err, ERR_IO, "cannot create '%s': %s", temporary, strerror(errno));
+    failed = write_all(fd, bytes, n_bytes) < 0 || fsync(fd) < 0;
+    failed |= close(fd) < 0;
+    if (failed || rename(temporary, path) < 0) {
+        err_set(err, ERR_IO, "cannot write '%s': %s", path, strerror(errno));
+        unlink(temporary);
+        return -1;
+    }
+    return fs_sync_dir(slash == path ? "/" : folder, err);
+}
+
+int fs_sync_dir(const char *path, struct err *err)
+{
+    int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int rc = 0;
+
+    if (fd < 0)
+        return err_set(err, ERR_IO, "cannot open folder '%s': %s", path, strerror(errno));
+    if (fsync(fd) < 0)
+        rc = err_set(err, ERR_IO, "cannot sync folder '%s': %s", path, strerror(errno));
+    close(fd);
+    return rc;
+}
+
+static int remove_one(const char *path, const struct stat *st, int type, struct FTW *ftw)
+{
+    (void)st;
+    (void)type;
+    (void)ftw;
+    return remove(path);
+}
+
+int fs_remove_tree(const char *path, struct err *err)
+{
+    if (nftw(path, remove_one, FS_OPEN_FOLDERS, FTW_DEPTH | FTW_PHYS) != 0 &&
+        errno != ENOENT)
+        return err_set(err, ERR_IO, "cannot remove '%s': %s", path, strerror(errno));
+    return 0;
+}
+
+bool fs_exists(const char *path)
+{
+    return access(path, F_OK) == 0;
+}
+
+bool fs_is_dir(const char *path)
+{
+    struct stat st;
+
+    return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
+}
+
+int fs_free_bytes(uint64_t *out, const char *path, struct err *err)
+{
+    struct statvfs st;
+
+    if (statvfs(path, &st) < 0)
+        return err_set(err, ERR_IO, "cannot ask for free space of '%s': %s", path,
+                       strerror(errno));
+    *out = (uint64_t)st.f_bavail * st.f_frsize;
+    return 0;
+}

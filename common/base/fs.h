@@ -1,0 +1,43 @@
+/* fs.h - files written so that a crash leaves the old one or the new one, never half
+ *
+ * Units: bytes. Paths are UTF-8, at most FS_PATH_MAX with the NUL.
+ */
+#ifndef VNEVA_COMMON_BASE_FS_H
+#define VNEVA_COMMON_BASE_FS_H
+
+#include "common/base/buf.h"
+#include "common/base/err.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define FS_PATH_MAX 4096
+
+/* Formats a path into out[FS_PATH_MAX]; too long is an error, never a cut. */
+int fs_path(char *out, struct err *err, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+/* Makes a folder and its parents; one that exists is fine. */
+int fs_make_dirs(const char *path, unsigned mode, struct err *err);
+
+/* Reads a whole file, at most max_bytes (more is ERR_LIMIT), appended to out. */
+int fs_read_file(struct buf *out, const char *path, size_t max_bytes, struct err *err);
+
+/* Writes path.tmp-PID, fsyncs it, renames it over path, fsyncs the folder. */
+int fs_write_file_atomic(const char *path, const void *bytes, size_t n_bytes,
+                         struct err *err);
+
+/* fsync of a folder: makes a rename inside it durable. */
+int fs_sync_dir(const char *path, struct err *err);
+
+/* Removes a file, or a folder with all it holds. What is not there is fine. */
+int fs_remove_tree(const char *path, struct err *err);
+
+bool fs_exists(const char *path);
+bool fs_is_dir(const char *path);
+
+/* Bytes free on the file system that holds path. */
+int fs_free_bytes(uint64_t *out, const char *path, struct err *err);
+
+#endif
