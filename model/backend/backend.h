@@ -1,0 +1,212 @@
+/* backend.h - the one table of operations the model is written against
+ *
+ * `ref` is plain C and is the specification; `cpu` is oneDNN and OpenMP; `cuda` is a
+ * plugin (libvneva_cuda.so) opened at run time. Math lives nowhere else: layers in nn/
+ * call only this table and comm.h.
+ *
+ * Owns: memory handed out by alloc, until free or backend_destroy.
+ * Threads: one caller at a time per backend object; several objects may live in one
+ * process. Calls are ordered; a device may run behind the caller until sync or download.
+ * Types: activations are F32, BF16 or F16, one type per call ("T" below); sums inside
+ * every operation are fp32. Parameter gradients are F32 and accumulated (+=).
+ * Letters: B batch, T tokens, D width, H heads, G key-value heads, K head size,
+ * V vocabulary, N rows (any leading dimensions flattened).
+ * Errors: shapes and types are checked by the callers in nn/ at creation; an operation
+ * fails only for memory or a broken device. Determinism: the same call with the same
+ * bits on the same machine and thread count gives the same bits.
+ */
+#ifndef VNEVA_MODEL_BACKEND_BACKEND_H
+#define VNEVA_MODEL_BACKEND_BACKEND_H
+
+#include "common/base/err.h"
+#include "model/tensor.h"
+
+#include <stdbool.h>
+
+enum activation { ACT_NONE, ACT_GELU, ACT_GELU_TANH, ACT_QUICK_GELU, ACT_RELU_SQUARED };
+
+struct matmul_args {
+    bool trans_a;              /* a is [k,m] instead of [m,k] */
+    bool trans_b;              /* b is [n,k] instead of [k,n] */
+    float beta;                /* 0: c is overwritten; 1: added to (c is then F32 or T) */
+    const struct tensor *bias; /* [n] T, or NULL */
+};
+
+struct attention_args {
+    int64_t n_heads;      /* H */
+    int64_t n_kv_heads;   /* G, H % G == 0 */
+    bool causal;          /* query t of Tq sees keys up to t + (kv_lens[b] - Tq) */
+    float scale;          /* on q k^T, usually 1/sqrt(K) */
+    const int32_t *kv_lens; /* host [B]: keys in use of each row, or NULL for all */
+};
+
+struct adamw_args {
+    float lr, beta1, beta2, eps, weight_decay;
+    float grad_scale; /* multiplies the gradient first: 1/tokens and clipping */
+    int64_t step;     /* from 1, for the bias correction */
+};
+
+struct backend;
+
+struct backend_ops {
+    const char *name;
+
+    void (*destroy)(struct backend *b);
+
+    /* ---- memory ---- */
+    int (*alloc)(struct backend *b, void **out, size_t n_bytes, struct err *err);
+    void (*free)(struct backend *b, void *data);
+    int (*upload)(struct backend *b, void *dst, const void *host, size_t n_bytes,
+                  struct err *err);
+    int (*download)(struct backend *b, void *host, const void *src, size_t n_bytes,
+                    struct err *err); /* waits for what was asked before */
+    int (*copy)(struct backend *b, void *dst, const void *src, size_t n_bytes,
+                struct err *err);
+    int (*zero)(struct backend *b, void *dst, size_t n_bytes, struct err *err);
+    int (*sync)(struct backend *b, struct err *err);
+
+    /* ---- linear algebra ---- */
+
+    /* c [m,n] = op(a) op(b) + bias + beta c. a, b T; c T or F32. */
+    int (*matmul)(struct backend *b, struct tensor *c, const struct tensor *a,
+                  const struct tensor *bb, const struct matmul_args *args,
+                  struct err *err);
+
+    /* db [n] F32 += column sums of dy [N,n] T */
+    int (*bias_bwd)(struct backend *b, struct tensor *db, const struct tensor *dy,
+                    struct err *err);
+
+    /* ---- normalisation over the last dimension ---- */
+
+    /* y [N,D] T = (x - mean) * rstd * w + bias; mean, rstd [N] F32 are kept */
+    int (*layernorm_fwd)(struct backend *b, struct tensor *y, struct tensor *mean,
+                         struct tensor *rstd, const struct tensor *x,
+                         const struct tensor *w, const struct tensor *bias, float eps,
+                         struct err *err);
+    /* dx = (overwritten); dw, dbias F32 += (NULL: not wanted) */
+    int (*layernorm_bwd)(struct backend *b, struct tensor *dx, struct tensor *dw,
+                         struct tensor *dbias, const struct tensor *dy,
+                         const struct tensor *x, const struct tensor *w,
+                         const struct tensor *mean, const struct tensor *rstd,
+                         struct err *err);
+    /* y [N,D] T = x * rstd * w; rstd [N] F32 is kept */
+    int (*rmsnorm_fwd)(struct backend *b, struct tensor *y, struct tensor *rstd,
+                       const struct tensor *x, const struct tensor *w, float eps,
+                       struct err *err);
+    int (*rmsnorm_bwd)(struct backend *b, struct tensor *dx, struct tensor *dw,
+                       const struct tensor *dy, const struct tensor *x,
+                       const struct tensor *w, const struct tensor *rstd,
+                       struct err *err);
+
+    /* ---- attention ---- */
+
+    /* In place on x [N, heads, K] T: rotates the first rot_dims of each head by
+     * positions[n] * theta^(-2i/rot_dims), pairs (i, i + rot_dims/2) as Hugging Face's
+     * LLaMA has them; inverse for the backward pass. positions: host [N]. */
+    int (*rope)(struct backend *b, struct tensor *x, const int32_t *positions,
+                int64_t rot_dims, float theta, bool inverse, struct err *err);
+
+    /* o [B,Tq,H*K] T = softmax(scale q k^T, masked) v;  lse [B,H,Tq] F32 is kept.
+     * q [B,Tq,H*K], k and v [B,Tk,G*K]. Rows of k, v past kv_lens[b] are not read. */
+    int (*attention_fwd)(struct backend *b, struct tensor *o, struct tensor *lse,
+                         const struct tensor *q, const struct tensor *k,
+                         const struct tensor *v, const struct attention_args *args,
+                         struct err *err);
+    /* dq, dk, dv = (overwritten) */
+    int (*attention_bwd)(struct backend *b, struct tensor *dq, struct tensor *dk,
+                         struct tensor *dv, const struct tensor *d_o,
+                         const struct tensor *q, const struct tensor *k,
+                         const struct tensor *v, const struct tensor *o,
+                         const struct tensor *lse, const struct attention_args *args,
+                         struct err *err);
+
+    /* ---- pointwise ---- */
+
+    int (*act_fwd)(struct backend *b, struct tensor *y, const struct tensor *x,
+                   enum activation act, struct err *err);
+    int (*act_bwd)(struct backend *b, struct tensor *dx, const struct tensor *dy,
+                   const struct tensor *x, enum activation act, struct err *err);
+    /* y [N,F] = silu(x[:, :F]) * x[:, F:]; x [N,2F] */
+    int (*swiglu_fwd)(struct backend *b, struct tensor *y, const struct tensor *x,
+                      struct err *err);
+    int (*swiglu_bwd)(struct backend *b, struct tensor *dx, const struct tensor *dy,
+                      const struct tensor *x, struct err *err);
+    /* y = a + s * bb, elementwise; y may be a. bb may repeat: its count divides a's */
+    int (*add)(struct backend *b, struct tensor *y, const struct tensor *a,
+               const struct tensor *bb, float s, struct err *err);
+    int (*scale)(struct backend *b, struct tensor *x, float s, struct err *err);
+    int (*cast)(struct backend *b, struct tensor *y, const struct tensor *x,
+                struct err *err);
+
+    /* ---- rows: ids and indices are host arrays ---- */
+
+    /* y [N,D] T: row ids[n] - first of w [rows,D]; zero where outside (another rank has
+     * it, or ids[n] < 0) */
+    int (*embed_fwd)(struct backend *b, struct tensor *y, const struct tensor *w,
+                     const int32_t *ids, int32_t first, struct err *err);
+    /* dw F32 += ; deterministic */
+    int (*embed_bwd)(struct backend *b, struct tensor *dw, const struct tensor *dy,
+                     const int32_t *ids, int32_t first, struct err *err);
+    /* y[rows[i]] = x[i] for i < n, rows distinct, the other rows untouched */
+    int (*scatter_rows)(struct backend *b, struct tensor *y, const struct tensor *x,
+                        const int32_t *rows, int64_t n, struct err *err);
+    /* y[i] = x[rows[i]] */
+    int (*gather_rows)(struct backend *b, struct tensor *y, const struct tensor *x,
+                       const int32_t *rows, int64_t n, struct err *err);
+
+    /* y [F*P, 3*p*p] T from pixels [F,S,S,3] U8 (RGB, rows from the top), columns in the
+     * order of CLIP's convolution weight [D,3,p,p]: (pixel/255 - mean[c]) / std[c] */
+    int (*patchify)(struct backend *b, struct tensor *y, const struct tensor *pixels,
+                    int64_t patch, const float mean[3], const float std[3],
+                    struct err *err);
+
+    /* ---- vocabulary-parallel cross entropy; logits [N,V/R] T, labels host [N], -1 masked;
+     * first: this rank's first vocabulary entry; n_real: its entries that are no padding.
+     * The caller reduces max, then sum and target over the ranks. ---- */
+    int (*xent_max)(struct backend *b, struct tensor *max, const struct tensor *logits,
+                    int64_t n_real, struct err *err); /* max [N] F32 */
+    /* sum [N] F32 = sum exp(logit - max); target [N] F32 = logit of the label, 0 elsewhere */
+    int (*xent_sum)(struct backend *b, struct tensor *sum, struct tensor *target,
+                    const struct tensor *logits, const struct tensor *max,
+                    const int32_t *labels, int32_t first, int64_t n_real,
+                    struct err *err);
+    /* in place: logits become d loss_sum / d logits (0 in masked rows and padding) */
+    int (*xent_bwd)(struct backend *b, struct tensor *logits, const struct tensor *max,
+                    const struct tensor *sum, const int32_t *labels, int32_t first,
+                    int64_t n_real, struct err *err);
+    /* value [N] F32, index [N] I32 of the largest of the first n_real; the first wins */
+    int (*argmax)(struct backend *b, struct tensor *value, struct tensor *index,
+                  const struct tensor *logits, int64_t n_real, struct err *err);
+
+    /* ---- optimizer ---- */
+
+    /* *out (host) = sum of squares of x F32, summed in a fixed order in double */
+    int (*sum_squares)(struct backend *b, double *out, const struct tensor *x,
+                       struct err *err);
+    /* AdamW (Loshchilov & Hutter 2019, as torch.optim.AdamW): master, m, v F32 updated in
+     * place from grad F32; weight (T or NULL) gets the rounded master. */
+    int (*adamw)(struct backend *b, struct tensor *master, struct tensor *weight,
+                 struct tensor *m, struct tensor *v, const struct tensor *grad,
+                 const struct adamw_args *args, struct err *err);
+};
+
+/* Backends embed this first. */
+struct backend {
+    const struct backend_ops *ops;
+};
+
+/* name: "ref", "cpu", "cuda", or "auto" (cuda when plugin and GPU are there, else cpu when
+ * built with oneDNN, else ref). device: GPU number; n_threads: CPU threads (0: all).
+ * ERR_UNSUPPORTED says what is missing. */
+int backend_create(struct backend **out, const char *name, int device, int n_threads,
+                   struct err *err);
+void backend_destroy(struct backend *b); /* NULL is fine */
+
+/* True when matmul in this type runs on units made for it (bf16 on AMX or AVX512-BF16). */
+bool backend_is_fast(const struct backend *b, enum dtype dtype);
+
+/* A tensor in new memory of the backend, zeroed. */
+int backend_tensor(struct backend *b, struct tensor *out, enum dtype dtype, int n_dims,
+                   const int64_t *dims, struct err *err);
+
+#endif

@@ -1,0 +1,35 @@
+/* checkpoint.h - weights and optimizer state on disk, readable by any layout
+ *
+ * A checkpoint is a folder:
+ *     tensors-RRRR.safetensors   one per tensor-parallel rank: its slices
+ *     checkpoint.json            written last: what is inside, sizes and checksums
+ * A slice is a tensor named as in the parameter table ("NAME", "NAME#m", "NAME#v", F32
+ * masters); the safetensors metadata gives its place in the whole: axis, first, whole
+ * shape. Replicated tensors are in rank 0's file only.
+ * It is written under FOLDER.tmp, synced, renamed: a folder under its final name is
+ * complete. Checksums are verified on load; damage is refused and named.
+ * Source of the format: https://github.com/huggingface/safetensors (README, "Format").
+ */
+#ifndef VNEVA_MODEL_CHECKPOINT_CHECKPOINT_H
+#define VNEVA_MODEL_CHECKPOINT_CHECKPOINT_H
+
+#include "common/base/json.h"
+#include "model/neva/neva.h"
+
+/* Writes the model (rank 0 of the data group of each tensor rank calls; the others only
+ * meet at the caller's barrier). `meta` (rank 0's counts) goes into checkpoint.json under
+ * "meta": step, epoch, consumed_samples, spec... COLLECTIVE in the tensor group: returns 0
+ * on every rank only when the renamed folder is durable. */
+int checkpoint_save(struct neva *model, const char *folder, const struct json *meta,
+                    struct err *err);
+
+/* Reads parameters (and moments when with_optim and present) written by any layout.
+ * Missing, extra, wrongly shaped or damaged tensors are refused by name. COLLECTIVE */
+int checkpoint_load(struct neva *model, const char *folder, bool with_optim,
+                    struct err *err);
+
+/* checkpoint.json's "meta"; the caller frees it. Says quickly whether the folder is a
+ * complete checkpoint. */
+int checkpoint_read_meta(struct json **out, const char *folder, struct err *err);
+
+#endif

@@ -1,0 +1,109 @@
+/* neva.h - the VideoNeVA model: CLIP ViT over frames, projector, LLaMA decoder
+ *
+ * Owns: parameters, gradients, optimizer moments and activations, in arenas of the
+ * backend it is given. Borrows: backend and communicator, which must outlive it.
+ * Threads: one. COLLECTIVE calls must be made by every rank of the tensor-parallel group
+ * in the same order.
+ * Source of the architecture: Hugging Face's LlavaForConditionalGeneration and NeMo's
+ * MegatronNevaModel.
+ */
+#ifndef VNEVA_MODEL_NEVA_NEVA_H
+#define VNEVA_MODEL_NEVA_NEVA_H
+
+#include "model/backend/backend.h"
+#include "model/comm/comm.h"
+#include "model/neva/param.h"
+
+/* In neva_batch.tokens: here one row of projected features goes (frames of the batch in
+ * order, patches of a frame in order). */
+#define NEVA_TOKEN_MEDIA (-1)
+
+enum neva_projector { NEVA_PROJECTOR_LINEAR, NEVA_PROJECTOR_MLP2X_GELU };
+enum neva_recompute { NEVA_RECOMPUTE_NONE, NEVA_RECOMPUTE_SELECTIVE, NEVA_RECOMPUTE_FULL };
+enum neva_recompute_method { NEVA_RECOMPUTE_UNIFORM, NEVA_RECOMPUTE_BLOCK };
+
+struct neva_config {
+    struct {
+        int64_t image_size, patch, width, ffn_width, n_layers, n_heads;
+        int64_t select_layer;       /* -2: output of the last but one layer; -1: the last */
+        int64_t class_token_length; /* 1: CLIP's class token, dropped after selection; 0 */
+        enum activation act;
+        float eps;
+        float mean[3], std[3];
+        bool freeze;
+    } vision;
+    enum neva_projector projector;
+    struct {
+        int64_t vocab, width, ffn_width, n_layers, n_heads, n_kv_heads;
+        float eps, rope_theta;
+        bool tied; /* share_embeddings_and_output_weights */
+        bool freeze;
+    } llm;
+    int64_t max_tokens; /* encoder_seq_length: bound of T */
+    enum dtype dtype;   /* compute type */
+    float init_std;
+    bool scaled_init; /* use_scaled_init_method: output layers by 1/sqrt(2 layers) */
+    uint64_t seed;
+    enum neva_recompute recompute;
+    enum neva_recompute_method recompute_method;
+    int64_t recompute_layers; /* uniform: group size; block: how many recompute */
+};
+
+struct neva;
+
+/* Checks the configuration first: ERR_INVALID names the NeMo key at fault and what would
+ * do. Weights are initialised from (seed, parameter name, element): the same for every
+ * layout. COLLECTIVE */
+int neva_create(struct neva **out, const struct neva_config *config, struct backend *b,
+                struct comm *tensor_group, struct err *err);
+void neva_destroy(struct neva *model);
+
+/* Patches a frame gives: (image_size / patch)^2. */
+int64_t neva_patches(const struct neva_config *config);
+/* Parameters of the whole model, all ranks. */
+int64_t neva_n_params(const struct neva_config *config);
+/* Floating-point operations of one training step over these shapes (forward + backward,
+ * + recomputation when on), for the reports. Counted as in docs/architecture.md. */
+double neva_step_flops(const struct neva_config *config, int64_t n_samples,
+                       int64_t n_tokens, int64_t n_frames);
+/* Peak bytes on one rank for this micro batch: parameters, gradients, optimizer state and
+ * activations. Pure; says what neva_create and neva_step will take, within 10 %. */
+uint64_t neva_plan_bytes(const struct neva_config *config, int tensor_parallel,
+                         int64_t micro_batch, int64_t n_tokens, int64_t n_frames,
+                         bool is_training);
+
+const struct neva_config *neva_config(const struct neva *model);
+struct param_table *neva_params(struct neva *model);
+struct backend *neva_backend(struct neva *model);
+struct comm *neva_tensor_group(struct neva *model);
+
+/* The part [first, first+count) of a batch's n_frames that this rank encodes: contiguous,
+ * as equal as can be. Only those need be decoded here. */
+void neva_frame_range(const struct neva *model, int64_t n_frames, int64_t *first,
+                      int64_t *count);
+
+/* One micro batch, host memory, borrowed for the call. Rows shorter than T are padded on
+ * the right with token 0 and label -1; `lens` says where each ends. */
+struct neva_batch {
+    int64_t n_samples, n_tokens; /* B, T */
+    const int32_t *tokens;       /* [B,T], NEVA_TOKEN_MEDIA where features go */
+    const int32_t *labels;       /* [B,T], already shifted: label of t is token t+1; -1 masked */
+    const int32_t *lens;         /* [B] */
+    int64_t n_frames;            /* of the whole micro batch, all ranks */
+    const uint8_t *pixels;       /* [count of neva_frame_range, S, S, 3] RGB */
+};
+
+struct neva_loss {
+    double sum;       /* of -log p over label tokens, natural logarithm */
+    int64_t n_labels; /* how many there were */
+};
+
+/* Forward and backward: adds d(loss sum)/d(parameter) to the gradients. COLLECTIVE */
+int neva_step(struct neva *model, const struct neva_batch *batch, struct neva_loss *loss,
+              struct err *err);
+/* Forward only. COLLECTIVE */
+int neva_evaluate(struct neva *model, const struct neva_batch *batch,
+                  struct neva_loss *loss, struct err *err);
+int neva_zero_grad(struct neva *model, struct err *err);
+
+#endif
