@@ -50,6 +50,7 @@ struct backend;
 
 struct backend_ops {
     const char *name;
+    bool is_host; /* its memory is the host's: callers may read and write it directly */
 
     void (*destroy)(struct backend *b);
 

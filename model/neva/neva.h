@@ -62,10 +62,11 @@ void neva_destroy(struct neva *model);
 int64_t neva_patches(const struct neva_config *config);
 /* Parameters of the whole model, all ranks. */
 int64_t neva_n_params(const struct neva_config *config);
-/* Floating-point operations of one training step over these shapes (forward + backward,
- * + recomputation when on), for the reports. Counted as in docs/architecture.md. */
+/* Floating-point operations of one training step over n_samples rows of n_tokens (T), all
+ * ranks together: forward, backward and recomputation, for the reports. n_labels: label
+ * tokens, the only rows the head works on. Counted as model/neva/README.md says. */
 double neva_step_flops(const struct neva_config *config, int64_t n_samples,
-                       int64_t n_tokens, int64_t n_frames);
+                       int64_t n_tokens, int64_t n_frames, int64_t n_labels);
 /* Peak bytes on one rank for this micro batch: parameters, gradients, optimizer state and
  * activations. Pure; says what neva_create and neva_step will take, within 10 %. */
 uint64_t neva_plan_bytes(const struct neva_config *config, int tensor_parallel,
@@ -105,5 +106,11 @@ int neva_step(struct neva *model, const struct neva_batch *batch, struct neva_lo
 int neva_evaluate(struct neva *model, const struct neva_batch *batch,
                   struct neva_loss *loss, struct err *err);
 int neva_zero_grad(struct neva *model, struct err *err);
+
+/* After a step each tensor-parallel rank holds the part of the vision encoder's and the
+ * projector's gradients that comes from its own frames. This sums them over the tensor
+ * group, in one exchange; once per global batch. optim_step calls it; call it before
+ * reading those gradients. COLLECTIVE */
+int neva_reduce_grad(struct neva *model, struct err *err);
 
 #endif
