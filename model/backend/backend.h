@@ -38,6 +38,10 @@ struct attention_args {
     bool causal;          /* query t of Tq sees keys up to t + (kv_lens[b] - Tq) */
     float scale;          /* on q k^T, usually 1/sqrt(K) */
     const int32_t *kv_lens; /* host [B]: keys in use of each row, or NULL for all */
+    /* Elements from one row to the next of q (and dq), and of k and v (and dk, dv), so
+     * that they may be columns of one [B,T,(H+2G)*K] product; 0: contiguous. o, d_o and
+     * lse are always contiguous. */
+    int64_t q_stride, kv_stride;
 };
 
 struct adamw_args {
@@ -101,11 +105,13 @@ struct backend_ops {
 
     /* ---- attention ---- */
 
-    /* In place on x [N, heads, K] T: rotates the first rot_dims of each head by
+    /* In place on x [N, heads, K] T: rotates the first rot_dims of each of the first
+     * n_heads heads (queries and keys of a joint [N, H+2G, K] product) by
      * positions[n] * theta^(-2i/rot_dims), pairs (i, i + rot_dims/2) as Hugging Face's
      * LLaMA has them; inverse for the backward pass. positions: host [N]. */
-    int (*rope)(struct backend *b, struct tensor *x, const int32_t *positions,
-                int64_t rot_dims, float theta, bool inverse, struct err *err);
+    int (*rope)(struct backend *b, struct tensor *x, int64_t n_heads,
+                const int32_t *positions, int64_t rot_dims, float theta, bool inverse,
+                struct err *err);
 
     /* o [B,Tq,H*K] T = softmax(scale q k^T, masked) v;  lse [B,H,Tq] F32 is kept.
      * q [B,Tq,H*K], k and v [B,Tk,G*K]. Rows of k, v past kv_lens[b] are not read. */
