@@ -1,0 +1,153 @@
+/* spec.h - a job's specification: NeMo's keys, resolved, checked and typed
+ *
+ * A spec file is YAML with the keys of NeMo's video_neva_config.yaml (and, for evaluate,
+ * neva_inference.yaml) plus the few of our own named below; `${a.b}`, `${.x}`, `${..x}`
+ * and `${multiply:a,b}` references; Hydra's `key.path=value` overrides.
+ * One table (spec_schema.c) holds every key: path, type, default, who reads it, and
+ * whether it is used, ignored (listed as such) or refused when set to what we cannot do.
+ * Over the wire and in the store a spec travels as its resolved JSON tree.
+ * Owns: a struct spec owns everything its pointers reach.
+ */
+#ifndef VNEVA_JOBS_SPEC_SPEC_H
+#define VNEVA_JOBS_SPEC_SPEC_H
+
+#include "common/base/err.h"
+#include "common/base/json.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+enum spec_kind {
+    SPEC_NONE,
+    SPEC_PREPARE,
+    SPEC_PRETRAIN,
+    SPEC_FINETUNE,
+    SPEC_EVALUATE,
+    SPEC_KIND_COUNT,
+};
+
+struct spec_list { /* of strings */
+    char **items;
+    int64_t count;
+};
+
+/* Names follow the keys; a comment gives the path where it is not plain. NULL: not set. */
+struct spec {
+    enum spec_kind kind; /* kind: (ours), or given on the command line */
+    char *name;          /* name: */
+    struct json *tree;   /* the resolved tree all this was read from */
+
+    struct { /* trainer.* */
+        int64_t devices, num_nodes, max_steps, log_every_n_steps, val_check_interval,
+            limit_val_batches;
+        char *precision;   /* "32", "bf16" (also "bf16-mixed"), "16" */
+        char *accelerator; /* "gpu", "cpu", "auto" */
+        double gradient_clip_val;
+    } trainer;
+    struct { /* exp_manager.* */
+        char *explicit_log_dir;
+        bool resume_if_exists;
+        int64_t every_n_train_steps; /* checkpoint_callback_params.; default
+                                        val_check_interval */
+        int64_t save_top_k; /* checkpoint_callback_params.; the last K are kept */
+    } exp_manager;
+    struct { /* model.* */
+        int64_t micro_batch_size, global_batch_size, tensor_model_parallel_size;
+        char *restore_from_path;
+        int64_t encoder_seq_length, num_layers, hidden_size, ffn_hidden_size,
+            num_attention_heads, num_query_groups;
+        char *normalization, *activation, *position_embedding_type;
+        double layernorm_epsilon, rotary_percentage, rotary_base, init_method_std;
+        bool use_scaled_init_method, share_embeddings_and_output_weights, bias;
+        char *activations_checkpoint_granularity; /* NULL, "selective", "full" */
+        char *activations_checkpoint_method;      /* "uniform", "block" */
+        int64_t activations_checkpoint_num_layers;
+        int64_t seed;
+    } model;
+    struct {                  /* model.mm_cfg.* */
+        bool llm_freeze;      /* llm.freeze */
+        char *llm_model_type; /* llm.model_type */
+        char *llm_from_pretrained;
+        char *mm_mlp_adapter_type; /* "linear", "mlp2x_gelu" */
+        char *pretrain_mm_mlp_adapter;
+        bool use_im_start_end;
+    } mm_cfg;
+    struct { /* model.mm_cfg.vision_encoder.*; the sizes below crop_size are ours, needed
+                when no from_pretrained gives them */
+        char *from_pretrained;
+        int64_t patch_dim, crop_size; /* crop_size: [S, S] or S */
+        int64_t hidden_size, ffn_hidden_size, num_layers, num_attention_heads;
+        int64_t vision_select_layer, class_token_length;
+        char *activation; /* "quick_gelu", "gelu" */
+        double layernorm_epsilon;
+        bool freeze;
+    } vision;
+    struct { /* model.tokenizer.* */
+        char *library, *model;
+        struct spec_list additional_special_tokens;
+    } tokenizer;
+    struct {                        /* model.data.* */
+        struct spec_list data_path; /* prepare: annotation files; training: prepared
+                                        datasets; a string is a list of one */
+        struct spec_list validation_data_path; /* ours: prepared datasets */
+        char *media_type, *splice_single_frame, *conv_template, *image_folder,
+            *video_folder, *image_aspect_ratio;
+        int64_t num_frames, num_workers;
+        /* ours, of this same group */
+        char *output;               /* prepare: where the prepared dataset goes */
+        double max_reject_fraction; /* prepare; 0 */
+        int64_t shard_size;         /* prepare: samples a task; 256 */
+        bool store_frames;          /* prepare: keep preprocessed frames; false */
+        int64_t frame_cache_mb;     /* decoded frames a rank keeps in memory; 512 */
+        double decode_deadline_s;   /* 30 */
+        int64_t decode_memory_mb;   /* of one decoder process; 2048 */
+        int64_t decode_max_pixels;  /* 3840 * 2160 * 4 */
+    } data;
+    struct {        /* model.optim.* */
+        char *name; /* "fused_adam", "adam", "adamw", "distributed_fused_adam" */
+        double lr, weight_decay, beta1, beta2, eps;
+        char *sched; /* sched.name: "CosineAnnealing" */
+        int64_t warmup_steps, constant_steps;
+        double min_lr;
+    } optim;
+    struct {                   /* evaluate, keys of NeMo's neva_inference.yaml */
+        char *neva_model_file; /* a checkpoint folder, or a training run's folder: its
+                                     newest checkpoint */
+        char *prompt_file;     /* a prepared dataset */
+        char *output_file;     /* default: results.jsonl in the job's folder */
+        int64_t tokens_to_generate; /* inference.tokens_to_generate; 64 */
+        int64_t batch_size;         /* inference.batch_size (ours); 8 */
+        int64_t n_examples; /* inference.examples (ours): clips kept for the report */
+    } evaluate;
+    char *backend;     /* backend: (ours) "auto", "cpu", "ref", "cuda" */
+    int64_t n_threads; /* threads: (ours) CPU threads of one rank; 0: cores / ranks */
+};
+
+/* What reading has to tell people besides errors. */
+struct spec_notes {
+    struct spec_list ignored; /* "trainer.benchmark: has no meaning here" */
+};
+
+const char *spec_kind_name(enum spec_kind kind); /* "prepare" */
+enum spec_kind spec_kind_find(const char *name); /* SPEC_NONE: no such kind */
+bool spec_kind_is_training(enum spec_kind kind);
+
+/* Reads a YAML file, applies the overrides ("model.num_layers=4", "+new.key=1"), resolves,
+ * checks and fills. kind: SPEC_NONE to take the file's. Errors name file, line where
+ * known, key, what was expected, and for unknown keys the nearest known one. */
+int spec_read(struct spec **out, struct spec_notes *notes, const char *path,
+              enum spec_kind kind, const char *const *overrides, int n_overrides,
+              struct err *err);
+/* From the resolved JSON tree, as it comes over the wire; checked just as strictly. */
+int spec_from_json(struct spec **out, const char *json, size_t n_bytes, struct err *err);
+void spec_free(struct spec *spec);
+void spec_notes_fini(struct spec_notes *notes);
+
+/* Ranks the job takes: training devices * num_nodes (tensor parallel times data parallel),
+ * batch kinds tensor_model_parallel_size for each attempt. */
+int64_t spec_n_ranks(const struct spec *spec);
+
+/* Prints every key with its type, default and meaning: `vneva submit --keys`. */
+void spec_describe(struct buf *out);
+
+#endif
