@@ -33,10 +33,10 @@ struct matmul_args {
 };
 
 struct attention_args {
-    int64_t n_heads;      /* H */
-    int64_t n_kv_heads;   /* G, H % G == 0 */
-    bool causal;          /* query t of Tq sees keys up to t + (kv_lens[b] - Tq) */
-    float scale;          /* on q k^T, usually 1/sqrt(K) */
+    int64_t n_heads;        /* H */
+    int64_t n_kv_heads;     /* G, H % G == 0 */
+    bool causal;            /* query t of Tq sees keys up to t + (kv_lens[b] - Tq) */
+    float scale;            /* on q k^T, usually 1/sqrt(K) */
     const int32_t *kv_lens; /* host [B]: keys in use of each row, or NULL for all */
     /* Elements from one row to the next of q (and dq), and of k and v (and dk, dv), so
      * that they may be columns of one [B,T,(H+2G)*K] product; 0: contiguous. o, d_o and
@@ -57,6 +57,8 @@ struct backend_ops {
     bool is_host; /* its memory is the host's: callers may read and write it directly */
 
     void (*destroy)(struct backend *b);
+    /* True when matmul in this type runs on units made for it. */
+    bool (*is_fast)(const struct backend *b, enum dtype dtype);
 
     /* ---- memory ---- */
     int (*alloc)(struct backend *b, void **out, size_t n_bytes, struct err *err);
