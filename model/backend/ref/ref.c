@@ -19,6 +19,7 @@ static bool ref_is_fast(const struct backend *b, enum dtype dtype)
 
 static const struct backend_ops ref_ops = {
     .name = "ref",
+    .is_host = true,
     .destroy = ref_destroy,
     .is_fast = ref_is_fast,
     .alloc = host_alloc,

@@ -58,8 +58,9 @@ int ref_rmsnorm_bwd(struct backend *b, struct tensor *dx, struct tensor *dw,
                     const struct tensor *dy, const struct tensor *x,
                     const struct tensor *w, const struct tensor *rstd, struct err *err);
 
-int ref_rope(struct backend *b, struct tensor *x, const int32_t *positions,
-             int64_t rot_dims, float theta, bool inverse, struct err *err);
+int ref_rope(struct backend *b, struct tensor *x, int64_t n_heads,
+             const int32_t *positions, int64_t rot_dims, float theta, bool inverse,
+             struct err *err);
 int ref_attention_fwd(struct backend *b, struct tensor *o, struct tensor *lse,
                       const struct tensor *q, const struct tensor *k,
                       const struct tensor *v, const struct attention_args *args,

@@ -15,24 +15,47 @@
 
 struct shape {
     int64_t b, tq, tk, h, g, k;
+    int64_t q_stride, kv_stride; /* elements from a position to the next */
 };
 
 static struct shape shape_of(const struct tensor *q, const struct tensor *k,
                              const struct attention_args *args)
 {
-    return (struct shape){.b = q->dims[0],
-                          .tq = q->dims[1],
-                          .tk = k->dims[1],
-                          .h = args->n_heads,
-                          .g = args->n_kv_heads,
-                          .k = q->dims[2] / args->n_heads};
+    return (struct shape){
+        .b = q->dims[0],
+        .tq = q->dims[1],
+        .tk = k->dims[1],
+        .h = args->n_heads,
+        .g = args->n_kv_heads,
+        .k = q->dims[2] / args->n_heads,
+        .q_stride = args->q_stride ? args->q_stride : q->dims[2],
+        .kv_stride = args->kv_stride ? args->kv_stride : k->dims[2],
+    };
 }
 
-/* Where element 0 of (row b, position t, head) is in [B,T,heads*K]. */
-static int64_t at(int64_t b, int64_t t, int64_t n_t, int64_t head, int64_t n_heads,
-                  int64_t k)
+/* One query: how many keys it sees, and where its first elements are. */
+struct query {
+    int64_t n_seen;
+    int64_t q;        /* in q and dq */
+    int64_t kv;       /* key 0 in k, v, dk, dv */
+    int64_t o;        /* in o, d_o and in contiguous sums of dq */
+    int64_t kv_dense; /* key 0 in contiguous sums of dk, dv */
+};
+
+/* Query i of [B,H,Tq]. */
+static struct query query_of(const struct shape *s, const struct attention_args *args,
+                             int64_t i)
 {
-    return ((b * n_t + t) * n_heads + head) * k;
+    int64_t row = i / (s->h * s->tq), head = i / s->tq % s->h, t = i % s->tq;
+    int64_t kv_head = head / (s->h / s->g), len = attention_len(args, row, s->tk);
+
+    return (struct query){
+        .n_seen = attention_visible(args, len, s->tq, t),
+        .q = (row * s->tq + t) * s->q_stride + head * s->k,
+        .kv = row * s->tk * s->kv_stride + kv_head * s->k,
+        .o = ((row * s->tq + t) * s->h + head) * s->k,
+        .kv_dense = (row * s->tk * s->g + kv_head) * s->k,
+    };
 }
 
 static double dot(const struct tensor *x, int64_t ix, const struct tensor *y, int64_t iy,
@@ -45,23 +68,22 @@ static double dot(const struct tensor *x, int64_t ix, const struct tensor *y, in
     return sum;
 }
 
-/* p [n_seen] = softmax of the scores of the query at `iq`; returns their log-sum-exp */
-static double softmax_row(double *p, int64_t n_seen, const struct tensor *q, int64_t iq,
-                          const struct tensor *k, int64_t ik, int64_t k_stride,
-                          int64_t head_size, double scale)
+/* p [n_seen] = softmax of the query's scores; returns their log-sum-exp */
+static double softmax_row(double *p, const struct shape *s, const struct query *at,
+                          const struct tensor *q, const struct tensor *k, double scale)
 {
     double max = -INFINITY, sum = 0;
 
-    for (int64_t j = 0; j < n_seen; j++) {
-        p[j] = scale * dot(q, iq, k, ik + j * k_stride, head_size);
+    for (int64_t j = 0; j < at->n_seen; j++) {
+        p[j] = scale * dot(q, at->q, k, at->kv + j * s->kv_stride, s->k);
         if (!(p[j] <= max)) /* so that NaN gets through */
             max = p[j];
     }
-    for (int64_t j = 0; j < n_seen; j++) {
+    for (int64_t j = 0; j < at->n_seen; j++) {
         p[j] = exp(p[j] - max);
         sum += p[j];
     }
-    for (int64_t j = 0; j < n_seen; j++)
+    for (int64_t j = 0; j < at->n_seen; j++)
         p[j] /= sum;
     return max + log(sum);
 }
@@ -78,19 +100,15 @@ int ref_attention_fwd(struct backend *b, struct tensor *o, struct tensor *lse,
     if (!p)
         return err_set(err, ERR_NOMEM, "cannot allocate a row of attention scores");
     for (int64_t i = 0; i < s.b * s.h * s.tq; i++) {
-        int64_t row = i / (s.h * s.tq), head = i / s.tq % s.h, t = i % s.tq;
-        int64_t iq = at(row, t, s.tq, head, s.h, s.k);
-        int64_t ik = at(row, 0, s.tk, head / (s.h / s.g), s.g, s.k);
-        int64_t n_seen = attention_visible(args, attention_len(args, row, s.tk), s.tq, t);
+        struct query at = query_of(&s, args, i);
 
-        ref_put(lse, i,
-                softmax_row(p, n_seen, q, iq, k, ik, s.g * s.k, s.k, args->scale));
+        ref_put(lse, i, softmax_row(p, &s, &at, q, k, args->scale));
         for (int64_t c = 0; c < s.k; c++) {
             double sum = 0;
 
-            for (int64_t j = 0; j < n_seen; j++)
-                sum += p[j] * ref_get(v, ik + j * s.g * s.k + c);
-            ref_put(o, iq + c, sum);
+            for (int64_t j = 0; j < at.n_seen; j++)
+                sum += p[j] * ref_get(v, at.kv + j * s.kv_stride + c);
+            ref_put(o, at.o + c, sum);
         }
     }
     free(p);
@@ -100,41 +118,40 @@ int ref_attention_fwd(struct backend *b, struct tensor *o, struct tensor *lse,
 /* Gradient sums of the whole call, in double until the end. */
 struct sums {
     double *p, *dp;       /* [Tk] */
-    double *dq, *dk, *dv; /* as the tensors */
+    double *dq, *dk, *dv; /* contiguous */
 };
 
-static void bwd_query(struct sums *sums, const struct shape *s, const struct tensor *d_o,
-                      const struct tensor *q, const struct tensor *k,
-                      const struct tensor *v, double scale, int64_t n_seen, int64_t iq,
-                      int64_t ik)
+static void bwd_query(struct sums *sums, const struct shape *s, const struct query *at,
+                      const struct tensor *d_o, const struct tensor *q,
+                      const struct tensor *k, const struct tensor *v, double scale)
 {
-    int64_t stride = s->g * s->k;
     double mean_dp = 0;
 
-    softmax_row(sums->p, n_seen, q, iq, k, ik, stride, s->k, scale);
-    for (int64_t j = 0; j < n_seen; j++) {
-        sums->dp[j] = dot(d_o, iq, v, ik + j * stride, s->k);
+    softmax_row(sums->p, s, at, q, k, scale);
+    for (int64_t j = 0; j < at->n_seen; j++) {
+        sums->dp[j] = dot(d_o, at->o, v, at->kv + j * s->kv_stride, s->k);
         mean_dp += sums->p[j] * sums->dp[j];
     }
-    for (int64_t j = 0; j < n_seen; j++) {
+    for (int64_t j = 0; j < at->n_seen; j++) {
         double ds = scale * sums->p[j] * (sums->dp[j] - mean_dp);
+        int64_t to = at->kv_dense + j * s->g * s->k;
 
         for (int64_t c = 0; c < s->k; c++) {
-            int64_t jc = ik + j * stride + c;
-
-            sums->dq[iq + c] += ds * ref_get(k, jc);
-            sums->dk[jc] += ds * ref_get(q, iq + c);
-            sums->dv[jc] += sums->p[j] * ref_get(d_o, iq + c);
+            sums->dq[at->o + c] += ds * ref_get(k, at->kv + j * s->kv_stride + c);
+            sums->dk[to + c] += ds * ref_get(q, at->q + c);
+            sums->dv[to + c] += sums->p[j] * ref_get(d_o, at->o + c);
         }
     }
 }
 
-static void put_all(struct tensor *y, const double *values)
+/* y, whose rows lie `stride` apart, = values, whose rows lie close */
+static void put_rows(struct tensor *y, int64_t stride, const double *values)
 {
-    int64_t n = tensor_count(y);
+    struct tensor rows = tensor_flat(y);
 
-    for (int64_t i = 0; i < n; i++)
-        ref_put(y, i, values[i]);
+    for (int64_t i = 0; i < rows.dims[0]; i++)
+        for (int64_t j = 0; j < rows.dims[1]; j++)
+            ref_put(y, i * stride + j, values[i * rows.dims[1] + j]);
 }
 
 int ref_attention_bwd(struct backend *b, struct tensor *dq, struct tensor *dk,
@@ -149,7 +166,7 @@ int ref_attention_bwd(struct backend *b, struct tensor *dq, struct tensor *dk,
     struct sums sums;
 
     (void)b;
-    (void)o; /* kept for backends that need them; the softmax is taken afresh here */
+    (void)o; /* for backends that keep no scores; the softmax is taken afresh here */
     (void)lse;
     if (!all)
         return err_set(err, ERR_NOMEM, "cannot allocate sums of attention gradients");
@@ -159,16 +176,13 @@ int ref_attention_bwd(struct backend *b, struct tensor *dq, struct tensor *dk,
                          .p = all + n_q + 2 * n_k,
                          .dp = all + n_q + 2 * n_k + s.tk};
     for (int64_t i = 0; i < s.b * s.h * s.tq; i++) {
-        int64_t row = i / (s.h * s.tq), head = i / s.tq % s.h, t = i % s.tq;
-        int64_t n_seen = attention_visible(args, attention_len(args, row, s.tk), s.tq, t);
+        struct query at = query_of(&s, args, i);
 
-        bwd_query(&sums, &s, d_o, q, k, v, args->scale, n_seen,
-                  at(row, t, s.tq, head, s.h, s.k),
-                  at(row, 0, s.tk, head / (s.h / s.g), s.g, s.k));
+        bwd_query(&sums, &s, &at, d_o, q, k, v, args->scale);
     }
-    put_all(dq, sums.dq);
-    put_all(dk, sums.dk);
-    put_all(dv, sums.dv);
+    put_rows(dq, s.q_stride, sums.dq);
+    put_rows(dk, s.kv_stride, sums.dk);
+    put_rows(dv, s.kv_stride, sums.dv);
     free(all);
     return 0;
 }
