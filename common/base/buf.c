@@ -91,9 +91,7 @@ char *buf_take(struct buf *buf)
 {
     char *data;
 
-    if (!buf->data)
-        buf_grow(buf, 0);
-    if (buf->failed) {
+    if (buf->failed || (!buf->data && buf_grow(buf, 0) < 0) || !buf->data) {
         buf_fini(buf);
         return NULL;
     }

@@ -13,7 +13,7 @@
 struct fault {
     char point[48];
     char action[8];
-    int on_passage; /* 0: every passage */
+    long on_passage; /* 0: every passage */
     atomic_int n_passages;
 };
 
@@ -34,11 +34,13 @@ static void faults_read(void)
     for (char *item = strtok_r(text, ",", &save); item && n_faults < FAULT_POINTS_MAX;
          item = strtok_r(NULL, ",", &save)) {
         struct fault *fault = &faults[n_faults];
-        int n = sscanf(item, "%47[^:]:%7[a-z]@%d", fault->point, fault->action,
-                       &fault->on_passage);
+        char passage[12] = "";
 
-        if (n >= 2)
-            n_faults++;
+        if (sscanf(item, "%47[^:]:%7[a-z]@%11s", fault->point, fault->action, passage) <
+            2)
+            continue;
+        fault->on_passage = strtol(passage, NULL, 10);
+        n_faults++;
     }
 }
 

@@ -8,21 +8,19 @@
 
 struct json {
     enum json_type type;
-    union {
-        bool boolean;
-        int64_t whole;
-        double number;
-        struct {
-            char *data;
-            size_t n_bytes;
-        } string;
-        struct {
-            struct json **items;
-            char **keys; /* objects only */
-            size_t count;
-            size_t capacity;
-        } list;
-    };
+    bool boolean;
+    int64_t whole;
+    double number;
+    struct {
+        char *data;
+        size_t n_bytes;
+    } string;
+    struct {
+        struct json **items;
+        char **keys; /* objects only */
+        size_t count;
+        size_t capacity;
+    } list;
 };
 
 static bool is_list(const struct json *json)

@@ -1,0 +1,156 @@
+/* Random numbers, hashes, files, fault points: the rest of common/base. */
+#include "common/base/fault.h"
+#include "common/base/fs.h"
+#include "common/base/hash.h"
+#include "common/base/rng.h"
+
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+/* Values of the xxHash specification's own test program (seed 0, and the empty input). */
+static void hash64_gives_the_published_values(void **state)
+{
+    (void)state;
+    assert_int_equal(hash64("", 0, 0), 0xEF46DB3751D8E999u);
+    assert_int_equal(hash64("a", 1, 0), 0xD24EC4F1A98C6E5Bu);
+    assert_int_equal(hash64("abc", 3, 0), 0x44BC2CF5AD770999u);
+}
+
+static void every_permutation_holds_every_number_once(void **state)
+{
+    static const uint64_t sizes[] = {1, 2, 3, 7, 64, 1000, 4097};
+
+    (void)state;
+    for (size_t s = 0; s < sizeof(sizes) / sizeof(sizes[0]); s++)
+        for (uint64_t epoch = 0; epoch < 3; epoch++) {
+            char *seen = calloc(sizes[s], 1);
+
+            for (uint64_t i = 0; i < sizes[s]; i++) {
+                uint64_t j = rng_permute(1234, epoch, i, sizes[s]);
+
+                assert_true(j < sizes[s]);
+                assert_int_equal(seen[j]++, 0);
+            }
+            free(seen);
+        }
+}
+
+static void epochs_and_seeds_give_other_orders(void **state)
+{
+    int n_same_epoch = 0, n_same_seed = 0, n_in_place = 0;
+
+    (void)state;
+    for (uint64_t i = 0; i < 1000; i++) {
+        uint64_t j = rng_permute(1, 0, i, 1000);
+
+        n_same_epoch += j == rng_permute(1, 1, i, 1000);
+        n_same_seed += j == rng_permute(2, 0, i, 1000);
+        n_in_place += j == i;
+    }
+    assert_in_range(n_same_epoch, 0, 10); /* expected: 1 each */
+    assert_in_range(n_same_seed, 0, 10);
+    assert_in_range(n_in_place, 0, 10);
+}
+
+static void normals_have_mean_zero_and_variance_one(void **state)
+{
+    struct rng_key key = {7, rng_stream("test")};
+    double sum = 0, squares = 0;
+    int n = 100000;
+
+    (void)state;
+    for (int i = 0; i < n; i++) {
+        double x = rng_normal(key, (uint64_t)i);
+
+        sum += x;
+        squares += x * x;
+    }
+    assert_true(fabs(sum / n) < 0.02); /* six standard errors */
+    assert_true(fabs(squares / n - 1) < 0.03);
+}
+
+static void below_stays_below_and_reaches_all(void **state)
+{
+    struct rng_key key = {1, 2};
+    int counts[6] = {0};
+
+    (void)state;
+    for (uint64_t i = 0; i < 6000; i++)
+        counts[rng_below(key, i, 6)]++;
+    for (int i = 0; i < 6; i++)
+        assert_in_range(counts[i], 850, 1150);
+}
+
+static void files_are_replaced_whole(void **state)
+{
+    char folder[] = "/tmp/vneva-base-XXXXXX", path[FS_PATH_MAX];
+    struct buf text = BUF_INIT;
+    struct err err;
+
+    (void)state;
+    assert_non_null(mkdtemp(folder));
+    assert_int_equal(fs_path(path, &err, "%s/a/b/c", folder), 0);
+    assert_int_equal(fs_make_dirs(path, 0755, &err), 0);
+    assert_int_equal(fs_path(path, &err, "%s/a/b/c/file", folder), 0);
+    assert_int_equal(fs_write_file_atomic(path, "one", 3, &err), 0);
+    assert_int_equal(fs_write_file_atomic(path, "three", 5, &err), 0);
+    assert_int_equal(fs_read_file(&text, path, 100, &err), 0);
+    assert_string_equal(buf_str(&text), "three");
+    assert_int_equal(fs_read_file(&text, path, 4, &err), -1);
+    assert_int_equal(err.code, ERR_LIMIT);
+    assert_int_equal(fs_make_dirs(path, 0755, &err), -1); /* a file is in the way */
+    assert_int_equal(fs_remove_tree(folder, &err), 0);
+    assert_false(fs_exists(folder));
+    assert_int_equal(fs_remove_tree(folder, &err), 0);
+    buf_fini(&text);
+}
+
+static int status_of_child(const char *fault, int n_passages)
+{
+    pid_t child = fork();
+    int status;
+
+    if (child == 0) {
+        int n_failed = 0;
+
+        setenv("VNEVA_FAULT", fault, 1);
+        for (int i = 0; i < n_passages; i++)
+            n_failed += fault_hit("here");
+        _exit(n_failed);
+    }
+    waitpid(child, &status, 0);
+    return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
+}
+
+static void fault_points_fail_and_kill_as_told(void **state)
+{
+    (void)state;
+    assert_int_equal(status_of_child("", 3), 0);
+    assert_int_equal(status_of_child("here:fail", 3), 3);
+    assert_int_equal(status_of_child("there:fail,here:fail@2", 3), 1);
+    assert_int_equal(status_of_child("here:kill@4", 3), 0);
+    assert_int_equal(status_of_child("here:kill@3", 3), 128 + 9);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(hash64_gives_the_published_values),
+        cmocka_unit_test(every_permutation_holds_every_number_once),
+        cmocka_unit_test(epochs_and_seeds_give_other_orders),
+        cmocka_unit_test(normals_have_mean_zero_and_variance_one),
+        cmocka_unit_test(below_stays_below_and_reaches_all),
+        cmocka_unit_test(files_are_replaced_whole),
+        cmocka_unit_test(fault_points_fail_and_kill_as_told),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
