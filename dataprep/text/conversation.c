@@ -1,0 +1,469 @@
+#include "dataprep/text/conversation.h"
+
+#include <string.h>
+
+struct turn {
+    const char *text;
+    size_t n_bytes;
+    bool is_human;
+};
+
+struct conv_template {
+    const char *name;
+    const char *system; /* what opens the conversation */
+    const char *human, *gpt;
+    bool is_plain;        /* media and caption, nothing else */
+    bool has_patch_token; /* NeMo keeps the patch token; elsewhere it writes 0 */
+};
+
+static const struct conv_template templates[] = {
+    {.name = "plain", .is_plain = true, .has_patch_token = true},
+    {.name = "v1",
+     .system = "A chat between a curious user and an artificial intelligence assistant. "
+               "The assistant gives helpful, detailed, and polite answers to the user's "
+               "questions. ",
+     .human = "USER:",
+     .gpt = "ASSISTANT:"},
+};
+
+const struct conv_template *conv_template_find(const char *name)
+{
+    for (size_t i = 0; i < sizeof(templates) / sizeof(*templates); i++)
+        if (strcmp(templates[i].name, name) == 0)
+            return &templates[i];
+    return NULL;
+}
+
+const char *conv_template_names(void)
+{
+    return "plain, v1";
+}
+
+/* ---- rendering ---- */
+
+static void add_part(struct conversation *out, struct conv_part part)
+{
+    buf_add(&out->parts, &part, sizeof(part));
+}
+
+static void add_text(struct conversation *out, const char *text, size_t n_bytes,
+                     bool is_answer)
+{
+    size_t begin = out->text.n_bytes;
+
+    if (!n_bytes)
+        return;
+    buf_add(&out->text, text, n_bytes);
+    add_part(out, (struct conv_part){.kind = CONV_TEXT,
+                                     .is_answer = is_answer,
+                                     .begin = begin,
+                                     .end = begin + n_bytes});
+}
+
+static void add_words(struct conversation *out, const char *words)
+{
+    add_text(out, words, strlen(words), false);
+}
+
+/* The next <video> or <image> at or after `at`; n_bytes when there is none. */
+static size_t find_placeholder(const struct turn *turn, size_t at, enum media_kind *kind)
+{
+    for (; at + 7 <= turn->n_bytes; at++) {
+        *kind = memcmp(turn->text + at, "<image>", 7) == 0 ? MEDIA_IMAGE : MEDIA_VIDEO;
+        if (*kind == MEDIA_IMAGE || memcmp(turn->text + at, "<video>", 7) == 0)
+            return at;
+    }
+    return turn->n_bytes;
+}
+
+/* A human turn; with is_plain its media only. */
+static void add_human(struct conversation *out, const struct turn *turn, bool is_plain)
+{
+    size_t done = 0;
+
+    while (done < turn->n_bytes) {
+        enum media_kind kind;
+        size_t at = find_placeholder(turn, done, &kind);
+
+        if (!is_plain)
+            add_text(out, turn->text + done, at - done, false);
+        if (at < turn->n_bytes)
+            add_part(out, (struct conv_part){.kind = CONV_MEDIA, .media = kind});
+        done = at < turn->n_bytes ? at + 7 : at;
+    }
+}
+
+static int read_turn(struct turn *out, const struct json *turns, size_t i,
+                     struct err *err)
+{
+    const struct json *turn = json_at(turns, i);
+    const char *from = json_get_string(turn, "from");
+    const struct json *value = json_get(turn, "value");
+    enum media_kind kind;
+
+    if (!from || json_type(value) != JSON_STRING)
+        return err_set(err, ERR_INVALID, "turn %zu lacks the texts 'from' and 'value'",
+                       i + 1);
+    if (strcmp(from, "human") != 0 && strcmp(from, "gpt") != 0)
+        return err_set(err, ERR_INVALID, "turn %zu is from '%.40s', not 'human' or 'gpt'",
+                       i + 1, from);
+    out->is_human = strcmp(from, "human") == 0;
+    out->text = json_string(value);
+    out->n_bytes = json_string_bytes(value);
+    if (out->is_human != (i % 2 == 0))
+        return err_set(
+            err, ERR_INVALID,
+            "turn %zu is from '%s': human and gpt must take turns, human first", i + 1,
+            from);
+    if (!out->is_human && find_placeholder(out, 0, &kind) < out->n_bytes)
+        return err_set(err, ERR_INVALID, "turn %zu, an answer, holds a media placeholder",
+                       i + 1);
+    return 0;
+}
+
+/* "USER: question ASSISTANT: answer</s>USER: ..."; a turn without text is its role alone,
+ * as in NeMo. The space before an answer belongs to it: SentencePiece makes it part of
+ * the answer's first token. */
+static void add_v1_turn(struct conversation *out, const struct conv_template *template,
+                        const struct turn *turn)
+{
+    add_words(out, turn->is_human ? template->human : template->gpt);
+    if (!turn->n_bytes)
+        return;
+    if (turn->is_human) {
+        add_words(out, " ");
+        add_human(out, turn, false);
+        add_words(out, " ");
+        return;
+    }
+    add_text(out, " ", 1, true);
+    add_text(out, turn->text, turn->n_bytes, true);
+    add_part(out, (struct conv_part){.kind = CONV_STOP, .is_answer = true});
+}
+
+static int render_plain(struct conversation *out, const struct json *turns,
+                        struct err *err)
+{
+    struct turn human = {0}, gpt = {0};
+
+    if (json_count(turns) != 2)
+        return err_set(err, ERR_INVALID,
+                       "template plain takes one question and one answer, here are %zu "
+                       "turns",
+                       json_count(turns));
+    if (read_turn(&human, turns, 0, err) < 0 || read_turn(&gpt, turns, 1, err) < 0)
+        return -1;
+    add_human(out, &human, true);
+    if (!out->parts.n_bytes)
+        return err_set(err, ERR_INVALID,
+                       "template plain wants <video> or <image> in the question");
+    add_text(out, gpt.text, gpt.n_bytes, true);
+    add_text(out, "\n", 1, gpt.n_bytes > 0);
+    return 0;
+}
+
+static int render_turns(struct conversation *out, const struct conv_template *template,
+                        const struct json *turns, struct err *err)
+{
+    struct turn turn = {0};
+
+    add_words(out, template->system);
+    for (size_t i = 0; i < json_count(turns); i++) {
+        if (read_turn(&turn, turns, i, err) < 0)
+            return -1;
+        add_v1_turn(out, template, &turn);
+    }
+    if (turn.is_human)
+        return err_set(err, ERR_INVALID, "the last question has no answer");
+    return 0;
+}
+
+int conversation_render(struct conversation *out, const struct conv_template *template,
+                        const struct json *record, struct err *err)
+{
+    const struct json *turns = json_get(record, "conversations");
+    int rc;
+
+    *out = (struct conversation){BUF_INIT, BUF_INIT};
+    if (json_type(turns) != JSON_ARRAY || !json_count(turns))
+        return err_set(err, ERR_INVALID,
+                       "no 'conversations', a list of turns, in the record");
+    rc = template->is_plain ? render_plain(out, turns, err)
+                            : render_turns(out, template, turns, err);
+    if (rc < 0 || buf_check(&out->text, err) < 0 || buf_check(&out->parts, err) < 0) {
+        conversation_fini(out);
+        return -1;
+    }
+    return 0;
+}
+
+void conversation_fini(struct conversation *conversation)
+{
+    buf_fini(&conversation->text);
+    buf_fini(&conversation->parts);
+}
+
+/* ---- encoding ---- */
+
+/* Does SentencePiece itself find start and end tokens inside of text? Then the text
+ * around media is encoded as one, without a new leading space after the end token. */
+static int find_inline(struct conv_encoder *encoder, struct err *err)
+{
+    static const char probe[] = "a" CONV_MEDIA_START CONV_MEDIA_END "a";
+    struct buf spans = BUF_INIT;
+    const struct token_span *span;
+    size_t n;
+
+    if (tokenizer_encode_spans(encoder->tokenizer, &spans, probe, sizeof(probe) - 1,
+                               err) < 0)
+        return -1;
+    span = (const struct token_span *)spans.data;
+    n = spans.n_bytes / sizeof(*span);
+    for (size_t i = 0; i + 1 < n; i++)
+        if (span[i].id == encoder->start && span[i + 1].id == encoder->end)
+            encoder->is_inline = true;
+    buf_fini(&spans);
+    return 0;
+}
+
+/* plain ends an answer with a line break: the token that a break at the end becomes. */
+static int find_break(struct conv_encoder *encoder, struct err *err)
+{
+    struct buf spans = BUF_INIT;
+    const struct token_span *last;
+    int rc = -1;
+
+    if (tokenizer_encode_spans(encoder->tokenizer, &spans, "a\n", 2, err) < 0)
+        goto out;
+    last = (const struct token_span *)(spans.data + spans.n_bytes) - 1;
+    if (!spans.n_bytes || last->end != 2 || last->begin != 1) {
+        err_set(err, ERR_INVALID,
+                "the tokenizer has no token for a line break, which ends every answer of "
+                "template plain; take one with byte fallback and no normalisation");
+        goto out;
+    }
+    encoder->stop = last->id;
+    rc = 0;
+out:
+    buf_fini(&spans);
+    return rc;
+}
+
+int conv_encoder_init(struct conv_encoder *encoder, const struct conv_template *template,
+                      const struct tokenizer *tokenizer, bool use_im_start_end,
+                      struct err *err)
+{
+    *encoder = (struct conv_encoder){
+        .template = template,
+        .tokenizer = tokenizer,
+        .use_im_start_end = use_im_start_end,
+        .start = tokenizer_id(tokenizer, CONV_MEDIA_START),
+        .end = tokenizer_id(tokenizer, CONV_MEDIA_END),
+        .stop = tokenizer_eos(tokenizer),
+    };
+    if (use_im_start_end && (encoder->start < 0 || encoder->end < 0))
+        return err_set(err, ERR_INVALID,
+                       "use_im_start_end wants the tokens %s and %s, which the tokenizer "
+                       "does not have; add them to additional_special_tokens",
+                       CONV_MEDIA_START, CONV_MEDIA_END);
+    if (template->is_plain)
+        return find_break(encoder, err) < 0 ? -1 : find_inline(encoder, err);
+    if (encoder->stop < 0)
+        return err_set(err, ERR_INVALID,
+                       "the tokenizer has no end of sentence, which ends every answer of "
+                       "template %s",
+                       template->name);
+    return find_inline(encoder, err);
+}
+
+/* Where a part of the conversation lies in the text that is encoded as one. */
+struct range {
+    const struct conv_part *part;
+    size_t begin, end;
+};
+
+struct builder {
+    const struct conv_encoder *encoder;
+    struct conv_tokens *out;
+    struct buf chunk;  /* text encoded as one */
+    struct buf ranges; /* struct range of the chunk, in order */
+    struct buf spans;
+};
+
+static void put(struct conv_tokens *out, int32_t token, bool is_label)
+{
+    uint8_t flag = is_label;
+    const uint8_t *before = (const uint8_t *)out->is_label.data;
+
+    if (is_label && (!out->n_tokens || !before[out->n_tokens - 1]))
+        out->n_prompt = out->n_tokens;
+    buf_add(&out->tokens, &token, sizeof(token));
+    buf_add(&out->is_label, &flag, sizeof(flag));
+    if (out->tokens.failed || out->is_label.failed)
+        return; /* found by buf_check at the end */
+    out->n_tokens++;
+    out->n_labels += is_label;
+}
+
+static void put_media(struct builder *b, enum media_kind kind)
+{
+    const struct conv_encoder *encoder = b->encoder;
+
+    if (encoder->use_im_start_end)
+        put(b->out, encoder->start, false);
+    put(b->out, CONV_TOKEN_MEDIA, false);
+    if (encoder->use_im_start_end)
+        put(b->out, encoder->end, false);
+    buf_add(&b->out->media, &kind, sizeof(kind));
+    b->out->n_media++;
+}
+
+/* The range that holds byte `at` of the chunk, looking from *i on. */
+static const struct range *range_at(const struct builder *b, size_t *i, size_t at)
+{
+    const struct range *ranges = (const struct range *)b->ranges.data;
+    size_t n = b->ranges.n_bytes / sizeof(*ranges);
+
+    while (*i + 1 < n && ranges[*i].end <= at)
+        (*i)++;
+    return &ranges[*i];
+}
+
+static void put_span(struct builder *b, const struct token_span *span, size_t *i)
+{
+    const struct range *first = range_at(b, i, span->begin);
+    size_t j = *i;
+    const struct range *last =
+        span->end > span->begin ? range_at(b, &j, span->end - 1) : first;
+
+    if (first->part->kind != CONV_MEDIA || span->end == span->begin)
+        put(b->out, span->id, first->part->is_answer || last->part->is_answer);
+    else if (span->id == b->encoder->start)
+        put_media(b, first->part->media); /* its end token comes with it */
+}
+
+/* Encodes the chunk and empties it. */
+static int flush(struct builder *b, struct err *err)
+{
+    size_t i = 0;
+
+    buf_reset(&b->spans);
+    if (buf_check(&b->chunk, err) < 0 || buf_check(&b->ranges, err) < 0 ||
+        tokenizer_encode_spans(b->encoder->tokenizer, &b->spans, buf_str(&b->chunk),
+                               b->chunk.n_bytes, err) < 0)
+        return -1;
+    for (size_t k = 0; k < b->spans.n_bytes / sizeof(struct token_span); k++)
+        put_span(b, (const struct token_span *)b->spans.data + k, &i);
+    buf_reset(&b->chunk);
+    buf_reset(&b->ranges);
+    return 0;
+}
+
+static void add_to_chunk(struct builder *b, const struct conv_part *part,
+                         const char *text, size_t n_bytes)
+{
+    struct range range = {part, b->chunk.n_bytes, b->chunk.n_bytes + n_bytes};
+
+    buf_add(&b->chunk, text, n_bytes);
+    buf_add(&b->ranges, &range, sizeof(range));
+}
+
+static int add_to_tokens(struct builder *b, const struct conversation *conversation,
+                         const struct conv_part *part, struct err *err)
+{
+    static const char markers[] = CONV_MEDIA_START CONV_MEDIA_END;
+
+    if (part->kind == CONV_TEXT) {
+        add_to_chunk(b, part, conversation->text.data + part->begin,
+                     part->end - part->begin);
+    } else if (part->kind == CONV_MEDIA && b->encoder->is_inline) {
+        add_to_chunk(b, part, markers, sizeof(markers) - 1);
+    } else {
+        if (flush(b, err) < 0)
+            return -1;
+        if (part->kind == CONV_MEDIA)
+            put_media(b, part->media);
+        else
+            put(b->out, b->encoder->stop, part->is_answer);
+    }
+    return 0;
+}
+
+int conv_encode(const struct conv_encoder *encoder, struct conv_tokens *out,
+                const struct conversation *conversation, struct err *err)
+{
+    struct builder b = {encoder, out, BUF_INIT, BUF_INIT, BUF_INIT};
+    const struct conv_part *parts = (const struct conv_part *)conversation->parts.data;
+    size_t n_parts = conversation->parts.n_bytes / sizeof(*parts);
+    int rc = 0;
+
+    *out =
+        (struct conv_tokens){.tokens = BUF_INIT, .is_label = BUF_INIT, .media = BUF_INIT};
+    for (size_t i = 0; i < n_parts && rc == 0; i++)
+        rc = add_to_tokens(&b, conversation, &parts[i], err);
+    if (rc == 0)
+        rc = flush(&b, err);
+    if (rc == 0 &&
+        (buf_check(&out->tokens, err) < 0 || buf_check(&out->is_label, err) < 0 ||
+         buf_check(&out->media, err) < 0))
+        rc = -1;
+    if (!out->n_labels)
+        out->n_prompt = out->n_tokens;
+    if (rc < 0)
+        conv_tokens_fini(out);
+    buf_fini(&b.chunk);
+    buf_fini(&b.ranges);
+    buf_fini(&b.spans);
+    return rc;
+}
+
+void conv_tokens_fini(struct conv_tokens *tokens)
+{
+    buf_fini(&tokens->tokens);
+    buf_fini(&tokens->is_label);
+    buf_fini(&tokens->media);
+}
+
+/* ---- NeMo's form ---- */
+
+static void add_int(struct buf *out, int32_t value)
+{
+    buf_add(out, &value, sizeof(value));
+}
+
+static void add_media(const struct conv_encoder *encoder, struct buf *tokens, int64_t n)
+{
+    int32_t patch = tokenizer_id(encoder->tokenizer, CONV_PATCH);
+    bool has_ends = !encoder->use_im_start_end && n >= 2 && encoder->start >= 0;
+
+    if (!encoder->template->has_patch_token || patch < 0)
+        patch = 0;
+    for (int64_t i = 0; i < n; i++)
+        add_int(tokens, has_ends && i == 0       ? encoder->start
+                        : has_ends && i == n - 1 ? encoder->end
+                                                 : patch);
+}
+
+int conv_nemo_form(const struct conv_encoder *encoder, const struct conv_tokens *tokens,
+                   const int64_t *n_patches, struct buf *out_tokens,
+                   struct buf *out_labels, struct err *err)
+{
+    const int32_t *token = (const int32_t *)tokens->tokens.data;
+    const uint8_t *is_label = (const uint8_t *)tokens->is_label.data;
+    int64_t media = 0;
+
+    for (int64_t i = 0; i < tokens->n_tokens; i++) {
+        int64_t n = 1;
+
+        if (token[i] == CONV_TOKEN_MEDIA)
+            n = n_patches[media++];
+        if (token[i] == CONV_TOKEN_MEDIA)
+            add_media(encoder, out_tokens, n);
+        else if (i + 1 < tokens->n_tokens)
+            add_int(out_tokens, token[i]);
+        for (int64_t k = 0; k < n; k++)
+            if (i > 0 || k > 0) /* the label of the entry before */
+                add_int(out_labels, is_label[i] ? token[i] : -1);
+    }
+    return buf_check(out_tokens, err) < 0 ? -1 : buf_check(out_labels, err);
+}

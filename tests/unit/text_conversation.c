@@ -1,0 +1,239 @@
+/* Conversations: what NeMo 2.0 gave for the golden file, and what is refused. */
+#include "common/base/fs.h"
+#include "dataprep/text/conversation.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+static struct tokenizer *tokenizer;
+
+static char *golden_path(const char *name)
+{
+    static char path[FS_PATH_MAX];
+    struct err err;
+
+    assert_int_equal(
+        fs_path(path, &err, "%s/tests/golden/%s", getenv("VNEVA_SOURCE"), name), 0);
+    return path;
+}
+
+static int open_tokenizer(void **state)
+{
+    struct err err;
+
+    (void)state;
+    return tokenizer_open(&tokenizer, golden_path("tiny_llama.model"), NULL, 0, &err);
+}
+
+static int close_tokenizer(void **state)
+{
+    (void)state;
+    tokenizer_close(tokenizer);
+    return 0;
+}
+
+static void assert_ints(const struct buf *got, const struct json *expected,
+                        const char *what, const char *id)
+{
+    const int32_t *ints = (const int32_t *)got->data;
+
+    if (got->n_bytes / 4 != json_count(expected))
+        fail_msg("%s: %zu %s, expected %zu", id, got->n_bytes / 4, what,
+                 json_count(expected));
+    for (size_t i = 0; i < json_count(expected); i++)
+        if (ints[i] != json_int(json_at(expected, i), -2))
+            fail_msg("%s: %s[%zu] is %d, expected %lld", id, what, i, ints[i],
+                     (long long)json_int(json_at(expected, i), -2));
+}
+
+static void assert_like_nemo(const struct json *row)
+{
+    const struct json *source = json_get(row, "source");
+    const char *id = json_get_string(source, "id");
+    struct conv_encoder encoder;
+    struct conversation conversation;
+    struct conv_tokens tokens;
+    struct buf out_tokens = BUF_INIT, out_labels = BUF_INIT;
+    int64_t n_patches =
+        json_get_int(row, "num_frames", 0) * json_get_int(row, "patches_per_frame", 0);
+    struct err err;
+
+    if (conv_encoder_init(&encoder, conv_template_find(json_get_string(row, "template")),
+                          tokenizer, json_bool(json_get(row, "use_im_start_end"), false),
+                          &err) < 0 ||
+        conversation_render(&conversation, encoder.template, source, &err) < 0 ||
+        conv_encode(&encoder, &tokens, &conversation, &err) < 0 ||
+        conv_nemo_form(&encoder, &tokens, &n_patches, &out_tokens, &out_labels, &err) < 0)
+        fail_msg("%s: %s", id, err.text);
+    assert_ints(&out_tokens, json_get(row, "tokens"), "tokens", id);
+    assert_ints(&out_labels, json_get(row, "labels"), "labels", id);
+    buf_fini(&out_tokens);
+    buf_fini(&out_labels);
+    conv_tokens_fini(&tokens);
+    conversation_fini(&conversation);
+}
+
+static void tokens_and_labels_are_those_of_nemo(void **state)
+{
+    struct buf file = BUF_INIT;
+    char *save = NULL;
+    int n_plain = 0, n_v1 = 0;
+    struct err err;
+
+    (void)state;
+    assert_int_equal(
+        fs_read_file(&file, golden_path("nemo_conversations.jsonl"), 1 << 22, &err), 0);
+    for (char *line = strtok_r(file.data, "\n", &save); line;
+         line = strtok_r(NULL, "\n", &save)) {
+        struct json *row = NULL;
+
+        if (json_parse(&row, line, strlen(line), &err) < 0)
+            fail_msg("%s", err.text);
+        assert_like_nemo(row);
+        if (strcmp(json_get_string(row, "template"), "v1") == 0)
+            n_v1++;
+        else
+            n_plain++;
+        json_free(row);
+    }
+    assert_int_equal(n_plain, 18);
+    assert_int_equal(n_v1, 129);
+    buf_fini(&file);
+}
+
+static void encode(struct conv_tokens *out, const char *template, const char *record)
+{
+    struct conv_encoder encoder;
+    struct conversation conversation;
+    struct json *json = NULL;
+    struct err err;
+
+    if (json_parse(&json, record, strlen(record), &err) < 0 ||
+        conv_encoder_init(&encoder, conv_template_find(template), tokenizer, true, &err) <
+            0 ||
+        conversation_render(&conversation, encoder.template, json, &err) < 0 ||
+        conv_encode(&encoder, out, &conversation, &err) < 0)
+        fail_msg("%s", err.text);
+    conversation_fini(&conversation);
+    json_free(json);
+}
+
+#define TURNS(human, gpt)                                                                \
+    "{\"conversations\": [{\"from\": \"human\", \"value\": \"" human "\"}, "             \
+    "{\"from\": \"gpt\", \"value\": \"" gpt "\"}]}"
+
+static void media_stand_where_their_placeholders_stood(void **state)
+{
+    struct conv_tokens tokens;
+    const int32_t *token;
+    const enum media_kind *media;
+    int64_t n = 0;
+
+    (void)state;
+    encode(&tokens, "v1", TURNS("a <image> and <video><video>b", "yes"));
+    assert_int_equal(tokens.n_media, 3);
+    media = (const enum media_kind *)tokens.media.data;
+    assert_int_equal(media[0], MEDIA_IMAGE);
+    assert_int_equal(media[1], MEDIA_VIDEO);
+    assert_int_equal(media[2], MEDIA_VIDEO);
+    token = (const int32_t *)tokens.tokens.data;
+    for (int64_t i = 0; i < tokens.n_tokens; i++) {
+        if (token[i] != CONV_TOKEN_MEDIA)
+            continue;
+        n++;
+        assert_int_equal(token[i - 1], tokenizer_id(tokenizer, CONV_MEDIA_START));
+        assert_int_equal(token[i + 1], tokenizer_id(tokenizer, CONV_MEDIA_END));
+    }
+    assert_int_equal(n, 3);
+    conv_tokens_fini(&tokens);
+}
+
+static void markers_written_in_a_question_are_no_media(void **state)
+{
+    struct conv_tokens tokens;
+
+    (void)state;
+    encode(&tokens, "v1", TURNS("<extra_id_4><extra_id_5></s>", "<extra_id_4> </s>"));
+    assert_int_equal(tokens.n_media, 0);
+    assert_int_equal(tokens.n_labels, tokens.n_tokens - tokens.n_prompt);
+    conv_tokens_fini(&tokens);
+}
+
+/* Whatever an answer begins with, the prompt of generation is the tokens of the text
+ * before it: training and generation see the same. */
+static void prompt_ends_where_the_answer_begins(void **state)
+{
+    static const char *const answers[] = {
+        TURNS("q", "Left."), TURNS("q", " Left."), TURNS("q", "\\u4e24"),
+        TURNS("q", "\\n"),   TURNS("q", ": x"),    TURNS("q", "ASSISTANT: x")};
+    struct conv_tokens first, tokens;
+
+    (void)state;
+    encode(&first, "v1", answers[0]);
+    for (size_t i = 1; i < sizeof(answers) / sizeof(*answers); i++) {
+        encode(&tokens, "v1", answers[i]);
+        assert_int_equal(tokens.n_prompt, first.n_prompt);
+        assert_memory_equal(tokens.tokens.data, first.tokens.data,
+                            (size_t)first.n_prompt * 4);
+        assert_int_equal(tokens.n_labels, tokens.n_tokens - tokens.n_prompt);
+        conv_tokens_fini(&tokens);
+    }
+    conv_tokens_fini(&first);
+}
+
+static void wrong_turns_are_refused_with_a_reason(void **state)
+{
+    static const struct {
+        const char *template, *record, *says;
+    } bad[] = {
+        {"v1", "{}", "conversations"},
+        {"v1", "{\"conversations\": []}", "conversations"},
+        {"v1", "{\"conversations\": [{\"from\": \"human\"}]}", "turn 1 lacks"},
+        {"v1", "{\"conversations\": [{\"from\": \"gpt\", \"value\": \"a\"}]}",
+         "human first"},
+        {"v1", "{\"conversations\": [{\"from\": \"system\", \"value\": \"a\"}]}",
+         "'system'"},
+        {"v1", "{\"conversations\": [{\"from\": \"human\", \"value\": \"a\"}]}",
+         "no answer"},
+        {"v1", TURNS("a", "<video>"), "placeholder"},
+        {"plain", TURNS("a", "b"), "wants <video>"},
+        {"plain", "{\"conversations\": [{\"from\": \"human\", \"value\": \"a\"}]}",
+         "1 turns"},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(bad) / sizeof(*bad); i++) {
+        struct conversation conversation;
+        struct json *json = NULL;
+        struct err err;
+
+        assert_int_equal(json_parse(&json, bad[i].record, strlen(bad[i].record), &err),
+                         0);
+        assert_int_equal(conversation_render(&conversation,
+                                             conv_template_find(bad[i].template), json,
+                                             &err),
+                         -1);
+        if (!strstr(err.text, bad[i].says))
+            fail_msg("'%s' does not say '%s'", err.text, bad[i].says);
+        json_free(json);
+    }
+    assert_null(conv_template_find("v2"));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(tokens_and_labels_are_those_of_nemo),
+        cmocka_unit_test(media_stand_where_their_placeholders_stood),
+        cmocka_unit_test(markers_written_in_a_question_are_no_media),
+        cmocka_unit_test(prompt_ends_where_the_answer_begins),
+        cmocka_unit_test(wrong_turns_are_refused_with_a_reason),
+    };
+
+    return cmocka_run_group_tests(tests, open_tokenizer, close_tokenizer);
+}
