@@ -69,6 +69,9 @@ int wire_decode(struct wire *message, const void *bytes, size_t n_bytes,
                 uint64_t *sequence_of_bad, struct err *err);
 void wire_fini(struct wire *message);
 
+/* A copy that owns its texts, to be kept longer than what `message` borrows from. */
+int wire_clone(struct wire *out, const struct wire *message, struct err *err);
+
 const char *msg_type_name(enum msg_type type); /* "SUBMIT" */
 
 #endif
