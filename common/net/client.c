@@ -1,0 +1,149 @@
+#include "common/base/clock.h"
+#include "common/net/endpoint.h"
+#include "common/net/socket.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <zmq.h>
+
+#define CLIENT_LINGER_MS 250 /* a last message before the end */
+#define CLIENT_ENDPOINT_MAX 256
+
+struct net_client {
+    struct net_socket socket;
+    char endpoint[CLIENT_ENDPOINT_MAX];
+};
+
+/* A random identity, so that no two clients share one; ZeroMQ keeps those that begin
+ * with a zero byte for itself. */
+static int set_identity(struct net_client *client, struct err *err)
+{
+    uint8_t id[NET_PEER_BYTES];
+
+    if (getrandom(id, sizeof(id), 0) != (ssize_t)sizeof(id))
+        return err_set(err, ERR_IO, "no random numbers to be had: %s", strerror(errno));
+    id[0] |= 1;
+    if (zmq_setsockopt(client->socket.socket, ZMQ_ROUTING_ID, id, sizeof(id)) < 0)
+        return err_set(err, ERR_IO, "cannot set up the socket: %s", zmq_strerror(errno));
+    return 0;
+}
+
+static int connect_socket(struct net_client *client, struct err *err)
+{
+    if (net_socket_init(&client->socket, ZMQ_DEALER, CLIENT_LINGER_MS, err) < 0 ||
+        set_identity(client, err) < 0)
+        return -1;
+    if (zmq_connect(client->socket.socket, client->endpoint) < 0)
+        return err_set(err, ERR_IO, "cannot connect to '%s': %s", client->endpoint,
+                       zmq_strerror(errno));
+    return 0;
+}
+
+int net_client_open(struct net_client **out, const char *endpoint, struct err *err)
+{
+    struct net_client *client;
+    struct endpoint parsed;
+    struct err why;
+
+    if (endpoint_parse(&parsed, endpoint, err) < 0)
+        return -1;
+    /* A folder that is not there yet is fine: the server makes it. */
+    if (endpoint_check_private(&parsed, &why) < 0 && why.code != ERR_NOT_FOUND)
+        return err_set(err, why.code, "%s", why.text);
+    if (strlen(endpoint) >= CLIENT_ENDPOINT_MAX)
+        return err_set(err, ERR_LIMIT, "endpoint '%s' is too long", endpoint);
+    client = calloc(1, sizeof(*client));
+    if (!client)
+        return err_set(err, ERR_NOMEM, "no memory for a client");
+    memcpy(client->endpoint, endpoint, strlen(endpoint));
+    if (connect_socket(client, err) < 0) {
+        net_client_close(client);
+        return -1;
+    }
+    *out = client;
+    return 0;
+}
+
+void net_client_close(struct net_client *client)
+{
+    if (!client)
+        return;
+    net_socket_fini(&client->socket);
+    free(client);
+}
+
+int net_client_fd(struct net_client *client)
+{
+    return net_socket_fd(&client->socket);
+}
+
+int net_client_send(struct net_client *client, struct wire *message, struct err *err)
+{
+    return net_socket_send(&client->socket, NULL, message, err);
+}
+
+static int receive_one(struct net_client *client, struct wire *message, struct err *err)
+{
+    zmq_msg_t frame;
+    int rc = net_socket_receive(&client->socket, NULL, &frame, err);
+
+    if (rc == 2)
+        return err_set(err, ERR_FORMAT, "a message is one frame; this one had several");
+    if (rc <= 0)
+        return rc;
+    rc = wire_decode(message, zmq_msg_data(&frame), zmq_msg_size(&frame), NULL, err);
+    zmq_msg_close(&frame);
+    return rc < 0 ? err_wrap(err, "message from '%s'", client->endpoint) : 1;
+}
+
+int net_client_receive(struct net_client *client, struct wire *message,
+                       int64_t timeout_ms, struct err *err)
+{
+    int rc = receive_one(client, message, err);
+
+    if (rc == 0 && timeout_ms != 0) {
+        rc = net_socket_wait(&client->socket, timeout_ms, err);
+        if (rc > 0)
+            rc = receive_one(client, message, err);
+    }
+    return rc;
+}
+
+static enum err_code code_of(const char *name)
+{
+    for (int code = ERR_NONE; code <= ERR_DENIED; code++)
+        if (strcmp(err_code_name((enum err_code)code), name) == 0)
+            return (enum err_code)code;
+    return ERR_PEER;
+}
+
+int net_client_call(struct net_client *client, struct wire *request, struct wire *reply,
+                    int64_t timeout_ms, struct err *err)
+{
+    int64_t deadline_ms = clock_mono_ms() + timeout_ms, left_ms;
+
+    if (net_client_send(client, request, err) < 0)
+        return -1;
+    while ((left_ms = deadline_ms - clock_mono_ms()) > 0) {
+        int rc = net_client_receive(client, reply, left_ms, err);
+
+        if (rc < 0)
+            return -1;
+        if (rc == 0)
+            continue;
+        if (reply->reply_to == request->sequence) {
+            if (reply->type != MSG_ERROR)
+                return 0;
+            err_set(err, code_of(reply->error.code), "%s", reply->error.text);
+            wire_fini(reply);
+            return -1;
+        }
+        wire_fini(reply);
+    }
+    return err_set(err, ERR_TIMEOUT,
+                   "no coordinator answers at '%s'; start one with "
+                   "`vneva up`",
+                   client->endpoint);
+}
