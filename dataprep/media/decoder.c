@@ -1,0 +1,338 @@
+#include "dataprep/media/decoder.h"
+
+#include "dataprep/media/reader.h"
+
+#include <stdlib.h>
+
+struct decoder {
+    AVCodecContext *codec;
+    AVFrame *frame;
+    struct reader reader;
+    int64_t max_pixels;
+    bool is_over_pixels;
+    bool is_primed; /* has seen the first packet of the file */
+};
+
+/* A frame that is wanted: its packet, its place in the caller's list. */
+struct wanted_frame {
+    int64_t packet, which;
+    bool is_done;
+};
+
+struct decode_job {
+    struct decoder decoder;
+    struct packet_index *index;
+    struct wanted_frame *frames; /* by packet */
+    int64_t n_frames, n_done;
+    int64_t n_output; /* frames that came out so far, for a linear decode */
+    decoder_take take;
+    void *state;
+};
+
+/* Refuses a frame over the cap before its memory is allocated. */
+static int get_buffer(AVCodecContext *codec, AVFrame *frame, int flags)
+{
+    struct decoder *decoder = codec->opaque;
+
+    if ((int64_t)frame->width * frame->height > decoder->max_pixels) {
+        decoder->is_over_pixels = true;
+        return AVERROR(EINVAL);
+    }
+    return avcodec_default_get_buffer2(codec, frame, flags);
+}
+
+static void decoder_fini(struct decoder *decoder)
+{
+    reader_fini(&decoder->reader);
+    av_frame_free(&decoder->frame);
+    avcodec_free_context(&decoder->codec);
+}
+
+static int decoder_init(struct decoder *out, struct packet_index *index,
+                        struct source *source, const struct media_limits *limits,
+                        struct err *err)
+{
+    const AVCodec *codec = avcodec_find_decoder(index->codec->codec_id);
+
+    *out = (struct decoder){.max_pixels = limits->max_pixels};
+    if (!codec)
+        return err_set(err, ERR_UNSUPPORTED, "no decoder for %s in this FFmpeg",
+                       avcodec_get_name(index->codec->codec_id));
+    if (reader_init(&out->reader, index, source, err) < 0)
+        return -1;
+    out->codec = avcodec_alloc_context3(codec);
+    out->frame = av_frame_alloc();
+    if (!out->codec || !out->frame ||
+        avcodec_parameters_to_context(out->codec, index->codec) < 0) {
+        decoder_fini(out);
+        return err_set(err, ERR_NOMEM, "cannot allocate a decoder");
+    }
+    out->codec->thread_count = 1; /* videos are decoded side by side, not slices */
+    out->codec->opaque = out;
+    out->codec->get_buffer2 = get_buffer;
+    if (avcodec_open2(out->codec, codec, NULL) < 0) {
+        decoder_fini(out);
+        return err_set(err, ERR_FORMAT, "the %s decoder does not take this stream",
+                       codec->name);
+    }
+    return 0;
+}
+
+/* 0: go on (damaged data shows as a missing frame). */
+static int decoder_check(const struct decoder *decoder, int rc, struct err *err)
+{
+    if (decoder->is_over_pixels)
+        return err_set(err, ERR_LIMIT, "frames are larger than %lld pixels",
+                       (long long)decoder->max_pixels);
+    if (rc == AVERROR(ENOMEM))
+        return err_set(err, ERR_LIMIT, "decoding needs more memory than it may use");
+    return 0;
+}
+
+/* packet NULL drains. Frames are to be received after each call. */
+static int decoder_send(struct decoder *decoder, AVPacket *packet, int64_t tag,
+                        struct err *err)
+{
+    if (packet) {
+        packet->pts = tag;
+        packet->dts = tag;
+    }
+    if (packet && packet->size == 0)
+        return 0;
+    return decoder_check(decoder, avcodec_send_packet(decoder->codec, packet), err);
+}
+
+/* 1: decoder->frame holds the next frame; 0: none now. */
+static int decoder_receive(struct decoder *decoder, struct err *err)
+{
+    int rc = avcodec_receive_frame(decoder->codec, decoder->frame);
+
+    if (rc == AVERROR(EAGAIN) || rc == AVERROR_EOF)
+        return 0;
+    if (rc < 0)
+        return decoder_check(decoder, rc, err);
+    return 1;
+}
+
+/* Some encoders say in the file's first packet only which faults of theirs a decoder has
+ * to allow for (x264's version, needed for its early 4:4:4 streams). */
+static int decoder_prime(struct decoder *decoder, int64_t start, struct err *err)
+{
+    if (!decoder->is_primed && start > 0) {
+        int got;
+
+        if (reader_read(&decoder->reader, 0, err) < 0 ||
+            decoder_send(decoder, decoder->reader.packet, -1, err) < 0)
+            return -1;
+        while ((got = decoder_receive(decoder, err)) != 0)
+            if (got < 0)
+                return -1;
+    }
+    decoder->is_primed = true;
+    avcodec_flush_buffers(decoder->codec);
+    return 0;
+}
+
+static bool frame_is_damaged(const AVFrame *frame)
+{
+    return frame->flags & AV_FRAME_FLAG_CORRUPT || frame->decode_error_flags;
+}
+
+/* The wanted frame of a packet (or, in a linear decode, the n-th frame that came out). */
+static struct wanted_frame *job_find(struct decode_job *job, int64_t packet)
+{
+    int64_t low = 0, high = job->n_frames;
+
+    while (low < high) {
+        int64_t middle = low + (high - low) / 2;
+
+        if (job->frames[middle].packet < packet)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low < job->n_frames && job->frames[low].packet == packet ? &job->frames[low]
+                                                                    : NULL;
+}
+
+static int job_receive(struct decode_job *job, struct err *err)
+{
+    struct decoder *decoder = &job->decoder;
+    int got;
+
+    while ((got = decoder_receive(decoder, err)) > 0) {
+        int64_t name = job->index->is_linear ? job->n_output : decoder->frame->pts;
+        struct wanted_frame *frame = job_find(job, name);
+
+        job->n_output++;
+        if (!frame || frame->is_done || frame_is_damaged(decoder->frame))
+            continue;
+        if (job->take(job->state, frame->which, decoder->frame, err) < 0)
+            return -1;
+        frame->is_done = true;
+        job->n_done++;
+    }
+    return got;
+}
+
+/* Sends packets [start, end) and takes what is wanted; drains at the end. */
+static int job_decode_range(struct decode_job *job, int64_t start, int64_t end,
+                            struct err *err)
+{
+    struct decoder *decoder = &job->decoder;
+
+    if (decoder_prime(decoder, start, err) < 0)
+        return -1;
+    job->n_output = 0;
+    for (int64_t k = start; k < end && job->n_done < job->n_frames; k++) {
+        bool may_skip =
+            job->index->may_skip && !job->index->is_linear && !job_find(job, k);
+
+        if (reader_read(&decoder->reader, k, err) < 0)
+            return -1;
+        decoder->codec->skip_frame = may_skip ? AVDISCARD_NONREF : AVDISCARD_DEFAULT;
+        if (decoder_send(decoder, decoder->reader.packet, k, err) < 0 ||
+            job_receive(job, err) < 0)
+            return -1;
+    }
+    decoder->codec->skip_frame = AVDISCARD_DEFAULT;
+    if (job->n_done < job->n_frames &&
+        (decoder_send(decoder, NULL, 0, err) < 0 || job_receive(job, err) < 0))
+        return -1;
+    avcodec_flush_buffers(decoder->codec);
+    return 0;
+}
+
+/* The key frame to start from for packet p: the last one that is neither later in the
+ * file nor shown later (a frame shown before the key frame it follows in the file may
+ * refer to what came before: an open GOP). `least` when there is none after it. */
+static int64_t key_before(const struct packet_index *index, int64_t p, int64_t least)
+{
+    int64_t pts = index->packets[p].pts;
+
+    for (int64_t k = p; k > least; k--) {
+        const struct packet_entry *entry = &index->packets[k];
+
+        if (entry->is_key &&
+            (pts == AV_NOPTS_VALUE || entry->pts == AV_NOPTS_VALUE || entry->pts <= pts))
+            return k;
+    }
+    return least;
+}
+
+static bool run_is_done(const struct decode_job *job, int64_t first, int64_t last)
+{
+    for (int64_t i = first; i <= last; i++)
+        if (!job->frames[i].is_done)
+            return false;
+    return true;
+}
+
+/* Frames first..last lie in one stretch of packets. When some do not come out, tries one
+ * key frame earlier, then the start of the file. */
+static int job_decode_run(struct decode_job *job, int64_t first, int64_t last,
+                          struct err *err)
+{
+    int64_t start = key_before(job->index, job->frames[first].packet, 0);
+
+    for (int try = 0; try < 3; try++) {
+        if (job_decode_range(job, start, job->frames[last].packet + 1, err) < 0)
+            return -1;
+        if (run_is_done(job, first, last) || start == 0)
+            break;
+        start = try == 0 ? key_before(job->index, start - 1, 0) : 0;
+    }
+    return 0;
+}
+
+static int job_decode(struct decode_job *job, struct err *err)
+{
+    if (job->index->is_linear)
+        return job_decode_range(job, 0, job->index->n_packets, err);
+    for (int64_t i = 0; i < job->n_frames;) {
+        int64_t last = i;
+
+        while (last + 1 < job->n_frames &&
+               key_before(job->index, job->frames[last + 1].packet,
+                          job->frames[last].packet) == job->frames[last].packet)
+            last++;
+        if (job_decode_run(job, i, last, err) < 0)
+            return -1;
+        i = last + 1;
+    }
+    return 0;
+}
+
+static int wanted_compare(const void *a, const void *b)
+{
+    const struct wanted_frame *x = a, *y = b;
+
+    return x->packet < y->packet ? -1 : x->packet > y->packet;
+}
+
+static void job_set_frames(struct decode_job *job, const int64_t *wanted, int64_t n)
+{
+    bool is_linear = job->index->is_linear;
+
+    for (int64_t i = 0; i < n; i++)
+        job->frames[i] = (struct wanted_frame){
+            is_linear ? wanted[i] : job->index->shown[wanted[i]], i, false};
+    qsort(job->frames, (size_t)n, sizeof(*job->frames), wanted_compare);
+    job->n_frames = n;
+}
+
+enum decode_outcome decoder_frames(struct packet_index *index, struct source *source,
+                                   const struct media_limits *limits,
+                                   const int64_t *wanted, int64_t n, decoder_take take,
+                                   void *state, struct err *err)
+{
+    struct decode_job job = {.index = index, .take = take, .state = state};
+    enum decode_outcome outcome = DECODE_FAILED;
+
+    if (decoder_init(&job.decoder, index, source, limits, err) < 0)
+        return DECODE_FAILED;
+    job.frames = malloc((size_t)n * sizeof(*job.frames));
+    if (!job.frames) {
+        err_set(err, ERR_NOMEM, "cannot allocate a list of %lld frames", (long long)n);
+        goto out;
+    }
+    job_set_frames(&job, wanted, n);
+    if (job_decode(&job, err) < 0)
+        goto out;
+    if (job.n_done == n)
+        outcome = DECODE_DONE;
+    else if (!index->is_linear && index_measure(index, source, limits, err) == 0)
+        outcome = DECODE_REMEASURED;
+    else if (index->is_linear)
+        err_set(err, ERR_FORMAT, "%lld of %lld frames cannot be decoded: damaged data",
+                (long long)(n - job.n_done), (long long)n);
+out:
+    free(job.frames);
+    decoder_fini(&job.decoder);
+    return outcome;
+}
+
+int decoder_list_tags(struct packet_index *index, struct source *source,
+                      const struct media_limits *limits, int64_t n_packets, int64_t *tags,
+                      int64_t room, int64_t *n_tags, struct err *err)
+{
+    struct decoder decoder;
+    int got = 0;
+
+    if (decoder_init(&decoder, index, source, limits, err) < 0)
+        return -1;
+    *n_tags = 0;
+    for (int64_t k = 0; k <= n_packets && got >= 0; k++) {
+        if (k < n_packets && reader_read(&decoder.reader, k, err) < 0) {
+            got = -1;
+            break;
+        }
+        got =
+            decoder_send(&decoder, k < n_packets ? decoder.reader.packet : NULL, k, err);
+        while (got >= 0 && (got = decoder_receive(&decoder, err)) > 0)
+            if (*n_tags < room)
+                tags[(*n_tags)++] = decoder.frame->pts;
+    }
+    decoder_fini(&decoder);
+    return got < 0 ? -1 : 0;
+}

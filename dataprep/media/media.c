@@ -1,0 +1,337 @@
+#include "dataprep/media/media.h"
+
+#include "dataprep/media/decoder.h"
+#include "dataprep/media/picture.h"
+#include "dataprep/media/session.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define IMAGE_SIZE_MAX 4096
+
+struct kept_index {
+    struct packet_index index;
+    char path[MEDIA_PATH_MAX];
+    uint64_t offset, n_bytes;
+    int64_t mtime_ns;
+    uint64_t last_used;
+    bool is_used;
+};
+
+struct media_session {
+    struct kept_index kept[SESSION_INDEXES_MAX];
+    uint64_t clock;
+};
+
+/* One request under way. */
+struct extraction {
+    const struct frame_request *request;
+    const struct media_limits *limits;
+    struct source source;
+    struct packet_index *index;
+    int64_t begin, end; /* the segment, in frames of the video */
+    int64_t *picks;     /* [n_picks], of the segment */
+    int64_t n_picks;
+    int64_t *wanted; /* [n_wanted], of the video, ascending, each once */
+    int64_t n_wanted;
+    uint8_t *frames; /* NULL: probing */
+    struct converter converter;
+    struct picture picture;
+    struct media_info *info;
+};
+
+int media_session_create(struct media_session **out, struct err *err)
+{
+    *out = calloc(1, sizeof(**out));
+    return *out ? 0 : err_set(err, ERR_NOMEM, "cannot allocate a media session");
+}
+
+static void kept_drop(struct kept_index *kept)
+{
+    if (kept->is_used)
+        index_fini(&kept->index);
+    kept->is_used = false;
+}
+
+void media_session_destroy(struct media_session *session)
+{
+    if (!session)
+        return;
+    for (int i = 0; i < SESSION_INDEXES_MAX; i++)
+        kept_drop(&session->kept[i]);
+    free(session);
+}
+
+static struct kept_index *session_find(struct media_session *session,
+                                       const struct source *source, const char *path)
+{
+    for (int i = 0; i < SESSION_INDEXES_MAX; i++) {
+        struct kept_index *kept = &session->kept[i];
+
+        if (kept->is_used && kept->offset == source->offset &&
+            kept->n_bytes == source->n_bytes && kept->mtime_ns == source->mtime_ns &&
+            strcmp(kept->path, path) == 0)
+            return kept;
+    }
+    return NULL;
+}
+
+/* A free place; the least recently used goes when all are taken or they hold too much. */
+static struct kept_index *session_make_room(struct media_session *session)
+{
+    for (;;) {
+        struct kept_index *oldest = NULL, *empty = NULL;
+        size_t n_bytes = 0;
+
+        for (int i = 0; i < SESSION_INDEXES_MAX; i++) {
+            struct kept_index *kept = &session->kept[i];
+
+            if (!kept->is_used) {
+                empty = kept;
+                continue;
+            }
+            n_bytes += index_bytes(&kept->index);
+            if (!oldest || kept->last_used < oldest->last_used)
+                oldest = kept;
+        }
+        if (empty && (n_bytes <= SESSION_INDEX_BYTES || !oldest))
+            return empty;
+        kept_drop(oldest);
+    }
+}
+
+static int check_pixels(const struct extraction *x, const AVCodecParameters *codec,
+                        struct err *err)
+{
+    if ((int64_t)codec->width * codec->height > x->limits->max_pixels)
+        return err_set(err, ERR_LIMIT,
+                       "frames of %d x %d are over the cap of %lld pixels", codec->width,
+                       codec->height, (long long)x->limits->max_pixels);
+    return 0;
+}
+
+static int session_make_index(struct media_session *session, struct extraction *x,
+                              struct err *err)
+{
+    struct kept_index *kept = session_make_room(session);
+    const AVStream *stream;
+
+    if (source_demux(&x->source, err) < 0 ||
+        source_find_video(&x->source, x->limits, err) < 0)
+        return -1;
+    stream = x->source.format->streams[x->source.stream];
+    if (check_pixels(x, stream->codecpar, err) < 0 ||
+        index_build(&kept->index, &x->source, x->limits, err) < 0)
+        return -1;
+    snprintf(kept->path, sizeof(kept->path), "%s", x->request->media.path);
+    kept->offset = x->source.offset;
+    kept->n_bytes = x->source.n_bytes;
+    kept->mtime_ns = x->source.mtime_ns;
+    kept->last_used = ++session->clock;
+    kept->is_used = true;
+    x->index = &kept->index;
+    return 0;
+}
+
+static int session_get_index(struct media_session *session, struct extraction *x,
+                             struct err *err)
+{
+    struct kept_index *kept = session_find(session, &x->source, x->request->media.path);
+
+    if (!kept)
+        return session_make_index(session, x, err);
+    kept->last_used = ++session->clock;
+    x->index = &kept->index;
+    x->source.stream = kept->index.stream;
+    return source_demux(&x->source, err);
+}
+
+/* The frames whose time lies in [start_s, end_s). */
+static int extraction_find_segment(struct extraction *x, struct err *err)
+{
+    const struct media_ref *media = &x->request->media;
+    int64_t n = x->index->n_shown;
+
+    x->begin = 0;
+    x->end = x->request->media.kind == MEDIA_IMAGE && n > 1 ? 1 : n;
+    if (media->kind == MEDIA_VIDEO) {
+        while (x->begin < n && index_time(x->index, x->begin) < media->start_s)
+            x->begin++;
+        while (media->end_s > 0 && x->end > x->begin &&
+               index_time(x->index, x->end - 1) >= media->end_s)
+            x->end--;
+    }
+    if (x->index->is_truncated && (media->end_s <= 0 || x->end == n))
+        return err_set(err, ERR_FORMAT,
+                       "truncated: the file ends within the frames asked for");
+    if (x->begin >= x->end)
+        return err_set(err, ERR_FORMAT,
+                       "no frame between %g s and %g s: the video lasts %g s",
+                       media->start_s, media->end_s,
+                       n ? index_time(x->index, n - 1) + 1 / index_fps(x->index) : 0.0);
+    return 0;
+}
+
+/* Picks frames; `wanted` are their numbers without repetition. */
+static int extraction_pick(struct extraction *x, struct err *err)
+{
+    int64_t n = x->end - x->begin;
+    int64_t room = x->request->num_frames > n ? x->request->num_frames : n;
+
+    if (x->request->splice == MEDIA_SPLICE_NONE &&
+        (x->request->num_frames < 0 ? n : x->request->num_frames) > x->limits->max_frames)
+        return err_set(err, ERR_LIMIT, "%lld frames are over the cap of %lld",
+                       (long long)room, (long long)x->limits->max_frames);
+    free(x->picks);
+    free(x->wanted);
+    x->picks = malloc((size_t)room * sizeof(*x->picks));
+    x->wanted = malloc((size_t)room * sizeof(*x->wanted));
+    if (!x->picks || !x->wanted)
+        return err_set(err, ERR_NOMEM, "cannot allocate a list of %lld frames",
+                       (long long)room);
+    x->n_picks = media_pick_frames(x->picks, x->request, n);
+    x->n_wanted = 0;
+    for (int64_t i = 0; i < x->n_picks; i++)
+        if (i == 0 || x->picks[i] != x->picks[i - 1])
+            x->wanted[x->n_wanted++] = x->begin + x->picks[i];
+    if (!x->frames && x->n_wanted > 1) { /* a probe decodes the last: it fails first */
+        x->wanted[0] = x->wanted[x->n_wanted - 1];
+        x->n_wanted = 1;
+    }
+    return 0;
+}
+
+/* decoder_take: frame `which` of `wanted` goes to every pick that names it. */
+static int extraction_take(void *state, int64_t which, const AVFrame *frame,
+                           struct err *err)
+{
+    struct extraction *x = state;
+    const int32_t *matrix = x->index->has_matrix ? x->index->matrix : NULL;
+    int64_t size = x->request->image_size;
+    size_t frame_bytes = (size_t)(size * size * 3);
+    const uint8_t *first = NULL;
+
+    if (converter_run(&x->converter, &x->picture, frame, matrix, err) < 0)
+        return -1;
+    x->info->width = x->picture.width;
+    x->info->height = x->picture.height;
+    for (int64_t i = 0; x->frames && i < x->n_picks; i++) {
+        uint8_t *out = &x->frames[(size_t)i * frame_bytes];
+
+        if (x->begin + x->picks[i] != x->wanted[which])
+            continue;
+        if (first)
+            memcpy(out, first, frame_bytes);
+        else if (picture_prepare(out, &x->picture, size, x->request->aspect, err) < 0)
+            return -1;
+        first = out;
+    }
+    return 0;
+}
+
+static int extraction_check_room(const struct extraction *x, size_t capacity_bytes,
+                                 struct err *err)
+{
+    size_t frame_bytes = (size_t)(x->request->image_size * x->request->image_size * 3);
+
+    if (x->frames && (size_t)x->n_picks > capacity_bytes / frame_bytes)
+        return err_set(err, ERR_LIMIT,
+                       "%lld frames of %lld x %lld do not fit in %zu bytes",
+                       (long long)x->n_picks, (long long)x->request->image_size,
+                       (long long)x->request->image_size, capacity_bytes);
+    return 0;
+}
+
+static int extraction_decode(struct extraction *x, size_t capacity_bytes, struct err *err)
+{
+    enum decode_outcome outcome = DECODE_REMEASURED;
+
+    /* at most twice: an index is remeasured once */
+    while (outcome == DECODE_REMEASURED) {
+        if (extraction_find_segment(x, err) < 0 || extraction_pick(x, err) < 0 ||
+            extraction_check_room(x, capacity_bytes, err) < 0)
+            return -1;
+        outcome = decoder_frames(x->index, &x->source, x->limits, x->wanted, x->n_wanted,
+                                 extraction_take, x, err);
+    }
+    return outcome == DECODE_DONE ? 0 : -1;
+}
+
+static void extraction_describe(const struct extraction *x)
+{
+    struct media_info *info = x->info;
+    int64_t n = x->index->n_shown;
+
+    info->n_source_frames = x->end - x->begin;
+    info->n_frames = x->n_picks;
+    info->fps = index_fps(x->index);
+    info->duration_s = index_time(x->index, n - 1) + 1 / info->fps;
+    snprintf(info->codec, sizeof(info->codec), "%s",
+             avcodec_get_name(x->index->codec->codec_id));
+}
+
+static int extraction_run(struct extraction *x, struct media_session *session,
+                          size_t capacity_bytes, struct err *err)
+{
+    if (session_get_index(session, x, err) < 0 ||
+        check_pixels(x, x->index->codec, err) < 0 ||
+        extraction_decode(x, capacity_bytes, err) < 0)
+        return -1;
+    extraction_describe(x);
+    return 0;
+}
+
+static int check_request(const struct frame_request *request, struct err *err)
+{
+    if (request->image_size < 1 || request->image_size > IMAGE_SIZE_MAX)
+        return err_set(err, ERR_INVALID, "image_size %lld is not from 1 to %d",
+                       (long long)request->image_size, IMAGE_SIZE_MAX);
+    if (request->num_frames < -1 || request->num_frames == 0)
+        return err_set(err, ERR_INVALID, "num_frames %lld is neither positive nor -1",
+                       (long long)request->num_frames);
+    return 0;
+}
+
+int media_session_frames(struct media_session *session, uint8_t *frames,
+                         size_t capacity_bytes, struct media_info *info,
+                         const struct frame_request *request,
+                         const struct media_limits *limits, struct err *err)
+{
+    struct extraction x = {
+        .request = request, .limits = limits, .frames = frames, .info = info};
+    int rc;
+
+    memset(info, 0, sizeof(*info));
+    if (check_request(request, err) < 0 ||
+        source_open(&x.source, &request->media, err) < 0)
+        return -1;
+    rc = extraction_run(&x, session, capacity_bytes, err);
+    if (rc < 0)
+        err_wrap(err, "'%s'", request->media.path);
+    picture_fini(&x.picture);
+    converter_fini(&x.converter);
+    free(x.picks);
+    free(x.wanted);
+    source_close(&x.source);
+    return rc;
+}
+
+int media_frames(uint8_t *out, size_t capacity_bytes, struct media_info *info,
+                 const struct frame_request *request, const struct media_limits *limits,
+                 struct err *err)
+{
+    struct media_session *session;
+    int rc;
+
+    if (media_session_create(&session, err) < 0)
+        return -1;
+    rc = media_session_frames(session, out, capacity_bytes, info, request, limits, err);
+    media_session_destroy(session);
+    return rc;
+}
+
+int media_probe(struct media_info *out, const struct frame_request *request,
+                const struct media_limits *limits, struct err *err)
+{
+    return media_frames(NULL, 0, out, request, limits, err);
+}

@@ -1,0 +1,54 @@
+/* picture.h - from a decoded frame to upright RGB, and to what the model sees
+ *
+ * Pictures are [height, width, 3] bytes, RGB, no padding between rows.
+ * Inside dataprep/media only.
+ */
+#ifndef VNEVA_DATAPREP_MEDIA_PICTURE_H
+#define VNEVA_DATAPREP_MEDIA_PICTURE_H
+
+#include "dataprep/media/media.h"
+
+#include <libavutil/frame.h>
+#include <libswscale/swscale.h>
+
+struct picture {
+    uint8_t *rgb; /* owned; room for capacity bytes */
+    size_t capacity;
+    int64_t width, height;
+};
+
+void picture_fini(struct picture *picture);
+int picture_reserve(struct picture *picture, int64_t width, int64_t height,
+                    struct err *err);
+
+/* Converts frames to RGB, keeping what it needs from one to the next. */
+struct converter {
+    struct SwsContext *sws;
+    struct picture turned; /* scratch of a rotation */
+};
+
+void converter_fini(struct converter *converter);
+
+/* The frame as RGB, by its own matrix and range (BT.601, limited, where it does not say,
+ * as FFmpeg assumes), turned by the display matrix (NULL: none). */
+int converter_run(struct converter *converter, struct picture *out, const AVFrame *frame,
+                  const int32_t *matrix, struct err *err);
+
+/* Whether a display matrix swaps width and height. */
+bool matrix_is_transposed(const int32_t *matrix);
+
+/* out [size,size,3] = the picture as CLIPImageProcessor sees it: bicubic with antialias,
+ * on bytes, bit for bit what Pillow gives. Source of the arithmetic: Pillow 10,
+ * src/libImaging/Resample.c (support scaled by the reduction, a = -0.5, coefficients of
+ * 22 bits, horizontal pass first, each pass rounded to 8 bits).
+ *   square: resized to size x size whatever its aspect
+ *   pad:    on a square of the mean colour (LLaVA's expand2square), then resized
+ *   keep:   the shorter edge to size, then the centre cut out */
+int picture_prepare(uint8_t *out, const struct picture *picture, int64_t size,
+                    enum media_aspect aspect, struct err *err);
+
+/* out [height,width,3]: bicubic resize as above. Contiguous. */
+int picture_resize(uint8_t *out, int64_t width, int64_t height,
+                   const struct picture *picture, struct err *err);
+
+#endif
