@@ -8,8 +8,7 @@ import json
 import math
 import os
 
-TRAIN_QUESTIONS = 3  # a segment, or more, so that each is asked twice in its scene
-TEST_QUESTIONS = 2   # a held-out segment
+TEST_QUESTIONS = 2  # a held-out segment; one to train on is asked them all
 
 
 def read_table(path):
@@ -43,28 +42,27 @@ def between_frames(seconds, fps):
 def lines_of(number, scene, questions):
     """Yields (held out?, line) for the questions of every segment of a scene.
 
-    The questions go round; the held-out ones begin at another one in every scene, so that
-    all kinds of question are held out about equally often.
+    A segment to train on is asked all of them. Of a held-out segment they go round, and
+    begin at another one in every scene, so that all kinds are held out about equally.
     """
     length = (scene["end"] - scene["start"]) / scene["n"]
     stem = os.path.splitext(scene["file"])[0]
-    trained = scene["n"] - len(scene["held"])
-    each = {True: TEST_QUESTIONS,
-            False: max(TRAIN_QUESTIONS, math.ceil(2 * len(scene["answers"]) / trained))}
-    asked = {False: 0, True: number}
+    turn = number
     for i in range(scene["n"]):
         held = i in scene["held"]
         start = between_frames(scene["start"] + i * length, scene["fps"])
         end = between_frames(scene["start"] + (i + 1) * length, scene["fps"])
-        for _ in range(min(each[held], len(scene["answers"]))):
-            key, answer = scene["answers"][asked[held] % len(scene["answers"])]
-            asked[held] += 1
+        n_asked = TEST_QUESTIONS if held else len(scene["answers"])
+        for k in range(min(n_asked, len(scene["answers"]))):
+            key, answer = scene["answers"][(turn + k) % len(scene["answers"])]
             category, text = questions[key]
             yield held, {
                 "id": f"{stem}-{start:g}-{key}", "video": scene["file"],
                 "start": start, "end": end, "category": category,
                 "conversations": [{"from": "human", "value": "<video>\n" + text},
                                   {"from": "gpt", "value": answer}]}
+        if held:
+            turn += n_asked
 
 
 def main():
