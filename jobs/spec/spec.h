@@ -126,6 +126,8 @@ struct spec {
 /* What reading has to tell people besides errors. */
 struct spec_notes {
     struct spec_list ignored; /* "trainer.benchmark: has no meaning here" */
+    struct spec_list refused; /* what NeMo's files may say and this version cannot run:
+                                 --check lists them, a submit is refused for them */
 };
 
 const char *spec_kind_name(enum spec_kind kind); /* "prepare" */
@@ -134,17 +136,20 @@ bool spec_kind_is_training(enum spec_kind kind);
 
 /* Reads a YAML file, applies the overrides ("model.num_layers=4", "+new.key=1"), resolves,
  * checks and fills. kind: SPEC_NONE to take the file's. Errors name file, line where
- * known, key, what was expected, and for unknown keys the nearest known one. */
+ * known, key, what was expected, and for unknown keys the nearest known one. Relative
+ * paths, of the file and of overrides alike, start from the current folder. notes is
+ * filled on success only. */
 int spec_read(struct spec **out, struct spec_notes *notes, const char *path,
               enum spec_kind kind, const char *const *overrides, int n_overrides,
               struct err *err);
-/* From the resolved JSON tree, as it comes over the wire; checked just as strictly. */
+/* From the resolved JSON tree, as it comes over the wire; checked just as strictly, and
+ * ERR_UNSUPPORTED for what this version cannot run. */
 int spec_from_json(struct spec **out, const char *json, size_t n_bytes, struct err *err);
 void spec_free(struct spec *spec);
 void spec_notes_fini(struct spec_notes *notes);
 
 /* Ranks the job takes: training devices * num_nodes (tensor parallel times data parallel),
- * batch kinds tensor_model_parallel_size for each attempt. */
+ * evaluate tensor_model_parallel_size and prepare one for each attempt. */
 int64_t spec_n_ranks(const struct spec *spec);
 
 /* Prints every key with its type, default and meaning: `vneva submit --keys`. */

@@ -1,0 +1,166 @@
+/* What keys ask of each other. Messages give values that would do. */
+#include "jobs/spec/spec_schema.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* The divisor of n nearest to wanted, the lower of two. n >= 1. */
+static int64_t near_divisor(int64_t n, int64_t wanted)
+{
+    for (int64_t away = 0; away < wanted; away++) {
+        if (n % (wanted - away) == 0)
+            return wanted - away;
+        if (wanted + away <= n && n % (wanted + away) == 0)
+            return wanted + away;
+    }
+    return 1;
+}
+
+/* n must be a multiple of divisor. */
+static int need_multiple(const char *name, int64_t n, const char *divisor_name,
+                         int64_t divisor, struct err *err)
+{
+    int64_t below = n - n % divisor;
+
+    if (n % divisor == 0)
+        return 0;
+    if (below == 0)
+        return err_set(err, ERR_INVALID,
+                       "%s (%" PRId64 ") is not a multiple of %s (%" PRId64
+                       "): try %" PRId64 ", or %s %" PRId64,
+                       name, n, divisor_name, divisor, divisor, divisor_name,
+                       near_divisor(n, divisor));
+    return err_set(err, ERR_INVALID,
+                   "%s (%" PRId64 ") is not a multiple of %s (%" PRId64 "): try %" PRId64
+                   " or %" PRId64 ", or %s %" PRId64,
+                   name, n, divisor_name, divisor, below, below + divisor, divisor_name,
+                   near_divisor(n, divisor));
+}
+
+/* A global batch that does not divide is noted and not an error: NeMo's own file has one,
+ * and is to be looked at as it is. */
+static int check_layout(const struct spec *spec, struct spec_notes *notes,
+                        struct err *err)
+{
+    struct err note;
+    int64_t tp = spec->model.tensor_model_parallel_size;
+    int64_t n_ranks = spec->trainer.devices * spec->trainer.num_nodes;
+    int64_t dp;
+
+    if (need_multiple("trainer.devices x num_nodes", n_ranks,
+                      "model.tensor_model_parallel_size", tp, err) < 0)
+        return -1;
+    dp = n_ranks / tp;
+    if (need_multiple("model.global_batch_size", spec->model.global_batch_size,
+                      dp > 1 ? "micro_batch_size x data-parallel ranks"
+                             : "model.micro_batch_size",
+                      spec->model.micro_batch_size * dp, &note) < 0)
+        return spec_list_add(&notes->refused, note.text, err);
+    return 0;
+}
+
+static int check_llm(const struct spec *spec, struct err *err)
+{
+    static const char tp_name[] = "model.tensor_model_parallel_size";
+    int64_t tp = spec->model.tensor_model_parallel_size;
+    int64_t heads = spec->model.num_attention_heads;
+    const struct json *kv = spec_tree_get(spec->tree, "model.kv_channels");
+
+    if (need_multiple("model.hidden_size", spec->model.hidden_size,
+                      "model.num_attention_heads", heads, err) < 0 ||
+        need_multiple("model.num_attention_heads", heads, "model.num_query_groups",
+                      spec->model.num_query_groups, err) < 0 ||
+        need_multiple("model.num_attention_heads", heads, tp_name, tp, err) < 0 ||
+        need_multiple("model.num_query_groups", spec->model.num_query_groups, tp_name, tp,
+                      err) < 0 ||
+        need_multiple("model.ffn_hidden_size", spec->model.ffn_hidden_size, tp_name, tp,
+                      err) < 0)
+        return -1;
+    if ((spec->model.hidden_size / heads) % 2)
+        return err_set(err, ERR_INVALID,
+                       "model.hidden_size / num_attention_heads is %" PRId64
+                       ": rotary positions need an even number",
+                       spec->model.hidden_size / heads);
+    if (json_type(kv) != JSON_NULL && json_int(kv, 0) != spec->model.hidden_size / heads)
+        return err_set(
+            err, ERR_UNSUPPORTED,
+            "model.kv_channels: only hidden_size / num_attention_heads (%" PRId64
+            ") or null can be honoured",
+            spec->model.hidden_size / heads);
+    return 0;
+}
+
+static int check_vision(const struct spec *spec, struct err *err)
+{
+#define VISION "model.mm_cfg.vision_encoder."
+    if (need_multiple(VISION "hidden_size", spec->vision.hidden_size,
+                      VISION "num_attention_heads", spec->vision.num_attention_heads,
+                      err) < 0)
+        return -1;
+    if (-spec->vision.vision_select_layer > spec->vision.num_layers)
+        return err_set(err, ERR_INVALID,
+                       VISION "vision_select_layer (%" PRId64 ") is before the first of "
+                              "%" PRId64 " layers",
+                       spec->vision.vision_select_layer, spec->vision.num_layers);
+    return 0;
+#undef VISION
+}
+
+static int check_schedule(const struct spec *spec, struct err *err)
+{
+    if (spec->optim.warmup_steps + spec->optim.constant_steps > spec->trainer.max_steps)
+        return err_set(err, ERR_INVALID,
+                       "model.optim.sched: warmup_steps %" PRId64
+                       " and constant_steps %" PRId64 " are more than trainer.max_steps "
+                       "%" PRId64 ": shorten them or train longer",
+                       spec->optim.warmup_steps, spec->optim.constant_steps,
+                       spec->trainer.max_steps);
+    if (spec->optim.min_lr > spec->optim.lr)
+        return err_set(err, ERR_INVALID,
+                       "model.optim.sched.min_lr (%g) is above model.optim.lr (%g)",
+                       spec->optim.min_lr, spec->optim.lr);
+    return 0;
+}
+
+/* Frames and patches: of every kind but evaluate, whose checkpoint says them. */
+static int check_frames(const struct spec *spec, struct spec_notes *notes,
+                        struct err *err)
+{
+    int64_t side, n_tokens;
+    char text[ERR_TEXT_MAX];
+
+    if (spec->data.num_frames == 0)
+        return err_set(err, ERR_INVALID,
+                       "model.data.num_frames: expected -1, or 1 or "
+                       "more, got 0");
+    if (need_multiple("model.mm_cfg.vision_encoder.crop_size", spec->vision.crop_size,
+                      "model.mm_cfg.vision_encoder.patch_dim", spec->vision.patch_dim,
+                      err) < 0)
+        return -1;
+    side = spec->vision.crop_size / spec->vision.patch_dim;
+    n_tokens = side * side * (spec->data.splice_single_frame ? 1 : spec->data.num_frames);
+    if (n_tokens < spec->model.encoder_seq_length)
+        return 0;
+    snprintf(text, sizeof(text),
+             "model.data.num_frames: %" PRId64 " frames of %" PRId64
+             " patches are %" PRId64
+             " tokens and leave no room for text in model.encoder_seq_length %" PRId64
+             " (NeMo would cut the sample): at most %" PRId64 " frames fit",
+             spec->data.num_frames, side * side, n_tokens, spec->model.encoder_seq_length,
+             (spec->model.encoder_seq_length - 1) / (side * side));
+    return spec_list_add(&notes->refused, text, err);
+}
+
+int spec_check_numbers(const struct spec *spec, struct spec_notes *notes, struct err *err)
+{
+    if (spec->kind != SPEC_EVALUATE && check_frames(spec, notes, err) < 0)
+        return -1;
+    if (!spec_kind_is_training(spec->kind))
+        return 0;
+    if (check_layout(spec, notes, err) < 0 || check_llm(spec, err) < 0 ||
+        check_vision(spec, err) < 0 || check_schedule(spec, err) < 0)
+        return -1;
+    return 0;
+}
