@@ -3,11 +3,15 @@
  * A folder:
  *     manifest.json        counts, settings, shards with checksums; written last
  *     shard-NNNNN.sqlite   samples of one task (crash safe, readable with sqlite3)
- *     rejects.jsonl        {"file","line","id","reason"} of every sample refused
+ *     rejects.jsonl        {"file","line","id","kind","reason"} of every sample refused
+ *     tokenizer.model      a copy of the tokenizer
+ *     plan.sqlite          where each annotation stands, for preparing again
  * Samples are numbered 0..n-1 over the shards in order; rejected ones have no number.
  *
  * Tokens hold DATASET_TOKEN_MEDIA once per media item; dataset_expand puts in one entry
  * per patch. Labels are not shifted here: is_label marks tokens that are to be predicted.
+ * Every sample carries a checksum that dataset_read compares; a damaged one is an error
+ * that names its shard.
  * Threads: one caller per dataset.
  */
 #ifndef VNEVA_DATAPREP_DATASET_DATASET_H
@@ -38,17 +42,22 @@ struct dataset_sample {
     uint8_t *is_label;
     int64_t n_prompt; /* tokens up to the last answer: what generation is given */
     uint8_t *frames;  /* stored frames [sum of n_frames, S, S, 3], or NULL */
+    size_t n_frame_bytes;
 };
 
 /* Settings a dataset was prepared with, from its manifest; all borrowed. */
 struct dataset_info {
     int64_t n_samples, n_rejects;
     const char *conv_template, *tokenizer; /* tokenizer: path inside the folder */
-    int64_t num_frames, image_size, patch;
+    const char *const *extra_tokens;       /* to be given to tokenizer_open */
+    int n_extra_tokens;
+    bool use_im_start_end, has_frames;
+    int64_t num_frames, image_size, patch; /* patches a frame: (image_size / patch)^2 */
+    enum media_splice splice;
     enum media_aspect aspect;
-    int64_t vocab, end_token;
-    int64_t longest_tokens; /* of any sample, expanded */
-    uint64_t fingerprint;   /* of the settings and every sample */
+    int64_t vocab, end_token; /* end_token ends an answer */
+    int64_t longest_tokens;   /* of any sample, expanded, without its last token */
+    uint64_t fingerprint;     /* of the settings and every sample */
 };
 
 struct dataset;
@@ -63,7 +72,9 @@ int dataset_read(struct dataset *dataset, int64_t number, struct dataset_sample 
 void dataset_sample_free(struct dataset_sample *sample);
 
 /* The sample as the model reads it: media entries repeated n_frames * patches times, the
- * labels shifted by one (label[t] = token[t+1] if that is a label, else -1).
+ * labels shifted by one (label[t] = token[t+1] if that is a label, else -1). The last
+ * token is only a label, as in NeMo, so there is one entry fewer than tokens; a prompt
+ * (the first n_prompt tokens) is had whole by setting sample->n_tokens = n_prompt + 1.
  * n_frames[i]: frames of media item i as they will be given (1 when spliced).
  * tokens, labels: capacity entries; *n_out how many were needed, ERR_LIMIT when more. */
 int dataset_expand(const struct dataset_sample *sample, const int64_t *n_frames,

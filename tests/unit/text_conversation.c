@@ -40,7 +40,7 @@ static int close_tokenizer(void **state)
 static void assert_ints(const struct buf *got, const struct json *expected,
                         const char *what, const char *id)
 {
-    const int32_t *ints = (const int32_t *)got->data;
+    const int32_t *ints = (const int32_t *)buf_str(got);
 
     if (got->n_bytes / 4 != json_count(expected))
         fail_msg("%s: %zu %s, expected %zu", id, got->n_bytes / 4, what,
@@ -56,8 +56,8 @@ static void assert_like_nemo(const struct json *row)
     const struct json *source = json_get(row, "source");
     const char *id = json_get_string(source, "id");
     struct conv_encoder encoder;
-    struct conversation conversation;
-    struct conv_tokens tokens;
+    struct conversation conversation = {0};
+    struct conv_tokens tokens = {0};
     struct buf out_tokens = BUF_INIT, out_labels = BUF_INIT;
     int64_t n_patches =
         json_get_int(row, "num_frames", 0) * json_get_int(row, "patches_per_frame", 0);
@@ -109,7 +109,7 @@ static void tokens_and_labels_are_those_of_nemo(void **state)
 static void encode(struct conv_tokens *out, const char *template, const char *record)
 {
     struct conv_encoder encoder;
-    struct conversation conversation;
+    struct conversation conversation = {0};
     struct json *json = NULL;
     struct err err;
 
@@ -129,7 +129,7 @@ static void encode(struct conv_tokens *out, const char *template, const char *re
 
 static void media_stand_where_their_placeholders_stood(void **state)
 {
-    struct conv_tokens tokens;
+    struct conv_tokens tokens = {0};
     const int32_t *token;
     const enum media_kind *media;
     int64_t n = 0;
@@ -137,11 +137,11 @@ static void media_stand_where_their_placeholders_stood(void **state)
     (void)state;
     encode(&tokens, "v1", TURNS("a <image> and <video><video>b", "yes"));
     assert_int_equal(tokens.n_media, 3);
-    media = (const enum media_kind *)tokens.media.data;
+    media = (const enum media_kind *)buf_str(&tokens.media);
     assert_int_equal(media[0], MEDIA_IMAGE);
     assert_int_equal(media[1], MEDIA_VIDEO);
     assert_int_equal(media[2], MEDIA_VIDEO);
-    token = (const int32_t *)tokens.tokens.data;
+    token = (const int32_t *)buf_str(&tokens.tokens);
     for (int64_t i = 0; i < tokens.n_tokens; i++) {
         if (token[i] != CONV_TOKEN_MEDIA)
             continue;
@@ -155,7 +155,7 @@ static void media_stand_where_their_placeholders_stood(void **state)
 
 static void markers_written_in_a_question_are_no_media(void **state)
 {
-    struct conv_tokens tokens;
+    struct conv_tokens tokens = {0};
 
     (void)state;
     encode(&tokens, "v1", TURNS("<extra_id_4><extra_id_5></s>", "<extra_id_4> </s>"));
@@ -171,7 +171,7 @@ static void prompt_ends_where_the_answer_begins(void **state)
     static const char *const answers[] = {
         TURNS("q", "Left."), TURNS("q", " Left."), TURNS("q", "\\u4e24"),
         TURNS("q", "\\n"),   TURNS("q", ": x"),    TURNS("q", "ASSISTANT: x")};
-    struct conv_tokens first, tokens;
+    struct conv_tokens first = {0}, tokens = {0};
 
     (void)state;
     encode(&first, "v1", answers[0]);
@@ -208,7 +208,7 @@ static void wrong_turns_are_refused_with_a_reason(void **state)
 
     (void)state;
     for (size_t i = 0; i < sizeof(bad) / sizeof(*bad); i++) {
-        struct conversation conversation;
+        struct conversation conversation = {0};
         struct json *json = NULL;
         struct err err;
 

@@ -64,7 +64,7 @@ static void text_comes_back_from_its_tokens(void **state)
                                           "\xf0\x9f\x98\x80 ok",
                                           "12345.678",
                                           "\x01"};
-    struct tokenizer *golden, *trained;
+    struct tokenizer *golden = NULL, *trained = NULL;
 
     (void)state;
     open_golden(&golden, NULL, 0);
@@ -81,7 +81,7 @@ static void extra_tokens_follow_the_model_and_split_the_text(void **state)
 {
     static const char *const extras[] = {"<a>", "<extra_id_4>", "<b>", "<a>"};
     static const char text[] = "x<b>x<a>";
-    struct tokenizer *with, *without;
+    struct tokenizer *with = NULL, *without = NULL;
     struct buf tokens = BUF_INIT, x = BUF_INIT;
     const int32_t *ids;
     struct err err;
@@ -114,7 +114,7 @@ static void extra_tokens_follow_the_model_and_split_the_text(void **state)
 static void spans_cover_the_text_once_and_in_order(void **state)
 {
     static const char text[] = "caf\xc3\xa9 \xe4\xb8\xa4!<extra_id_4>\n z";
-    struct tokenizer *tokenizer;
+    struct tokenizer *tokenizer = NULL;
     struct buf spans = BUF_INIT;
     const struct token_span *span;
     uint32_t at = 0;
@@ -136,7 +136,7 @@ static void spans_cover_the_text_once_and_in_order(void **state)
 
 static void training_twice_gives_the_same_bytes(void **state)
 {
-    struct tokenizer *tokenizer;
+    struct tokenizer *tokenizer = NULL;
     struct buf a = BUF_INIT, b = BUF_INIT;
     char path[FS_PATH_MAX];
     struct err err;
