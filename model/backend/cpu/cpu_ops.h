@@ -1,0 +1,82 @@
+/* cpu_ops.h - the slots of the cpu backend; backend.h says what they do */
+#ifndef VNEVA_MODEL_BACKEND_CPU_CPU_OPS_H
+#define VNEVA_MODEL_BACKEND_CPU_CPU_OPS_H
+
+#include "model/backend/backend.h"
+
+int cpu_matmul(struct backend *b, struct tensor *c, const struct tensor *a,
+               const struct tensor *bb, const struct matmul_args *args, struct err *err);
+int cpu_bias_bwd(struct backend *b, struct tensor *db, const struct tensor *dy,
+                 struct err *err);
+
+int cpu_layernorm_fwd(struct backend *b, struct tensor *y, struct tensor *mean,
+                      struct tensor *rstd, const struct tensor *x, const struct tensor *w,
+                      const struct tensor *bias, float eps, struct err *err);
+int cpu_layernorm_bwd(struct backend *b, struct tensor *dx, struct tensor *dw,
+                      struct tensor *dbias, const struct tensor *dy,
+                      const struct tensor *x, const struct tensor *w,
+                      const struct tensor *mean, const struct tensor *rstd,
+                      struct err *err);
+int cpu_rmsnorm_fwd(struct backend *b, struct tensor *y, struct tensor *rstd,
+                    const struct tensor *x, const struct tensor *w, float eps,
+                    struct err *err);
+int cpu_rmsnorm_bwd(struct backend *b, struct tensor *dx, struct tensor *dw,
+                    const struct tensor *dy, const struct tensor *x,
+                    const struct tensor *w, const struct tensor *rstd, struct err *err);
+
+int cpu_rope(struct backend *b, struct tensor *x, int64_t n_heads,
+             const int32_t *positions, int64_t rot_dims, float theta, bool inverse,
+             struct err *err);
+int cpu_attention_fwd(struct backend *b, struct tensor *o, struct tensor *lse,
+                      const struct tensor *q, const struct tensor *k,
+                      const struct tensor *v, const struct attention_args *args,
+                      struct err *err);
+int cpu_attention_bwd(struct backend *b, struct tensor *dq, struct tensor *dk,
+                      struct tensor *dv, const struct tensor *d_o, const struct tensor *q,
+                      const struct tensor *k, const struct tensor *v,
+                      const struct tensor *o, const struct tensor *lse,
+                      const struct attention_args *args, struct err *err);
+
+int cpu_act_fwd(struct backend *b, struct tensor *y, const struct tensor *x,
+                enum activation act, struct err *err);
+int cpu_act_bwd(struct backend *b, struct tensor *dx, const struct tensor *dy,
+                const struct tensor *x, enum activation act, struct err *err);
+int cpu_swiglu_fwd(struct backend *b, struct tensor *y, const struct tensor *x,
+                   struct err *err);
+int cpu_swiglu_bwd(struct backend *b, struct tensor *dx, const struct tensor *dy,
+                   const struct tensor *x, struct err *err);
+int cpu_add(struct backend *b, struct tensor *y, const struct tensor *a,
+            const struct tensor *bb, float s, struct err *err);
+int cpu_scale(struct backend *b, struct tensor *x, float s, struct err *err);
+int cpu_cast(struct backend *b, struct tensor *y, const struct tensor *x,
+             struct err *err);
+
+int cpu_embed_fwd(struct backend *b, struct tensor *y, const struct tensor *w,
+                  const int32_t *ids, int32_t first, struct err *err);
+int cpu_embed_bwd(struct backend *b, struct tensor *dw, const struct tensor *dy,
+                  const int32_t *ids, int32_t first, struct err *err);
+int cpu_scatter_rows(struct backend *b, struct tensor *y, const struct tensor *x,
+                     const int32_t *rows, int64_t n, struct err *err);
+int cpu_gather_rows(struct backend *b, struct tensor *y, const struct tensor *x,
+                    const int32_t *rows, int64_t n, struct err *err);
+int cpu_patchify(struct backend *b, struct tensor *y, const struct tensor *pixels,
+                 int64_t patch, const float mean[3], const float std[3], struct err *err);
+
+int cpu_xent_max(struct backend *b, struct tensor *max, const struct tensor *logits,
+                 int64_t n_real, struct err *err);
+int cpu_xent_sum(struct backend *b, struct tensor *sum, struct tensor *target,
+                 const struct tensor *logits, const struct tensor *max,
+                 const int32_t *labels, int32_t first, int64_t n_real, struct err *err);
+int cpu_xent_bwd(struct backend *b, struct tensor *logits, const struct tensor *max,
+                 const struct tensor *sum, const int32_t *labels, int32_t first,
+                 int64_t n_real, struct err *err);
+int cpu_argmax(struct backend *b, struct tensor *value, struct tensor *index,
+               const struct tensor *logits, int64_t n_real, struct err *err);
+
+int cpu_sum_squares(struct backend *b, double *out, const struct tensor *x,
+                    struct err *err);
+int cpu_adamw(struct backend *b, struct tensor *master, struct tensor *weight,
+              struct tensor *m, struct tensor *v, const struct tensor *grad,
+              const struct adamw_args *args, struct err *err);
+
+#endif
