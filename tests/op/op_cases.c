@@ -1,0 +1,455 @@
+/* op_cases.c - every operation over a table of shapes
+ *
+ * Sizes are odd, single, or just beside the widths of vectors and blocks; that is where
+ * kernels go wrong.
+ */
+#include "tests/op/op_run.h"
+
+#include "common/base/rng.h"
+
+#include <stddef.h>
+
+#define D OP_DIMS
+
+enum {
+    TRANS_A = 1,
+    TRANS_B = 2,
+    BIAS = 4,
+    BETA = 8,
+    C_F32 = 16, /* c is F32 whatever T is */
+    CAUSAL = 32,
+    JOINT = 64,  /* q, k, v are columns of one product */
+    LENS = 128,  /* rows have fewer keys than there is room for */
+    FROZEN = 256 /* no gradients of parameters wanted */
+};
+
+/* ids [n], each below `limit` or -1 (every seventh); fixed by the case's name */
+static void make_ids(const struct op_run *run, int32_t *ids, int64_t n, int64_t limit)
+{
+    struct rng_key key = {rng_stream(run->op->name), rng_stream("ids")};
+
+    for (int64_t i = 0; i < n; i++)
+        ids[i] = i % 7 == 6 ? -1 : (int32_t)rng_below(key, (uint64_t)i, (uint64_t)limit);
+}
+
+/* ---- linear algebra: n = m, n, k ---- */
+
+static void run_matmul(struct op_run *r)
+{
+    const int64_t *n = r->op->n;
+    unsigned f = r->op->flags;
+    enum dtype c_type = f & C_F32 ? DTYPE_F32 : r->dtype;
+    struct tensor a =
+        op_input(r, "a", r->dtype, 1, 0, f & TRANS_A ? D(n[2], n[0]) : D(n[0], n[2]));
+    struct tensor b =
+        op_input(r, "b", r->dtype, 1, 0, f & TRANS_B ? D(n[1], n[2]) : D(n[2], n[1]));
+    struct tensor bias = op_input(r, "bias", r->dtype, 1, 0, D(n[1]));
+    struct tensor c = f & BETA ? op_input(r, "c", c_type, 1, 0, D(n[0], n[1]))
+                               : op_output(r, c_type, D(n[0], n[1]));
+    struct matmul_args args = {.trans_a = f & TRANS_A,
+                               .trans_b = f & TRANS_B,
+                               .beta = f & BETA ? 1 : 0,
+                               .bias = f & BIAS ? &bias : NULL};
+
+    op_check(r, r->b->ops->matmul(r->b, &c, &a, &b, &args, &r->err));
+    op_keep(r, "c", &c);
+}
+
+static void run_bias_bwd(struct op_run *r)
+{
+    const int64_t *n = r->op->n;
+    struct tensor dy = op_input(r, "dy", r->dtype, 1, 0, D(n[0], n[1]));
+    struct tensor db = op_input(r, "db", DTYPE_F32, 1, 0, D(n[1]));
+
+    op_check(r, r->b->ops->bias_bwd(r->b, &db, &dy, &r->err));
+    op_keep(r, "db", &db);
+}
+
+/* ---- norms: n = N, D ---- */
+
+static void run_layernorm(struct op_run *r)
+{
+    const int64_t *n = r->op->n;
+    bool is_frozen = r->op->flags & FROZEN;
+    struct tensor x = op_input(r, "x", r->dtype, 1, 3, D(n[0], n[1]));
+    struct tensor w = op_input(r, "w", r->dtype, 0.5, 1, D(n[1]));
+    struct tensor bias = op_input(r, "bias", r->dtype, 1, 0, D(n[1]));
+    struct tensor dy = op_input(r, "dy", r->dtype, 1, 0, D(n[0], n[1]));
+    struct tensor dw = op_input(r, "dw", DTYPE_F32, 1, 0, D(n[1]));
+    struct tensor dbias = op_input(r, "dbias", DTYPE_F32, 1, 0, D(n[1]));
+    struct tensor y = op_output(r, r->dtype, D(n[0], n[1]));
+    struct tensor dx = op_output(r, r->dtype, D(n[0], n[1]));
+    struct tensor mean = op_output(r, DTYPE_F32, D(n[0]));
+    struct tensor rstd = op_output(r, DTYPE_F32, D(n[0]));
+
+    op_check(r, r->b->ops->layernorm_fwd(r->b, &y, &mean, &rstd, &x, &w, &bias, 1e-5F,
+                                         &r->err));
+    op_check(r, r->b->ops->layernorm_bwd(r->b, &dx, is_frozen ? NULL : &dw,
+                                         is_frozen ? NULL : &dbias, &dy, &x, &w, &mean,
+                                         &rstd, &r->err));
+    op_keep(r, "y", &y);
+    op_keep(r, "mean", &mean);
+    op_keep(r, "rstd", &rstd);
+    op_keep(r, "dx", &dx);
+    op_keep(r, "dw", &dw);
+    op_keep(r, "dbias", &dbias);
+}
+
+static void run_rmsnorm(struct op_run *r)
+{
+    const int64_t *n = r->op->n;
+    struct tensor x = op_input(r, "x", r->dtype, 1, 0.5, D(n[0], n[1]));
+    struct tensor w = op_input(r, "w", r->dtype, 0.5, 1, D(n[1]));
+    struct tensor dy = op_input(r, "dy", r->dtype, 1, 0, D(n[0], n[1]));
+    struct tensor dw = op_input(r, "dw", DTYPE_F32, 1, 0, D(n[1]));
+    struct tensor y = op_output(r, r->dtype, D(n[0], n[1]));
+    struct tensor dx = op_output(r, r->dtype, D(n[0], n[1]));
+    struct tensor rstd = op_output(r, DTYPE_F32, D(n[0]));
+
+    op_check(r, r->b->ops->rmsnorm_fwd(r->b, &y, &rstd, &x, &w, 1e-5F, &r->err));
+    op_check(r, r->b->ops->rmsnorm_bwd(r->b, &dx, r->op->flags & FROZEN ? NULL : &dw, &dy,
+                                       &x, &w, &rstd, &r->err));
+    op_keep(r, "y", &y);
+    op_keep(r, "rstd", &rstd);
+    op_keep(r, "dx", &dx);
+    op_keep(r, "dw", &dw);
+}
+
+/* ---- rope: n = N, heads in all, heads turned, K, rot_dims, first position ---- */
+
+static void run_rope(struct op_run *r)
+{
+    const int64_t *n = r->op->n;
+    struct tensor x = op_input(r, "x", r->dtype, 1, 0, D(n[0], n[1], n[3]));
+    struct tensor back = op_input(r, "back", r->dtype, 1, 0, D(n[0], n[1], n[3]));
+    int32_t positions[64];
+
+    for (int64_t i = 0; i < n[0]; i++)
+        positions[i] = (int32_t)(n[5] + i * 3);
+    op_check(r, r->b->ops->rope(r->b, &x, n[2], positions, n[4], 1e4F, false, &r->err));
+    op_check(r, r->b->ops->rope(r->b, &back, n[2], positions, n[4], 1e4F, true, &r->err));
+    op_keep(r, "x", &x);
+    op_keep(r, "back", &back);
+}
+
+/* ---- attention: n = B, Tq, Tk, H, G, K ---- */
+
+#define ROWS_MAX 40
+
+/* Rows are given between all and few of their keys, never fewer than Tq. */
+static void make_lens(const struct op_run *r, int32_t *lens)
+{
+    const int64_t *n = r->op->n;
+
+    for (int64_t i = 0; i < n[0]; i++)
+        lens[i] = (int32_t)(n[2] - i * (n[2] - n[1]) / n[0]);
+    if (n[0] > 1 && !(r->op->flags & CAUSAL))
+        lens[n[0] - 1] = 1;
+}
+
+struct attention_case {
+    struct tensor joint, q, k, v;
+    struct attention_args args;
+    int32_t lens[ROWS_MAX];
+};
+
+static void view_joint(struct attention_case *a, const struct tensor *joint,
+                       const int64_t *n)
+{
+    struct tensor at = *joint;
+    size_t element = dtype_bytes(joint->dtype), head = (size_t)n[5] * element;
+
+    a->q = tensor_of(at.data, at.dtype, 3, D(n[0], n[1], n[3] * n[5]));
+    a->k = tensor_of((char *)at.data + (size_t)n[3] * head, at.dtype, 3,
+                     D(n[0], n[2], n[4] * n[5]));
+    a->v = tensor_of((char *)a->k.data + (size_t)n[4] * head, at.dtype, 3,
+                     D(n[0], n[2], n[4] * n[5]));
+}
+
+static void make_attention(struct op_run *r, struct attention_case *a)
+{
+    const int64_t *n = r->op->n;
+    int64_t width = (n[3] + 2 * n[4]) * n[5];
+
+    a->args = (struct attention_args){.n_heads = n[3],
+                                      .n_kv_heads = n[4],
+                                      .causal = r->op->flags & CAUSAL,
+                                      .scale = 1 / sqrtf((float)n[5])};
+    if (r->op->flags & JOINT) {
+        a->joint = op_input(r, "joint", r->dtype, 1, 0, D(n[0], n[1], width));
+        a->args.q_stride = a->args.kv_stride = width;
+        view_joint(a, &a->joint, n);
+        return;
+    }
+    a->q = op_input(r, "q", r->dtype, 1, 0, D(n[0], n[1], n[3] * n[5]));
+    a->k = op_input(r, "k", r->dtype, 1, 0, D(n[0], n[2], n[4] * n[5]));
+    a->v = op_input(r, "v", r->dtype, 1, 0, D(n[0], n[2], n[4] * n[5]));
+    if (!(r->op->flags & LENS))
+        return;
+    make_lens(r, a->lens);
+    a->args.kv_lens = a->lens;
+    for (int64_t i = 0; i < n[0]; i++) {
+        op_poison_rows(r, &a->k, i * n[2] + a->lens[i], (i + 1) * n[2]);
+        op_poison_rows(r, &a->v, i * n[2] + a->lens[i], (i + 1) * n[2]);
+    }
+}
+
+static void run_attention(struct op_run *r)
+{
+    const int64_t *n = r->op->n;
+    struct attention_case in = {0}, out = {0};
+    struct tensor o = op_output(r, r->dtype, D(n[0], n[1], n[3] * n[5]));
+    struct tensor lse = op_output(r, DTYPE_F32, D(n[0], n[3], n[1]));
+    struct tensor d_o = op_input(r, "d_o", r->dtype, 1, 0, D(n[0], n[1], n[3] * n[5]));
+
+    make_attention(r, &in);
+    if (r->op->flags & JOINT) {
+        out.joint = op_output(r, r->dtype, D(n[0], n[1], in.args.q_stride));
+        view_joint(&out, &out.joint, n);
+    } else {
+        out.q = op_output(r, r->dtype, D(n[0], n[1], n[3] * n[5]));
+        out.k = op_output(r, r->dtype, D(n[0], n[2], n[4] * n[5]));
+        out.v = op_output(r, r->dtype, D(n[0], n[2], n[4] * n[5]));
+    }
+    if (r->has_failed)
+        return;
+    op_check(r, r->b->ops->attention_fwd(r->b, &o, &lse, &in.q, &in.k, &in.v, &in.args,
+                                         &r->err));
+    op_check(r, r->b->ops->attention_bwd(r->b, &out.q, &out.k, &out.v, &d_o, &in.q, &in.k,
+                                         &in.v, &o, &lse, &in.args, &r->err));
+    op_keep(r, "o", &o);
+    op_keep(r, "lse", &lse);
+    if (r->op->flags & JOINT) {
+        op_keep(r, "dqkv", &out.joint);
+    } else {
+        op_keep(r, "dq", &out.q);
+        op_keep(r, "dk", &out.k);
+        op_keep(r, "dv", &out.v);
+    }
+}
+
+/* ---- pointwise: n = N, D; activation in n[2] ---- */
+
+static void run_act(struct op_run *r)
+{
+    const int64_t *n = r->op->n;
+    enum activation act = (enum activation)n[2];
+    struct tensor x = op_input(r, "x", r->dtype, 3, 0, D(n[0], n[1]));
+    struct tensor dy = op_input(r, "dy", r->dtype, 1, 0, D(n[0], n[1]));
+    struct tensor y = op_output(r, r->dtype, D(n[0], n[1]));
+    struct tensor dx = op_output(r, r->dtype, D(n[0], n[1]));
+
+    op_check(r, r->b->ops->act_fwd(r->b, &y, &x, act, &r->err));
+    op_check(r, r->b->ops->act_bwd(r->b, &dx, &dy, &x, act, &r->err));
+    op_keep(r, "y", &y);
+    op_keep(r, "dx", &dx);
+}
+
+static void run_swiglu(struct op_run *r)
+{
+    const int64_t *n = r->op->n;
+    struct tensor x = op_input(r, "x", r->dtype, 3, 0, D(n[0], 2 * n[1]));
+    struct tensor dy = op_input(r, "dy", r->dtype, 1, 0, D(n[0], n[1]));
+    struct tensor y = op_output(r, r->dtype, D(n[0], n[1]));
+    struct tensor dx = op_output(r, r->dtype, D(n[0], 2 * n[1]));
+
+    op_check(r, r->b->ops->swiglu_fwd(r->b, &y, &x, &r->err));
+    op_check(r, r->b->ops->swiglu_bwd(r->b, &dx, &dy, &x, &r->err));
+    op_keep(r, "y", &y);
+    op_keep(r, "dx", &dx);
+}
+
+/* n[2]: rows of the second operand; the sum is also made in place, then scaled and cast */
+static void run_add_scale_cast(struct op_run *r)
+{
+    const int64_t *n = r->op->n;
+    struct tensor a = op_input(r, "a", r->dtype, 1, 0, D(n[0], n[1]));
+    struct tensor b = op_input(r, "b", r->dtype, 1, 0, D(n[2], n[1]));
+    struct tensor y = op_output(r, r->dtype, D(n[0], n[1]));
+    struct tensor f32 = op_output(r, DTYPE_F32, D(n[0], n[1]));
+    struct tensor f16 = op_output(r, DTYPE_F16, D(n[0], n[1]));
+
+    op_check(r, r->b->ops->add(r->b, &y, &a, &b, -0.75F, &r->err));
+    op_keep(r, "sum", &y);
+    op_check(r, r->b->ops->cast(r->b, &f32, &y, &r->err));
+    op_check(r, r->b->ops->cast(r->b, &f16, &y, &r->err));
+    op_check(r, r->b->ops->add(r->b, &a, &a, &b, 2, &r->err));
+    op_check(r, r->b->ops->scale(r->b, &a, 0.3F, &r->err));
+    op_keep(r, "in place", &a);
+    op_keep(r, "f32", &f32);
+    op_keep(r, "f16", &f16);
+}
+
+/* ---- rows: n = N, D, rows of the table, first ---- */
+
+static void run_embed(struct op_run *r)
+{
+    const int64_t *n = r->op->n;
+    struct tensor w = op_input(r, "w", r->dtype, 1, 0, D(n[2], n[1]));
+    struct tensor dw = op_input(r, "dw", DTYPE_F32, 1, 0, D(n[2], n[1]));
+    struct tensor dy = op_input(r, "dy", r->dtype, 1, 0, D(n[0], n[1]));
+    struct tensor y = op_output(r, r->dtype, D(n[0], n[1]));
+    int32_t ids[64];
+
+    make_ids(r, ids, n[0], n[2] + 2 * n[3]); /* some fall outside on either side */
+    op_check(r, r->b->ops->embed_fwd(r->b, &y, &w, ids, (int32_t)n[3], &r->err));
+    op_check(r, r->b->ops->embed_bwd(r->b, &dw, &dy, ids, (int32_t)n[3], &r->err));
+    op_keep(r, "y", &y);
+    op_keep(r, "dw", &dw);
+}
+
+/* n = rows moved, D, rows there are */
+static void run_scatter_gather(struct op_run *r)
+{
+    const int64_t *n = r->op->n;
+    struct tensor x = op_input(r, "x", r->dtype, 1, 0, D(n[0], n[1]));
+    struct tensor y = op_input(r, "y", r->dtype, 1, 0, D(n[2], n[1]));
+    struct tensor back = op_output(r, r->dtype, D(n[0], n[1]));
+    int32_t rows[64];
+
+    for (int64_t i = 0; i < n[0]; i++) /* distinct, not in order */
+        rows[i] = (int32_t)rng_permute(5, 0, (uint64_t)i, (uint64_t)n[2]);
+    op_check(r, r->b->ops->scatter_rows(r->b, &y, &x, rows, n[0], &r->err));
+    op_keep(r, "y", &y);
+    op_check(r, r->b->ops->gather_rows(r->b, &back, &y, rows, n[0], &r->err));
+    op_keep(r, "back", &back);
+}
+
+/* n = frames, size, patch */
+static void run_patchify(struct op_run *r)
+{
+    const int64_t *n = r->op->n;
+    int64_t side = n[1] / n[2];
+    const float mean[3] = {0.48F, 0.46F, 0.41F}, std[3] = {0.27F, 0.26F, 0.28F};
+    struct tensor rgb = op_input(r, "rgb", DTYPE_U8, 0, 0, D(n[0], n[1], n[1], 3));
+    struct tensor y = op_output(r, r->dtype, D(n[0] * side * side, 3 * n[2] * n[2]));
+
+    op_check(r, r->b->ops->patchify(r->b, &y, &rgb, n[2], mean, std, &r->err));
+    op_keep(r, "y", &y);
+}
+
+/* ---- loss: n = N, V/R, real columns, first ---- */
+
+static void run_xent(struct op_run *r)
+{
+    const int64_t *n = r->op->n;
+    struct tensor logits = op_input(r, "logits", r->dtype, 4, 0, D(n[0], n[1]));
+    struct tensor max = op_output(r, DTYPE_F32, D(n[0]));
+    struct tensor sum = op_output(r, DTYPE_F32, D(n[0]));
+    struct tensor target = op_output(r, DTYPE_F32, D(n[0]));
+    struct tensor index = op_output(r, DTYPE_I32, D(n[0]));
+    struct tensor value = op_output(r, DTYPE_F32, D(n[0]));
+    int32_t labels[64];
+    int32_t first = (int32_t)n[3];
+
+    make_ids(r, labels, n[0], n[1] + 2 * n[3]);
+    op_check(r, r->b->ops->argmax(r->b, &value, &index, &logits, n[2], &r->err));
+    op_check(r, r->b->ops->xent_max(r->b, &max, &logits, n[2], &r->err));
+    op_check(r, r->b->ops->xent_sum(r->b, &sum, &target, &logits, &max, labels, first,
+                                    n[2], &r->err));
+    op_check(
+        r, r->b->ops->xent_bwd(r->b, &logits, &max, &sum, labels, first, n[2], &r->err));
+    op_keep(r, "argmax", &index);
+    op_keep(r, "value", &value);
+    op_keep(r, "max", &max);
+    op_keep(r, "sum", &sum);
+    op_keep(r, "target", &target);
+    op_keep(r, "dlogits", &logits);
+}
+
+/* ---- optimizer: n = elements, step ---- */
+
+static void run_adamw(struct op_run *r)
+{
+    const int64_t *n = r->op->n;
+    struct tensor master = op_input(r, "master", DTYPE_F32, 1, 0, D(n[0]));
+    struct tensor m = op_input(r, "m", DTYPE_F32, 0.1, 0, D(n[0]));
+    struct tensor v = op_input(r, "v", DTYPE_F32, 0.001, 0.1, D(n[0]));
+    struct tensor grad = op_input(r, "grad", DTYPE_F32, 1, 0, D(n[0]));
+    struct tensor weight = op_output(r, r->dtype, D(n[0]));
+    struct adamw_args args = {.lr = 0.01F,
+                              .beta1 = 0.9F,
+                              .beta2 = 0.98F,
+                              .eps = 1e-8F,
+                              .weight_decay = 0.1F,
+                              .grad_scale = 0.25F,
+                              .step = n[1]};
+    double squares = 0;
+    float *kept;
+
+    op_check(r, r->b->ops->sum_squares(r->b, &squares, &grad, &r->err));
+    op_check(r, r->b->ops->adamw(r->b, &master, &weight, &m, &v, &grad, &args, &r->err));
+    op_keep(r, "weight", &weight);
+    op_check(r, r->b->ops->adamw(r->b, &master, NULL, &m, &v, &grad, &args, &r->err));
+    op_keep(r, "master", &master);
+    op_keep(r, "m", &m);
+    op_keep(r, "v", &v);
+    op_keep(r, "squares", &grad);
+    if (r->n_kept > 0) { /* one number in place of the gradient */
+        kept = r->kept[r->n_kept - 1].values;
+        kept[0] = (float)squares;
+        r->kept[r->n_kept - 1].n = 1;
+    }
+}
+
+const struct op_case op_cases[] = {
+    {"matmul 1x1x1", run_matmul, {1, 1, 1}, 0},
+    {"matmul 7x5x3", run_matmul, {7, 5, 3}, BIAS},
+    {"matmul 33x17x65 nt", run_matmul, {33, 17, 65}, TRANS_B | BIAS},
+    {"matmul 33x96x64 tn f32 +=", run_matmul, {33, 96, 64}, TRANS_A | BETA | C_F32},
+    {"matmul 24x31x19 tt", run_matmul, {24, 31, 19}, TRANS_A | TRANS_B},
+    {"matmul 128x96x96 nt", run_matmul, {128, 96, 96}, TRANS_B | BIAS},
+    {"matmul 1x515x96", run_matmul, {1, 515, 96}, TRANS_B},
+    {"matmul 65x33x129 +=", run_matmul, {65, 33, 129}, BETA},
+    {"matmul 96x24x301 tn +=", run_matmul, {96, 24, 301}, TRANS_A | BETA | C_F32 | BIAS},
+    {"bias_bwd 1x7", run_bias_bwd, {1, 7}, 0},
+    {"bias_bwd 333x97", run_bias_bwd, {333, 97}, 0},
+    {"layernorm 1x3", run_layernorm, {1, 3}, 0},
+    {"layernorm 5x17", run_layernorm, {5, 17}, 0},
+    {"layernorm 261x96", run_layernorm, {261, 96}, 0},
+    {"layernorm 3x1031 frozen", run_layernorm, {3, 1031}, FROZEN},
+    {"rmsnorm 1x3", run_rmsnorm, {1, 3}, 0},
+    {"rmsnorm 261x96", run_rmsnorm, {261, 96}, 0},
+    {"rmsnorm 9x1031 frozen", run_rmsnorm, {9, 1031}, FROZEN},
+    {"rope 7x3x24", run_rope, {7, 3, 3, 24, 24, 0}, 0},
+    {"rope 5x6x32, 4 heads, 16 dims", run_rope, {5, 6, 4, 32, 16, 1000}, 0},
+    {"rope 3x1x12 far", run_rope, {3, 1, 1, 12, 12, 100000}, 0},
+    {"attention 1x1x1", run_attention, {1, 1, 1, 1, 1, 4}, 0},
+    {"attention 2x17 full", run_attention, {2, 17, 17, 3, 3, 12}, 0},
+    {"attention 2x37 causal", run_attention, {2, 37, 37, 4, 4, 24}, CAUSAL},
+    {"attention 2x33 causal joint grouped",
+     run_attention,
+     {2, 33, 33, 4, 2, 24},
+     CAUSAL | JOINT},
+    {"attention 1x70 causal k64", run_attention, {1, 70, 70, 2, 1, 64}, CAUSAL},
+    {"attention 1x40 k128", run_attention, {1, 40, 40, 1, 1, 128}, JOINT},
+    {"attention 3x1 of 19 cached", run_attention, {3, 1, 19, 4, 2, 24}, CAUSAL | LENS},
+    {"attention 2x5 of 23 cached", run_attention, {2, 5, 23, 2, 2, 13}, CAUSAL | LENS},
+    {"attention 3x9 of 40 lens", run_attention, {3, 9, 40, 2, 1, 16}, LENS},
+    {"attention 2x40 of 7, blind queries", run_attention, {2, 40, 7, 1, 1, 8}, CAUSAL},
+    {"gelu 3x1031", run_act, {3, 1031, ACT_GELU}, 0},
+    {"gelu_tanh 3x1031", run_act, {3, 1031, ACT_GELU_TANH}, 0},
+    {"quick_gelu 3x1031", run_act, {3, 1031, ACT_QUICK_GELU}, 0},
+    {"relu_squared 3x1031", run_act, {3, 1031, ACT_RELU_SQUARED}, 0},
+    {"no activation 1x5", run_act, {1, 5, ACT_NONE}, 0},
+    {"swiglu 1x1", run_swiglu, {1, 1}, 0},
+    {"swiglu 7x1031", run_swiglu, {7, 1031}, 0},
+    {"add 5x31 same", run_add_scale_cast, {5, 31, 5}, 0},
+    {"add 96x1031 one row", run_add_scale_cast, {96, 1031, 1}, 0},
+    {"add 6x7 two rows", run_add_scale_cast, {6, 7, 2}, 0},
+    {"embed 1x5", run_embed, {1, 5, 3, 0}, 0},
+    {"embed 50x97 of 11, a part", run_embed, {50, 97, 11, 4}, 0},
+    {"embed 60x1031", run_embed, {60, 1031, 5, 0}, 0},
+    {"scatter 9x31 of 20", run_scatter_gather, {9, 31, 20}, 0},
+    {"scatter 64x7 of 64", run_scatter_gather, {64, 7, 64}, 0},
+    {"patchify 2x12/4", run_patchify, {2, 12, 4}, 0},
+    {"patchify 1x45/15", run_patchify, {1, 45, 15}, 0},
+    {"xent 1x1", run_xent, {1, 1, 1, 0}, 0},
+    {"xent 33x515", run_xent, {33, 515, 515, 0}, 0},
+    {"xent 20x64, 51 real, a part", run_xent, {20, 64, 51, 30}, 0},
+    {"xent 9x24, padding only", run_xent, {9, 24, 0, 24}, 0},
+    {"adamw 1", run_adamw, {1, 1}, 0},
+    {"adamw 10007", run_adamw, {10007, 17}, 0},
+};
+
+const int op_n_cases = (int)(sizeof(op_cases) / sizeof(op_cases[0]));

@@ -1,0 +1,272 @@
+/* test_op_backends.c - every operation on every backend there is, against `ref`
+ *
+ * Bounds. An fp32 result differs by the order of sums and by elementary functions good to
+ * 2 units in the last place: errors near 1e-7 each, random, so far below 1e-6 relative;
+ * 1e-5 for the largest, 1e-11 for the normalised mean square, leave room for sums over a
+ * few hundred terms that cancel. A rounded result may fall to the other side of a tie:
+ * one unit in the last place, 2^-8 for bf16 and 2^-11 for fp16, on a few elements, also
+ * where a rounded result is read again (o in the backward pass, in-place sums), so twice
+ * that for the largest.
+ */
+#include "tests/op/op_run.h"
+
+#ifdef VNEVA_HAVE_ONEDNN
+#include "model/backend/cpu/cpu.h"
+#endif
+
+#include <string.h>
+
+struct bounds {
+    double nmse, max_rel;
+};
+
+static struct bounds bounds_of(enum dtype dtype)
+{
+    if (dtype == DTYPE_BF16)
+        return (struct bounds){4e-6, 0x1p-7};
+    if (dtype == DTYPE_F16)
+        return (struct bounds){6e-8, 0x1p-10};
+    return (struct bounds){1e-11, 1e-5};
+}
+
+/* Compares what two runs kept; the number of outputs that are too far apart. */
+static int compare(const struct op_run *got, const struct op_run *want, bool is_loud)
+{
+    int n_bad = got->n_kept != want->n_kept || got->n_kept == 0;
+
+    for (int i = 0; i < got->n_kept && i < want->n_kept; i++) {
+        const struct op_kept *g = &got->kept[i], *w = &want->kept[i];
+        struct distance d = distance_of(g->values, w->values, w->n);
+        struct bounds most = bounds_of(g->dtype);
+
+        if (g->n == w->n && d.nmse <= most.nmse && d.max_rel <= most.max_rel)
+            continue;
+        n_bad++;
+        if (is_loud)
+            printf("  '%s' %s, output '%s': nmse %.3g (bound %.3g), largest %.3g (bound "
+                   "%.3g)\n",
+                   got->op->name, dtype_name(got->dtype), g->name, d.nmse, most.nmse,
+                   d.max_rel, most.max_rel);
+    }
+    return n_bad;
+}
+
+static bool has_same_bits(const struct op_run *a, const struct op_run *b)
+{
+    for (int i = 0; i < a->n_kept; i++)
+        if (memcmp(a->kept[i].values, b->kept[i].values,
+                   (size_t)a->kept[i].n * sizeof(float)) != 0)
+            return false;
+    return a->n_kept == b->n_kept;
+}
+
+/* One case on both backends, twice on the one under test. */
+static void check_case(struct check *check, struct backend *b, struct backend *ref,
+                       const struct op_case *op, enum dtype dtype)
+{
+    struct op_run want, got, again;
+
+    op_run(&want, ref, op, dtype);
+    op_run(&got, b, op, dtype);
+    op_run(&again, b, op, dtype);
+    check_that(check, !got.has_failed, "'%s' on %s: %s", op->name, b->ops->name,
+               got.err.text);
+    check_that(check, compare(&got, &want, true) == 0, "'%s' %s is wrong on %s", op->name,
+               dtype_name(dtype), b->ops->name);
+    check_that(check, has_same_bits(&got, &again), "'%s' %s gives other bits on %s again",
+               op->name, dtype_name(dtype), b->ops->name);
+    op_run_free(&want);
+    op_run_free(&got);
+    op_run_free(&again);
+}
+
+static void check_backend(struct check *check, struct backend *b)
+{
+    static const enum dtype types[] = {DTYPE_F32, DTYPE_BF16, DTYPE_F16};
+    struct err err = {0};
+    struct backend *ref;
+
+    if (backend_create(&ref, "ref", 0, 1, &err) < 0) {
+        check_that(check, false, "%s", err.text);
+        return;
+    }
+    for (int i = 0; i < op_n_cases; i++)
+        for (size_t t = 0; t < sizeof(types) / sizeof(types[0]); t++)
+            check_case(check, b, ref, &op_cases[i], types[t]);
+    backend_destroy(ref);
+}
+
+static void ref_gives_the_same_bits_again(struct check *check)
+{
+    struct backend *b;
+
+    if (backend_create(&b, "ref", 0, 1, NULL) == 0)
+        check_backend(check, b);
+    backend_destroy(b);
+}
+
+#ifdef VNEVA_HAVE_ONEDNN
+static void cpu_agrees_with_ref_at_every_instruction_set(struct check *check)
+{
+    static const char *const levels[] = {"base", "avx2", "avx512"};
+
+    for (size_t i = 0; i < sizeof(levels) / sizeof(levels[0]); i++)
+        for (int n_threads = 1; n_threads <= 3; n_threads += 2) {
+            struct err err = {0};
+            struct backend *b;
+
+            if (cpu_create(&b, n_threads, levels[i], &err) == 0) {
+                check_backend(check, b);
+                backend_destroy(b);
+            } else {
+                check_that(check, err.code == ERR_UNSUPPORTED, "%s", err.text);
+                check_skip(check, err.text);
+            }
+        }
+}
+
+/* Everything but matmul, where oneDNN decides. */
+static void bits_do_not_depend_on_the_number_of_threads(struct check *check)
+{
+    struct backend *one, *many;
+
+    if (cpu_create(&one, 1, NULL, NULL) < 0 || cpu_create(&many, 3, NULL, NULL) < 0) {
+        check_that(check, false, "cannot create backend 'cpu'");
+        return;
+    }
+    for (int i = 0; i < op_n_cases; i++) {
+        struct op_run a, b;
+
+        if (strncmp(op_cases[i].name, "matmul", 6) == 0)
+            continue;
+        op_run(&a, one, &op_cases[i], DTYPE_BF16);
+        op_run(&b, many, &op_cases[i], DTYPE_BF16);
+        check_that(check, has_same_bits(&a, &b), "'%s' differs with three threads",
+                   op_cases[i].name);
+        op_run_free(&a);
+        op_run_free(&b);
+    }
+    backend_destroy(one);
+    backend_destroy(many);
+}
+#endif
+
+static void cuda_agrees_with_ref(struct check *check)
+{
+    struct err err = {0};
+    struct backend *b;
+
+    if (backend_create(&b, "cuda", 0, 0, &err) == 0) {
+        check_backend(check, b);
+        backend_destroy(b);
+    } else {
+        check_that(check, err.code == ERR_UNSUPPORTED, "%s", err.text);
+        check_skip(check, err.text);
+    }
+}
+
+/* ---- the harness itself: kernels with one fault each must be found out ---- */
+
+/* A backend that computes as `right` does and then spoils what came out. */
+struct faulty {
+    struct backend base;
+    struct backend_ops ops;
+    struct backend *right;
+};
+
+static struct backend *right_of(struct backend *b)
+{
+    return ((struct faulty *)b)->right;
+}
+
+static int matmul_off_by_one_part_in_a_thousand(struct backend *b, struct tensor *c,
+                                                const struct tensor *a,
+                                                const struct tensor *bb,
+                                                const struct matmul_args *args,
+                                                struct err *err)
+{
+    int rc = right_of(b)->ops->matmul(right_of(b), c, a, bb, args, err);
+
+    ((float *)c->data)[0] *= 1.001F;
+    return rc;
+}
+
+/* does not do the last element */
+static int act_fwd_short(struct backend *b, struct tensor *y, const struct tensor *x,
+                         enum activation act, struct err *err)
+{
+    struct tensor flat = tensor_of(x->data, x->dtype, 1, OP_DIMS(tensor_count(x) - 1));
+
+    return right_of(b)->ops->act_fwd(right_of(b), y, &flat, act, err);
+}
+
+/* overwrites instead of adding */
+static int bias_bwd_overwriting(struct backend *b, struct tensor *db,
+                                const struct tensor *dy, struct err *err)
+{
+    memset(db->data, 0, tensor_bytes(db));
+    return right_of(b)->ops->bias_bwd(right_of(b), db, dy, err);
+}
+
+/* sees one key too many */
+static int attention_fwd_not_causal(struct backend *b, struct tensor *o,
+                                    struct tensor *lse, const struct tensor *q,
+                                    const struct tensor *k, const struct tensor *v,
+                                    const struct attention_args *args, struct err *err)
+{
+    struct attention_args other = *args;
+
+    other.causal = false;
+    return right_of(b)->ops->attention_fwd(right_of(b), o, lse, q, k, v, &other, err);
+}
+
+static const struct op_case *find_case(const char *name)
+{
+    for (int i = 0; i < op_n_cases; i++)
+        if (strcmp(op_cases[i].name, name) == 0)
+            return &op_cases[i];
+    return &op_cases[0];
+}
+
+static void a_wrong_kernel_is_found_out(struct check *check)
+{
+    static const char *const names[] = {"matmul 7x5x3", "gelu 3x1031", "bias_bwd 333x97",
+                                        "attention 2x37 causal"};
+    struct faulty faulty;
+    struct op_run want, got;
+
+    if (backend_create(&faulty.right, "ref", 0, 1, NULL) < 0) {
+        check_that(check, false, "cannot create backend 'ref'");
+        return;
+    }
+    faulty.ops = *faulty.right->ops;
+    faulty.ops.matmul = matmul_off_by_one_part_in_a_thousand;
+    faulty.ops.act_fwd = act_fwd_short;
+    faulty.ops.bias_bwd = bias_bwd_overwriting;
+    faulty.ops.attention_fwd = attention_fwd_not_causal;
+    faulty.base.ops = &faulty.ops;
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        op_run(&want, faulty.right, find_case(names[i]), DTYPE_F32);
+        op_run(&got, &faulty.base, find_case(names[i]), DTYPE_F32);
+        check_that(check, strcmp(want.op->name, names[i]) == 0, "no case '%s'", names[i]);
+        check_that(check, compare(&got, &want, false) > 0, "a wrong '%s' passed",
+                   names[i]);
+        op_run_free(&want);
+        op_run_free(&got);
+    }
+    backend_destroy(faulty.right);
+}
+
+int main(void)
+{
+    struct check check = {0};
+
+    check_run(&check, a_wrong_kernel_is_found_out);
+    check_run(&check, ref_gives_the_same_bits_again);
+#ifdef VNEVA_HAVE_ONEDNN
+    check_run(&check, cpu_agrees_with_ref_at_every_instruction_set);
+    check_run(&check, bits_do_not_depend_on_the_number_of_threads);
+#endif
+    check_run(&check, cuda_agrees_with_ref);
+    return check_end(&check);
+}
