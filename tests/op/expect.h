@@ -25,10 +25,10 @@ struct expect_state {
 static struct expect_state expect_state;
 
 static inline bool expect_that(bool holds, const char *file, int line, const char *format,
-                              ...) __attribute__((format(printf, 4, 5)));
+                               ...) __attribute__((format(printf, 4, 5)));
 
 static inline bool expect_that(bool holds, const char *file, int line, const char *format,
-                              ...)
+                               ...)
 {
     va_list args;
 
@@ -47,10 +47,11 @@ static inline bool expect_that(bool holds, const char *file, int line, const cha
 
 /* EXPECT(condition) or EXPECT_MSG(condition, "text %d", ...) */
 #define EXPECT(condition) expect_that((condition), __FILE__, __LINE__, "%s", #condition)
-#define EXPECT_MSG(condition, ...) expect_that((condition), __FILE__, __LINE__, __VA_ARGS__)
+#define EXPECT_MSG(condition, ...)                                                       \
+    expect_that((condition), __FILE__, __LINE__, __VA_ARGS__)
 
 /* A call that must succeed; prints the err it left. */
-#define EXPECT_OK(call, err)                                                              \
+#define EXPECT_OK(call, err)                                                             \
     expect_that((call) == 0, __FILE__, __LINE__, "%s: %s", #call, (err)->text)
 
 /* |a - b| <= abs + rel * max(|a|, |b|); false for what is not a number */
@@ -60,11 +61,11 @@ static inline bool expect_near(double a, double b, double rel, double abs)
 }
 
 /* Runs a test function and says how it went. */
-#define EXPECT_RUN(test)                                                                  \
+#define EXPECT_RUN(test)                                                                 \
     do {                                                                                 \
-        int before = expect_state.n_failed;                                               \
+        int before = expect_state.n_failed;                                              \
         test();                                                                          \
-        printf("%s %s\n", expect_state.n_failed == before ? "ok  " : "FAIL", #test);      \
+        printf("%s %s\n", expect_state.n_failed == before ? "ok  " : "FAIL", #test);     \
         fflush(stdout);                                                                  \
     } while (0)
 

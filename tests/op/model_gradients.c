@@ -45,16 +45,16 @@ static void compare_param(struct neva *model, const struct neva_batch *batch,
             largest = i;
     /* softmax does not feel a shift of all scores, so only this gradient may vanish */
     EXPECT_MSG(fabsf(grad[largest]) > 0.02F || strstr(param->name, "k_proj.bias"),
-              "gradient of %s is at most %g", param->name, (double)grad[largest]);
+               "gradient of %s is at most %g", param->name, (double)grad[largest]);
     for (int k = 0; k < ENTRIES_EACH; k++) {
         int64_t i = k ? (int64_t)rng_below(key, (uint64_t)k, (uint64_t)n) : largest;
         double want = difference(model, batch, param, i);
 
         /* the loss is good to 1e-6 of about 100, the difference to 1e-4 / STEP and h^2 */
         EXPECT_MSG(expect_near((double)grad[i], want, 0.01,
-                             5e-3 + 5e-3 * (double)fabsf(grad[largest])),
-                  "%s[%lld]: gradient %g, finite difference %g", param->name,
-                  (long long)i, (double)grad[i], want);
+                               5e-3 + 5e-3 * (double)fabsf(grad[largest])),
+                   "%s[%lld]: gradient %g, finite difference %g", param->name,
+                   (long long)i, (double)grad[i], want);
     }
 }
 
@@ -72,7 +72,7 @@ static void compare(struct tiny_rank *rank)
     EXPECT_OK(neva_step(model, &all.batch, &loss, &err), &err);
     EXPECT(loss.n_labels > 4);
     EXPECT_MSG(expect_near(loss.sum, loss_of(model, &all.batch), 1e-7, 0),
-              "evaluate gives another loss than step");
+               "evaluate gives another loss than step");
     for (int i = 0; i < neva_params(model)->n_params; i++) {
         struct param *param = &neva_params(model)->params[i];
 
