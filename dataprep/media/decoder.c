@@ -312,27 +312,40 @@ out:
     return outcome;
 }
 
+/* Sends one packet (NULL: drains) and notes the tags of what comes out. */
+static int decoder_note_tags(struct decoder *decoder, AVPacket *packet, int64_t tag,
+                             int64_t *tags, int64_t room, int64_t *n_tags,
+                             struct err *err)
+{
+    AVFrame *frame = decoder->frame;
+    int got = decoder_send(decoder, packet, tag, err);
+
+    if (got < 0)
+        return -1;
+    while ((got = decoder_receive(decoder, err)) > 0)
+        if (*n_tags < room)
+            tags[(*n_tags)++] = frame->pts;
+    return got;
+}
+
 int decoder_list_tags(struct packet_index *index, struct source *source,
                       const struct media_limits *limits, int64_t n_packets, int64_t *tags,
                       int64_t room, int64_t *n_tags, struct err *err)
 {
     struct decoder decoder;
-    int got = 0;
+    int rc = 0;
 
     if (decoder_init(&decoder, index, source, limits, err) < 0)
         return -1;
     *n_tags = 0;
-    for (int64_t k = 0; k <= n_packets && got >= 0; k++) {
-        if (k < n_packets && reader_read(&decoder.reader, k, err) < 0) {
-            got = -1;
-            break;
-        }
-        got =
-            decoder_send(&decoder, k < n_packets ? decoder.reader.packet : NULL, k, err);
-        while (got >= 0 && (got = decoder_receive(&decoder, err)) > 0)
-            if (*n_tags < room)
-                tags[(*n_tags)++] = decoder.frame->pts;
+    for (int64_t k = 0; k < n_packets && rc == 0; k++) {
+        rc = reader_read(&decoder.reader, k, err);
+        if (rc == 0)
+            rc = decoder_note_tags(&decoder, decoder.reader.packet, k, tags, room, n_tags,
+                                   err);
     }
+    if (rc == 0)
+        rc = decoder_note_tags(&decoder, NULL, 0, tags, room, n_tags, err);
     decoder_fini(&decoder);
-    return got < 0 ? -1 : 0;
+    return rc;
 }

@@ -175,15 +175,17 @@ static int index_sort(struct packet_index *index, bool *is_certain, struct err *
 /* True when the timestamps may be right but packets may not be one frame each. */
 static bool index_needs_check(const struct packet_index *index)
 {
+    const AVCodecDescriptor *codec = avcodec_descriptor_get(index->codec->codec_id);
     enum AVFieldOrder fields = index->codec->field_order;
     int64_t key = 0;
 
+    if (codec && codec->props & AV_CODEC_PROP_INTRA_ONLY)
+        return false;
     while (key < index->n_packets && !index->packets[key].is_key)
         key++;
     if (key > 0 || index->codec->codec_id == AV_CODEC_ID_MPEG4)
         return true;
-    if (index->codec->codec_id != AV_CODEC_ID_MJPEG && fields != AV_FIELD_UNKNOWN &&
-        fields != AV_FIELD_PROGRESSIVE)
+    if (fields != AV_FIELD_UNKNOWN && fields != AV_FIELD_PROGRESSIVE)
         return true;
     /* frames presented before the first key frame may not decode */
     return index->n_shown > 0 && index->shown[0] != 0;

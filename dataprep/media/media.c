@@ -152,6 +152,9 @@ static int extraction_find_segment(struct extraction *x, struct err *err)
     const struct media_ref *media = &x->request->media;
     int64_t n = x->index->n_shown;
 
+    if (n == 0)
+        return err_set(err, ERR_FORMAT,
+                       "none of its frames can be decoded: damaged data");
     x->begin = 0;
     x->end = x->request->media.kind == MEDIA_IMAGE && n > 1 ? 1 : n;
     if (media->kind == MEDIA_VIDEO) {
@@ -168,7 +171,7 @@ static int extraction_find_segment(struct extraction *x, struct err *err)
         return err_set(err, ERR_FORMAT,
                        "no frame between %g s and %g s: the video lasts %g s",
                        media->start_s, media->end_s,
-                       n ? index_time(x->index, n - 1) + 1 / index_fps(x->index) : 0.0);
+                       index_time(x->index, n - 1) + 1 / index_fps(x->index));
     return 0;
 }
 
