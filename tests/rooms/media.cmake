@@ -1,3 +1,7 @@
 vneva_test(media_exact LABEL integration
   SOURCES integration/media_exact.c integration/media_linear.c
   LIBS vneva_media)
+vneva_test(media_pool LABEL fault
+  SOURCES fault/media_pool.c integration/media_clips.c
+  LIBS vneva_media vneva_decode_pool cmocka)
+add_dependencies(media_pool vneva-decode)
