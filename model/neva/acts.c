@@ -1,0 +1,243 @@
+/* Where the activations of a micro batch lie. First what lives from the forward to the
+ * backward pass, then one piece of scratch that the stages use in turn:
+ *
+ *     | kept: encoder, projector, decoder | scratch: encoder forward
+ *                                         |   or text embedding
+ *                                         |   or decoder, loss
+ *                                         |   or projector and encoder backward |
+ */
+#include "model/neva/internal.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static struct stack_policy policy_of(const struct neva_config *config, bool is_training)
+{
+    return (struct stack_policy){
+        .is_training = is_training,
+        .is_full = config->recompute == NEVA_RECOMPUTE_FULL,
+        .is_block = config->recompute_method == NEVA_RECOMPUTE_BLOCK,
+        .is_selective = config->recompute == NEVA_RECOMPUTE_SELECTIVE,
+        .n_layers = config->recompute_layers,
+    };
+}
+
+/* What the encoder's backward pass reads; scratch when there is none. */
+static void vision_layout(struct neva *model, int64_t n_frames, bool has_backward,
+                          struct arena *arena)
+{
+    const struct neva_config *config = &model->config;
+    struct vision_acts *acts = &model->vision_acts;
+    struct stack_policy policy = policy_of(config, has_backward);
+    int64_t side = config->vision.patch, n_rows = n_frames * neva_vision_tokens(config);
+    int64_t n_patches = n_frames * neva_patches(config), d = config->vision.width;
+
+    acts->patches = arena_take_2d(arena, config->dtype, n_patches, 3 * side * side);
+    acts->embedded = arena_take_2d(arena, config->dtype, n_rows, d);
+    acts->mean = arena_take_1d(arena, DTYPE_F32, n_rows);
+    acts->rstd = arena_take_1d(arena, DTYPE_F32, n_rows);
+    if (has_backward)
+        acts->d = arena_take_2d(arena, config->dtype, n_rows, d);
+    stack_layout(&model->vision, &policy, &model->vision_rows, config->dtype, arena);
+}
+
+static void vision_scratch_layout(struct neva *model, int64_t n_frames,
+                                  struct arena *arena)
+{
+    const struct neva_config *config = &model->config;
+    struct vision_acts *acts = &model->vision_acts;
+    int64_t side = config->vision.image_size, d = config->vision.width;
+
+    acts->pixels =
+        arena_take(arena, DTYPE_U8, 4, (const int64_t[]){n_frames, side, side, 3});
+    acts->rows = arena_take_2d(arena, config->dtype, n_frames * neva_patches(config), d);
+    acts->classes = arena_take_2d(arena, config->dtype, n_frames, d);
+    stack_scratch_layout(&model->vision, &model->vision_rows, config->dtype, arena);
+}
+
+static void projector_layout(struct neva *model, int64_t n_frames, int64_t n_most,
+                             int rank, int n_ranks, struct arena *arena)
+{
+    const struct neva_config *config = &model->config;
+    struct projector_acts *acts = &model->projector_acts;
+    int64_t n = n_frames * neva_patches(config), most = n_most * neva_patches(config);
+    int64_t d = config->llm.width;
+    struct tensor mine;
+
+    model->vision_acts.features =
+        arena_take_2d(arena, config->dtype, n, config->vision.width);
+    if (config->projector == NEVA_PROJECTOR_MLP2X_GELU) {
+        acts->up = arena_take_2d(arena, config->dtype, n, d);
+        acts->hidden = arena_take_2d(arena, config->dtype, n, d);
+    }
+    acts->gathered = arena_take_2d(arena, config->dtype, n_ranks * most, d);
+    mine = tensor_rows(&acts->gathered, rank * most, n);
+    acts->out = mine;
+}
+
+static void projector_scratch_layout(struct neva *model, int64_t n_frames,
+                                     struct arena *arena)
+{
+    const struct neva_config *config = &model->config;
+    struct projector_acts *acts = &model->projector_acts;
+    int64_t n = n_frames * neva_patches(config), d = config->llm.width;
+
+    acts->d_out = arena_take_2d(arena, config->dtype, n, d);
+    acts->d_features = arena_take_2d(arena, config->dtype, n, config->vision.width);
+    if (config->projector == NEVA_PROJECTOR_MLP2X_GELU) {
+        acts->d_hidden = arena_take_2d(arena, config->dtype, n, d);
+        acts->d_up = arena_take_2d(arena, config->dtype, n, d);
+    }
+}
+
+static void text_layout(struct neva *model, const struct neva_shape *shape, int n_ranks,
+                        struct arena *arena)
+{
+    const struct neva_config *config = &model->config;
+    struct text_acts *acts = &model->text_acts;
+    struct stack_policy policy = policy_of(config, shape->is_training);
+    int64_t n = shape->n_samples * shape->n_tokens, d = config->llm.width;
+
+    model->llm_nn.wide = NULL;
+    if (n_ranks > 1 && config->dtype != DTYPE_F32) {
+        acts->wide = arena_take_2d(arena, DTYPE_F32, n, d);
+        model->llm_nn.wide = &acts->wide;
+    }
+    if (shape->is_training)
+        acts->d = arena_take_2d(arena, config->dtype, n, d);
+    stack_layout(&model->llm, &policy, &model->llm_rows, config->dtype, arena);
+}
+
+void neva_acts_layout(struct neva *model, const struct neva_shape *shape, int rank,
+                      int n_ranks, struct arena *arena)
+{
+    const struct neva_config *config = &model->config;
+    bool trains_vision = shape->is_training && !config->vision.freeze;
+    int64_t n = shape->n_samples * shape->n_tokens;
+    int64_t first = 0, count = 0, most = 0;
+    size_t scratch;
+
+    neva_frame_share(shape->n_frames, 0, n_ranks, &first, &most);
+    neva_frame_share(shape->n_frames, rank, n_ranks, &first, &count);
+    model->vision_rows = (struct block_rows){count, neva_vision_tokens(config), NULL};
+    model->llm_rows =
+        (struct block_rows){shape->n_samples, shape->n_tokens, model->index.positions};
+    if (trains_vision)
+        vision_layout(model, count, true, arena);
+    projector_layout(model, count, most, rank, n_ranks, arena);
+    text_layout(model, shape, n_ranks, arena);
+
+    scratch = arena->used;
+    if (!trains_vision)
+        vision_layout(model, count, false, arena);
+    vision_scratch_layout(model, count, arena);
+    if (shape->is_training)
+        projector_scratch_layout(model, count, arena);
+    arena_rewind(arena, scratch);
+    model->text_acts.rows = arena_take_2d(arena, config->dtype, n, config->llm.width);
+    arena_rewind(arena, scratch);
+    stack_scratch_layout(&model->llm, &model->llm_rows, config->dtype, arena);
+    head_scratch_layout(&model->head_scratch, &model->head, n, config->dtype,
+                        model->index.head, arena);
+    arena_rewind(arena, scratch);
+}
+
+/* ---- host tables ---- */
+
+static int index_reserve(struct neva_index *index, const struct neva *model,
+                         const struct neva_shape *shape, struct err *err)
+{
+    size_t n = (size_t)(shape->n_samples * shape->n_tokens);
+    size_t n_vision = (size_t)(shape->n_frames * neva_vision_tokens(&model->config));
+    size_t n_bytes = (7 * n + 3 * n_vision) * sizeof(int32_t) +
+                     (size_t)HEAD_ROWS_MAX * 3 * sizeof(float);
+    int32_t **per_row[] = {&index->positions,  &index->text_rows, &index->text_ids,
+                           &index->media_rows, &index->labels,    &index->label_rows,
+                           &index->all_ids};
+    int32_t *at;
+
+    if (n_bytes > index->n_bytes) {
+        free(index->memory);
+        *index = (struct neva_index){.memory = malloc(n_bytes), .n_bytes = n_bytes};
+        if (!index->memory) {
+            index->n_bytes = 0;
+            return err_set(err, ERR_NOMEM, "cannot allocate %zu bytes of row numbers",
+                           n_bytes);
+        }
+    }
+    index->head = index->memory;
+    at = (int32_t *)(index->head + (size_t)HEAD_ROWS_MAX * 3);
+    for (size_t i = 0; i < sizeof(per_row) / sizeof(per_row[0]); i++, at += n)
+        *per_row[i] = at;
+    index->patch_rows = at;
+    index->class_rows = at + n_vision;
+    index->zeros = index->class_rows + n_vision;
+    return 0;
+}
+
+/* The tables that depend on the shape alone. */
+static void index_shape(struct neva *model)
+{
+    struct neva_index *index = &model->index;
+    int64_t n_class = model->config.vision.class_token_length;
+    int64_t n_patches = neva_patches(&model->config), n_tokens = model->shape.n_tokens;
+    int64_t n_seen = 0;
+
+    for (int64_t i = 0; i < model->shape.n_samples * n_tokens; i++)
+        index->positions[i] = (int32_t)(i % n_tokens);
+    for (int64_t frame = 0; frame < model->vision_rows.batch; frame++) {
+        int64_t row = frame * (n_patches + n_class);
+
+        index->class_rows[frame] = (int32_t)row;
+        index->zeros[frame] = 0;
+        for (int64_t i = 0; i < n_patches; i++)
+            index->patch_rows[n_seen++] = (int32_t)(row + n_class + i);
+    }
+}
+
+int neva_prepare(struct neva *model, const struct neva_shape *shape, struct err *err)
+{
+    int rank = comm_rank(model->group), n_ranks = comm_size(model->group);
+    struct arena plan = {0};
+
+    if (model->acts.base && model->shape.n_samples == shape->n_samples &&
+        model->shape.n_tokens == shape->n_tokens &&
+        model->shape.n_frames == shape->n_frames &&
+        model->shape.is_training == shape->is_training)
+        return 0;
+    model->shape = (struct neva_shape){0}; /* not laid out until all has succeeded */
+    if (index_reserve(&model->index, model, shape, err) < 0)
+        return -1;
+    neva_acts_layout(model, shape, rank, n_ranks, &plan);
+    if (arena_reserve(&model->acts, model->backend, plan.peak, err) < 0)
+        return err_wrap(err, "activations of %lld rows of %lld tokens and %lld frames",
+                        (long long)shape->n_samples, (long long)shape->n_tokens,
+                        (long long)shape->n_frames);
+    neva_acts_layout(model, shape, rank, n_ranks, &model->acts);
+    model->shape = *shape;
+    index_shape(model);
+    return 0;
+}
+
+uint64_t neva_plan_bytes(const struct neva_config *config, int tensor_parallel,
+                         int64_t micro_batch, int64_t n_tokens, int64_t n_frames,
+                         bool is_training)
+{
+    const struct neva_shape shape = {micro_batch, n_tokens, n_frames, is_training};
+    struct arena values = {0}, masters = {0}, grads = {0}, moments = {0}, acts = {0};
+    struct neva model;
+    uint64_t total = 0;
+
+    if (neva_init_plan(&model, config, 0, tensor_parallel, NULL) < 0)
+        return 0;
+    param_table_layout(&model.params, PARAM_VALUE, config->dtype, &values);
+    param_table_layout(&model.params, PARAM_MASTER, config->dtype, &masters);
+    if (is_training) {
+        param_table_layout(&model.params, PARAM_GRAD, DTYPE_F32, &grads);
+        param_table_layout(&model.params, PARAM_MOMENTS, DTYPE_F32, &moments);
+    }
+    neva_acts_layout(&model, &shape, 0, tensor_parallel, &acts);
+    total = values.peak + masters.peak + grads.peak + moments.peak + acts.peak;
+    neva_fini_plan(&model);
+    return total;
+}

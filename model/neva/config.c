@@ -1,0 +1,273 @@
+#include "model/neva/internal.h"
+
+#include <math.h>
+
+int64_t neva_patches(const struct neva_config *config)
+{
+    int64_t side = config->vision.image_size / config->vision.patch;
+
+    return side * side;
+}
+
+int64_t neva_vision_tokens(const struct neva_config *config)
+{
+    return neva_patches(config) + config->vision.class_token_length;
+}
+
+int64_t neva_vision_layers(const struct neva_config *config)
+{
+    return config->vision.n_layers + 1 + config->vision.select_layer;
+}
+
+struct block_config neva_vision_block(const struct neva_config *config)
+{
+    return (struct block_config){
+        .width = config->vision.width,
+        .n_heads = config->vision.n_heads,
+        .n_kv_heads = config->vision.n_heads,
+        .head_size = config->vision.width / config->vision.n_heads,
+        .ffn_width = config->vision.ffn_width,
+        .is_trained = !config->vision.freeze,
+        .act = config->vision.act,
+        .eps = config->vision.eps,
+    };
+}
+
+struct block_config neva_llm_block(const struct neva_config *config, int n_ranks)
+{
+    return (struct block_config){
+        .width = config->llm.width,
+        .n_heads = config->llm.n_heads / n_ranks,
+        .n_kv_heads = config->llm.n_kv_heads / n_ranks,
+        .head_size = config->llm.width / config->llm.n_heads,
+        .ffn_width = (config->llm.ffn_width + n_ranks - 1) / n_ranks,
+        .is_rms = true,
+        .is_gated = true,
+        .is_causal = true,
+        .is_trained = !config->llm.freeze,
+        .eps = config->llm.eps,
+        .rope_theta = config->llm.rope_theta,
+    };
+}
+
+void neva_frame_share(int64_t n_frames, int rank, int n_ranks, int64_t *first,
+                      int64_t *count)
+{
+    int64_t share = n_frames / n_ranks, rest = n_frames % n_ranks;
+
+    *first = rank * share + (rank < rest ? rank : rest);
+    *count = share + (rank < rest);
+}
+
+/* ---- checks ---- */
+
+static int need_positive(const char *key, int64_t value, struct err *err)
+{
+    if (value > 0 && value <= INT32_MAX)
+        return 0;
+    return err_set(err, ERR_INVALID, "%s is %lld: it must be a whole number above 0", key,
+                   (long long)value);
+}
+
+static int need_divisor(const char *key, int64_t value, const char *by_key, int64_t by,
+                        struct err *err)
+{
+    if (value % by == 0)
+        return 0;
+    return err_set(err, ERR_INVALID, "%s (%lld) must be a multiple of %s (%lld)", key,
+                   (long long)value, by_key, (long long)by);
+}
+
+static int check_sizes(const struct neva_config *config, struct err *err)
+{
+    const struct {
+        const char *key;
+        int64_t value;
+    } sizes[] = {
+        {"model.mm_cfg.vision_encoder.crop_size", config->vision.image_size},
+        {"model.mm_cfg.vision_encoder.patch_dim", config->vision.patch},
+        {"model.mm_cfg.vision_encoder.hidden_size", config->vision.width},
+        {"model.mm_cfg.vision_encoder.ffn_hidden_size", config->vision.ffn_width},
+        {"model.mm_cfg.vision_encoder.num_layers", config->vision.n_layers},
+        {"model.mm_cfg.vision_encoder.num_attention_heads", config->vision.n_heads},
+        {"the tokenizer's vocabulary", config->llm.vocab},
+        {"model.hidden_size", config->llm.width},
+        {"model.ffn_hidden_size", config->llm.ffn_width},
+        {"model.num_layers", config->llm.n_layers},
+        {"model.num_attention_heads", config->llm.n_heads},
+        {"model.num_query_groups", config->llm.n_kv_heads},
+        {"model.encoder_seq_length", config->max_tokens},
+    };
+
+    for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++)
+        if (need_positive(sizes[i].key, sizes[i].value, err) < 0)
+            return -1;
+    if (config->llm.vocab > HEAD_VOCAB_MAX)
+        return err_set(err, ERR_LIMIT, "the vocabulary has %lld entries, more than %d",
+                       (long long)config->llm.vocab, HEAD_VOCAB_MAX);
+    return 0;
+}
+
+static int check_vision(const struct neva_config *config, struct err *err)
+{
+    int64_t n = config->vision.n_layers, class_length = config->vision.class_token_length;
+
+    if (need_divisor("model.mm_cfg.vision_encoder.crop_size", config->vision.image_size,
+                     "patch_dim", config->vision.patch, err) < 0 ||
+        need_divisor("model.mm_cfg.vision_encoder.hidden_size", config->vision.width,
+                     "num_attention_heads", config->vision.n_heads, err) < 0)
+        return -1;
+    if (class_length != 0 && class_length != 1)
+        return err_set(err, ERR_INVALID,
+                       "model.mm_cfg.vision_encoder.class_token_length is %lld: 1 (CLIP) "
+                       "or 0",
+                       (long long)class_length);
+    if (config->vision.select_layer > -1 || config->vision.select_layer < -n - 1)
+        return err_set(err, ERR_INVALID,
+                       "model.mm_cfg.vision_encoder.vision_select_layer is %lld: -1 is "
+                       "the last of the %lld layers, -2 the one before",
+                       (long long)config->vision.select_layer, (long long)n);
+    for (int i = 0; i < 3; i++)
+        if (!(config->vision.std[i] > 0))
+            return err_set(err, ERR_INVALID,
+                           "the pixels' standard deviation %d is not "
+                           "above 0",
+                           i);
+    return 0;
+}
+
+static int check_llm(const struct neva_config *config, int n_ranks, struct err *err)
+{
+    if (need_divisor("model.hidden_size", config->llm.width, "num_attention_heads",
+                     config->llm.n_heads, err) < 0 ||
+        need_divisor("model.num_attention_heads", config->llm.n_heads, "num_query_groups",
+                     config->llm.n_kv_heads, err) < 0 ||
+        need_divisor("model.num_attention_heads", config->llm.n_heads,
+                     "tensor_model_parallel_size", n_ranks, err) < 0)
+        return -1;
+    if (config->llm.n_kv_heads % n_ranks)
+        return err_set(err, ERR_INVALID,
+                       "model.num_query_groups (%lld) must be a multiple of "
+                       "tensor_model_parallel_size (%d): key-value heads are not "
+                       "replicated, use fewer tensor-parallel ranks",
+                       (long long)config->llm.n_kv_heads, n_ranks);
+    if (config->llm.width / config->llm.n_heads % 2)
+        return err_set(err, ERR_INVALID,
+                       "model.hidden_size / num_attention_heads is odd (%lld): rotary "
+                       "embedding turns pairs",
+                       (long long)(config->llm.width / config->llm.n_heads));
+    if (!(config->llm.rope_theta > 0))
+        return err_set(err, ERR_INVALID, "model.rotary_base must be above 0");
+    return 0;
+}
+
+int neva_config_check(const struct neva_config *config, int n_ranks, struct err *err)
+{
+    if (n_ranks < 1 || n_ranks > NEVA_RANKS_MAX)
+        return err_set(err, ERR_INVALID,
+                       "model.tensor_model_parallel_size is %d: 1 to %d", n_ranks,
+                       NEVA_RANKS_MAX);
+    if (check_sizes(config, err) < 0 || check_vision(config, err) < 0 ||
+        check_llm(config, n_ranks, err) < 0)
+        return -1;
+    if (config->dtype != DTYPE_F32 && config->dtype != DTYPE_BF16 &&
+        config->dtype != DTYPE_F16)
+        return err_set(err, ERR_INVALID,
+                       "trainer.precision: compute type must be 32, "
+                       "bf16 or 16");
+    if (!(config->init_std >= 0) || !(config->vision.eps > 0) || !(config->llm.eps > 0))
+        return err_set(err, ERR_INVALID,
+                       "model.init_method_std must be 0 or more and "
+                       "layernorm_epsilon above 0");
+    if (config->recompute == NEVA_RECOMPUTE_FULL && config->recompute_layers < 1)
+        return err_set(err, ERR_INVALID,
+                       "model.activations_checkpoint_num_layers is %lld: with "
+                       "granularity 'full' it must be 1 or more",
+                       (long long)config->recompute_layers);
+    return 0;
+}
+
+/* ---- counts ---- */
+
+int64_t neva_n_params(const struct neva_config *config)
+{
+    struct param_table table;
+    int64_t total = 0;
+
+    if (param_table_build(&table, config, 0, 1, NULL) < 0)
+        return -1;
+    for (int i = 0; i < table.n_params; i++) {
+        int64_t n = 1;
+
+        for (int axis = 0; axis < table.params[i].n_dims; axis++)
+            n *= table.params[i].dims[axis];
+        total += n;
+    }
+    param_table_fini(&table);
+    return total;
+}
+
+/* One layer's forward operations on n rows, of which each attends to `keys` on average:
+ * products of all weights, q k^T and p v. */
+static double block_flops(const struct block_config *block, double n, double keys)
+{
+    double d = (double)block->width, f = (double)block->ffn_width;
+    double q = (double)(block->n_heads * block->head_size);
+    double kv = (double)(block->n_kv_heads * block->head_size);
+
+    return 2 * n * (d * (q + 2 * kv) + q * d + d * f * (block->is_gated ? 3 : 2)) +
+           4 * n * keys * q;
+}
+
+/* Forward once, gradients of the inputs once, those of the weights once (attention has
+ * none: its gradient is two products for each one forward). */
+static double stack_step_flops(const struct block_config *block, int64_t n_layers,
+                               double n, double keys, bool has_backward,
+                               const struct neva_config *config)
+{
+    double all = block_flops(block, n, keys), weights = block_flops(block, n, 0);
+    double core = all - weights, once = all, again = 0;
+    double down = 2 * n * (double)(block->width * block->ffn_width);
+    int64_t group = config->recompute_layers, n_again = n_layers, n_groups;
+
+    if (!has_backward)
+        return (double)n_layers * once;
+    once += 2 * core + weights * (block->is_trained ? 2 : 1);
+    if (config->recompute == NEVA_RECOMPUTE_SELECTIVE)
+        again = (double)n_layers * core;
+    if (config->recompute == NEVA_RECOMPUTE_FULL) {
+        if (config->recompute_method == NEVA_RECOMPUTE_BLOCK) {
+            n_again = group < n_layers ? group : n_layers;
+            group = 1;
+        }
+        n_groups = (n_again + group - 1) / group;
+        /* the last group is still there; of each other one the last product is left out */
+        again = (double)((n_groups - 1) * group) * all - (double)(n_groups - 1) * down;
+    }
+    return (double)n_layers * once + again;
+}
+
+double neva_step_flops(const struct neva_config *config, int64_t n_samples,
+                       int64_t n_tokens, int64_t n_frames, int64_t n_labels)
+{
+    struct block_config vision = neva_vision_block(config),
+                        llm = neva_llm_block(config, 1);
+    double tokens = (double)n_samples * (double)n_tokens, labels = (double)n_labels;
+    double patches = (double)n_frames * (double)neva_patches(config);
+    double rows = (double)n_frames * (double)neva_vision_tokens(config);
+    double dv = (double)config->vision.width, d = (double)config->llm.width;
+    double pixels = 3.0 * (double)(config->vision.patch * config->vision.patch);
+    double head = 2 * labels * d * (double)config->llm.vocab;
+    double projector = 2 * patches * dv * d, second = 2 * patches * d * d;
+    bool trains_vision = !config->vision.freeze;
+
+    if (config->projector != NEVA_PROJECTOR_MLP2X_GELU)
+        second = 0;
+    return 2 * patches * pixels * dv * (trains_vision ? 2 : 1) +
+           stack_step_flops(&vision, neva_vision_layers(config), rows,
+                            (double)neva_vision_tokens(config), trains_vision, config) +
+           projector * (trains_vision ? 3 : 2) + second * 3 +
+           stack_step_flops(&llm, config->llm.n_layers, tokens,
+                            ((double)n_tokens + 1) / 2, true, config) +
+           head * (config->llm.freeze ? 2 : 3);
+}

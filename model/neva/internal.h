@@ -1,0 +1,157 @@
+/* internal.h - what the files of model/neva share, and optim, checkpoint, generate */
+#ifndef VNEVA_MODEL_NEVA_INTERNAL_H
+#define VNEVA_MODEL_NEVA_INTERNAL_H
+
+#include "model/neva/neva.h"
+#include "model/nn/arena.h"
+#include "model/nn/head.h"
+#include "model/nn/stack.h"
+
+#define NEVA_RANKS_MAX 1024 /* tensor-parallel ranks: bounds host tables of ranks */
+
+/* ---- config.c: pure ---- */
+
+int neva_config_check(const struct neva_config *config, int n_ranks, struct err *err);
+/* Vision layers that are run: those up to select_layer. */
+int64_t neva_vision_layers(const struct neva_config *config);
+/* Tokens of a frame inside the encoder: patches and class token. */
+int64_t neva_vision_tokens(const struct neva_config *config);
+struct block_config neva_vision_block(const struct neva_config *config);
+struct block_config neva_llm_block(const struct neva_config *config, int n_ranks);
+/* Rank r's share [*first, *first + *count) of n_frames. */
+void neva_frame_share(int64_t n_frames, int rank, int n_ranks, int64_t *first,
+                      int64_t *count);
+
+/* ---- param.c ---- */
+
+/* The whole table for rank `rank` of n_ranks, without memory. Checked config. */
+int param_table_build(struct param_table *table, const struct neva_config *config,
+                      int rank, int n_ranks, struct err *err);
+void param_table_fini(struct param_table *table);
+
+enum param_part { PARAM_VALUE, PARAM_MASTER, PARAM_GRAD, PARAM_MOMENTS };
+
+/* Places one part of every parameter that has it. */
+void param_table_layout(struct param_table *table, enum param_part part, enum dtype dtype,
+                        struct arena *arena);
+
+/* ---- acts.c: one shape's activations ---- */
+
+struct neva_shape {
+    int64_t n_samples, n_tokens; /* B, T */
+    int64_t n_frames;            /* of all ranks */
+    bool is_training;
+};
+
+struct vision_acts {
+    struct tensor pixels;        /* [Fl,S,S,3] U8 */
+    struct tensor patches;       /* [Fl*P, 3pp] T */
+    struct tensor embedded;      /* [Fl*S, D] before the first norm */
+    struct tensor rows, classes; /* patch rows [Fl*P,D], class rows [Fl,D] */
+    struct tensor mean, rstd;    /* of the first norm */
+    struct tensor features;      /* [Fl*P, D] selected */
+    struct tensor d;             /* [Fl*S, D] gradient of the residual stream */
+};
+
+struct projector_acts {
+    struct tensor up, hidden; /* [Fl*P, D'] mlp2x_gelu only */
+    struct tensor out;        /* [Fl*P, D'] */
+    struct tensor d_out, d_hidden, d_up, d_features;
+    struct tensor gathered; /* [R, most frames of a rank * P, D'] ; out lies inside */
+};
+
+struct text_acts {
+    struct tensor rows; /* [text tokens, D'] embeddings before they take their places */
+    struct tensor wide; /* F32 room for sums over ranks */
+    struct tensor d;    /* [N,D'] gradient of the residual stream */
+};
+
+/* Host tables of a micro batch, all sized by the shape. */
+struct neva_index {
+    int32_t *positions;  /* [N]: t, for the rotation; also frames' (zeros) */
+    int32_t *text_rows;  /* rows of [N] with a token... */
+    int32_t *text_ids;   /* ...and which */
+    int32_t *media_rows; /* rows of [N] where features go, in order */
+    int32_t *label_rows, *labels;
+    int32_t *all_ids;                         /* [N]: token, or -1 at media */
+    int32_t *patch_rows, *class_rows, *zeros; /* of the encoder's [Fl*S] rows */
+    float *head;                              /* HEAD_ROWS_MAX * 3 */
+    int64_t n_text, n_media, n_labels;
+    void *memory;
+    size_t n_bytes;
+};
+
+struct neva {
+    struct neva_config config;
+    struct backend *backend;
+    struct comm *group;
+    struct param_table params;
+    struct arena values, masters, grads, moments, acts;
+    struct nn vision_nn, llm_nn; /* whole, split */
+    struct stack vision, llm;
+    struct head head;
+    struct head_scratch head_scratch;
+    struct {
+        struct param *class_embedding, *patch, *position;
+        struct param *norm_w, *norm_b;
+    } encoder;
+    struct {
+        struct param *w1, *b1, *w2, *b2;
+    } projector;
+    struct param *embed;
+    struct neva_shape shape; /* laid out now */
+    struct block_rows vision_rows, llm_rows;
+    struct vision_acts vision_acts;
+    struct projector_acts projector_acts;
+    struct text_acts text_acts;
+    struct neva_index index;
+    int64_t n_frames_seen;  /* by trained steps since neva_zero_grad */
+    bool has_partial_grads; /* of the divided frames */
+};
+
+/* Plans and places everything a micro batch of this shape needs; keeps it as long as the
+ * shape stays. */
+int neva_prepare(struct neva *model, const struct neva_shape *shape, struct err *err);
+/* The plan alone: places the tensors of every stage in `arena`. */
+void neva_acts_layout(struct neva *model, const struct neva_shape *shape, int rank,
+                      int n_ranks, struct arena *arena);
+
+/* ---- neva.c ---- */
+
+/* Parameter table and layers without any memory: enough to plan. */
+int neva_init_plan(struct neva *model, const struct neva_config *config, int rank,
+                   int n_ranks, struct err *err);
+void neva_fini_plan(struct neva *model);
+
+/* Gradients, then moments: made when first needed, all zero. */
+int neva_need_grads(struct neva *model, struct err *err);
+int neva_need_moments(struct neva *model, struct err *err);
+/* Writes this rank's slice of a parameter (F32, local_dims) as master and value. */
+int neva_param_write(struct neva *model, struct param *param, const float *host,
+                     struct err *err);
+
+/* Points the layers' weights (and gradients, once there) at the table's memory. */
+void neva_bind(struct neva *model);
+
+/* ---- vision.c: frames of this rank to rows of features ---- */
+
+/* Encodes and projects this rank's frames, gathers all ranks' and puts them on the media
+ * rows of the decoder's input. COLLECTIVE */
+int vision_fwd(struct neva *model, const uint8_t *pixels, struct err *err);
+/* From the gradient of the decoder's input to the gradients of projector and encoder. */
+int vision_bwd(struct neva *model, struct err *err);
+
+/* ---- text.c ---- */
+
+/* Checks the batch and fills the host tables. */
+int neva_index_fill(struct neva *model, const struct neva_batch *batch, bool has_labels,
+                    struct err *err);
+/* Embeds the text rows of the decoder's input. COLLECTIVE */
+int text_fwd(struct neva *model, struct err *err);
+int text_bwd(struct neva *model, struct err *err);
+/* Everything up to the decoder's last residual stream. caches: for generation. COLLECTIVE
+ */
+int neva_forward(struct neva *model, const struct neva_batch *batch,
+                 const struct block_cache *caches, struct err *err);
+
+#endif

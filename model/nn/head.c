@@ -1,0 +1,194 @@
+#include "model/nn/head.h"
+
+#include <math.h>
+
+static int64_t rows_max(int64_t n_rows)
+{
+    return n_rows < HEAD_ROWS_MAX ? n_rows : HEAD_ROWS_MAX;
+}
+
+void head_scratch_layout(struct head_scratch *scratch, const struct head *head,
+                         int64_t n_rows, enum dtype dtype, float *host,
+                         struct arena *arena)
+{
+    int64_t n = rows_max(n_rows), d = head->w.dims[1], v = head->w.dims[0];
+
+    scratch->n_rows_max = n;
+    scratch->host = host;
+    scratch->x = arena_take_2d(arena, dtype, n, d);
+    scratch->d_x = arena_take_2d(arena, dtype, n, d);
+    scratch->normed = arena_take_2d(arena, dtype, n, d);
+    scratch->rstd = arena_take_1d(arena, DTYPE_F32, n);
+    scratch->max = arena_take_1d(arena, DTYPE_F32, n);
+    scratch->sums = arena_take_2d(arena, DTYPE_F32, 2, n);
+    scratch->logits = arena_take_2d(arena, DTYPE_F32, n, v);
+    scratch->d_logits = scratch->logits;
+    if (dtype != DTYPE_F32)
+        scratch->d_logits = arena_take_2d(arena, dtype, n, v);
+}
+
+/* The first n rows of the scratch tensors. */
+static struct head_scratch first_rows(const struct head_scratch *all, int64_t n)
+{
+    struct head_scratch part = *all;
+
+    part.x = tensor_rows(&all->x, 0, n);
+    part.d_x = tensor_rows(&all->d_x, 0, n);
+    part.normed = tensor_rows(&all->normed, 0, n);
+    part.rstd = tensor_rows(&all->rstd, 0, n);
+    part.logits = tensor_rows(&all->logits, 0, n);
+    part.d_logits = tensor_rows(&all->d_logits, 0, n);
+    part.max = tensor_rows(&all->max, 0, n);
+    part.sums = tensor_of(all->sums.data, DTYPE_F32, 2, (const int64_t[]){2, n});
+    return part;
+}
+
+static int logits_fwd(struct nn *nn, struct head *head, struct head_scratch *s,
+                      const struct tensor *x, const int32_t *rows, int64_t n,
+                      struct err *err)
+{
+    const struct backend_ops *ops = nn->backend->ops;
+
+    if (ops->gather_rows(nn->backend, &s->x, x, rows, n, err) < 0 ||
+        ops->rmsnorm_fwd(nn->backend, &s->normed, &s->rstd, &s->x, &head->norm_w,
+                         head->eps, err) < 0)
+        return -1;
+    return nn_linear_fwd(nn, &s->logits, &s->normed, &head->w, NULL, err);
+}
+
+static int reduce(struct nn *nn, struct tensor *x, enum comm_op op, struct err *err)
+{
+    return nn_is_split(nn) ? nn_all_reduce(nn, nn->group, x, op, err) : 0;
+}
+
+/* Leaves max and both sums of every row, over the whole vocabulary, in s and on the host. */
+static int log_sums(struct nn *nn, struct head *head, struct head_scratch *s,
+                    const int32_t *labels, int64_t n, double *sum, struct err *err)
+{
+    const struct backend_ops *ops = nn->backend->ops;
+    struct tensor exps = tensor_of(s->sums.data, DTYPE_F32, 1, &n);
+    struct tensor targets = tensor_rows(&s->sums, 1, 1);
+    const float *max = s->host, *exp_sum = max + n, *target = exp_sum + n;
+
+    if (ops->xent_max(nn->backend, &s->max, &s->logits, head->n_real, err) < 0 ||
+        reduce(nn, &s->max, COMM_MAX, err) < 0)
+        return -1;
+    targets = tensor_of(targets.data, DTYPE_F32, 1, &n);
+    if (ops->xent_sum(nn->backend, &exps, &targets, &s->logits, &s->max, labels,
+                      head->first, head->n_real, err) < 0 ||
+        reduce(nn, &s->sums, COMM_SUM, err) < 0 ||
+        ops->download(nn->backend, s->host, s->max.data, tensor_bytes(&s->max), err) <
+            0 ||
+        ops->download(nn->backend, s->host + n, s->sums.data, tensor_bytes(&s->sums),
+                      err) < 0)
+        return -1;
+    for (int64_t i = 0; i < n; i++)
+        *sum += log((double)exp_sum[i]) + (double)max[i] - (double)target[i];
+    return 0;
+}
+
+static int logits_bwd(struct nn *nn, struct head *head, struct head_scratch *s,
+                      const int32_t *rows, const int32_t *labels, int64_t n,
+                      struct tensor *d, struct err *err)
+{
+    const struct backend_ops *ops = nn->backend->ops;
+    struct tensor exps = tensor_of(s->sums.data, DTYPE_F32, 1, &n);
+
+    if (ops->xent_bwd(nn->backend, &s->logits, &s->max, &exps, labels, head->first,
+                      head->n_real, err) < 0)
+        return -1;
+    if (s->d_logits.data != s->logits.data &&
+        ops->cast(nn->backend, &s->d_logits, &s->logits, err) < 0)
+        return -1;
+    if (head->dw.data &&
+        nn_linear_bwd_w(nn, &head->dw, NULL, &s->d_logits, &s->normed, err) < 0)
+        return -1;
+    /* from here on `normed` holds gradients: of the norm's output, then of its input */
+    if (nn_linear_column_bwd_x(nn, &s->normed, &s->d_logits, &head->w, err) < 0 ||
+        ops->rmsnorm_bwd(nn->backend, &s->d_x,
+                         head->d_norm_w.data ? &head->d_norm_w : NULL, &s->normed, &s->x,
+                         &head->norm_w, &s->rstd, err) < 0)
+        return -1;
+    return ops->scatter_rows(nn->backend, d, &s->d_x, rows, n, err);
+}
+
+int head_loss(struct nn *nn, struct head *head, struct head_scratch *scratch,
+              const struct tensor *x, const int32_t *rows, const int32_t *labels,
+              int64_t n, struct tensor *d, double *sum, struct err *err)
+{
+    for (int64_t first = 0; first < n; first += scratch->n_rows_max) {
+        int64_t left = n - first;
+        int64_t count = left < scratch->n_rows_max ? left : scratch->n_rows_max;
+        struct head_scratch part = first_rows(scratch, count);
+
+        if (logits_fwd(nn, head, &part, x, rows + first, count, err) < 0 ||
+            log_sums(nn, head, &part, labels + first, count, sum, err) < 0)
+            return -1;
+        if (d &&
+            logits_bwd(nn, head, &part, rows + first, labels + first, count, d, err) < 0)
+            return -1;
+    }
+    return 0;
+}
+
+/* Of every rank's best the largest, of equals the lowest number (exact in a float: see
+ * HEAD_VOCAB_MAX). value, index: host [n]. */
+static int best_of_ranks(struct nn *nn, float *value, float *minus_index, float *best,
+                         int64_t n, struct err *err)
+{
+    for (int64_t i = 0; i < n; i++)
+        best[i] = value[i];
+    if (nn_is_split(nn) && comm_all_reduce(nn->group, best, n, COMM_MAX, err) < 0)
+        return -1;
+    for (int64_t i = 0; i < n; i++)
+        if (value[i] != best[i])
+            minus_index[i] = -INFINITY;
+    if (nn_is_split(nn) && comm_all_reduce(nn->group, minus_index, n, COMM_MAX, err) < 0)
+        return -1;
+    for (int64_t i = 0; i < n; i++)
+        if (!isfinite(best[i]) || !isfinite(minus_index[i]))
+            return err_set(err, ERR_FORMAT,
+                           "logits of row %lld are not finite: are the weights?",
+                           (long long)i);
+    return 0;
+}
+
+static int greedy_rows(struct nn *nn, struct head *head, struct head_scratch *s,
+                       int64_t n, int32_t *tokens, struct err *err)
+{
+    const struct backend_ops *ops = nn->backend->ops;
+    struct tensor index = tensor_of(s->sums.data, DTYPE_I32, 1, &n);
+    float *value = s->host, *minus_index = value + n, *best = minus_index + n;
+
+    if (head->n_real > 0 &&
+        (ops->argmax(nn->backend, &s->max, &index, &s->logits, head->n_real, err) < 0 ||
+         ops->download(nn->backend, value, s->max.data, tensor_bytes(&s->max), err) < 0 ||
+         ops->download(nn->backend, tokens, index.data, tensor_bytes(&index), err) < 0))
+        return -1;
+    for (int64_t i = 0; i < n; i++) {
+        if (head->n_real <= 0)
+            value[i] = -INFINITY;
+        minus_index[i] = -(float)(tokens[i] + head->first);
+    }
+    if (best_of_ranks(nn, value, minus_index, best, n, err) < 0)
+        return -1;
+    for (int64_t i = 0; i < n; i++)
+        tokens[i] = (int32_t)-minus_index[i];
+    return 0;
+}
+
+int head_greedy(struct nn *nn, struct head *head, struct head_scratch *scratch,
+                const struct tensor *x, const int32_t *rows, int64_t n, int32_t *tokens,
+                struct err *err)
+{
+    for (int64_t first = 0; first < n; first += scratch->n_rows_max) {
+        int64_t left = n - first;
+        int64_t count = left < scratch->n_rows_max ? left : scratch->n_rows_max;
+        struct head_scratch part = first_rows(scratch, count);
+
+        if (logits_fwd(nn, head, &part, x, rows + first, count, err) < 0 ||
+            greedy_rows(nn, head, &part, count, tokens + first, err) < 0)
+            return -1;
+    }
+    return 0;
+}

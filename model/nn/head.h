@@ -1,0 +1,52 @@
+/* head.h - the two ends of the decoder that are split by vocabulary: embedding, and the
+ * output projection with its loss
+ *
+ * Rank r holds the rows [first, first + n_real) of the vocabulary; padding behind them
+ * stays zero and takes no part. Only rows with a label pass through final norm and head,
+ * HEAD_ROWS_MAX at a time, so that logits never take more than that many rows.
+ * Source: Shoeybi et al., "Megatron-LM", 2019, section 3 (vocabulary-parallel loss).
+ */
+#ifndef VNEVA_MODEL_NN_HEAD_H
+#define VNEVA_MODEL_NN_HEAD_H
+
+#include "model/nn/arena.h"
+#include "model/nn/nn.h"
+
+#define HEAD_ROWS_MAX 1024
+#define HEAD_VOCAB_MAX (1 << 24) /* token numbers travel between ranks as floats */
+
+struct head {
+    struct tensor norm_w, w;    /* [D], [V/R,D] T */
+    struct tensor d_norm_w, dw; /* F32; without data: not trained */
+    int64_t n_real;
+    int32_t first;
+    float eps;
+};
+
+struct head_scratch {
+    int64_t n_rows_max;
+    struct tensor x, d_x, normed, rstd; /* [n,D], [n,D], [n,D], [n] */
+    struct tensor logits;               /* [n,V/R] F32 */
+    struct tensor d_logits;             /* T; the logits' memory when that is F32 */
+    struct tensor max, sums; /* [n], [2,n]: sum of exponentials, label's logit */
+    float *host;             /* [3,n], borrowed */
+};
+
+/* host: HEAD_ROWS_MAX * 3 floats. */
+void head_scratch_layout(struct head_scratch *scratch, const struct head *head,
+                         int64_t n_rows, enum dtype dtype, float *host,
+                         struct arena *arena);
+
+/* *sum += -log p(labels[i]) over x's rows[i], i < n. d NULL: no more. Else d[rows[i]] =
+ * gradient of that sum, and d_norm_w, dw +=. Labels are all >= 0. COLLECTIVE when split */
+int head_loss(struct nn *nn, struct head *head, struct head_scratch *scratch,
+              const struct tensor *x, const int32_t *rows, const int32_t *labels,
+              int64_t n, struct tensor *d, double *sum, struct err *err);
+
+/* tokens[i] = most probable token after x's rows[i], i < n; of equals the lowest.
+ * COLLECTIVE when split */
+int head_greedy(struct nn *nn, struct head *head, struct head_scratch *scratch,
+                const struct tensor *x, const int32_t *rows, int64_t n, int32_t *tokens,
+                struct err *err);
+
+#endif

@@ -1,0 +1,155 @@
+#include "model/nn/nn.h"
+
+#include <stdlib.h>
+
+void nn_fini(struct nn *nn)
+{
+    free(nn->staging);
+    *nn = (struct nn){0};
+}
+
+bool nn_is_split(const struct nn *nn)
+{
+    return nn->group && comm_size(nn->group) > 1;
+}
+
+int nn_linear_fwd(struct nn *nn, struct tensor *y, const struct tensor *x,
+                  const struct tensor *w, const struct tensor *bias, struct err *err)
+{
+    struct matmul_args args = {.trans_b = true, .bias = bias && bias->data ? bias : NULL};
+
+    return nn->backend->ops->matmul(nn->backend, y, x, w, &args, err);
+}
+
+int nn_linear_bwd_x(struct nn *nn, struct tensor *dx, const struct tensor *dy,
+                    const struct tensor *w, struct err *err)
+{
+    struct matmul_args args = {0};
+
+    return nn->backend->ops->matmul(nn->backend, dx, dy, w, &args, err);
+}
+
+int nn_linear_bwd_w(struct nn *nn, struct tensor *dw, struct tensor *db,
+                    const struct tensor *dy, const struct tensor *x, struct err *err)
+{
+    struct matmul_args args = {.trans_a = true, .beta = 1};
+
+    if (nn->backend->ops->matmul(nn->backend, dw, dy, x, &args, err) < 0)
+        return -1;
+    if (!db || !db->data)
+        return 0;
+    return nn->backend->ops->bias_bwd(nn->backend, db, dy, err);
+}
+
+/* Where a product that is to be summed over ranks goes: F32, so that the sum is. */
+static struct tensor *sum_target(struct nn *nn, struct tensor *y, struct tensor *wide)
+{
+    if (y->dtype == DTYPE_F32)
+        return y;
+    *wide = tensor_of(nn->wide->data, DTYPE_F32, y->n_dims, y->dims);
+    return wide;
+}
+
+static int sum_finish(struct nn *nn, struct tensor *y, struct tensor *target,
+                      struct err *err)
+{
+    if (nn_all_reduce(nn, nn->group, target, COMM_SUM, err) < 0)
+        return -1;
+    if (target == y)
+        return 0;
+    return nn->backend->ops->cast(nn->backend, y, target, err);
+}
+
+int nn_linear_row_fwd(struct nn *nn, struct tensor *y, const struct tensor *x,
+                      const struct tensor *w, const struct tensor *bias, struct err *err)
+{
+    struct tensor wide;
+    struct tensor *target;
+
+    if (!nn_is_split(nn))
+        return nn_linear_fwd(nn, y, x, w, bias, err);
+    target = sum_target(nn, y, &wide);
+    if (nn_linear_fwd(nn, target, x, w, NULL, err) < 0 ||
+        sum_finish(nn, y, target, err) < 0)
+        return -1;
+    if (!bias || !bias->data)
+        return 0;
+    return nn->backend->ops->add(nn->backend, y, y, bias, 1, err);
+}
+
+int nn_linear_column_bwd_x(struct nn *nn, struct tensor *dx, const struct tensor *dy,
+                           const struct tensor *w, struct err *err)
+{
+    struct tensor wide;
+    struct tensor *target;
+
+    if (!nn_is_split(nn))
+        return nn_linear_bwd_x(nn, dx, dy, w, err);
+    target = sum_target(nn, dx, &wide);
+    if (nn_linear_bwd_x(nn, target, dy, w, err) < 0)
+        return -1;
+    return sum_finish(nn, dx, target, err);
+}
+
+int nn_sum_ranks(struct nn *nn, struct tensor *x, struct err *err)
+{
+    struct tensor wide;
+    struct tensor *target;
+
+    if (!nn_is_split(nn))
+        return 0;
+    target = sum_target(nn, x, &wide);
+    if (target != x && nn->backend->ops->cast(nn->backend, target, x, err) < 0)
+        return -1;
+    return sum_finish(nn, x, target, err);
+}
+
+static int stage(struct nn *nn, size_t n_bytes, struct err *err)
+{
+    void *grown;
+
+    if (nn->staging_bytes >= n_bytes)
+        return 0;
+    grown = realloc(nn->staging, n_bytes);
+    if (!grown)
+        return err_set(err, ERR_NOMEM, "cannot allocate %zu bytes to exchange", n_bytes);
+    nn->staging = grown;
+    nn->staging_bytes = n_bytes;
+    return 0;
+}
+
+int nn_all_reduce(struct nn *nn, struct comm *group, struct tensor *x, enum comm_op op,
+                  struct err *err)
+{
+    const struct backend_ops *ops = nn->backend->ops;
+    int64_t n = tensor_count(x);
+
+    if (comm_size(group) == 1)
+        return 0;
+    if (ops->is_host)
+        return comm_all_reduce(group, x->data, n, op, err);
+    if (stage(nn, tensor_bytes(x), err) < 0 ||
+        ops->download(nn->backend, nn->staging, x->data, tensor_bytes(x), err) < 0 ||
+        comm_all_reduce(group, nn->staging, n, op, err) < 0)
+        return -1;
+    return ops->upload(nn->backend, x->data, nn->staging, tensor_bytes(x), err);
+}
+
+int nn_all_gather(struct nn *nn, struct comm *group, struct tensor *out,
+                  const struct tensor *mine, struct err *err)
+{
+    const struct backend_ops *ops = nn->backend->ops;
+    size_t n_bytes = tensor_bytes(mine);
+    char *staged;
+
+    if (ops->is_host)
+        return comm_all_gather(group, out->data, mine->data, n_bytes, err);
+    if (stage(nn, tensor_bytes(out), err) < 0)
+        return -1;
+    staged = nn->staging;
+    staged += (size_t)comm_rank(group) * n_bytes;
+    if (ops->download(nn->backend, staged, mine->data, n_bytes, err) < 0 ||
+        comm_all_gather(group, nn->staging, staged, n_bytes, err) < 0)
+        return -1;
+    return ops->upload(nn->backend, out->data, nn->staging, tensor_bytes(out), err);
+}

@@ -1,0 +1,61 @@
+/* nn.h - linear layers over backend and communicator, whole or split over the ranks
+ *
+ * Owns: nothing but a host buffer for collectives of device memory. Borrows backend and
+ * group. Threads: one. Weights are [out, in] as in Hugging Face's state dicts.
+ * Source of the splitting: Shoeybi et al., "Megatron-LM", 2019, section 3.
+ */
+#ifndef VNEVA_MODEL_NN_NN_H
+#define VNEVA_MODEL_NN_NN_H
+
+#include "model/backend/backend.h"
+#include "model/comm/comm.h"
+
+struct nn {
+    struct backend *backend;
+    struct comm *group;  /* tensor-parallel ranks; NULL where weights are whole */
+    enum dtype dtype;    /* of activations: "T" below */
+    struct tensor *wide; /* F32 room for sums over ranks when T is not F32, or NULL */
+    void *staging;       /* host copy of device memory during a collective */
+    size_t staging_bytes;
+};
+
+void nn_fini(struct nn *nn);
+
+/* True when the layer's weights are split over more than one rank. */
+bool nn_is_split(const struct nn *nn);
+
+/* y [N,out] T = x [N,in] w^T + bias ([out] T or NULL) */
+int nn_linear_fwd(struct nn *nn, struct tensor *y, const struct tensor *x,
+                  const struct tensor *w, const struct tensor *bias, struct err *err);
+
+/* dx [N,in] T = dy [N,out] w */
+int nn_linear_bwd_x(struct nn *nn, struct tensor *dx, const struct tensor *dy,
+                    const struct tensor *w, struct err *err);
+
+/* dw [out,in] F32 += dy^T x; db [out] F32 += column sums of dy (NULL or without data: not
+ * wanted) */
+int nn_linear_bwd_w(struct nn *nn, struct tensor *dw, struct tensor *db,
+                    const struct tensor *dy, const struct tensor *x, struct err *err);
+
+/* Row-parallel: y [N,out] T = sum over ranks of x_r [N,in/R] w_r^T, + bias once.
+ * Identical on every rank. COLLECTIVE when split */
+int nn_linear_row_fwd(struct nn *nn, struct tensor *y, const struct tensor *x,
+                      const struct tensor *w, const struct tensor *bias, struct err *err);
+
+/* Column-parallel: dx [N,in] T = sum over ranks of dy_r [N,out/R] w_r. COLLECTIVE when
+ * split */
+int nn_linear_column_bwd_x(struct nn *nn, struct tensor *dx, const struct tensor *dy,
+                           const struct tensor *w, struct err *err);
+
+/* x F32, in place: reduction over the ranks, wherever its memory is. COLLECTIVE */
+int nn_all_reduce(struct nn *nn, struct comm *group, struct tensor *x, enum comm_op op,
+                  struct err *err);
+
+/* x T, in place: sum over the ranks taken in F32. COLLECTIVE */
+int nn_sum_ranks(struct nn *nn, struct tensor *x, struct err *err);
+
+/* out [R, bytes of mine] = every rank's `mine`. COLLECTIVE */
+int nn_all_gather(struct nn *nn, struct comm *group, struct tensor *out,
+                  const struct tensor *mine, struct err *err);
+
+#endif

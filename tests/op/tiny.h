@@ -1,0 +1,49 @@
+/* tiny.h - a model small enough for finite differences, micro batches for it, and ranks
+ * as threads
+ */
+#ifndef VNEVA_TESTS_OP_TINY_H
+#define VNEVA_TESTS_OP_TINY_H
+
+#include "model/neva/neva.h"
+
+/* Width 16, 4 heads on 4 key-value heads, 3 vision layers of which 2 are run, 3 decoder
+ * layers, 61 words (no power of two, no multiple of 2 or 4), inner width 22. */
+struct neva_config tiny_config(void);
+
+/* A micro batch that owns its memory. Rows start with their frames' patches; lengths
+ * differ; about half of the text tokens carry labels. Depends on seed alone. */
+struct tiny_batch {
+    struct neva_batch batch;
+    int32_t *tokens, *labels, *lens;
+    uint8_t *pixels; /* of all frames */
+};
+void tiny_batch_init(struct tiny_batch *out, const struct neva_config *config,
+                     int64_t n_samples, int64_t n_tokens, int64_t n_frames_each,
+                     uint64_t seed);
+void tiny_batch_fini(struct tiny_batch *batch);
+
+/* Samples [first, first + count) of a batch, with the frames that rank `rank` of n_ranks
+ * encodes. Borrows. */
+struct neva_batch tiny_part(const struct tiny_batch *all,
+                            const struct neva_config *config, int64_t first,
+                            int64_t count, int rank, int n_ranks);
+
+/* One rank of a layout: what a test's function gets. */
+struct tiny_rank {
+    int rank, n_ranks; /* in the tensor group */
+    int data_rank, n_data;
+    struct comm *tensor, *data;
+    struct backend *backend;
+    void *arg;
+};
+
+/* Runs `body` on n_ranks x n_data threads, each with a backend of its own. */
+void tiny_run(const char *backend, int n_ranks, int n_data,
+              void (*body)(struct tiny_rank *rank), void *arg);
+
+/* Every parameter's whole gradient (or weight), one after another in the table's order,
+ * gathered from the ranks: each rank adds its slices. out has neva_n_params floats. */
+enum tiny_what { TINY_VALUE, TINY_GRAD, TINY_M };
+void tiny_collect(struct neva *model, enum tiny_what what, float *out);
+
+#endif

@@ -1,0 +1,5 @@
+# model/comm, nn, neva, optim, checkpoint, generate
+add_library(vneva_tiny STATIC op/tiny.c)
+target_link_libraries(vneva_tiny PUBLIC vneva_neva PRIVATE vneva_flags)
+vneva_test(op_model_gradients LABEL op SOURCES op/model_gradients.c LIBS vneva_tiny)
+vneva_test(op_model_layouts LABEL op SOURCES op/model_layouts.c LIBS vneva_tiny)
