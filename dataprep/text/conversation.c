@@ -82,7 +82,7 @@ static void add_human(struct conversation *out, const struct turn *turn, bool is
     size_t done = 0;
 
     while (done < turn->n_bytes) {
-        enum media_kind kind;
+        enum media_kind kind = MEDIA_VIDEO;
         size_t at = find_placeholder(turn, done, &kind);
 
         if (!is_plain)
