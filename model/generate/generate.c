@@ -1,0 +1,182 @@
+#include "model/generate/generate.h"
+
+#include "model/neva/internal.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* One call's state. The first pass reads the whole prompts, each later one a token a row:
+ * its key and value go to the row's next place in the cache. */
+struct run {
+    struct neva *model;
+    int64_t n_rows, n_prompt, capacity; /* B, T, tokens the cache holds of a row */
+    int32_t end_token;
+    struct arena arena;
+    struct block_cache *caches; /* one a layer */
+    int32_t *cache_rows;        /* [B*T]: where the pass's keys go */
+    int32_t *kv_lens;           /* [B]: tokens of each row so far */
+    int32_t *next;              /* [B]: the token each row got last */
+    int32_t *head_rows;         /* [B]: rows of the pass whose next token is wanted */
+};
+
+static int check(const struct neva *model, const struct neva_batch *batch,
+                 const struct generate_args *args, struct err *err)
+{
+    if (args->max_new_tokens < 1)
+        return err_set(err, ERR_INVALID, "inference.tokens_to_generate is %lld",
+                       (long long)args->max_new_tokens);
+    if (batch->n_samples < 1 || batch->n_tokens < 1 ||
+        batch->n_tokens + args->max_new_tokens > model->config.max_tokens)
+        return err_set(err, ERR_LIMIT,
+                       "%lld prompts of %lld tokens and %lld new ones: "
+                       "model.encoder_seq_length is %lld",
+                       (long long)batch->n_samples, (long long)batch->n_tokens,
+                       (long long)args->max_new_tokens,
+                       (long long)model->config.max_tokens);
+    return 0;
+}
+
+static void cache_layout(struct run *run)
+{
+    const struct neva *model = run->model;
+    const struct block_config *block = &model->llm.config;
+    const int64_t dims[] = {run->n_rows, run->capacity,
+                            block->n_kv_heads * block->head_size};
+
+    for (int64_t i = 0; i < model->llm.n_layers; i++) {
+        run->caches[i].k = arena_take(&run->arena, model->config.dtype, 3, dims);
+        run->caches[i].v = arena_take(&run->arena, model->config.dtype, 3, dims);
+        run->caches[i].rows = run->cache_rows;
+    }
+}
+
+static int run_init(struct run *run, struct err *err)
+{
+    size_t n = (size_t)run->n_rows, n_layers = (size_t)run->model->llm.n_layers;
+    size_t n_cache_bytes;
+
+    run->caches = calloc(n_layers, sizeof(*run->caches));
+    run->cache_rows = malloc(n * (size_t)run->n_prompt * sizeof(int32_t));
+    run->kv_lens = malloc(3 * n * sizeof(int32_t));
+    if (!run->caches || !run->cache_rows || !run->kv_lens)
+        return err_set(err, ERR_NOMEM, "cannot allocate tables for %zu prompts", n);
+    run->next = run->kv_lens + n;
+    run->head_rows = run->next + n;
+    cache_layout(run);
+    n_cache_bytes = run->arena.peak;
+    if (arena_reserve(&run->arena, run->model->backend, n_cache_bytes, err) < 0)
+        return err_wrap(err, "key-value cache of %zu bytes", n_cache_bytes);
+    cache_layout(run);
+    return 0;
+}
+
+static void run_fini(struct run *run)
+{
+    arena_fini(&run->arena);
+    free(run->caches);
+    free(run->cache_rows);
+    free(run->kv_lens);
+    run->model->shape = (struct neva_shape){0}; /* its positions were changed */
+}
+
+static int pick(struct run *run, struct err *err)
+{
+    struct neva *model = run->model;
+
+    return head_greedy(&model->llm_nn, &model->head, &model->head_scratch,
+                       &model->llm.x[model->llm.n_layers], run->head_rows, run->n_rows,
+                       run->next, err);
+}
+
+/* The prompts, all at once. */
+static int first_pass(struct run *run, const struct neva_batch *batch, struct err *err)
+{
+    const struct neva_shape shape = {run->n_rows, run->n_prompt, batch->n_frames, false};
+    struct neva *model = run->model;
+
+    if (neva_prepare(model, &shape, err) < 0 ||
+        neva_index_fill(model, batch, false, err) < 0)
+        return -1;
+    for (int64_t b = 0; b < run->n_rows; b++) {
+        for (int64_t t = 0; t < run->n_prompt; t++)
+            run->cache_rows[b * run->n_prompt + t] = (int32_t)(b * run->capacity + t);
+        run->kv_lens[b] = batch->lens[b];
+        run->head_rows[b] = (int32_t)(b * run->n_prompt + batch->lens[b] - 1);
+    }
+    if (neva_forward(model, batch, run->caches, err) < 0)
+        return -1;
+    return pick(run, err);
+}
+
+/* One token a row: run->next becomes the token after it. */
+static int next_pass(struct run *run, struct err *err)
+{
+    const struct neva_shape shape = {run->n_rows, 1, 0, false};
+    const struct neva_batch none = {0};
+    struct neva *model = run->model;
+    struct neva_index *index = &model->index;
+
+    if (neva_prepare(model, &shape, err) < 0)
+        return -1;
+    for (int64_t b = 0; b < run->n_rows; b++) {
+        index->text_rows[b] = (int32_t)b;
+        index->text_ids[b] = run->next[b];
+        index->positions[b] = run->kv_lens[b];
+        run->cache_rows[b] = (int32_t)(b * run->capacity + run->kv_lens[b]);
+        run->head_rows[b] = (int32_t)b;
+        run->kv_lens[b]++;
+    }
+    index->n_text = run->n_rows;
+    for (int64_t i = 0; i < model->llm.n_layers; i++)
+        run->caches[i].kv_lens = run->kv_lens;
+    if (neva_forward(model, &none, run->caches, err) < 0)
+        return -1;
+    return pick(run, err);
+}
+
+/* Takes every running row's new token; the number of rows that still run. */
+static int64_t take_tokens(const struct run *run, int64_t step, int64_t max_new,
+                           int32_t *out, int64_t *out_lens)
+{
+    int64_t n_running = 0;
+
+    for (int64_t b = 0; b < run->n_rows; b++) {
+        if (out_lens[b] != step) /* ended before */
+            continue;
+        if (run->next[b] == run->end_token)
+            continue;
+        out[b * max_new + step] = run->next[b];
+        out_lens[b]++;
+        n_running++;
+    }
+    return n_running;
+}
+
+int generate_greedy(struct neva *model, const struct neva_batch *batch,
+                    const struct generate_args *args, int32_t *out, int64_t *out_lens,
+                    struct err *err)
+{
+    struct run run = {.model = model,
+                      .n_rows = batch->n_samples,
+                      .n_prompt = batch->n_tokens,
+                      .capacity = batch->n_tokens + args->max_new_tokens,
+                      .end_token = args->end_token};
+    int rc;
+
+    if (check(model, batch, args, err) < 0)
+        return -1;
+    memset(out, 0, (size_t)(batch->n_samples * args->max_new_tokens) * sizeof(*out));
+    memset(out_lens, 0, (size_t)batch->n_samples * sizeof(*out_lens));
+    rc = run_init(&run, err);
+    if (rc == 0)
+        rc = first_pass(&run, batch, err);
+    for (int64_t step = 0; rc == 0; step++) {
+        /* every rank has the same tokens, so all stop at the same step */
+        if (take_tokens(&run, step, args->max_new_tokens, out, out_lens) == 0 ||
+            step + 1 == args->max_new_tokens)
+            break;
+        rc = next_pass(&run, err);
+    }
+    run_fini(&run);
+    return rc < 0 ? err_wrap(err, "generation") : 0;
+}

@@ -1,0 +1,208 @@
+/* Greedy generation against its definition: the most probable token of the whole prompt,
+ * computed without a cache; batches against single rows; ranks against one. */
+#include "model/generate/generate.h"
+#include "tests/op/expect.h"
+#include "tests/op/tiny.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define ROWS 5
+#define PROMPT 24
+#define FRAMES_EACH 2
+#define NEW 9
+
+struct answers {
+    struct neva_config config;
+    bool one_by_one;
+    int32_t end_token;
+    int32_t tokens[ROWS][NEW];
+    int64_t lens[ROWS];
+};
+
+static void answer(struct tiny_rank *rank)
+{
+    struct answers *answers = rank->arg;
+    struct answers mine = *answers;
+    struct generate_args args = {NEW, answers->end_token};
+    int64_t each = answers->one_by_one ? 1 : ROWS;
+    struct neva *model = NULL;
+    struct tiny_batch all;
+    struct err err = {0};
+
+    tiny_batch_init(&all, &mine.config, ROWS, PROMPT, FRAMES_EACH, 21);
+    EXPECT_OK(neva_create(&model, &mine.config, rank->backend, rank->tensor, &err), &err);
+    for (int64_t first = 0; first < ROWS; first += each) {
+        struct neva_batch part =
+            tiny_part(&all, &mine.config, first, each, rank->rank, rank->n_ranks);
+
+        EXPECT_OK(generate_greedy(model, &part, &args, mine.tokens[first],
+                                  mine.lens + first, &err),
+                  &err);
+    }
+    if (rank->rank == 0)
+        *answers = mine;
+    neva_destroy(model);
+    tiny_batch_fini(&all);
+}
+
+static struct answers answers_of(const char *backend, int n_ranks, bool one_by_one,
+                                 int32_t end_token)
+{
+    struct answers answers = {
+        .config = tiny_config(), .one_by_one = one_by_one, .end_token = end_token};
+
+    answers.config.llm.n_kv_heads = n_ranks > 2 ? 4 : 2;
+    tiny_run(backend, n_ranks, 1, answer, &answers);
+    return answers;
+}
+
+static void expect_same(const struct answers *got, const struct answers *want)
+{
+    for (int b = 0; b < ROWS; b++) {
+        EXPECT_MSG(got->lens[b] == want->lens[b], "row %d: %lld tokens, not %lld", b,
+                   (long long)got->lens[b], (long long)want->lens[b]);
+        EXPECT_MSG(memcmp(got->tokens[b], want->tokens[b], sizeof(got->tokens[b])) == 0,
+                   "row %d: other tokens", b);
+    }
+}
+
+/* Loss of the label `token` after the row's last token: the smaller, the more probable. */
+static double loss_after(struct neva *model, const struct neva_batch *row, int64_t last,
+                         int32_t token)
+{
+    struct neva_batch with = *row;
+    int32_t labels[PROMPT + NEW];
+    struct neva_loss loss = {0};
+    struct err err = {0};
+
+    for (int64_t t = 0; t < row->n_tokens; t++)
+        labels[t] = -1;
+    labels[last] = token;
+    with.labels = labels;
+    EXPECT_OK(neva_evaluate(model, &with, &loss, &err), &err);
+    return loss.sum;
+}
+
+/* Repeats a row's answer without a cache: appends its tokens to the prompt one by one. */
+static void check_row(struct neva *model, const struct answers *got,
+                      const struct tiny_batch *all, int64_t b)
+{
+    struct neva_batch row = tiny_part(all, &got->config, b, 1, 0, 1);
+    int32_t tokens[PROMPT + NEW], len = row.lens[0];
+
+    memcpy(tokens, row.tokens, PROMPT * sizeof(*tokens));
+    row.tokens = tokens;
+    row.lens = &len;
+    for (int64_t i = 0; i < got->lens[b]; i++) {
+        int32_t token = got->tokens[b][i];
+        double chosen;
+
+        row.n_tokens = len;
+        chosen = loss_after(model, &row, len - 1, token);
+        for (int32_t other = 0; other < got->config.llm.vocab; other++)
+            EXPECT_MSG(loss_after(model, &row, len - 1, other) >= chosen - 1e-5,
+                       "row %lld, answer %lld: token %d is more probable than %d",
+                       (long long)b, (long long)i, other, token);
+        tokens[len++] = token;
+    }
+}
+
+static void compare(struct tiny_rank *rank)
+{
+    const struct answers *got = rank->arg;
+    struct neva *model = NULL;
+    struct tiny_batch all;
+    struct err err = {0};
+
+    tiny_batch_init(&all, &got->config, ROWS, PROMPT, FRAMES_EACH, 21);
+    EXPECT_OK(neva_create(&model, &got->config, rank->backend, rank->tensor, &err), &err);
+    for (int64_t b = 0; b < ROWS; b++)
+        check_row(model, got, &all, b);
+    neva_destroy(model);
+    tiny_batch_fini(&all);
+}
+
+static void each_token_is_the_most_probable_one(void)
+{
+    struct answers got = answers_of("ref", 1, false, -5);
+    int differing = 0;
+
+    for (int b = 0; b < ROWS; b++) {
+        EXPECT(got.lens[b] == NEW);
+        for (int i = 1; i < NEW; i++)
+            differing += got.tokens[b][i] != got.tokens[b][0];
+    }
+    EXPECT_MSG(differing > ROWS, "the answers say nothing: one token over and over");
+    tiny_run("ref", 1, 1, compare, &got);
+}
+
+static void a_batch_gives_each_row_what_it_gets_alone(void)
+{
+    struct answers alone = answers_of("ref", 1, true, -5);
+    struct answers batch = answers_of("ref", 1, false, -5);
+
+    expect_same(&batch, &alone);
+    batch = answers_of("cpu", 1, false, -5);
+    expect_same(&batch, &alone);
+}
+
+static void ranks_give_what_one_gives(void)
+{
+    struct answers one = answers_of("ref", 1, false, -5);
+    struct answers two = answers_of("ref", 2, false, -5);
+
+    expect_same(&two, &one);
+}
+
+static void the_end_token_stops_its_row_only(void)
+{
+    struct answers free = answers_of("ref", 1, false, -5);
+    int32_t end = free.tokens[1][3];
+    struct answers got = answers_of("ref", 1, false, end);
+
+    for (int b = 0; b < ROWS; b++) {
+        int64_t want = 0;
+
+        while (want < NEW && free.tokens[b][want] != end)
+            want++;
+        EXPECT_MSG(got.lens[b] == want, "row %d has %lld tokens, not %lld", b,
+                   (long long)got.lens[b], (long long)want);
+        EXPECT(memcmp(got.tokens[b], free.tokens[b], (size_t)want * sizeof(int32_t)) ==
+               0);
+    }
+}
+
+static void too_long(struct tiny_rank *rank)
+{
+    struct neva_config config = tiny_config();
+    struct generate_args args = {config.max_tokens, 2};
+    struct neva *model = NULL;
+    struct tiny_batch all;
+    int32_t tokens[64];
+    int64_t lens[1];
+    struct err err = {0};
+
+    tiny_batch_init(&all, &config, 1, PROMPT, FRAMES_EACH, 21);
+    EXPECT_OK(neva_create(&model, &config, rank->backend, rank->tensor, &err), &err);
+    EXPECT(generate_greedy(model, &all.batch, &args, tokens, lens, &err) < 0);
+    EXPECT_MSG(err.code == ERR_LIMIT && strstr(err.text, "encoder_seq_length"), "%s",
+               err.text);
+    neva_destroy(model);
+    tiny_batch_fini(&all);
+}
+
+static void answers_past_the_longest_row_are_refused(void)
+{
+    tiny_run("ref", 1, 1, too_long, NULL);
+}
+
+int main(void)
+{
+    EXPECT_RUN(each_token_is_the_most_probable_one);
+    EXPECT_RUN(a_batch_gives_each_row_what_it_gets_alone);
+    EXPECT_RUN(ranks_give_what_one_gives);
+    EXPECT_RUN(the_end_token_stops_its_row_only);
+    EXPECT_RUN(answers_past_the_longest_row_are_refused);
+    return expect_end();
+}
