@@ -5,3 +5,6 @@ vneva_test(media_pool LABEL fault
   SOURCES fault/media_pool.c integration/media_clips.c
   LIBS vneva_media vneva_decode_pool cmocka)
 add_dependencies(media_pool vneva-decode)
+vneva_test(media_synth LABEL unit
+  SOURCES unit/media_synth.c
+  LIBS vneva_synth cmocka m)
