@@ -55,9 +55,11 @@ static int decoder_init(struct decoder *out, struct packet_index *index,
     const AVCodec *codec = avcodec_find_decoder(index->codec->codec_id);
 
     *out = (struct decoder){.max_pixels = limits->max_pixels};
-    if (!codec)
-        return err_set(err, ERR_UNSUPPORTED, "no decoder for %s in this FFmpeg",
-                       avcodec_get_name(index->codec->codec_id));
+    if (!codec) {
+        err_set(err, ERR_UNSUPPORTED, "no decoder for %s in this FFmpeg",
+                avcodec_get_name(index->codec->codec_id));
+        return -1;
+    }
     if (reader_init(&out->reader, index, source, err) < 0)
         return -1;
     out->codec = avcodec_alloc_context3(codec);
@@ -65,15 +67,16 @@ static int decoder_init(struct decoder *out, struct packet_index *index,
     if (!out->codec || !out->frame ||
         avcodec_parameters_to_context(out->codec, index->codec) < 0) {
         decoder_fini(out);
-        return err_set(err, ERR_NOMEM, "cannot allocate a decoder");
+        err_set(err, ERR_NOMEM, "cannot allocate a decoder");
+        return -1;
     }
     out->codec->thread_count = 1; /* videos are decoded side by side, not slices */
     out->codec->opaque = out;
     out->codec->get_buffer2 = get_buffer;
     if (avcodec_open2(out->codec, codec, NULL) < 0) {
         decoder_fini(out);
-        return err_set(err, ERR_FORMAT, "the %s decoder does not take this stream",
-                       codec->name);
+        err_set(err, ERR_FORMAT, "the %s decoder does not take this stream", codec->name);
+        return -1;
     }
     return 0;
 }

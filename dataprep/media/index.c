@@ -65,8 +65,10 @@ static int index_read_packets(struct packet_index *index, struct source *source,
                               struct err *err)
 {
     AVPacket *packet = av_packet_alloc();
-    int rc = packet ? 0 : err_set(err, ERR_NOMEM, "cannot allocate a packet");
+    int rc = 0;
 
+    if (!packet)
+        return err_set(err, ERR_NOMEM, "cannot allocate a packet");
     for (unsigned i = 0; i < source->format->nb_streams; i++)
         if ((int)i != source->stream)
             source->format->streams[i]->discard = AVDISCARD_ALL;
