@@ -1,16 +1,18 @@
 /* cpu_attention.c - exact attention, block of queries by block of queries
  *
  * A task is one head (forward) or one key-value head with its group of heads (backward,
- * where they add to the same dk and dv). It packs keys and values as fp32, whatever their
- * type and stride; then, for QUERIES queries at a time, computes their scores against all
+ * where they add to the same dk and dv). It transposes the keys, then, for QUERIES queries at a time, computes their scores against all
  * keys the last of them sees (so the masked half of causal attention costs nothing), the
  * softmax by rows, and the products. The formulas are those of ref_attention.c.
  * The backward pass computes the scores again and takes the softmax from the lse that
  * was kept (Dao et al. 2022, "FlashAttention").
  *
- * Buffers, Kp and Tp being K and Tk rounded up to whole vectors, padding 0:
+ * fp32 whose K is whole vectors is read and written where it is, the rest through
+ * buffers. Kp and Tp are K and Tk rounded up to whole vectors, padding is 0:
  *   q, d_o, out [QUERIES,Kp]   kt, vt [K,Tp] (transposed)   k, v, dk, dv [Tp,Kp]
  *   s, ds [QUERIES,Tp]
+ * A masked key has weight 0 but is multiplied when a query of the same block sees it:
+ * infinity or NaN there spread within the block.
  */
 #include "model/backend/attention_mask.h"
 #include "model/backend/cpu/cpu.h"
@@ -67,45 +69,52 @@ static struct attention attention_of(struct backend *b, const struct tensor *q,
     };
 }
 
-/* ---- packing: n rows of K elements, `stride` apart in x from element `at` ---- */
+/* ---- rows of K elements, `stride` apart in a tensor from element `at` on ---- */
 
-/* to [n,Kp] = factor * rows */
-static void pack(const struct attention *a, float *to, const struct tensor *x, int64_t at,
-                 int64_t stride, int64_t n, float factor)
+struct rows {
+    float *data;
+    int64_t ld;
+};
+
+static bool is_in_place(const struct attention *a, const struct tensor *x)
 {
+    return x->dtype == DTYPE_F32 && a->head == a->kp;
+}
+
+/* n rows of x, to be read only: in place, or copied into buf [n,Kp]. */
+static struct rows read_rows(const struct attention *a, const struct tensor *x,
+                             int64_t at, int64_t stride, int64_t n, float *buf)
+{
+    struct rows rows = {buf, a->kp};
+
+    if (is_in_place(a, x))
+        return (struct rows){(float *)x->data + at, stride};
     for (int64_t t = 0; t < n; t++) {
-        float *row = to + t * a->kp;
+        float *row = buf + t * a->kp;
         const float *from = cpu_read(a->cpu, x, at + t * stride, a->head, row);
 
-        a->cpu->kern->pointwise->scale(row, from, factor, a->head);
+        if (from != row) /* fp32; other types were converted into place */
+            memcpy(row, from, (size_t)a->head * sizeof(float));
         for (int64_t i = a->head; i < a->kp; i++)
             row[i] = 0;
     }
+    return rows;
 }
 
-/* to [K,Tp] = transpose of what pack made, padding 0 */
-static void transpose(const struct attention *a, float *to, const float *rows, int64_t n)
+/* Where to compute rows of y: in place, or in buf; write_rows then stores them. */
+static struct rows target_rows(const struct attention *a, const struct tensor *y,
+                               int64_t at, int64_t stride, float *buf)
 {
-    int64_t n_pad = round_up(n, a->kern->width);
-
-    for (int64_t i = 0; i < a->head; i++) {
-        for (int64_t t = 0; t < n; t++)
-            to[i * a->tp + t] = rows[t * a->kp + i];
-        for (int64_t t = n; t < n_pad; t++)
-            to[i * a->tp + t] = 0;
-    }
+    if (is_in_place(a, y))
+        return (struct rows){(float *)y->data + at, stride};
+    return (struct rows){buf, a->kp};
 }
 
-/* rows of y = factor * from [n,Kp]; from is used up */
-static void unpack(const struct attention *a, struct tensor *y, int64_t at,
-                   int64_t stride, float *from, int64_t n, float factor)
+static void write_rows(const struct attention *a, const struct tensor *y, int64_t at,
+                       int64_t stride, int64_t n, const struct rows *rows)
 {
-    for (int64_t t = 0; t < n; t++) {
-        float *row = from + t * a->kp;
-
-        a->cpu->kern->pointwise->scale(row, row, factor, a->head);
-        cpu_write(a->cpu, y, at + t * stride, a->head, row);
-    }
+    for (int64_t t = 0; t < n; t++)
+        cpu_write(a->cpu, y, at + t * stride, a->head, rows->data + t * rows->ld);
 }
 
 /* Where row t of one head of one batch row begins. */
@@ -144,28 +153,28 @@ static int64_t fwd_floats(const struct attention *a, struct fwd_buffers *at, flo
 }
 
 /* Queries [t, t+n) of head h in row b. */
-static void fwd_block(const struct attention *a, const struct fwd_buffers *at, int64_t b,
-                      int64_t h, int64_t t, int64_t n)
+static void fwd_block(const struct attention *a, const struct fwd_buffers *at,
+                      const struct rows *v, int64_t b, int64_t h, int64_t t, int64_t n)
 {
-    int64_t len = attention_len(a->args, b, a->tk);
+    int64_t len = attention_len(a->args, b, a->tk), place = o_at(a, b, t, h);
     int64_t n_keys = attention_visible(a->args, len, a->tq, t + n - 1);
     int64_t n_pad = round_up(n_keys, a->kern->width);
+    struct rows q = read_rows(a, a->q, q_at(a, b, t, h), a->q_stride, n, at->q);
+    struct rows o = target_rows(a, a->o, place, a->o_stride, at->out);
     float *lse = (float *)a->lse->data + (b * a->n_h + h) * a->tq + t;
-    float sums[QUERIES];
+    float factors[QUERIES];
 
-    pack(a, at->q, a->q, q_at(a, b, t, h), a->q_stride, n, a->args->scale);
-    a->kern->gemm(at->s, a->tp, at->q, a->kp, 1, at->kt, a->tp, n, n_pad, a->head, false);
+    a->kern->gemm(at->s, a->tp, q.data, q.ld, 1, at->kt, a->tp, n, n_pad, a->head, false);
     for (int64_t i = 0; i < n; i++) {
-        float max;
+        int64_t n_seen = attention_visible(a->args, len, a->tq, t + i);
+        float max, sum = a->kern->softmax(at->s + i * a->tp, &max, n_seen, n_pad);
 
-        sums[i] = a->kern->softmax(at->s + i * a->tp, &max,
-                                   attention_visible(a->args, len, a->tq, t + i), n_pad);
-        lse[i] = max + logf(sums[i]);
+        lse[i] = max + logf(sum);
+        factors[i] = n_seen ? 1.0F / sum : 0;
     }
-    a->kern->gemm(at->out, a->kp, at->s, a->tp, 1, at->v, a->kp, n, a->kp, n_keys, false);
-    for (int64_t i = 0; i < n; i++)
-        unpack(a, a->o, o_at(a, b, t + i, h), 0, at->out + i * a->kp, 1,
-               sums[i] > 0 || sums[i] != sums[i] ? 1.0F / sums[i] : 0);
+    a->kern->gemm(o.data, o.ld, at->s, a->tp, 1, v->data, v->ld, n, a->kp, n_keys, false);
+    a->kern->scale_rows(o.data, o.ld, factors, n, a->head);
+    write_rows(a, a->o, place, a->o_stride, n, &o);
 }
 
 static void fwd_heads(void *context, int64_t first, int64_t last, int thread)
@@ -176,13 +185,14 @@ static void fwd_heads(void *context, int64_t first, int64_t last, int thread)
     fwd_floats(a, &at, a->scratch.each + thread * a->scratch.stride);
     for (int64_t i = first; i < last; i++) {
         int64_t b = i / a->n_h, h = i % a->n_h, g = h / (a->n_h / a->n_g);
-        int64_t len = attention_len(a->args, b, a->tk);
+        int64_t len = attention_len(a->args, b, a->tk), from = kv_at(a, b, 0, g);
+        struct rows k = read_rows(a, a->k, from, a->kv_stride, len, at.v), v;
 
-        pack(a, at.v, a->k, kv_at(a, b, 0, g), a->kv_stride, len, 1);
-        transpose(a, at.kt, at.v, len);
-        pack(a, at.v, a->v, kv_at(a, b, 0, g), a->kv_stride, len, 1);
+        a->kern->transpose(at.kt, a->tp, k.data, k.ld, len, a->head, a->args->scale);
+        v = read_rows(a, a->v, from, a->kv_stride, len,
+                      at.v); /* k is not needed any more */
         for (int64_t t = 0; t < a->tq; t += QUERIES)
-            fwd_block(a, &at, b, h, t, a->tq - t < QUERIES ? a->tq - t : QUERIES);
+            fwd_block(a, &at, &v, b, h, t, a->tq - t < QUERIES ? a->tq - t : QUERIES);
     }
 }
 
@@ -227,32 +237,33 @@ static int64_t bwd_floats(const struct attention *a, struct bwd_buffers *at, flo
 }
 
 /* Queries [t, t+n) of head h in row b: dq =, dk and dv of the buffers +=. */
-static void bwd_block(const struct attention *a, const struct bwd_buffers *at, int64_t b,
-                      int64_t h, int64_t t, int64_t n)
+static void bwd_block(const struct attention *a, const struct bwd_buffers *at,
+                      const struct rows *k, int64_t b, int64_t h, int64_t t, int64_t n)
 {
-    int64_t len = attention_len(a->args, b, a->tk);
+    int64_t len = attention_len(a->args, b, a->tk), place = q_at(a, b, t, h);
     int64_t n_keys = attention_visible(a->args, len, a->tq, t + n - 1);
     int64_t n_pad = round_up(n_keys, a->kern->width);
+    struct rows q = read_rows(a, a->q, place, a->q_stride, n, at->q);
+    struct rows d_o = read_rows(a, a->d_o, o_at(a, b, t, h), a->o_stride, n, at->d_o);
+    struct rows dq = target_rows(a, a->dq, place, a->q_stride, at->out);
     const float *lse = (const float *)a->lse->data + (b * a->n_h + h) * a->tq + t;
 
-    pack(a, at->q, a->q, q_at(a, b, t, h), a->q_stride, n, a->args->scale);
-    pack(a, at->d_o, a->d_o, o_at(a, b, t, h), a->o_stride, n, 1);
-    a->kern->gemm(at->s, a->tp, at->q, a->kp, 1, at->kt, a->tp, n, n_pad, a->head, false);
-    a->kern->gemm(at->ds, a->tp, at->d_o, a->kp, 1, at->vt, a->tp, n, n_pad, a->head,
+    a->kern->gemm(at->s, a->tp, q.data, q.ld, 1, at->kt, a->tp, n, n_pad, a->head, false);
+    a->kern->gemm(at->ds, a->tp, d_o.data, d_o.ld, 1, at->vt, a->tp, n, n_pad, a->head,
                   false);
     for (int64_t i = 0; i < n; i++) {
         int64_t n_seen = attention_visible(a->args, len, a->tq, t + i);
         float *s = at->s + i * a->tp;
 
         a->kern->softmax_again(s, lse[i], n_seen, n_pad);
-        a->kern->softmax_bwd(at->ds + i * a->tp, s, n_seen, n_pad);
+        a->kern->softmax_bwd(at->ds + i * a->tp, s, a->args->scale, n_pad);
     }
-    /* the scale is in q for dk, and in unpack for dq */
-    a->kern->gemm(at->dv, a->kp, at->s, 1, a->tp, at->d_o, a->kp, n_keys, a->kp, n, true);
-    a->kern->gemm(at->dk, a->kp, at->ds, 1, a->tp, at->q, a->kp, n_keys, a->kp, n, true);
-    a->kern->gemm(at->out, a->kp, at->ds, a->tp, 1, at->k, a->kp, n, a->kp, n_keys,
+    a->kern->gemm(at->dv, a->kp, at->s, 1, a->tp, d_o.data, d_o.ld, n_keys, a->kp, n,
+                  true);
+    a->kern->gemm(at->dk, a->kp, at->ds, 1, a->tp, q.data, q.ld, n_keys, a->kp, n, true);
+    a->kern->gemm(dq.data, dq.ld, at->ds, a->tp, 1, k->data, k->ld, n, a->kp, n_keys,
                   false);
-    unpack(a, a->dq, q_at(a, b, t, h), a->q_stride, at->out, n, a->args->scale);
+    write_rows(a, a->dq, place, a->q_stride, n, &dq);
 }
 
 static void bwd_groups(void *context, int64_t first, int64_t last, int thread)
@@ -266,19 +277,20 @@ static void bwd_groups(void *context, int64_t first, int64_t last, int thread)
     for (int64_t i = first; i < last; i++) {
         int64_t b = i / a->n_g, g = i % a->n_g;
         int64_t len = attention_len(a->args, b, a->tk), from = kv_at(a, b, 0, g);
+        struct rows v = read_rows(a, a->v, from, a->kv_stride, len, at.k), k;
 
-        pack(a, at.k, a->v, from, a->kv_stride, len, 1);
-        transpose(a, at.vt, at.k, len);
-        pack(a, at.k, a->k, from, a->kv_stride, len, 1);
-        transpose(a, at.kt, at.k, len);
+        a->kern->transpose(at.vt, a->tp, v.data, v.ld, len, a->head, 1);
+        k = read_rows(a, a->k, from, a->kv_stride, len,
+                      at.k); /* v is not needed any more */
+        a->kern->transpose(at.kt, a->tp, k.data, k.ld, len, a->head, a->args->scale);
         memset(at.dk, 0, keys_bytes);
         memset(at.dv, 0, keys_bytes);
         for (int64_t h = g * n_group; h < (g + 1) * n_group; h++)
             for (int64_t t = 0; t < a->tq; t += QUERIES)
-                bwd_block(a, &at, b, h, t, a->tq - t < QUERIES ? a->tq - t : QUERIES);
+                bwd_block(a, &at, &k, b, h, t, a->tq - t < QUERIES ? a->tq - t : QUERIES);
         /* all Tk rows: those past len are 0 */
-        unpack(a, a->dk, from, a->kv_stride, at.dk, a->tk, 1);
-        unpack(a, a->dv, from, a->kv_stride, at.dv, a->tk, 1);
+        write_rows(a, a->dk, from, a->kv_stride, a->tk, &(struct rows){at.dk, a->kp});
+        write_rows(a, a->dv, from, a->kv_stride, a->tk, &(struct rows){at.dv, a->kp});
     }
 }
 

@@ -60,13 +60,19 @@ struct kern_attention {
     void (*gemm)(float *c, int64_t ldc, const float *a, int64_t a_row, int64_t a_col,
                  const float *b, int64_t ldb, int64_t m, int64_t n, int64_t k,
                  bool is_sum);
-    /* p [n] = exp(p - max p), and 0 from n to n_pad; returns their sum and max */
+    /* to [n_cols, round_up(n_rows)] = factor * transpose of from, padding 0 */
+    void (*transpose)(float *to, int64_t ld_to, const float *from, int64_t ld_from,
+                      int64_t n_rows, int64_t n_cols, float factor);
+    /* x [n_rows, n_cols] *= factors [n_rows] */
+    void (*scale_rows)(float *x, int64_t ld, const float *factors, int64_t n_rows,
+                       int64_t n_cols);
+    /* Rows of scores, of n and then padding to n_pad, a multiple of width, that becomes 0:
+     * p = exp(p - max p); returns their sum and max */
     float (*softmax)(float *p, float *max, int64_t n, int64_t n_pad);
-    /* p [n] = exp(p - lse), and 0 from n to n_pad */
+    /* p = exp(p - lse) */
     void (*softmax_again)(float *p, float lse, int64_t n, int64_t n_pad);
-    /* dp [n] = p (dp - sum p dp), and 0 from n to n_pad */
-    void (*softmax_bwd)(float *dp, const float *p, int64_t n, int64_t n_pad);
-    float (*dot)(const float *x, const float *y, int64_t n);
+    /* dp = scale p (dp - sum p dp); p is 0 in the padding */
+    void (*softmax_bwd)(float *dp, const float *p, float scale, int64_t n_pad);
 };
 
 struct kern_loss {

@@ -17,10 +17,15 @@
 #define WIDTH 4
 #endif
 
-/* WIDTH floats at any address (GCC and Clang vector extension) */
-typedef float vec __attribute__((vector_size(WIDTH * sizeof(float)), aligned(4)));
+/* WIDTH floats at any address, of any object (GCC and Clang vector extension) */
+typedef float vec
+    __attribute__((vector_size(WIDTH * sizeof(float)), aligned(4), __may_alias__));
 
-extern const struct kern_attention KERN(attention);
+/* 1 to 3 vectors side by side, named so that the compiler keeps them in registers (it
+ * does not for an array). `n` is a constant wherever these are called. */
+struct vecs {
+    vec v0, v1, v2;
+};
 
 /* A product of which one tile of c is computed. */
 struct product {
@@ -30,130 +35,188 @@ struct product {
     bool is_sum;
 };
 
-static inline vec vec_load(const float *x)
-{
-    vec v;
+extern const struct kern_attention KERN(attention);
 
-    memcpy(&v, x, sizeof(v));
-    return v;
+#define INLINE static inline __attribute__((always_inline))
+
+INLINE void vecs_load(struct vecs *x, const float *from, const int n)
+{
+    x->v0 = *(const vec *)from;
+    if (n > 1)
+        x->v1 = *(const vec *)(from + WIDTH);
+    if (n > 2)
+        x->v2 = *(const vec *)(from + 2 * (int64_t)WIDTH);
 }
 
-/* n_rows and n_vecs are constants where this is called, so the loops over them unroll and
- * acc lives in registers. */
-static inline __attribute__((always_inline)) void
-tile(const struct product *p, int64_t i, int64_t j, const int n_rows, const int n_vecs)
+INLINE void vecs_store(const struct vecs *x, float *to, bool is_sum, const int n)
 {
+    struct vecs old = {{0}, {0}, {0}};
+
+    if (is_sum)
+        vecs_load(&old, to, n);
+    *(vec *)to = x->v0 + old.v0;
+    if (n > 1)
+        *(vec *)(to + WIDTH) = x->v1 + old.v1;
+    if (n > 2)
+        *(vec *)(to + 2 * (int64_t)WIDTH) = x->v2 + old.v2;
+}
+
+INLINE void vecs_add(struct vecs *x, float a, const struct vecs *b, const int n)
+{
+    x->v0 += a * b->v0;
+    if (n > 1)
+        x->v1 += a * b->v1;
+    if (n > 2)
+        x->v2 += a * b->v2;
+}
+
+/* TILE_ROWS rows of c from row i, n vectors wide. */
+INLINE void tile(const struct product *p, int64_t i, int64_t j, const int n)
+{
+    struct vecs r0 = {{0}, {0}, {0}}, r1 = r0, r2 = r0, r3 = r0, b_row;
     const float *a = p->a + i * p->a_row, *b = p->b + j;
     float *c = p->c + i * p->ldc + j;
-    vec acc[TILE_ROWS][3] = {{{0}}};
 
-    for (int64_t at = 0; at < p->k; at++) {
-        vec bv[3];
-
-        for (int v = 0; v < n_vecs; v++)
-            bv[v] = vec_load(b + (int64_t)v * WIDTH);
-        for (int r = 0; r < n_rows; r++)
-            for (int v = 0; v < n_vecs; v++)
-                acc[r][v] += a[r * p->a_row] * bv[v];
-        a += p->a_col;
-        b += p->ldb;
+    for (int64_t at = 0; at < p->k; at++, a += p->a_col, b += p->ldb) {
+        vecs_load(&b_row, b, n);
+        vecs_add(&r0, a[0], &b_row, n);
+        vecs_add(&r1, a[p->a_row], &b_row, n);
+        vecs_add(&r2, a[2 * p->a_row], &b_row, n);
+        vecs_add(&r3, a[3 * p->a_row], &b_row, n);
     }
-    for (int r = 0; r < n_rows; r++)
-        for (int v = 0; v < n_vecs; v++) {
-            float *to = c + r * p->ldc + (int64_t)v * WIDTH;
-            vec sum = p->is_sum ? vec_load(to) + acc[r][v] : acc[r][v];
-
-            memcpy(to, &sum, sizeof(sum));
-        }
+    vecs_store(&r0, c, p->is_sum, n);
+    vecs_store(&r1, c + p->ldc, p->is_sum, n);
+    vecs_store(&r2, c + 2 * p->ldc, p->is_sum, n);
+    vecs_store(&r3, c + 3 * p->ldc, p->is_sum, n);
 }
 
-/* One stripe of c, n_vecs vectors wide. */
-static inline __attribute__((always_inline)) void
-stripe(const struct product *p, int64_t m, int64_t j, const int n_vecs)
+/* The same for one row, where fewer than TILE_ROWS are left. */
+INLINE void tile_row(const struct product *p, int64_t i, int64_t j, const int n)
+{
+    struct vecs r = {{0}, {0}, {0}}, b_row;
+    const float *a = p->a + i * p->a_row, *b = p->b + j;
+
+    for (int64_t at = 0; at < p->k; at++, a += p->a_col, b += p->ldb) {
+        vecs_load(&b_row, b, n);
+        vecs_add(&r, a[0], &b_row, n);
+    }
+    vecs_store(&r, p->c + i * p->ldc + j, p->is_sum, n);
+}
+
+/* One stripe of c, n vectors wide. */
+INLINE void stripe(const struct product *p, int64_t m, int64_t j, const int n)
 {
     int64_t i = 0;
 
     for (; i + TILE_ROWS <= m; i += TILE_ROWS)
-        tile(p, i, j, TILE_ROWS, n_vecs);
+        tile(p, i, j, n);
     for (; i < m; i++)
-        tile(p, i, j, 1, n_vecs);
+        tile_row(p, i, j, n);
 }
 
 static void gemm(float *c, int64_t ldc, const float *a, int64_t a_row, int64_t a_col,
                  const float *b, int64_t ldb, int64_t m, int64_t n, int64_t k,
                  bool is_sum)
 {
-    struct product p = {c, a, b, ldc, a_row, a_col, ldb, k, is_sum};
+    const struct product p = {c, a, b, ldc, a_row, a_col, ldb, k, is_sum};
     int64_t j = 0;
 
-    for (; j + 3 * WIDTH <= n; j += 3 * WIDTH)
+    for (; j + 3 * WIDTH <= n; j += 3 * (int64_t)WIDTH)
         stripe(&p, m, j, 3);
     if (j + 2 * WIDTH <= n) {
         stripe(&p, m, j, 2);
-        j += 2 * WIDTH;
+        j += 2 * (int64_t)WIDTH;
     }
     if (j < n)
         stripe(&p, m, j, 1);
 }
 
-static void zero(float *p, int64_t first, int64_t last)
+static void transpose(float *to, int64_t ld_to, const float *from, int64_t ld_from,
+                      int64_t n_rows, int64_t n_cols, float factor)
 {
-    for (int64_t i = first; i < last; i++)
-        p[i] = 0;
+    int64_t n_pad = (n_rows + WIDTH - 1) / WIDTH * WIDTH;
+
+    for (int64_t i = 0; i < n_cols; i++) {
+        for (int64_t t = 0; t < n_rows; t++)
+            to[i * ld_to + t] = factor * from[t * ld_from + i];
+        for (int64_t t = n_rows; t < n_pad; t++)
+            to[i * ld_to + t] = 0;
+    }
+}
+
+static void scale_rows(float *x, int64_t ld, const float *factors, int64_t n_rows,
+                       int64_t n_cols)
+{
+    for (int64_t t = 0; t < n_rows; t++) {
+        float *row = x + t * ld, factor = factors[t];
+
+#pragma omp simd
+        for (int64_t i = 0; i < n_cols; i++)
+            row[i] *= factor;
+    }
+}
+
+/* exp(-infinity) is 0: padded so, the loops below need no odd ends. */
+static void pad(float *p, int64_t n, int64_t n_pad)
+{
+    for (int64_t i = n; i < n_pad; i++)
+        p[i] = -INFINITY;
 }
 
 static float softmax(float *p, float *max, int64_t n, int64_t n_pad)
 {
     float largest = -INFINITY, sum = 0;
 
+    if (n == 0) {
+        memset(p, 0, (size_t)n_pad * sizeof(float));
+        *max = largest;
+        return 0;
+    }
+    pad(p, n, n_pad);
 #pragma omp simd reduction(max : largest)
-    for (int64_t i = 0; i < n; i++)
+    for (int64_t i = 0; i < n_pad; i++)
         largest = p[i] > largest ? p[i] : largest;
 #pragma omp simd reduction(+ : sum)
-    for (int64_t i = 0; i < n; i++) {
+    for (int64_t i = 0; i < n_pad; i++) {
         float e = kern_exp(p[i] - largest);
 
         p[i] = e;
         sum += e;
     }
-    zero(p, n, n_pad);
     *max = largest;
     return sum;
 }
 
 static void softmax_again(float *p, float lse, int64_t n, int64_t n_pad)
 {
+    if (n == 0) { /* lse is -infinity */
+        memset(p, 0, (size_t)n_pad * sizeof(float));
+        return;
+    }
+    pad(p, n, n_pad);
 #pragma omp simd
-    for (int64_t i = 0; i < n; i++)
+    for (int64_t i = 0; i < n_pad; i++)
         p[i] = kern_exp(p[i] - lse);
-    zero(p, n, n_pad);
 }
 
-static float dot(const float *x, const float *y, int64_t n)
+static void softmax_bwd(float *dp, const float *p, float scale, int64_t n_pad)
 {
-    float sum = 0;
+    float mean = 0;
 
-#pragma omp simd reduction(+ : sum)
-    for (int64_t i = 0; i < n; i++)
-        sum += x[i] * y[i];
-    return sum;
-}
-
-static void softmax_bwd(float *dp, const float *p, int64_t n, int64_t n_pad)
-{
-    float mean = dot(dp, p, n);
-
+#pragma omp simd reduction(+ : mean)
+    for (int64_t i = 0; i < n_pad; i++)
+        mean += p[i] * dp[i];
 #pragma omp simd
-    for (int64_t i = 0; i < n; i++)
-        dp[i] = p[i] * (dp[i] - mean);
-    zero(dp, n, n_pad);
+    for (int64_t i = 0; i < n_pad; i++)
+        dp[i] = scale * p[i] * (dp[i] - mean);
 }
 
 const struct kern_attention KERN(attention) = {
     .width = WIDTH,
     .gemm = gemm,
+    .transpose = transpose,
+    .scale_rows = scale_rows,
     .softmax = softmax,
     .softmax_again = softmax_again,
     .softmax_bwd = softmax_bwd,
-    .dot = dot,
 };
