@@ -1,7 +1,7 @@
 /* test_op_backends.c - every operation on every backend there is, against `ref`
  *
  * Bounds. An fp32 result differs by the order of sums and by elementary functions good to
- * 2 units in the last place: errors near 1e-7 each, random, so far below 1e-6 relative;
+ * a unit in the last place: errors near 1e-7 each, random, so far below 1e-6 relative;
  * 1e-5 for the largest, 1e-11 for the normalised mean square, leave room for sums over a
  * few hundred terms that cancel. A rounded result may fall to the other side of a tie:
  * one unit in the last place, 2^-8 for bf16 and 2^-11 for fp16, on a few elements, also

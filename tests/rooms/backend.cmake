@@ -1,3 +1,11 @@
 # Operation tests: own harness (op/check.h), no cmocka.
+vneva_test(test_op_ref LABEL op SOURCES op/test_op_ref.c LIBS vneva_backend)
+vneva_test(test_op_grad LABEL op SOURCES op/test_op_grad.c LIBS vneva_backend)
 vneva_test(test_op_backends LABEL op
   SOURCES op/test_op_backends.c op/op_cases.c op/op_run.c LIBS vneva_backend)
+if(TARGET vneva_backend_cpu)
+  vneva_test(test_cpu_kern LABEL op SOURCES op/test_cpu_kern.c LIBS vneva_backend_cpu)
+endif()
+
+# Not a test: `build/bin/bench_ops [threads]` prints the rates of this machine.
+vneva_program(bench_ops SOURCES bench/bench_ops.c LIBS vneva_backend)
