@@ -1,0 +1,36 @@
+/* agent.h - the node's agent: spawns and kills ranks, forwards what they report
+ *
+ * It computes nothing and opens no device, so a broken device context dies with its rank.
+ * When the coordinator is away the ranks go on; their reports wait (link.h).
+ * Owns: the link and the ranks. Threads: one caller.
+ * Bounds: AGENT_RANKS_MAX ranks at a time.
+ */
+#ifndef VNEVA_WORKER_AGENT_AGENT_H
+#define VNEVA_WORKER_AGENT_AGENT_H
+
+#include "common/base/err.h"
+
+#include <stdint.h>
+
+#define AGENT_RANKS_MAX 64
+#define AGENT_STOP_GRACE_MS 10000 /* ranks get when the agent itself ends */
+#define AGENT_LINGER_MS 2000      /* how long it then waits for the last ACKs */
+
+struct agent_config { /* borrowed for the agent's life */
+    const char *endpoint;
+    const char *host;
+    const char *device_kind; /* "cpu", "gpu" */
+    int64_t n_devices;
+    const char *rank_program; /* path of vneva-rank */
+};
+
+struct agent;
+
+int agent_create(struct agent **out, const struct agent_config *config, struct err *err);
+void agent_destroy(struct agent *agent);
+
+/* Runs until AGENT_STOP, SIGTERM or SIGINT (which the caller must have blocked, with
+ * SIGCHLD; they come in through a signalfd). 0: ended as asked. */
+int agent_run(struct agent *agent, struct err *err);
+
+#endif

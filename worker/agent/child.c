@@ -1,0 +1,308 @@
+#define _GNU_SOURCE /* pipe2, execve's environ */
+#include "worker/agent/child.h"
+
+#include "common/base/fs.h"
+#include "common/base/log.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define CHILD_SOCKET_FD 3 /* where the rank finds its socket */
+
+struct child {
+    struct child_id id;
+    pid_t pid;
+    bool has_ended;
+    int fd;
+    struct child_log *log;
+    char *endpoint;
+    int64_t kill_at_ms; /* INT64_MAX: not asked to stop */
+};
+
+struct child_id child_id(const struct child *child)
+{
+    return child->id;
+}
+
+pid_t child_pid(const struct child *child)
+{
+    return child->pid;
+}
+
+int child_fd(const struct child *child)
+{
+    return child->fd;
+}
+
+struct child_log *child_get_log(struct child *child)
+{
+    return child->log;
+}
+
+const char *child_endpoint(const struct child *child)
+{
+    return child->endpoint;
+}
+
+int child_set_endpoint(struct child *child, const char *endpoint, struct err *err)
+{
+    char *copy = strdup(endpoint);
+
+    if (!copy)
+        return err_set(err, ERR_NOMEM, "out of memory");
+    free(child->endpoint);
+    child->endpoint = copy;
+    return 0;
+}
+
+/* ---- spawn ---- */
+
+struct child_pipes {
+    int sockets[2]; /* ours, the rank's */
+    int log[2];     /* read end, write end */
+};
+
+static void pipes_close(struct child_pipes *pipes)
+{
+    for (int i = 0; i < 2; i++) {
+        if (pipes->sockets[i] >= 0)
+            close(pipes->sockets[i]);
+        if (pipes->log[i] >= 0)
+            close(pipes->log[i]);
+        pipes->sockets[i] = pipes->log[i] = -1;
+    }
+}
+
+static int pipes_open(struct child_pipes *pipes, struct err *err)
+{
+    *pipes = (struct child_pipes){{-1, -1}, {-1, -1}};
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pipes->sockets) < 0 ||
+        pipe2(pipes->log, O_CLOEXEC) < 0 ||
+        fcntl(pipes->log[0], F_SETFL, O_NONBLOCK) < 0) {
+        err_set(err, ERR_IO, "cannot make the pipes of a rank: %s", strerror(errno));
+        pipes_close(pipes);
+        return -1;
+    }
+    return 0;
+}
+
+/* The agent's environment and two variables of our own. Made before the fork, where
+ * memory may be allocated. Strings are borrowed. */
+static char **child_environment(char *fd_variable, char *host_variable)
+{
+    size_t n = 0;
+    char **environment;
+
+    while (environ[n])
+        n++;
+    environment = calloc(n + 3, sizeof(*environment));
+    if (!environment)
+        return NULL;
+    memcpy(environment, environ, n * sizeof(*environment));
+    environment[n] = fd_variable;
+    environment[n + 1] = host_variable;
+    return environment;
+}
+
+static void say(const char *text)
+{
+    if (write(STDERR_FILENO, text, strlen(text)) < 0)
+        return; /* nowhere left to say so */
+}
+
+/* In the forked process: only calls that are safe after fork. Does not return. */
+static void child_exec(const char *program, char **environment,
+                       const struct child_pipes *pipes, pid_t parent)
+{
+    char *const argv[] = {(char *)(uintptr_t)program, NULL};
+    int null = open("/dev/null", O_RDONLY);
+    sigset_t none;
+
+    setpgid(0, 0);
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (getppid() != parent)
+        _exit(127); /* the agent died before the line above */
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
+    dup2(null, STDIN_FILENO);
+    dup2(pipes->log[1], STDOUT_FILENO);
+    dup2(pipes->log[1], STDERR_FILENO);
+    if (pipes->sockets[1] == CHILD_SOCKET_FD)
+        fcntl(CHILD_SOCKET_FD, F_SETFD, 0); /* dup2 onto itself would leave it to close */
+    else
+        dup2(pipes->sockets[1], CHILD_SOCKET_FD);
+    execve(program, argv, environment);
+    say("- error agent: cannot execute ");
+    say(program);
+    say("\n");
+    _exit(127);
+}
+
+static int child_fork(struct child *child, const struct child_config *config,
+                      const struct child_pipes *pipes, struct err *err)
+{
+    char fd_variable[32], host_variable[300];
+    char **environment;
+    pid_t parent = getpid();
+
+    snprintf(fd_variable, sizeof(fd_variable), "VNEVA_AGENT_FD=%d", CHILD_SOCKET_FD);
+    snprintf(host_variable, sizeof(host_variable), "VNEVA_HOST=%s", config->host);
+    environment = child_environment(fd_variable, host_variable);
+    if (!environment)
+        return err_set(err, ERR_NOMEM, "out of memory");
+    child->pid = fork();
+    if (child->pid == 0)
+        child_exec(config->program, environment, pipes, parent);
+    free(environment);
+    if (child->pid < 0)
+        return err_set(err, ERR_IO, "cannot fork: %s", strerror(errno));
+    setpgid(child->pid, child->pid); /* also here: whoever comes first */
+    return 0;
+}
+
+static int child_open_log(struct child *child, struct child_pipes *pipes,
+                          const char *folder, struct err *err)
+{
+    char path[FS_PATH_MAX];
+
+    if (fs_path(path, err, "%s/logs", folder) < 0 || fs_make_dirs(path, 0755, err) < 0 ||
+        fs_path(path, err, "%s/logs/attempt-%" PRId64 "-rank-%" PRId64 ".stderr", folder,
+                child->id.attempt, child->id.rank) < 0 ||
+        child_log_open(&child->log, pipes->log[0], path, err) < 0)
+        return -1;
+    pipes->log[0] = -1; /* the log's now */
+    return 0;
+}
+
+int child_start(struct child **out, const struct child_config *config,
+                const struct msg_rank_start *start, struct err *err)
+{
+    struct child *child = calloc(1, sizeof(*child));
+    struct wire message = {.type = MSG_RANK_START, .rank_start = *start};
+    struct child_pipes pipes = {{-1, -1}, {-1, -1}};
+
+    if (!child)
+        return err_set(err, ERR_NOMEM, "cannot allocate a rank");
+    child->id = (struct child_id){start->job, start->attempt, start->rank};
+    child->fd = -1;
+    child->kill_at_ms = INT64_MAX;
+    if (pipes_open(&pipes, err) < 0 ||
+        child_open_log(child, &pipes, start->folder, err) < 0 ||
+        child_fork(child, config, &pipes, err) < 0)
+        goto fail;
+    child->fd = pipes.sockets[0];
+    pipes.sockets[0] = -1;
+    pipes_close(&pipes);
+    if (child_send(child, &message, err) < 0)
+        goto fail;
+    *out = child;
+    return 0;
+fail:
+    pipes_close(&pipes);
+    child_destroy(child);
+    return -1;
+}
+
+void child_destroy(struct child *child)
+{
+    int status;
+
+    if (!child)
+        return;
+    if (child->pid > 0 && !child->has_ended) {
+        kill(-child->pid, SIGKILL);
+        kill(child->pid, SIGKILL); /* the group may not exist yet */
+        waitpid(child->pid, &status, 0);
+    }
+    if (child->fd >= 0)
+        close(child->fd);
+    child_log_close(child->log);
+    free(child->endpoint);
+    free(child);
+}
+
+/* ---- messages ---- */
+
+int child_send(struct child *child, const struct wire *message, struct err *err)
+{
+    struct buf bytes = BUF_INIT;
+    int rc = wire_encode(&bytes, message, err);
+
+    if (rc == 0 && bytes.n_bytes > CHILD_MESSAGE_MAX)
+        rc = err_set(err, ERR_LIMIT, "%s for a rank has %zu bytes, at most %d fit",
+                     msg_type_name(message->type), bytes.n_bytes, CHILD_MESSAGE_MAX);
+    if (rc == 0 && child->fd >= 0 &&
+        send(child->fd, bytes.data, bytes.n_bytes, MSG_DONTWAIT | MSG_NOSIGNAL) < 0)
+        rc = err_set(err, ERR_PEER, "rank %" PRId64 " does not take %s: %s",
+                     child->id.rank, msg_type_name(message->type), strerror(errno));
+    buf_fini(&bytes);
+    return rc;
+}
+
+int child_receive(struct child *child, struct wire *message, struct err *err)
+{
+    char bytes[CHILD_MESSAGE_MAX];
+    ssize_t n;
+
+    if (child->fd < 0)
+        return 0;
+    n = recv(child->fd, bytes, sizeof(bytes), MSG_DONTWAIT | MSG_TRUNC);
+    if (n < 0 && (errno == EAGAIN || errno == EINTR))
+        return 0;
+    if (n <= 0) {
+        close(child->fd);
+        child->fd = -1;
+        return 0;
+    }
+    if ((size_t)n > sizeof(bytes))
+        return err_set(err, ERR_LIMIT, "a message of a rank has %zd bytes", n);
+    return wire_decode(message, bytes, (size_t)n, NULL, err) < 0 ? -1 : 1;
+}
+
+/* ---- the end ---- */
+
+void child_stop(struct child *child, int64_t grace_ms, int64_t now_ms)
+{
+    int64_t kill_at_ms = now_ms + (grace_ms > 0 ? grace_ms : 0);
+
+    if (child->kill_at_ms == INT64_MAX)
+        kill(child->pid, SIGTERM);
+    if (kill_at_ms < child->kill_at_ms)
+        child->kill_at_ms = kill_at_ms;
+}
+
+void child_tick(struct child *child, int64_t now_ms)
+{
+    if (now_ms < child->kill_at_ms || child->has_ended)
+        return;
+    log_warn("job %" PRId64 " attempt %" PRId64 " rank %" PRId64 " did not end in time",
+             child->id.job, child->id.attempt, child->id.rank);
+    kill(-child->pid, SIGKILL);
+    child->kill_at_ms = INT64_MAX - 1; /* asked, and killed: no timer any more */
+}
+
+int64_t child_next_ms(const struct child *child)
+{
+    return child->kill_at_ms;
+}
+
+bool child_reap(struct child *child, int *status)
+{
+    int raw;
+
+    if (child->has_ended || waitpid(child->pid, &raw, WNOHANG) != child->pid)
+        return false;
+    child->has_ended = true;
+    kill(-child->pid, SIGKILL); /* its decoders, if any are left */
+    *status = WIFSIGNALED(raw) ? 128 + WTERMSIG(raw) : WEXITSTATUS(raw);
+    return true;
+}

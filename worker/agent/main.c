@@ -1,0 +1,204 @@
+#define _GNU_SOURCE /* gethostname, realpath */
+#include "common/base/fs.h"
+#include "common/base/log.h"
+#include "worker/agent/agent.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { EXIT_OK = 0, EXIT_USAGE = 2, EXIT_SYSTEM = 5 };
+
+#define HOST_MAX 256
+#define DEVICES_MAX 64
+
+static const char usage[] =
+    "usage: vneva worker [options]\n"
+    "\n"
+    "Runs this machine's agent: it registers the devices with the coordinator and runs\n"
+    "ranks on them until it is stopped. It finds the coordinator again by itself.\n"
+    "\n"
+    "  --connect ENDPOINT   the coordinator's endpoint (default: that of --home)\n"
+    "  --home DIR           vneva's home folder (default: $VNEVA_HOME, else ~/.vneva)\n"
+    "  --devices N          how many ranks may run at once (default 1)\n"
+    "  --device-kind KIND   cpu (default) or gpu\n"
+    "  --host NAME          what this machine is called (default: its host name)\n"
+    "  --has-bf16           only say, by exit status 0 or 1, whether this machine has "
+    "units\n"
+    "                       of its own for bf16\n"
+    "  --help               this text\n"
+    "\n"
+    "Exit status: 0 stopped as asked, 2 wrong usage, 5 an error of the system.\n"
+    "\n"
+    "Example: two CPU ranks for a coordinator on this machine\n"
+    "  vneva worker --connect ipc:///home/me/.vneva/coordinator.sock --devices 2\n";
+
+struct options {
+    const char *connect, *home, *device_kind, *host;
+    long n_devices;
+    bool is_help, asks_bf16;
+};
+
+static int options_parse(struct options *options, int argc, char **argv, struct err *err)
+{
+    static const struct option known[] = {
+        {"connect", required_argument, NULL, 'c'},
+        {"home", required_argument, NULL, 'H'},
+        {"devices", required_argument, NULL, 'd'},
+        {"device-kind", required_argument, NULL, 'k'},
+        {"host", required_argument, NULL, 'n'},
+        {"has-bf16", no_argument, NULL, 'b'},
+        {"help", no_argument, NULL, 'h'},
+        {NULL, 0, NULL, 0},
+    };
+    char *end = NULL;
+    int c;
+
+    while ((c = getopt_long(argc, argv, "h", known, NULL)) != -1) {
+        switch (c) {
+        case 'c':
+            options->connect = optarg;
+            break;
+        case 'H':
+            options->home = optarg;
+            break;
+        case 'd':
+            options->n_devices = strtol(optarg, &end, 10);
+            if (*end || options->n_devices < 1 || options->n_devices > DEVICES_MAX)
+                return err_set(err, ERR_INVALID, "--devices must be 1 to %d, not '%s'",
+                               DEVICES_MAX, optarg);
+            break;
+        case 'k':
+            options->device_kind = optarg;
+            break;
+        case 'n':
+            options->host = optarg;
+            break;
+        case 'b':
+            options->asks_bf16 = true;
+            break;
+        case 'h':
+            options->is_help = true;
+            return 0;
+        default:
+            return err_set(err, ERR_INVALID, "see vneva worker --help");
+        }
+    }
+    if (optind < argc)
+        return err_set(err, ERR_INVALID, "'%s' is not expected here", argv[optind]);
+    if (strcmp(options->device_kind, "cpu") != 0 &&
+        strcmp(options->device_kind, "gpu") != 0)
+        return err_set(err, ERR_INVALID, "--device-kind must be cpu or gpu, not '%s'",
+                       options->device_kind);
+    return 0;
+}
+
+/* The coordinator's socket in the home folder. */
+static int default_endpoint(char *out, const char *home, struct err *err)
+{
+    const char *user_home = getenv("HOME");
+
+    if (!home)
+        home = getenv("VNEVA_HOME");
+    if (home)
+        return fs_path(out, err, "ipc://%s/coordinator.sock", home);
+    if (!user_home)
+        return err_set(err, ERR_INVALID,
+                       "neither --connect, --home, VNEVA_HOME nor HOME is set");
+    return fs_path(out, err, "ipc://%s/.vneva/coordinator.sock", user_home);
+}
+
+/* vneva-rank lies beside this program. */
+static int find_rank_program(char *out, struct err *err)
+{
+    char self[FS_PATH_MAX];
+    ssize_t n = readlink("/proc/self/exe", self, sizeof(self) - 1);
+    char *slash;
+
+    if (n < 0)
+        return err_set(err, ERR_IO, "cannot read /proc/self/exe: %s", strerror(errno));
+    self[n] = '\0';
+    slash = strrchr(self, '/');
+    if (slash)
+        *slash = '\0';
+    return fs_path(out, err, "%s/vneva-rank", self);
+}
+
+/* The agent itself opens no backend: the rank's program knows. Returns only on failure. */
+static int exec_has_bf16(void)
+{
+    char program[FS_PATH_MAX];
+    struct err err = {0};
+
+    if (find_rank_program(program, &err) == 0) {
+        execl(program, program, "--has-bf16", (char *)NULL);
+        err_set(&err, ERR_IO, "cannot execute '%s': %s", program, strerror(errno));
+    }
+    log_error("%s", err.text);
+    return EXIT_SYSTEM;
+}
+
+static void block_signals(void)
+{
+    sigset_t set;
+
+    sigemptyset(&set);
+    sigaddset(&set, SIGCHLD);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    sigprocmask(SIG_BLOCK, &set, NULL);
+    (void)signal(SIGPIPE, SIG_IGN);
+}
+
+static int run(const struct options *options, struct err *err)
+{
+    char endpoint[FS_PATH_MAX], program[FS_PATH_MAX], host[HOST_MAX] = "";
+    struct agent_config config = {
+        .endpoint = options->connect ? options->connect : endpoint,
+        .host = options->host ? options->host : host,
+        .device_kind = options->device_kind,
+        .n_devices = options->n_devices,
+        .rank_program = program,
+    };
+    struct agent *agent = NULL;
+    int rc = -1;
+
+    if (gethostname(host, sizeof(host) - 1) < 0)
+        return err_set(err, ERR_IO, "cannot read the host name: %s", strerror(errno));
+    if ((!options->connect && default_endpoint(endpoint, options->home, err) < 0) ||
+        find_rank_program(program, err) < 0)
+        return -1;
+    block_signals();
+    if (agent_create(&agent, &config, err) == 0)
+        rc = agent_run(agent, err);
+    agent_destroy(agent);
+    return rc;
+}
+
+int main(int argc, char **argv)
+{
+    struct options options = {.device_kind = "cpu", .n_devices = 1};
+    struct err err = {0};
+
+    log_init("agent", LOG_INFO);
+    if (options_parse(&options, argc, argv, &err) < 0) {
+        fprintf(stderr, "vneva worker: %s\n", err.text);
+        return EXIT_USAGE;
+    }
+    if (options.is_help) {
+        fputs(usage, stdout);
+        return EXIT_OK;
+    }
+    if (options.asks_bf16)
+        return exec_has_bf16();
+    if (run(&options, &err) < 0) {
+        log_error("%s", err.text);
+        return EXIT_SYSTEM;
+    }
+    return EXIT_OK;
+}
