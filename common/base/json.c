@@ -313,18 +313,20 @@ struct json *json_clone(const struct json *json)
 
 struct parser {
     const char *start, *at, *end;
+    int64_t line, column; /* of start */
     struct err *err;
 };
 
 static int parse_fail(struct parser *p, const char *what)
 {
-    int line = 1, column = 1;
+    int64_t line = p->line, column = p->column;
 
     for (const char *c = p->start; c < p->at; c++) {
         column = *c == '\n' ? 1 : column + 1;
         line += *c == '\n';
     }
-    return err_set(p->err, ERR_FORMAT, "%s at line %d, column %d", what, line, column);
+    return err_set(p->err, ERR_FORMAT, "%s at line %lld, column %lld", what,
+                   (long long)line, (long long)column);
 }
 
 static void skip_space(struct parser *p)
@@ -624,7 +626,13 @@ static struct json *parse_value(struct parser *p, int depth)
 
 int json_parse(struct json **out, const char *text, size_t n_bytes, struct err *err)
 {
-    struct parser p = {text, text, text + n_bytes, err};
+    return json_parse_at(out, text, n_bytes, 1, 1, err);
+}
+
+int json_parse_at(struct json **out, const char *text, size_t n_bytes, int64_t line,
+                  int64_t column, struct err *err)
+{
+    struct parser p = {text, text, text + n_bytes, line, column, err};
     struct json *json;
 
     err_set(err, ERR_NOMEM, "out of memory in a JSON tree"); /* if nobody says better */

@@ -34,6 +34,9 @@ struct json; /* opaque */
 
 /* Reading. n_bytes is the length of text, no NUL needed. Errors name line and column. */
 int json_parse(struct json **out, const char *text, size_t n_bytes, struct err *err);
+/* The same for a piece of a file: its first byte stands at that line and column, from 1. */
+int json_parse_at(struct json **out, const char *text, size_t n_bytes, int64_t line,
+                  int64_t column, struct err *err);
 void json_free(struct json *json); /* NULL is fine */
 
 enum json_type json_type(const struct json *json); /* JSON_NULL for a NULL pointer */

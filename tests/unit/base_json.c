@@ -135,9 +135,22 @@ static void objects_set_replace_and_remove(void **state)
     json_free(copy);
 }
 
+static void a_piece_of_a_file_counts_from_where_it_stands(void **state)
+{
+    struct json *json = NULL;
+    struct err err;
+
+    (void)state;
+    assert_int_equal(json_parse_at(&json, "[1,]", 4, 7, 3, &err), -1);
+    assert_non_null(strstr(err.text, "line 7, column 6"));
+    assert_int_equal(json_parse_at(&json, "[1,\n]", 5, 7, 3, &err), -1);
+    assert_non_null(strstr(err.text, "line 8, column 1"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_piece_of_a_file_counts_from_where_it_stands),
         cmocka_unit_test(values_come_back_as_they_were),
         cmocka_unit_test(text_that_is_no_json_is_refused_with_its_place),
         cmocka_unit_test(nesting_has_a_bound),
