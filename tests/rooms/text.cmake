@@ -2,3 +2,10 @@ vneva_test(text_tokenizer LABEL unit SOURCES unit/text_tokenizer.c LIBS vneva_te
 vneva_test(text_conversation LABEL unit SOURCES unit/text_conversation.c
   LIBS vneva_text cmocka)
 vneva_test(dataset_read LABEL unit SOURCES unit/dataset_read.c LIBS vneva_dataset cmocka)
+
+add_library(test_fake_frames STATIC support/fake_frames.c)
+target_link_libraries(test_fake_frames PUBLIC vneva_base PRIVATE vneva_flags)
+vneva_test(prepare_dataset LABEL integration SOURCES integration/prepare_dataset.c
+  LIBS vneva_prepare test_fake_frames cmocka)
+vneva_test(prepare_restart LABEL fault SOURCES fault/prepare_restart.c
+  LIBS vneva_prepare test_fake_frames cmocka)

@@ -1,0 +1,153 @@
+#include "dataprep/prepare/prepare.h"
+
+#include "common/base/hash.h"
+#include "dataprep/annotations/annotations.h"
+#include "dataprep/annotations/record.h"
+#include "dataprep/annotations/tar.h"
+#include "dataprep/dataset/plan.h"
+#include "dataprep/prepare/settings.h"
+
+#include <errno.h>
+#include <string.h>
+#include <unistd.h>
+
+/* While planning: what goes into the plan, and the hash over all of it. */
+struct planner {
+    struct plan_writer *writer;
+    int64_t file;
+    uint64_t hash;
+};
+
+static void add_hash(struct planner *planner, const void *bytes, size_t n_bytes)
+{
+    planner->hash = hash64(bytes, n_bytes, planner->hash);
+}
+
+static int add_record(void *state, const struct annotation *annotation, struct err *err)
+{
+    struct planner *planner = state;
+    struct plan_record record = {
+        .file = planner->file,
+        .line = annotation->line,
+        .column = annotation->column,
+        .offset = annotation->offset,
+        .n_bytes = annotation->n_bytes,
+        .hash = hash64(annotation->text, (size_t)annotation->n_bytes, 0)};
+    struct json *tree = NULL;
+    struct buf id = BUF_INIT;
+    int rc = -1;
+
+    /* What does not parse has no id; its range rejects it with the reason. */
+    if (json_parse(&tree, annotation->text, (size_t)annotation->n_bytes, NULL) == 0)
+        rc = record_id(&id, tree);
+    add_hash(planner, &record.hash, sizeof(record.hash));
+    rc = plan_writer_add(planner->writer, &record, rc == 0 ? buf_str(&id) : NULL, err);
+    buf_fini(&id);
+    json_free(tree);
+    return rc;
+}
+
+static int add_member(void *state, const char *name, uint64_t offset, uint64_t n_bytes,
+                      struct err *err)
+{
+    struct planner *planner = state;
+
+    add_hash(planner, name, strlen(name));
+    add_hash(planner, &offset, sizeof(offset));
+    add_hash(planner, &n_bytes, sizeof(n_bytes));
+    return plan_writer_add_member(planner->writer, name, offset, n_bytes, err);
+}
+
+/* A manifest from before would name shards that are about to change. */
+static int remove_manifest(const struct prepare_config *config, struct err *err)
+{
+    static const char *const files[] = {MANIFEST_FILE, MANIFEST_REJECTS};
+    char path[FS_PATH_MAX];
+
+    for (int i = 0; i < 2; i++) {
+        if (settings_path(path, config, files[i], err) < 0)
+            return -1;
+        if (unlink(path) < 0 && errno != ENOENT)
+            return err_set(err, ERR_IO, "cannot remove '%s': %s", path, strerror(errno));
+    }
+    return fs_sync_dir(config->output, err);
+}
+
+static int copy_tokenizer(const struct prepare_config *config, uint64_t *hash,
+                          struct err *err)
+{
+    struct buf model = BUF_INIT;
+    char path[FS_PATH_MAX];
+    int rc = fs_read_file(&model, config->tokenizer, TOKENIZER_MAX_BYTES, err);
+
+    if (rc == 0)
+        rc = settings_path(path, config, MANIFEST_TOKENIZER, err);
+    if (rc == 0)
+        rc = fs_write_file_atomic(path, model.data, model.n_bytes, err);
+    *hash = hash64(buf_str(&model), model.n_bytes, 0);
+    buf_fini(&model);
+    return rc;
+}
+
+/* Starts the hash with the settings: shards made under others do not fit this plan. */
+static int hash_settings(struct planner *planner, const struct prepare_config *config,
+                         const struct media_root *root, uint64_t tokenizer_hash,
+                         struct err *err)
+{
+    struct settings_encoder encoder;
+    struct json *tree;
+    struct buf text = BUF_INIT;
+
+    if (settings_open_encoder(&encoder, config, config->tokenizer, err) < 0)
+        return -1;
+    tree = settings_tree(config, root, &encoder.encoder, err);
+    settings_close_encoder(&encoder);
+    if (!tree)
+        return -1;
+    json_write(&text, tree, 0);
+    json_free(tree);
+    planner->hash = hash64(buf_str(&text), text.n_bytes, tokenizer_hash);
+    buf_fini(&text);
+    return 0;
+}
+
+static int write_plan(struct planner *planner, const struct prepare_config *config,
+                      const struct media_root *root, int64_t *n_samples, struct err *err)
+{
+    char path[FS_PATH_MAX];
+
+    if (settings_path(path, config, PLAN_FILE, err) < 0 ||
+        plan_writer_create(&planner->writer, path, err) < 0)
+        return -1;
+    for (int i = 0; i < config->n_data_paths; i++) {
+        planner->file = i;
+        if (annotations_scan(config->data_paths[i], add_record, planner, err) < 0)
+            return -1;
+    }
+    if (root->is_tar && tar_scan(root->path, add_member, planner, err) < 0)
+        return -1;
+    return plan_writer_commit(planner->writer, planner->hash, n_samples, err);
+}
+
+int prepare_plan(const struct prepare_config *config, int64_t *n_samples, struct err *err)
+{
+    struct planner planner = {0};
+    struct media_root root;
+    uint64_t tokenizer_hash;
+    int rc;
+
+    if (settings_check(config, err) < 0 || settings_find_root(&root, config, err) < 0 ||
+        fs_make_dirs(config->output, 0777, err) < 0 ||
+        copy_tokenizer(config, &tokenizer_hash, err) < 0 ||
+        hash_settings(&planner, config, &root, tokenizer_hash, err) < 0 ||
+        remove_manifest(config, err) < 0)
+        return err_wrap(err, "cannot plan dataset '%s'",
+                        config->output ? config->output : "");
+    rc = write_plan(&planner, config, &root, n_samples, err);
+    plan_writer_destroy(planner.writer);
+    if (rc == 0 && *n_samples == 0)
+        rc = err_set(err, ERR_INVALID, "no records in the annotation files");
+    if (rc < 0)
+        err_wrap(err, "cannot plan dataset '%s'", config->output);
+    return rc;
+}

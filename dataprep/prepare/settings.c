@@ -1,0 +1,176 @@
+/* realpath is an XSI function */
+#define _XOPEN_SOURCE 700
+
+#include "dataprep/prepare/settings.h"
+
+#include "common/base/hash.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+int settings_check(const struct prepare_config *config, struct err *err)
+{
+    if (!config->n_data_paths)
+        return err_set(err, ERR_INVALID, "no annotation files: set model.data.data_path");
+    if (!config->output || !*config->output)
+        return err_set(err, ERR_INVALID, "no output folder: set model.data.output");
+    if (!config->tokenizer || !*config->tokenizer)
+        return err_set(err, ERR_INVALID, "no tokenizer: set model.tokenizer.model");
+    if (!config->conv_template || !conv_template_find(config->conv_template))
+        return err_set(
+            err, ERR_INVALID, "unknown conversation template '%s'; known are: %s",
+            config->conv_template ? config->conv_template : "", conv_template_names());
+    if (config->num_frames < 1 && config->num_frames != -1)
+        return err_set(err, ERR_INVALID, "num_frames is %lld, not positive or -1 (all)",
+                       (long long)config->num_frames);
+    if (config->image_size < 1 || config->patch < 1 || config->image_size > 16384 ||
+        config->image_size % config->patch)
+        return err_set(err, ERR_INVALID,
+                       "an image size of %lld does not divide into patches of %lld",
+                       (long long)config->image_size, (long long)config->patch);
+    if (config->max_tokens < 1 || config->shard_size < 1)
+        return err_set(err, ERR_INVALID, "max_tokens and shard_size must be positive");
+    if (!(config->max_reject_fraction >= 0 && config->max_reject_fraction <= 1))
+        return err_set(err, ERR_INVALID, "max_reject_fraction must be between 0 and 1");
+    return 0;
+}
+
+int settings_find_root(struct media_root *out, const struct prepare_config *config,
+                       struct err *err)
+{
+    char *path;
+    size_t n;
+
+    *out = (struct media_root){.path = ""};
+    if (!config->media_root || !*config->media_root)
+        return 0;
+    path = realpath(config->media_root, NULL);
+    if (!path)
+        return err_set(err, errno == ENOENT ? ERR_NOT_FOUND : ERR_IO,
+                       "media root '%s': %s", config->media_root, strerror(errno));
+    n = strlen(path);
+    out->is_tar = !fs_is_dir(path);
+    if (out->is_tar && (n < 4 || strcmp(path + n - 4, ".tar") != 0)) {
+        free(path);
+        return err_set(err, ERR_INVALID, "media root '%s' is neither a folder nor a .tar",
+                       config->media_root);
+    }
+    if (n >= MEDIA_PATH_MAX) {
+        free(path);
+        return err_set(err, ERR_LIMIT, "the path of media root '%s' is too long",
+                       config->media_root);
+    }
+    memcpy(out->path, path, n + 1);
+    free(path);
+    return 0;
+}
+
+int settings_open_encoder(struct settings_encoder *out,
+                          const struct prepare_config *config, const char *path,
+                          struct err *err)
+{
+    *out = (struct settings_encoder){0};
+    if (tokenizer_open(&out->tokenizer, path, config->extra_tokens,
+                       config->n_extra_tokens, err) < 0)
+        return -1;
+    if (conv_encoder_init(&out->encoder, conv_template_find(config->conv_template),
+                          out->tokenizer, config->use_im_start_end, err) < 0) {
+        settings_close_encoder(out);
+        return err_wrap(err, "tokenizer '%s'", path);
+    }
+    return 0;
+}
+
+void settings_close_encoder(struct settings_encoder *encoder)
+{
+    tokenizer_close(encoder->tokenizer);
+    encoder->tokenizer = NULL;
+}
+
+static struct json *string_list(const char *const *items, int n)
+{
+    struct json *list = json_new(JSON_ARRAY);
+
+    for (int i = 0; i < n; i++)
+        if (json_append(list, json_new_string(items[i]), NULL) < 0) {
+            json_free(list);
+            return NULL;
+        }
+    return list;
+}
+
+struct json *settings_tree(const struct prepare_config *config,
+                           const struct media_root *root,
+                           const struct conv_encoder *encoder, struct err *err)
+{
+    const struct {
+        const char *key;
+        struct json *value;
+    } fields[] = {
+        {"conv_template", json_new_string(config->conv_template)},
+        {"use_im_start_end", json_new_bool(config->use_im_start_end)},
+        {"tokenizer", json_new_string(MANIFEST_TOKENIZER)},
+        {"extra_tokens", string_list(config->extra_tokens, config->n_extra_tokens)},
+        {"vocab", json_new_int(tokenizer_vocab(encoder->tokenizer))},
+        {"end_token", json_new_int(encoder->stop)},
+        {"num_frames", json_new_int(config->num_frames)},
+        {"splice", json_new_string(manifest_splice_name(config->splice))},
+        {"image_size", json_new_int(config->image_size)},
+        {"patch", json_new_int(config->patch)},
+        {"aspect", json_new_string(manifest_aspect_name(config->aspect))},
+        {"max_tokens", json_new_int(config->max_tokens)},
+        {"store_frames", json_new_bool(config->store_frames)},
+        /* from here on: where things stand, no part of the fingerprint */
+        {"shard_size", json_new_int(config->shard_size)},
+        {"media_root", json_new_string(root->path)},
+        {"media_is_tar", json_new_bool(root->is_tar)},
+        {"data_paths", string_list(config->data_paths, config->n_data_paths)},
+    };
+    struct json *tree = json_new(JSON_OBJECT);
+    int rc = 0;
+
+    for (size_t i = 0; i < sizeof(fields) / sizeof(*fields); i++)
+        if (json_set(tree, fields[i].key, fields[i].value, err) < 0)
+            rc = -1; /* the others go into the tree, which frees them */
+    if (rc == 0)
+        return tree;
+    json_free(tree);
+    return NULL;
+}
+
+uint64_t settings_hash(const struct json *settings, uint64_t tokenizer_hash)
+{
+    struct buf text = BUF_INIT;
+    uint64_t hash;
+
+    for (size_t i = 0; i < json_count(settings); i++) {
+        if (strcmp(json_key_at(settings, i), "shard_size") == 0)
+            break;
+        buf_printf(&text, "%s=", json_key_at(settings, i));
+        json_write(&text, json_at(settings, i), 0);
+    }
+    hash = hash64(buf_str(&text), text.n_bytes, tokenizer_hash);
+    buf_fini(&text);
+    return hash;
+}
+
+int settings_path(char out[FS_PATH_MAX], const struct prepare_config *config,
+                  const char *file, struct err *err)
+{
+    return fs_path(out, err, "%s/%s", config->output, file);
+}
+
+int settings_shard_name(char *out, size_t n, int64_t number)
+{
+    return snprintf(out, n, "shard-%05lld.sqlite", (long long)number);
+}
+
+int64_t settings_patches(const struct prepare_config *config)
+{
+    int64_t side = config->image_size / config->patch;
+
+    return side * side;
+}
