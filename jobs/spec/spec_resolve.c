@@ -381,7 +381,10 @@ static struct json *resolve_top(const struct spec_tree *tree, const struct json 
     if (r) {
         r->tree = tree;
         r->err = &own;
-        json = node ? resolve_node(r, node, path) : resolve_text(r, text, path);
+        if (node)
+            json = resolve_node(r, node, path);
+        else if (text)
+            json = resolve_text(r, text, path);
     }
     if (!json) {
         if (own.code)

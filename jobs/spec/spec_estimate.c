@@ -1,0 +1,201 @@
+#include "jobs/spec/spec_estimate.h"
+
+#include <string.h>
+
+#define HEAD_ROWS_MAX 1024 /* rows whose logits the model holds at once */
+
+/* Bytes of a value in the compute type. */
+static int64_t value_bytes(const struct spec *spec)
+{
+    return strcmp(spec->trainer.precision, "32") == 0 ? 4 : 2;
+}
+
+static int64_t ceil_divide(int64_t a, int64_t b)
+{
+    return (a + b - 1) / b;
+}
+
+/* Gated activations have a third matrix. */
+static int64_t n_ffn_matrices(const struct spec *spec)
+{
+    return strstr(spec->model.activation, "glu") ? 3 : 2;
+}
+
+static int64_t kv_width(const struct spec *spec)
+{
+    return spec->model.hidden_size / spec->model.num_attention_heads *
+           spec->model.num_query_groups;
+}
+
+/* ---- parameters ---- */
+
+/* One layer of CLIP: four square matrices, two of the feed-forward, two norms. */
+static int64_t vision_layer(const struct spec *spec)
+{
+    int64_t width = spec->vision.hidden_size, ffn = spec->vision.ffn_hidden_size;
+
+    return 4 * (width * width + width) + 2 * width * ffn + ffn + width + 4 * width;
+}
+
+/* CLIP: patches without bias, a class token, positions, a norm before the layers and one
+ * after them. */
+static int64_t count_vision(const struct spec *spec, int64_t n_patches)
+{
+    int64_t width = spec->vision.hidden_size, patch = spec->vision.patch_dim;
+    int64_t n_class = spec->vision.class_token_length;
+
+    return width * 3 * patch * patch + n_class * width + (n_patches + n_class) * width +
+           4 * width + spec->vision.num_layers * vision_layer(spec);
+}
+
+/* What lies behind the selected layer is carried along and not trained. */
+static int64_t count_trained_vision(const struct spec *spec, int64_t n_vision)
+{
+    int64_t behind = -spec->vision.vision_select_layer - 1;
+
+    if (spec->vision.freeze)
+        return 0;
+    return n_vision - behind * vision_layer(spec) - 2 * spec->vision.hidden_size;
+}
+
+static int64_t count_projector(const struct spec *spec)
+{
+    int64_t from = spec->vision.hidden_size, to = spec->model.hidden_size;
+    int64_t first = from * to + to;
+
+    return strcmp(spec->mm_cfg.mm_mlp_adapter_type, "mlp2x_gelu") == 0
+               ? first + to * to + to
+               : first;
+}
+
+/* Entries of the LLM that tensor parallelism divides, of one layer. */
+static int64_t layer_matrices(const struct spec *spec)
+{
+    int64_t width = spec->model.hidden_size;
+
+    return 2 * width * width + 2 * width * kv_width(spec) +
+           n_ffn_matrices(spec) * width * spec->model.ffn_hidden_size;
+}
+
+/* Norms, and biases where there are any, of one layer. */
+static int64_t layer_vectors(const struct spec *spec)
+{
+    int64_t width = spec->model.hidden_size, ffn = spec->model.ffn_hidden_size;
+    int64_t norm = strcmp(spec->model.normalization, "rmsnorm") == 0 ? width : 2 * width;
+    int64_t biases = spec->model.bias ? 3 * width + 2 * kv_width(spec) +
+                                            (n_ffn_matrices(spec) - 1) * ffn
+                                      : 0;
+
+    return 2 * norm + biases;
+}
+
+static int64_t n_vocab_matrices(const struct spec *spec)
+{
+    return spec->model.share_embeddings_and_output_weights ? 1 : 2;
+}
+
+static int64_t count_llm(const struct spec *spec, int64_t vocab)
+{
+    int64_t width = spec->model.hidden_size;
+    int64_t norm = strcmp(spec->model.normalization, "rmsnorm") == 0 ? width : 2 * width;
+
+    return n_vocab_matrices(spec) * vocab * width + norm +
+           spec->model.num_layers * (layer_matrices(spec) + layer_vectors(spec));
+}
+
+/* ---- memory ---- */
+
+/* Weights of the LLM on one rank: matrices divided, vectors whole. */
+static int64_t llm_on_rank(const struct spec *spec, int64_t vocab)
+{
+    int64_t ranks = spec->model.tensor_model_parallel_size;
+    int64_t width = spec->model.hidden_size;
+
+    return n_vocab_matrices(spec) * ceil_divide(vocab, ranks) * width + width +
+           spec->model.num_layers *
+               (ceil_divide(layer_matrices(spec), ranks) + layer_vectors(spec));
+}
+
+/* Values kept of one layer for its backward pass, each token: its input, both norms'
+ * outputs and the sum between them whole; queries, keys, values, attention and the
+ * feed-forward's inner values divided. */
+static int64_t kept_of_layer(const struct spec *spec)
+{
+    int64_t width = spec->model.hidden_size;
+    int64_t divided = 2 * width + 2 * kv_width(spec) +
+                      n_ffn_matrices(spec) * spec->model.ffn_hidden_size;
+
+    return 4 * width + ceil_divide(divided, spec->model.tensor_model_parallel_size);
+}
+
+/* Values kept of all layers of the LLM, each token. */
+static int64_t kept_of_llm(const struct spec *spec)
+{
+    int64_t layers = spec->model.num_layers, width = spec->model.hidden_size;
+    int64_t group = spec->model.activations_checkpoint_num_layers;
+    const char *granularity = spec->model.activations_checkpoint_granularity;
+
+    if (group > layers)
+        group = layers;
+    if (!granularity || strcmp(granularity, "full") != 0)
+        return layers * kept_of_layer(spec);
+    if (strcmp(spec->model.activations_checkpoint_method, "block") == 0)
+        return group * width + (layers - group + 1) * kept_of_layer(spec);
+    return ceil_divide(layers, group) * width + group * kept_of_layer(spec);
+}
+
+static uint64_t count_activations(const struct spec *spec, const struct spec_estimate *e,
+                                  int64_t vocab, int64_t n_tokens)
+{
+    int64_t ranks = spec->model.tensor_model_parallel_size;
+    int64_t micro = spec->model.micro_batch_size;
+    int64_t frames = e->n_patches ? e->n_media_tokens / e->n_patches : 0;
+    int64_t patches = ceil_divide(micro * frames, ranks) *
+                      (e->n_patches + spec->vision.class_token_length);
+    int64_t kept_layers = spec->vision.freeze ? 1 : spec->vision.num_layers;
+    int64_t kept_vision =
+        kept_layers * (8 * spec->vision.hidden_size + 2 * spec->vision.ffn_hidden_size);
+    int64_t text = n_tokens - e->n_media_tokens > 0 ? n_tokens - e->n_media_tokens : 0;
+    int64_t bytes = value_bytes(spec);
+    int64_t rows = micro * text < HEAD_ROWS_MAX ? micro * text : HEAD_ROWS_MAX;
+
+    return (uint64_t)(bytes * micro * n_tokens *
+                          (kept_of_llm(spec) + 2 * spec->model.hidden_size) +
+                      bytes * patches * kept_vision +
+                      8 * rows * ceil_divide(vocab, ranks));
+}
+
+static void count_memory(struct spec_estimate *e, const struct spec *spec, int64_t vocab)
+{
+    int64_t bytes = value_bytes(spec), llm = llm_on_rank(spec, vocab);
+    int64_t all = e->n_vision + e->n_projector + llm;
+    int64_t trained = count_trained_vision(spec, e->n_vision) + e->n_projector +
+                      (spec->mm_cfg.llm_freeze ? 0 : llm);
+
+    e->weight_bytes = (uint64_t)(all * bytes + (bytes < 4 ? trained * 4 : 0));
+    e->gradient_bytes = (uint64_t)(trained * 4);
+    e->optimizer_bytes = (uint64_t)(trained * 8);
+}
+
+void spec_estimate(struct spec_estimate *out, const struct spec *spec, int64_t vocab,
+                   int64_t n_tokens)
+{
+    int64_t side = spec->vision.crop_size / spec->vision.patch_dim;
+    int64_t frames = spec->data.splice_single_frame ? 1 : spec->data.num_frames;
+
+    memset(out, 0, sizeof(*out));
+    out->n_ranks = spec_n_ranks(spec);
+    out->n_data_parallel = out->n_ranks / spec->model.tensor_model_parallel_size;
+    out->n_micro_batches =
+        ceil_divide(spec->model.global_batch_size,
+                    spec->model.micro_batch_size * out->n_data_parallel);
+    out->n_patches = side * side;
+    out->n_media_tokens = frames > 0 ? frames * out->n_patches : 0;
+    out->n_vision = count_vision(spec, out->n_patches);
+    out->n_projector = count_projector(spec);
+    out->n_llm = count_llm(spec, vocab);
+    out->n_trained = count_trained_vision(spec, out->n_vision) + out->n_projector +
+                     (spec->mm_cfg.llm_freeze ? 0 : out->n_llm);
+    count_memory(out, spec, vocab);
+    out->activation_bytes = count_activations(spec, out, vocab, n_tokens);
+}

@@ -1,0 +1,29 @@
+/* spec_estimate.h - what a training run would be, from its numbers alone
+ *
+ * Pure. Parameters are counted exactly, over the tensors of Hugging Face's
+ * LlavaForConditionalGeneration (CLIP vision model, projector, LLaMA); memory is an
+ * estimate of what one rank holds at its peak.
+ * Units: bytes; tokens of one sample.
+ */
+#ifndef VNEVA_JOBS_SPEC_SPEC_ESTIMATE_H
+#define VNEVA_JOBS_SPEC_SPEC_ESTIMATE_H
+
+#include "jobs/spec/spec.h"
+
+struct spec_estimate {
+    int64_t n_ranks, n_data_parallel, n_micro_batches; /* of a step, on each rank */
+    int64_t n_vision, n_projector, n_llm;              /* parameters of the whole model */
+    int64_t n_trained;
+    int64_t n_patches, n_media_tokens; /* of a frame; of a video */
+    /* On one rank: */
+    uint64_t weight_bytes;    /* compute type, and fp32 masters of what is trained */
+    uint64_t gradient_bytes;  /* fp32 */
+    uint64_t optimizer_bytes; /* fp32, two moments */
+    uint64_t activation_bytes;
+};
+
+/* vocab: entries of the vocabulary. n_tokens: of the longest sample. Training only. */
+void spec_estimate(struct spec_estimate *out, const struct spec *spec, int64_t vocab,
+                   int64_t n_tokens);
+
+#endif
