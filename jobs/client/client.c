@@ -1,0 +1,230 @@
+#include "jobs/client/client.h"
+
+#include "common/base/clock.h"
+
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <time.h>
+#include <unistd.h>
+
+#define PAGE_ROWS 10000
+#define IPC "ipc://"
+
+int client_init(struct client *client, const char *programs, const char *home,
+                const char *endpoint, struct err *err)
+{
+    const char *user_home = getenv("HOME");
+
+    memset(client, 0, sizeof(*client));
+    client->out = stdout;
+    client->err = stderr;
+    client->programs = programs;
+    client->is_terminal = isatty(STDERR_FILENO) == 1;
+    client->poll_ms = 500;
+    client->plain_ms = 5000;
+    if (home && *home) {
+        if (fs_path(client->home, err, "%s", home) < 0)
+            return -1;
+    } else if (!user_home || !*user_home) {
+        return err_set(err, ERR_INVALID, "neither VNEVA_HOME nor HOME is set");
+    } else if (fs_path(client->home, err, "%s/.vneva", user_home) < 0) {
+        return -1;
+    }
+    if (client->home[0] != '/') {
+        char relative[FS_PATH_MAX], folder[FS_PATH_MAX];
+
+        memcpy(relative, client->home, sizeof(relative));
+        if (!getcwd(folder, sizeof(folder)))
+            return err_set(err, ERR_IO, "cannot tell the current folder");
+        if (fs_path(client->home, err, "%s/%s", folder, relative) < 0)
+            return -1;
+    }
+    if (endpoint && *endpoint)
+        return fs_path(client->endpoint, err, "%s", endpoint);
+    return fs_path(client->endpoint, err, IPC "%s/coordinator.sock", client->home);
+}
+
+void client_fini(struct client *client)
+{
+    net_client_close(client->net);
+    client->net = NULL;
+}
+
+static enum client_exit exit_of(enum err_code code)
+{
+    switch (code) {
+    case ERR_TIMEOUT:
+        return EXIT_NOBODY;
+    case ERR_STATE:
+    case ERR_DENIED:
+    case ERR_STALE:
+        return EXIT_REFUSED;
+    case ERR_INVALID:
+    case ERR_FORMAT:
+    case ERR_NOT_FOUND:
+    case ERR_EXISTS:
+    case ERR_LIMIT:
+    case ERR_UNSUPPORTED:
+        return EXIT_USAGE;
+    default:
+        return EXIT_SYSTEM;
+    }
+}
+
+int client_fail(struct client *client, const struct err *err)
+{
+    fflush(client->out);
+    fprintf(client->err, "vneva: %s\n", err->text);
+    return exit_of(err->code);
+}
+
+bool client_is_served(const struct client *client)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    const char *path = client->endpoint + strlen(IPC);
+    bool is_served;
+    int fd;
+
+    if (strncmp(client->endpoint, IPC, strlen(IPC)) != 0)
+        return true; /* another machine: only asking tells */
+    if (strlen(path) >= sizeof(address.sun_path))
+        return false;
+    memcpy(address.sun_path, path, strlen(path));
+    fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd < 0)
+        return true;
+    is_served = connect(fd, (struct sockaddr *)&address, sizeof(address)) == 0;
+    close(fd);
+    return is_served;
+}
+
+static int fail_nobody(const struct client *client, struct err *err)
+{
+    return err_set(err, ERR_TIMEOUT,
+                   "no coordinator answers at '%s'; start one with `vneva up`",
+                   client->endpoint);
+}
+
+int client_call(struct client *client, struct wire *request, struct wire *reply,
+                struct err *err)
+{
+    if (!client_is_served(client))
+        return fail_nobody(client, err);
+    if (!client->net && net_client_open(&client->net, client->endpoint, err) < 0)
+        return -1;
+    return net_client_call(client->net, request, reply, CLIENT_CALL_MS, err);
+}
+
+int client_query(struct client *client, struct json **rows, const char *view, int64_t job,
+                 int64_t since, int64_t limit, struct err *err)
+{
+    struct wire request = {.type = MSG_QUERY}, reply = {.type = MSG_NONE};
+    int rc;
+
+    *rows = NULL;
+    request.query.view = view;
+    request.query.job = job;
+    request.query.since = since;
+    request.query.limit = limit;
+    if (client_call(client, &request, &reply, err) < 0)
+        return -1;
+    if (reply.type != MSG_ROWS)
+        rc = err_set(err, ERR_PEER, "the coordinator answers %s to a query",
+                     msg_type_name(reply.type));
+    else
+        rc = json_parse(rows, reply.rows.json, strlen(reply.rows.json), err);
+    wire_fini(&reply);
+    if (rc == 0 && json_type(*rows) != JSON_ARRAY) {
+        json_free(*rows);
+        rc = err_set(err, ERR_PEER, "the coordinator's rows are no list");
+    }
+    return rc;
+}
+
+int client_get_job(struct client *client, struct json **row, int64_t job, struct err *err)
+{
+    struct json *rows = NULL;
+
+    *row = NULL;
+    if (client_query(client, &rows, "job", job, 0, 0, err) < 0)
+        return -1;
+    if (json_count(rows) == 0) {
+        err_set(err, ERR_NOT_FOUND, "no job %lld", (long long)job);
+    } else {
+        *row = json_clone(json_at(rows, 0));
+        if (!*row)
+            err_set(err, ERR_NOMEM, "out of memory in a job's row");
+    }
+    json_free(rows);
+    return *row ? 0 : -1;
+}
+
+int client_query_all(struct client *client, struct json **rows, const char *view,
+                     int64_t job, int64_t since, struct err *err)
+{
+    struct json *all = json_new(JSON_ARRAY), *page = NULL;
+    size_t n;
+
+    do {
+        if (!all || client_query(client, &page, view, job, since, PAGE_ROWS, err) < 0) {
+            json_free(all);
+            return -1;
+        }
+        n = json_count(page);
+        for (size_t i = 0; i < n; i++) {
+            since = json_get_int(json_at(page, i), "id", since);
+            if (json_append(all, json_clone(json_at(page, i)), err) < 0) {
+                json_free(page);
+                json_free(all);
+                return -1;
+            }
+        }
+        json_free(page);
+    } while (n == PAGE_ROWS);
+    *rows = all;
+    return 0;
+}
+
+/* Interrupts are blocked and waited for, so that no handler is needed. */
+static sigset_t interrupts(void)
+{
+    sigset_t set;
+
+    sigemptyset(&set);
+    sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGTERM);
+    return set;
+}
+
+void client_catch_interrupt(void)
+{
+    sigset_t set = interrupts();
+
+    sigprocmask(SIG_BLOCK, &set, NULL);
+}
+
+bool client_pause(int64_t ms)
+{
+    sigset_t set = interrupts();
+    struct timespec time = {ms / 1000, (ms % 1000) * 1000000};
+
+    return sigtimedwait(&set, NULL, &time) > 0;
+}
+
+void client_print_json(struct client *client, const struct json *json)
+{
+    struct buf text = BUF_INIT;
+
+    json_write(&text, json, 2);
+    fprintf(client->out, "%s\n", buf_str(&text));
+    buf_fini(&text);
+}
+
+bool is_job_ended(const char *state)
+{
+    return state && (strcmp(state, "done") == 0 || strcmp(state, "failed") == 0 ||
+                     strcmp(state, "cancelled") == 0);
+}

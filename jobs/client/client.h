@@ -1,0 +1,111 @@
+/* client.h - what every command of `vneva` shares: streams, connection, exit codes
+ *
+ * A command is a row of a table: name, help, options, a function. It prints results to
+ * client->out, everything else to client->err, and returns an exit code.
+ * Owns: the connection, opened when first needed; client_fini closes it.
+ * Threads: one.
+ */
+#ifndef VNEVA_JOBS_CLIENT_CLIENT_H
+#define VNEVA_JOBS_CLIENT_CLIENT_H
+
+#include "common/base/fs.h"
+#include "common/base/json.h"
+#include "common/net/net.h"
+#include "jobs/client/args.h"
+
+#include <stdio.h>
+
+#define CLIENT_CALL_MS 15000 /* an answer takes a commit; a busy disk takes long */
+
+enum client_exit {
+    EXIT_DONE = 0,
+    EXIT_JOB_FAILED = 1, /* the job, or the check, failed */
+    EXIT_USAGE = 2,      /* wrong usage or bad input */
+    EXIT_NOBODY = 3,     /* nobody answers at the endpoint */
+    EXIT_REFUSED = 4,    /* refused: state, denied */
+    EXIT_SYSTEM = 5,     /* an internal or system error */
+    EXIT_INTERRUPTED = 130,
+};
+
+struct client {
+    FILE *out, *err;
+    const char *programs; /* folder of vneva-coordinator and the others */
+    char home[FS_PATH_MAX];
+    char endpoint[FS_PATH_MAX];
+    bool is_terminal; /* err is one: progress bars */
+    int64_t poll_ms;  /* how often commands that wait ask */
+    int64_t plain_ms; /* how often they print where there is no terminal */
+    struct net_client *net;
+};
+
+struct command {
+    const char *name, *words; /* "show", "JOB" */
+    const char *summary;      /* one line */
+    const char *example;      /* two lines at most */
+    const struct args_option *options;
+    int min_words, max_words; /* max_words -1: passed on as they are, options too */
+    int (*run)(struct client *client, const struct args *args);
+};
+
+extern const struct command client_commands[]; /* ends with a NULL name */
+
+/* The whole program. home: $VNEVA_HOME or NULL; endpoint: $VNEVA_ENDPOINT or NULL. */
+int client_init(struct client *client, const char *programs, const char *home,
+                const char *endpoint, struct err *err);
+void client_fini(struct client *client);
+int client_run(struct client *client, int argc, char *const *argv);
+
+/* Prints "vneva: text" and returns the exit code that fits. */
+int client_fail(struct client *client, const struct err *err);
+
+/* Whether somebody serves the endpoint: asked quickly, without waiting for an answer. */
+bool client_is_served(const struct client *client);
+
+/* One question, one answer; the caller owns the reply (wire_fini). ERR_TIMEOUT when
+ * nobody answers, at once when nobody serves. */
+int client_call(struct client *client, struct wire *request, struct wire *reply,
+                struct err *err);
+/* Rows of a view: a JSON array the caller owns. */
+int client_query(struct client *client, struct json **rows, const char *view, int64_t job,
+                 int64_t since, int64_t limit, struct err *err);
+/* The one row of view "job"; the caller owns it. */
+int client_get_job(struct client *client, struct json **row, int64_t job,
+                   struct err *err);
+/* All rows with id > since, page after page. */
+int client_query_all(struct client *client, struct json **rows, const char *view,
+                     int64_t job, int64_t since, struct err *err);
+
+/* Waits; true when Ctrl-C or SIGTERM came. client_catch_interrupt first. */
+void client_catch_interrupt(void);
+bool client_pause(int64_t ms);
+
+void client_print_json(struct client *client, const struct json *json);
+
+/* Commands, a file each. */
+int cmd_up(struct client *client, const struct args *args);
+int cmd_down(struct client *client, const struct args *args);
+int cmd_coordinator(struct client *client, const struct args *args);
+int cmd_worker(struct client *client, const struct args *args);
+int cmd_data(struct client *client, const struct args *args);
+int cmd_submit(struct client *client, const struct args *args);
+int cmd_status(struct client *client, const struct args *args);
+int cmd_show(struct client *client, const struct args *args);
+int cmd_logs(struct client *client, const struct args *args);
+int cmd_cancel(struct client *client, const struct args *args);
+int cmd_hold(struct client *client, const struct args *args);
+int cmd_release(struct client *client, const struct args *args);
+int cmd_wait(struct client *client, const struct args *args);
+int cmd_events(struct client *client, const struct args *args);
+int cmd_workers(struct client *client, const struct args *args);
+int cmd_checkpoints(struct client *client, const struct args *args);
+int cmd_version(struct client *client, const struct args *args);
+int cmd_help(struct client *client, const struct args *args);
+
+/* Waits for a job's end and shows its progress (cmd_wait.c); also of `submit --wait`.
+ * timeout_ms < 0: none. */
+int wait_for_job(struct client *client, int64_t job, int64_t timeout_ms);
+const struct command *client_find_command(const char *name);
+void client_print_help(FILE *out, const struct command *command);
+bool is_job_ended(const char *state);
+
+#endif

@@ -1,0 +1,37 @@
+/* vneva coordinator, worker, data: the sibling programs, as git does it. */
+#include "jobs/client/client.h"
+
+#include <errno.h>
+#include <string.h>
+#include <unistd.h>
+
+static int exec_sibling(struct client *client, const char *name, const struct args *args)
+{
+    char program[FS_PATH_MAX];
+    const char *argv[ARGS_WORDS_MAX + 2];
+    struct err err;
+
+    if (fs_path(program, &err, "%s/%s", client->programs, name) < 0)
+        return client_fail(client, &err);
+    argv[0] = program;
+    memcpy(&argv[1], args->words, (size_t)args->n_words * sizeof(*argv));
+    argv[args->n_words + 1] = NULL;
+    execv(program, (char *const *)argv);
+    err_set(&err, ERR_IO, "cannot run '%s': %s", program, strerror(errno));
+    return client_fail(client, &err);
+}
+
+int cmd_coordinator(struct client *client, const struct args *args)
+{
+    return exec_sibling(client, "vneva-coordinator", args);
+}
+
+int cmd_worker(struct client *client, const struct args *args)
+{
+    return exec_sibling(client, "vneva-worker", args);
+}
+
+int cmd_data(struct client *client, const struct args *args)
+{
+    return exec_sibling(client, "vneva-data", args);
+}

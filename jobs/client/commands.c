@@ -1,0 +1,215 @@
+/* The table of commands, their help, and finding one. */
+#include "jobs/client/client.h"
+#include "jobs/spec/suggest.h"
+
+#include <string.h>
+
+static const struct args_option json_only[] = {
+    {"json", 0, NULL, "print JSON"},
+    {NULL, 0, NULL, NULL},
+};
+static const struct args_option up_options[] = {
+    {"devices", 'd', "N", "CPU ranks at once (default 2)"},
+    {"foreground", 0, NULL, "stay, and stop everything on Ctrl-C"},
+    {NULL, 0, NULL, NULL},
+};
+static const struct args_option submit_options[] = {
+    {"kind", 'k', "KIND", "prepare, pretrain, finetune or evaluate"},
+    {"check", 0, NULL, "say what the job would do; submit nothing"},
+    {"wait", 'w', NULL, "wait for its end, as `vneva wait`"},
+    {"keys", 0, NULL, "list every key of a specification"},
+    {"json", 0, NULL, "print JSON"},
+    {NULL, 0, NULL, NULL},
+};
+static const struct args_option status_options[] = {
+    {"all", 'a', NULL, "ended jobs too, the last thousand"},
+    {"json", 0, NULL, "print JSON"},
+    {NULL, 0, NULL, NULL},
+};
+static const struct args_option logs_options[] = {
+    {"follow", 'f', NULL, "go on until the job ends"},
+    {"rank", 'r', "R", "whose (default 0); -1: the job's own"},
+    {"attempt", 0, "A", "of which attempt (default: the newest)"},
+    {NULL, 0, NULL, NULL},
+};
+static const struct args_option reason_options[] = {
+    {"reason", 0, "TEXT", "kept with the job"},
+    {NULL, 0, NULL, NULL},
+};
+static const struct args_option wait_options[] = {
+    {"timeout", 't', "S", "give up after so many seconds (exit code 1)"},
+    {NULL, 0, NULL, NULL},
+};
+const struct command client_commands[] = {
+    {"up", "", "start a coordinator and an agent on this machine", "vneva up --devices 2",
+     up_options, 0, 0, cmd_up},
+    {"down", "", "stop them; running jobs go on at the next start", "vneva down", NULL, 0,
+     0, cmd_down},
+    {"submit", "FILE [KEY=VALUE ...]", "hand in a job",
+     "vneva submit train.yaml model.optim.lr=1e-3 --wait", submit_options, 0,
+     ARGS_WORDS_MAX, cmd_submit},
+    {"status", "", "list jobs", "vneva status --json", status_options, 0, 0, cmd_status},
+    {"show", "JOB", "all about a job", "vneva show 3", json_only, 1, 1, cmd_show},
+    {"logs", "JOB", "what a rank wrote", "vneva logs -f 3 --rank 1", logs_options, 1, 1,
+     cmd_logs},
+    {"wait", "JOB", "wait for a job's end, with its progress",
+     "vneva wait 3 --timeout 600", wait_options, 1, 1, cmd_wait},
+    {"cancel", "JOB ...", "end jobs for good", "vneva cancel 3 --reason 'wrong data'",
+     reason_options, 1, ARGS_WORDS_MAX, cmd_cancel},
+    {"hold", "JOB ...", "stop jobs until they are released", "vneva hold 3", NULL, 1,
+     ARGS_WORDS_MAX, cmd_hold},
+    {"release", "JOB ...", "let held jobs go on", "vneva release 3", NULL, 1,
+     ARGS_WORDS_MAX, cmd_release},
+    {"events", "JOB", "what happened to a job", "vneva events 3", json_only, 1, 1,
+     cmd_events},
+    {"workers", "", "list agents and their devices", "vneva workers", json_only, 0, 0,
+     cmd_workers},
+    {"checkpoints", "[JOB]", "list checkpoints", "vneva checkpoints 2 --json", json_only,
+     0, 1, cmd_checkpoints},
+    {"data", "COMMAND ...", "look at and make data: run vneva-data",
+     "vneva data rejects DATASET", NULL, 0, -1, cmd_data},
+    {"coordinator", "...", "run vneva-coordinator", "vneva coordinator --help", NULL, 0,
+     -1, cmd_coordinator},
+    {"worker", "...", "run vneva-worker, a node's agent", "vneva worker --help", NULL, 0,
+     -1, cmd_worker},
+    {"version", "", "say which version this is", "vneva version", NULL, 0, 0,
+     cmd_version},
+    {"help", "[COMMAND]", "this list, or one command", "vneva help submit", NULL, 0, 1,
+     cmd_help},
+    {NULL, NULL, NULL, NULL, NULL, 0, 0, NULL},
+};
+
+const struct command *client_find_command(const char *name)
+{
+    for (const struct command *c = client_commands; c->name; c++)
+        if (strcmp(c->name, name) == 0)
+            return c;
+    return NULL;
+}
+
+static const char exit_codes[] =
+    "Exit codes: 0 done; 1 the job or check failed; 2 wrong usage or bad input;\n"
+    "3 no coordinator answers; 4 refused in this state; 5 an error of the system;\n"
+    "130 interrupted.\n";
+
+void client_print_help(FILE *out, const struct command *command)
+{
+    fprintf(out, "usage: vneva %s%s%s%s\n\n%s\n", command->name,
+            command->options ? " [options]" : "", *command->words ? " " : "",
+            command->words, command->summary);
+    if (command->options)
+        fputc('\n', out);
+    for (const struct args_option *o = command->options; o && o->name; o++) {
+        char name[40];
+
+        snprintf(name, sizeof(name), "--%s%s%s", o->name, o->value ? " " : "",
+                 o->value ? o->value : "");
+        if (o->letter)
+            fprintf(out, "  -%c, %-16s %s\n", o->letter, name, o->meaning);
+        else
+            fprintf(out, "      %-16s %s\n", name, o->meaning);
+    }
+    fprintf(out, "\nExample: %s\n\n%s", command->example, exit_codes);
+}
+
+static void print_overview(FILE *out)
+{
+    fputs("usage: vneva COMMAND ...\n\nPrepares video datasets, trains VideoNeVA models "
+          "on them and answers questions\nabout videos, as jobs.\n\n",
+          out);
+    for (const struct command *c = client_commands; c->name; c++)
+        fprintf(out, "  %-12s %s\n", c->name, c->summary);
+    fprintf(out,
+            "\nVNEVA_HOME is where a coordinator started with `up` lives (default "
+            "~/.vneva),\nVNEVA_ENDPOINT another coordinator to ask. Every command "
+            "has --help.\n\n%s",
+            exit_codes);
+}
+
+static int fail_unknown(struct client *client, const char *name)
+{
+    const char *near = NULL;
+    size_t best = SIZE_MAX;
+
+    for (const struct command *c = client_commands; c->name; c++) {
+        size_t distance = suggest_distance(name, c->name);
+
+        if (distance < best && suggest_is_near(distance, strlen(c->name))) {
+            best = distance;
+            near = c->name;
+        }
+    }
+    if (near)
+        fprintf(client->err, "vneva: no command '%s'; did you mean '%s'?\n", name, near);
+    else
+        fprintf(client->err, "vneva: no command '%s'; `vneva help` lists them\n", name);
+    return EXIT_USAGE;
+}
+
+int cmd_help(struct client *client, const struct args *args)
+{
+    const struct command *command;
+
+    if (!args->n_words) {
+        print_overview(client->out);
+        return EXIT_DONE;
+    }
+    command = client_find_command(args->words[0]);
+    if (!command)
+        return fail_unknown(client, args->words[0]);
+    client_print_help(client->out, command);
+    return EXIT_DONE;
+}
+
+int cmd_version(struct client *client, const struct args *args)
+{
+    (void)args;
+    fprintf(client->out, "vneva %s\n", VNEVA_VERSION);
+    return EXIT_DONE;
+}
+
+static int run_command(struct client *client, const struct command *command, int argc,
+                       char *const *argv)
+{
+    struct args args = {.n_words = 0};
+    struct err err;
+
+    if (command->max_words < 0) { /* the other program reads them */
+        for (int i = 0; i < argc && i < ARGS_WORDS_MAX; i++)
+            args.words[args.n_words++] = argv[i];
+        return command->run(client, &args);
+    }
+    if (args_parse(&args, command->options, argc, argv, &err) < 0) {
+        err_wrap(&err, "%s", command->name);
+        return client_fail(client, &err);
+    }
+    if (args.wants_help) {
+        client_print_help(client->out, command);
+        return EXIT_DONE;
+    }
+    if (args.n_words < command->min_words || args.n_words > command->max_words) {
+        fprintf(client->err, "vneva: usage: vneva %s %s (--help says more)\n",
+                command->name, command->words);
+        return EXIT_USAGE;
+    }
+    return command->run(client, &args);
+}
+
+int client_run(struct client *client, int argc, char *const *argv)
+{
+    const struct command *command;
+
+    if (argc < 1) {
+        print_overview(client->err);
+        return EXIT_USAGE;
+    }
+    if (strcmp(argv[0], "--help") == 0 || strcmp(argv[0], "-h") == 0) {
+        print_overview(client->out);
+        return EXIT_DONE;
+    }
+    if (strcmp(argv[0], "--version") == 0)
+        return cmd_version(client, NULL);
+    command = client_find_command(argv[0]);
+    return command ? run_command(client, command, argc - 1, argv + 1)
+                   : fail_unknown(client, argv[0]);
+}

@@ -1,0 +1,127 @@
+#include "jobs/client/format.h"
+
+#include <inttypes.h>
+#include <string.h>
+#include <time.h>
+
+#define TABLE_COLUMNS_MAX 16
+
+void format_time(struct buf *out, int64_t wall_ms)
+{
+    time_t seconds = (time_t)(wall_ms / 1000);
+    struct tm parts;
+    char text[32];
+
+    if (localtime_r(&seconds, &parts) && strftime(text, sizeof(text), "%F %T", &parts))
+        buf_add_str(out, text);
+}
+
+void format_duration(struct buf *out, int64_t ms)
+{
+    int64_t s = (ms + 500) / 1000;
+
+    if (s < 100)
+        buf_printf(out, "%" PRId64 " s", s);
+    else if (s < 3600)
+        buf_printf(out, "%" PRId64 " min %02" PRId64 " s", s / 60, s % 60);
+    else if (s < 48 * 3600)
+        buf_printf(out, "%" PRId64 " h %02" PRId64 " min", s / 3600, s / 60 % 60);
+    else
+        buf_printf(out, "%" PRId64 " d %02" PRId64 " h", s / 86400, s / 3600 % 24);
+}
+
+static void format_scaled(struct buf *out, double value, double step,
+                          const char *const *units, int n_units)
+{
+    int unit = 0;
+
+    while (value >= step && unit < n_units - 1) {
+        value /= step;
+        unit++;
+    }
+    buf_printf(out, unit && value < 100 ? "%.1f%s%s" : "%.0f%s%s", value,
+               *units[unit] ? " " : "", units[unit]);
+}
+
+void format_bytes(struct buf *out, uint64_t bytes)
+{
+    static const char *const units[] = {"B", "KiB", "MiB", "GiB", "TiB", "PiB"};
+
+    format_scaled(out, (double)bytes, 1024, units, 6);
+}
+
+void format_count(struct buf *out, int64_t n)
+{
+    static const char *const units[] = {"", "k", "M", "B", "T"};
+
+    format_scaled(out, (double)n, 1000, units, 5);
+}
+
+/* ---- tables ---- */
+
+static void add_cell(struct buf *out, const struct json *row,
+                     const struct table_column *column)
+{
+    const struct json *value = column->key ? json_get(row, column->key) : NULL;
+    size_t start = out->n_bytes;
+
+    if (column->cell)
+        column->cell(out, row);
+    else if (json_string(value))
+        buf_add_str(out, json_string(value));
+    else if (json_type(value) != JSON_NULL)
+        json_write(out, value, 0);
+    for (size_t i = start; i < out->n_bytes; i++)
+        if ((unsigned char)out->data[i] < 0x20 || out->data[i] == 0x7f)
+            out->data[i] = '?';
+}
+
+/* Characters of UTF-8 text: bytes that do not continue one. */
+static int text_width(const char *text)
+{
+    int n = 0;
+
+    for (; *text; text++)
+        n += ((unsigned char)*text & 0xc0) != 0x80;
+    return n;
+}
+
+static void print_cell(FILE *out, const char *text, int width, bool is_right,
+                       bool is_last)
+{
+    int pad = width - text_width(text);
+
+    if (is_right)
+        fprintf(out, "%*s%s", pad, "", text);
+    else
+        fprintf(out, "%s%*s", text, is_last ? 0 : pad, "");
+    fputs(is_last ? "\n" : "  ", out);
+}
+
+void table_print(FILE *out, const struct json *rows, const struct table_column *columns,
+                 int n_columns)
+{
+    int widths[TABLE_COLUMNS_MAX] = {0};
+    struct buf cell = BUF_INIT;
+
+    for (int c = 0; c < n_columns && c < TABLE_COLUMNS_MAX; c++) {
+        widths[c] = text_width(columns[c].title);
+        for (size_t r = 0; r < json_count(rows); r++) {
+            buf_reset(&cell);
+            add_cell(&cell, json_at(rows, r), &columns[c]);
+            if (text_width(buf_str(&cell)) > widths[c])
+                widths[c] = text_width(buf_str(&cell));
+        }
+    }
+    for (int c = 0; c < n_columns; c++)
+        print_cell(out, columns[c].title, widths[c], columns[c].is_right,
+                   c == n_columns - 1);
+    for (size_t r = 0; r < json_count(rows); r++)
+        for (int c = 0; c < n_columns; c++) {
+            buf_reset(&cell);
+            add_cell(&cell, json_at(rows, r), &columns[c]);
+            print_cell(out, buf_str(&cell), widths[c], columns[c].is_right,
+                       c == n_columns - 1);
+        }
+    buf_fini(&cell);
+}

@@ -1,0 +1,295 @@
+#include "jobs/client/preflight.h"
+
+#include "common/base/fs.h"
+#include "jobs/client/sentencepiece.h"
+#include "jobs/spec/spec_estimate.h"
+#include "jobs/spec/spec_schema.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define VOCAB_ASSUMED 32000 /* LLaMA's, where nothing says more */
+#define MANIFEST_MAX (16u << 20)
+
+struct look {
+    const struct spec *spec;
+    struct spec_notes *notes;
+    struct json *report;
+    int64_t vocab, longest; /* of the datasets; 0: not known */
+    struct err *err;
+};
+
+static int put(struct look *l, struct json *object, const char *key, struct json *value)
+{
+    return json_set(object, key, value, l->err);
+}
+
+static int refuse(struct look *l, const char *key, const char *path, const char *why)
+{
+    struct buf text = BUF_INIT;
+    int rc;
+
+    buf_printf(&text, "%s: '%s' %s", key, path, why);
+    rc = spec_list_add(&l->notes->refused, buf_str(&text), l->err);
+    buf_fini(&text);
+    return rc;
+}
+
+static int must_exist(struct look *l, const char *key, const char *path)
+{
+    if (!path || fs_exists(path))
+        return 0;
+    return err_set(l->err, ERR_NOT_FOUND, "%s: '%s' is not there", key, path);
+}
+
+/* Weights: a folder here, or a name on a hub, which nobody downloads. */
+static int check_weights(struct look *l, const char *key, const char *path)
+{
+    if (!path || fs_exists(path))
+        return 0;
+    if (*path == '/')
+        return must_exist(l, key, path);
+    return refuse(l, key, path,
+                  "is no file here, and nothing is downloaded: give the "
+                  "path of a folder");
+}
+
+static int check_files(struct look *l)
+{
+    const struct spec *spec = l->spec;
+    bool is_training = spec_kind_is_training(spec->kind);
+    bool is_prepare = spec->kind == SPEC_PREPARE;
+
+    if (must_exist(l, "model.tokenizer.model", is_prepare ? spec->tokenizer.model : NULL))
+        return -1;
+    if (is_prepare &&
+        (must_exist(l, "model.data.video_folder", spec->data.video_folder) < 0 ||
+         must_exist(l, "model.data.image_folder", spec->data.image_folder) < 0))
+        return -1;
+    if (spec->kind == SPEC_EVALUATE)
+        return must_exist(l, "neva_model_file", spec->evaluate.neva_model_file);
+    if (!is_training)
+        return 0;
+    if (check_weights(l, "model.mm_cfg.llm.from_pretrained",
+                      spec->mm_cfg.llm_from_pretrained) < 0 ||
+        check_weights(l, "model.mm_cfg.vision_encoder.from_pretrained",
+                      spec->vision.from_pretrained) < 0 ||
+        check_weights(l, "model.mm_cfg.pretrain_mm_mlp_adapter",
+                      spec->mm_cfg.pretrain_mm_mlp_adapter) < 0)
+        return -1;
+    return check_weights(l, "model.restore_from_path", spec->model.restore_from_path);
+}
+
+/* ---- data ---- */
+
+static void refuse_other(struct look *l, const char *path, const char *what, int64_t has,
+                         int64_t wanted)
+{
+    char why[128];
+
+    snprintf(why, sizeof(why), "was prepared for %s %" PRId64 ", not %" PRId64, what, has,
+             wanted);
+    refuse(l, "model.data.data_path", path, why);
+}
+
+/* What the manifest says, beside what the specification wants. */
+static int add_manifest(struct look *l, struct json *entry, const char *path,
+                        const struct json *manifest)
+{
+    const struct spec *spec = l->spec;
+    int64_t longest = json_get_int(manifest, "longest_tokens", 0);
+    const struct json *settings = json_get(manifest, "settings");
+    int64_t image = json_get_int(settings, "image_size", 0);
+    int64_t patch = json_get_int(settings, "patch", 0);
+
+    if (longest > l->longest)
+        l->longest = longest;
+    l->vocab = json_get_int(settings, "vocab", l->vocab);
+    if (spec_kind_is_training(spec->kind)) {
+        if (image && image != spec->vision.crop_size)
+            refuse_other(l, path, "crop_size", image, spec->vision.crop_size);
+        if (patch && patch != spec->vision.patch_dim)
+            refuse_other(l, path, "patch_dim", patch, spec->vision.patch_dim);
+        if (longest > spec->model.encoder_seq_length)
+            refuse_other(l, path, "encoder_seq_length of at least", longest,
+                         spec->model.encoder_seq_length);
+    }
+    if (put(l, entry, "samples", json_new_int(json_get_int(manifest, "n_samples", 0))) <
+        0)
+        return -1;
+    return put(l, entry, "longest_tokens", json_new_int(longest));
+}
+
+static int add_dataset(struct look *l, struct json *entry, const char *path,
+                       const char *manifest_path)
+{
+    struct buf text = BUF_INIT;
+    struct json *manifest = NULL;
+    int rc = fs_read_file(&text, manifest_path, MANIFEST_MAX, l->err);
+
+    if (rc == 0)
+        rc = json_parse(&manifest, buf_str(&text), text.n_bytes, l->err);
+    if (rc == 0)
+        rc = add_manifest(l, entry, path, manifest);
+    else
+        err_wrap(l->err, "'%s'", manifest_path);
+    json_free(manifest);
+    buf_fini(&text);
+    return rc;
+}
+
+static int add_data(struct look *l, struct json *list, const char *key, const char *path)
+{
+    char manifest[FS_PATH_MAX];
+    struct json *entry = json_new(JSON_OBJECT);
+    bool is_dataset;
+
+    if (json_append(list, entry, l->err) < 0 || must_exist(l, key, path) < 0 ||
+        fs_path(manifest, l->err, "%s/manifest.json", path) < 0)
+        return -1;
+    is_dataset = fs_exists(manifest);
+    if (put(l, entry, "path", json_new_string(path)) < 0 ||
+        put(l, entry, "kind", json_new_string(is_dataset ? "dataset" : "annotations")) <
+            0)
+        return -1;
+    if (is_dataset && l->spec->kind == SPEC_PREPARE)
+        return refuse(l, key, path, "is prepared already");
+    if (is_dataset)
+        return add_dataset(l, entry, path, manifest);
+    if (l->spec->kind == SPEC_PREPARE && !fs_is_dir(path))
+        return 0;
+    return refuse(l, key, path,
+                  l->spec->kind == SPEC_PREPARE
+                      ? "is a folder, not a .json or .jsonl file"
+                      : "is no prepared dataset: a job of kind prepare makes one");
+}
+
+static int look_at_data(struct look *l)
+{
+    const struct spec *spec = l->spec;
+    struct json *list = json_new(JSON_ARRAY);
+
+    if (put(l, l->report, "data", list) < 0)
+        return -1;
+    for (int64_t i = 0; i < spec->data.data_path.count; i++)
+        if (add_data(l, list, "model.data.data_path", spec->data.data_path.items[i]) < 0)
+            return -1;
+    for (int64_t i = 0; i < spec->data.validation_data_path.count; i++)
+        if (add_data(l, list, "model.data.validation_data_path",
+                     spec->data.validation_data_path.items[i]) < 0)
+            return -1;
+    if (spec->evaluate.prompt_file)
+        return add_data(l, list, "prompt_file", spec->evaluate.prompt_file);
+    return 0;
+}
+
+/* ---- numbers ---- */
+
+static int add_numbers(struct look *l, const char *group, const char *const *keys,
+                       const int64_t *values, int n)
+{
+    struct json *object = json_new(JSON_OBJECT);
+
+    if (put(l, l->report, group, object) < 0)
+        return -1;
+    for (int i = 0; i < n; i++)
+        if (put(l, object, keys[i], json_new_int(values[i])) < 0)
+            return -1;
+    return 0;
+}
+
+static int look_at_training(struct look *l)
+{
+    static const char *const plan_keys[] = {"steps",         "global_batch",
+                                            "micro_batch",   "micro_batches",
+                                            "data_parallel", "vocab"};
+    static const char *const parameter_keys[] = {"vision", "projector", "llm", "total",
+                                                 "trained"};
+    static const char *const memory_keys[] = {"weights", "gradients", "optimizer",
+                                              "activations", "total"};
+    const struct spec *spec = l->spec;
+    int64_t vocab = l->vocab ? l->vocab : sentencepiece_count(spec->tokenizer.model);
+    int64_t longest = l->longest ? l->longest : spec->model.encoder_seq_length;
+    struct spec_estimate e;
+
+    if (!l->vocab && vocab)
+        vocab += spec->tokenizer.additional_special_tokens.count;
+    spec_estimate(&e, spec, vocab ? vocab : VOCAB_ASSUMED, longest);
+    const int64_t plan[] = {spec->trainer.max_steps,
+                            spec->model.global_batch_size,
+                            spec->model.micro_batch_size,
+                            e.n_micro_batches,
+                            e.n_data_parallel,
+                            vocab ? vocab : VOCAB_ASSUMED};
+    const int64_t parameters[] = {e.n_vision, e.n_projector, e.n_llm,
+                                  e.n_vision + e.n_projector + e.n_llm, e.n_trained};
+    const int64_t memory[] = {(int64_t)e.weight_bytes, (int64_t)e.gradient_bytes,
+                              (int64_t)e.optimizer_bytes, (int64_t)e.activation_bytes,
+                              (int64_t)(e.weight_bytes + e.gradient_bytes +
+                                        e.optimizer_bytes + e.activation_bytes)};
+
+    if (add_numbers(l, "training", plan_keys, plan, 6) < 0 ||
+        add_numbers(l, "parameters", parameter_keys, parameters, 5) < 0 ||
+        add_numbers(l, "memory_bytes", memory_keys, memory, 5) < 0)
+        return -1;
+    return put(l, json_get(l->report, "training"), "is_vocab_assumed",
+               json_new_bool(vocab == 0));
+}
+
+static int look_at_sample(struct look *l)
+{
+    static const char *const keys[] = {"frames", "patches", "media_tokens",
+                                       "most_tokens"};
+    const struct spec *spec = l->spec;
+    int64_t side = spec->vision.crop_size / spec->vision.patch_dim;
+    int64_t frames = spec->data.splice_single_frame ? 1 : spec->data.num_frames;
+    const int64_t values[] = {frames, side * side, frames > 0 ? frames * side * side : 0,
+                              spec->model.encoder_seq_length};
+
+    return add_numbers(l, "sample", keys, values, 4);
+}
+
+static int look_at_layout(struct look *l)
+{
+    const struct spec *spec = l->spec;
+
+    if (put(l, l->report, "kind", json_new_string(spec_kind_name(spec->kind))) < 0 ||
+        put(l, l->report, "name", json_new_string(spec->name)) < 0 ||
+        put(l, l->report, "ranks", json_new_int(spec_n_ranks(spec))) < 0)
+        return -1;
+    return put(l, l->report, "tensor_parallel",
+               json_new_int(spec->kind == SPEC_PREPARE
+                                ? 1
+                                : spec->model.tensor_model_parallel_size));
+}
+
+static int add_list(struct look *l, const char *key, const struct spec_list *list)
+{
+    struct json *array = json_new(JSON_ARRAY);
+
+    if (put(l, l->report, key, array) < 0)
+        return -1;
+    for (int64_t i = 0; i < list->count; i++)
+        if (json_append(array, json_new_string(list->items[i]), l->err) < 0)
+            return -1;
+    return 0;
+}
+
+int preflight(struct json **out, const struct spec *spec, struct spec_notes *notes,
+              struct err *err)
+{
+    struct look l = {.spec = spec, .notes = notes, .err = err};
+
+    l.report = json_new(JSON_OBJECT);
+    if (look_at_layout(&l) < 0 || check_files(&l) < 0 || look_at_data(&l) < 0 ||
+        (spec->kind != SPEC_EVALUATE && look_at_sample(&l) < 0) ||
+        (spec_kind_is_training(spec->kind) && look_at_training(&l) < 0) ||
+        add_list(&l, "ignored", &notes->ignored) < 0 ||
+        add_list(&l, "refused", &notes->refused) < 0) {
+        json_free(l.report);
+        return -1;
+    }
+    *out = l.report;
+    return 0;
+}

@@ -1,0 +1,28 @@
+/* preflight.h - what a specification would do here, before it is handed in
+ *
+ * Looks at the files it names (they must be there, as far as this machine sees them) and
+ * counts what it asks for. Everything is kept as one JSON object, printed for people or
+ * as it is:
+ *   kind, name, ranks, nodes, devices, tensor_parallel, data_parallel
+ *   data: [{path, kind: "dataset"|"annotations", samples, longest_tokens}]
+ *   sample: {frames, patches, media_tokens, most_tokens}
+ *   training: {steps, global_batch, micro_batch, micro_batches, vocab, is_vocab_assumed,
+ *     parameters {vision, projector, llm, total, trained},
+ *     memory_bytes {weights, gradients, optimizer, activations, total}}
+ *   ignored: [text], refused: [text]
+ */
+#ifndef VNEVA_JOBS_CLIENT_PREFLIGHT_H
+#define VNEVA_JOBS_CLIENT_PREFLIGHT_H
+
+#include "common/base/json.h"
+#include "jobs/spec/spec.h"
+
+#include <stdio.h>
+
+/* A file that is not there is ERR_NOT_FOUND. What a submit would be refused for is added
+ * to notes->refused. */
+int preflight(struct json **out, const struct spec *spec, struct spec_notes *notes,
+              struct err *err);
+void preflight_print(FILE *out, const struct json *report);
+
+#endif
