@@ -339,8 +339,8 @@ static const struct row rows[] = {
 
 int main(int argc, char **argv)
 {
-    static const struct row peaks[2] = {MATMUL(DTYPE_F32, 2048, 2048, 2048),
-                                        MATMUL(DTYPE_BF16, 2048, 2048, 2048)};
+    static const struct row peaks[2] = {MATMUL(DTYPE_F32, 1024, 1024, 1024),
+                                        MATMUL(DTYPE_BF16, 1024, 1024, 1024)};
     struct bench bench = {0};
     int n_threads = argc > 1 ? (int)strtol(argv[1], NULL, 10) : 1;
 
