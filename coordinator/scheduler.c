@@ -1,0 +1,173 @@
+#include "coordinator/scheduler.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* The devices as they are given away. */
+struct room {
+    const struct sched_node *nodes;
+    int64_t n_nodes, n_devices, n_free;
+    bool **is_busy;  /* [n_nodes][n_devices of the node] */
+    int64_t *n_left; /* [n_nodes] */
+};
+
+static void room_fini(struct room *room)
+{
+    for (int64_t i = 0; room->is_busy && i < room->n_nodes; i++)
+        free(room->is_busy[i]);
+    free(room->is_busy);
+    free(room->n_left);
+}
+
+static int room_init(struct room *room, const struct sched_node *nodes, int64_t n_nodes,
+                     struct err *err)
+{
+    *room = (struct room){.nodes = nodes, .n_nodes = n_nodes};
+    room->is_busy = calloc((size_t)n_nodes + 1, sizeof(*room->is_busy));
+    room->n_left = calloc((size_t)n_nodes + 1, sizeof(*room->n_left));
+    if (!room->is_busy || !room->n_left)
+        goto nomem;
+    for (int64_t i = 0; i < n_nodes; i++) {
+        room->is_busy[i] = calloc((size_t)nodes[i].n_devices + 1, sizeof(bool));
+        if (!room->is_busy[i])
+            goto nomem;
+        for (int64_t d = 0; d < nodes[i].n_devices; d++) {
+            room->is_busy[i][d] = nodes[i].is_busy[d];
+            room->n_left[i] += !nodes[i].is_busy[d];
+        }
+        room->n_devices += nodes[i].n_devices;
+        room->n_free += room->n_left[i];
+    }
+    return 0;
+nomem:
+    room_fini(room);
+    return err_set(err, ERR_NOMEM, "no memory to plan");
+}
+
+static void take_device(struct room *room, int64_t node, struct sched_place *place)
+{
+    int64_t device = 0;
+
+    while (room->is_busy[node][device])
+        device++;
+    room->is_busy[node][device] = true;
+    room->n_left[node]--;
+    room->n_free--;
+    *place = (struct sched_place){node, device};
+}
+
+/* The node with least room that still has `wanted` devices; -1 when there is none. */
+static int64_t tightest_node(const struct room *room, int64_t wanted)
+{
+    int64_t best = -1;
+
+    for (int64_t i = 0; i < room->n_nodes; i++)
+        if (room->n_left[i] >= wanted &&
+            (best < 0 || room->n_left[i] < room->n_left[best]))
+            best = i;
+    return best;
+}
+
+/* A node for the next rank of a group that no node can hold whole: the emptiest. */
+static int64_t emptiest_node(const struct room *room)
+{
+    int64_t best = 0;
+
+    for (int64_t i = 1; i < room->n_nodes; i++)
+        if (room->n_left[i] > room->n_left[best])
+            best = i;
+    return best;
+}
+
+/* The caller has checked that there are n_ranks free devices. */
+static void place_ranks(struct room *room, const struct sched_job *job,
+                        struct sched_place *ranks)
+{
+    for (int64_t first = 0; first < job->n_ranks; first += job->group_size) {
+        int64_t left = job->n_ranks - first;
+        int64_t count = left < job->group_size ? left : job->group_size;
+        int64_t node = tightest_node(room, count);
+
+        for (int64_t r = 0; r < count; r++)
+            take_device(room, node >= 0 ? node : emptiest_node(room), &ranks[first + r]);
+    }
+}
+
+static int add_start(struct sched_plan *plan, int64_t job, int64_t n_ranks,
+                     struct err *err)
+{
+    struct sched_start *starts =
+        realloc(plan->starts, (size_t)(plan->n_starts + 1) * sizeof(*starts));
+
+    if (!starts)
+        return err_set(err, ERR_NOMEM, "no memory to plan");
+    plan->starts = starts;
+    starts[plan->n_starts].job = job;
+    starts[plan->n_starts].ranks = calloc((size_t)n_ranks, sizeof(struct sched_place));
+    if (!starts[plan->n_starts].ranks)
+        return err_set(err, ERR_NOMEM, "no memory to plan");
+    plan->n_starts++;
+    return 0;
+}
+
+static void explain(char *reason, const struct sched_job *job, const struct room *room)
+{
+    const char *plural = job->n_ranks == 1 ? "" : "s";
+
+    if (room->n_devices < job->n_ranks)
+        snprintf(reason, SCHED_REASON_MAX, "needs %lld device%s, there are %lld",
+                 (long long)job->n_ranks, plural, (long long)room->n_devices);
+    else
+        snprintf(reason, SCHED_REASON_MAX, "needs %lld device%s, %lld free",
+                 (long long)job->n_ranks, plural, (long long)room->n_free);
+}
+
+int scheduler_plan(struct sched_plan *plan, const struct sched_node *nodes,
+                   int64_t n_nodes, const struct sched_job *jobs, int64_t n_jobs,
+                   struct err *err)
+{
+    bool is_blocked = false; /* an earlier job waits for what is free */
+    struct room room;
+
+    *plan = (struct sched_plan){.n_jobs = n_jobs};
+    if (room_init(&room, nodes, n_nodes, err) < 0)
+        return -1;
+    plan->reasons = calloc((size_t)n_jobs + 1, sizeof(*plan->reasons));
+    if (!plan->reasons) {
+        err_set(err, ERR_NOMEM, "no memory to plan");
+        goto failed;
+    }
+    for (int64_t i = 0; i < n_jobs; i++) {
+        int64_t n_wanted = jobs[i].n_wanted;
+
+        for (; n_wanted > 0 && !is_blocked && room.n_free >= jobs[i].n_ranks;
+             n_wanted--) {
+            if (add_start(plan, i, jobs[i].n_ranks, err) < 0)
+                goto failed;
+            place_ranks(&room, &jobs[i], plan->starts[plan->n_starts - 1].ranks);
+        }
+        if (n_wanted == 0)
+            continue;
+        if (is_blocked && room.n_free >= jobs[i].n_ranks)
+            snprintf(plan->reasons[i], SCHED_REASON_MAX, "waits behind an earlier job");
+        else
+            explain(plan->reasons[i], &jobs[i], &room);
+        is_blocked |= room.n_devices >= jobs[i].n_ranks;
+    }
+    room_fini(&room);
+    return 0;
+failed:
+    room_fini(&room);
+    scheduler_plan_fini(plan);
+    return -1;
+}
+
+void scheduler_plan_fini(struct sched_plan *plan)
+{
+    for (int64_t i = 0; i < plan->n_starts; i++)
+        free(plan->starts[i].ranks);
+    free(plan->starts);
+    free(plan->reasons);
+    *plan = (struct sched_plan){0};
+}
