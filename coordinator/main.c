@@ -1,0 +1,168 @@
+#define _XOPEN_SOURCE 700 /* realpath */
+/* vneva-coordinator: keeps jobs and hands them to agents. See README.md. */
+#include "common/base/fs.h"
+#include "common/base/log.h"
+#include "coordinator/reactor.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+enum { EXIT_DONE = 0, EXIT_USAGE = 2, EXIT_REFUSED = 4, EXIT_INTERNAL = 5 };
+
+static const char usage[] =
+    "usage: vneva-coordinator --home DIR [--listen ENDPOINT] [--heartbeat-ms N]\n"
+    "                         [--lost-after-ms N] [--backoff-ms N]\n"
+    "\n"
+    "Keeps jobs in DIR/coordinator.db and hands them to the agents that register.\n"
+    "\n"
+    "  --home DIR           private folder of database, logs and jobs; made if missing\n"
+    "  --listen ENDPOINT    ipc:///path or tcp://127.0.0.1:port\n"
+    "                       (default ipc://DIR/coordinator.sock)\n"
+    "  --heartbeat-ms N     how often agents are to report (default 1000)\n"
+    "  --lost-after-ms N    silence after which an agent is lost (default 10000)\n"
+    "  --backoff-ms N       wait before the first retry, doubled each time (default "
+    "1000)\n"
+    "\n"
+    "example: vneva-coordinator --home ~/.vneva\n"
+    "exit status: 0 ended as asked, 2 wrong usage, 4 another one runs, 5 internal "
+    "error\n";
+
+struct options {
+    const char *home;
+    char listen[FS_PATH_MAX];
+    int64_t heartbeat_ms, lost_after_ms, backoff_ms;
+};
+
+/* Written by the signal handler only. */
+static volatile sig_atomic_t stop_wanted;
+
+static void on_signal(int signal)
+{
+    (void)signal;
+    stop_wanted = 1;
+}
+
+static int parse_ms(int64_t *out, const char *name, const char *text, struct err *err)
+{
+    char *end;
+    long long value;
+
+    errno = 0;
+    value = strtoll(text, &end, 10);
+    if (errno || end == text || *end || value < 1 || value > 86400000)
+        return err_set(err, ERR_INVALID, "%s takes 1 to 86400000 ms, not '%s'", name,
+                       text);
+    *out = value;
+    return 0;
+}
+
+static int parse_option(struct options *options, const char *name, const char *value,
+                        struct err *err)
+{
+    if (!value)
+        return err_set(err, ERR_INVALID, "%s needs a value", name);
+    if (strcmp(name, "--home") == 0) {
+        options->home = value;
+        return 0;
+    }
+    if (strcmp(name, "--listen") == 0)
+        return fs_path(options->listen, err, "%s", value);
+    if (strcmp(name, "--heartbeat-ms") == 0)
+        return parse_ms(&options->heartbeat_ms, name, value, err);
+    if (strcmp(name, "--lost-after-ms") == 0)
+        return parse_ms(&options->lost_after_ms, name, value, err);
+    if (strcmp(name, "--backoff-ms") == 0)
+        return parse_ms(&options->backoff_ms, name, value, err);
+    return err_set(err, ERR_INVALID, "unknown option '%s'; see --help", name);
+}
+
+static int parse_options(struct options *options, int argc, char **argv, struct err *err)
+{
+    *options = (struct options){
+        .heartbeat_ms = 1000, .lost_after_ms = 10000, .backoff_ms = 1000};
+    for (int i = 1; i < argc; i += 2)
+        if (parse_option(options, argv[i], argv[i + 1], err) < 0)
+            return -1;
+    if (!options->home)
+        return err_set(err, ERR_INVALID, "--home DIR is needed");
+    if (options->lost_after_ms < 2 * options->heartbeat_ms)
+        return err_set(err, ERR_INVALID,
+                       "--lost-after-ms must be twice --heartbeat-ms or more");
+    return 0;
+}
+
+/* Ranks get paths below the home, so it has to be absolute. */
+static int make_home(struct core *core, struct options *options, struct err *err)
+{
+    char *home;
+    int rc;
+
+    if (fs_make_dirs(options->home, 0700, err) < 0)
+        return -1;
+    home = realpath(options->home, NULL);
+    if (!home)
+        return err_set(err, ERR_IO, "cannot find '%s': %s", options->home,
+                       strerror(errno));
+    rc = fs_path(core->config.home, err, "%s", home);
+    if (rc == 0 && !options->listen[0])
+        rc = fs_path(options->listen, err, "ipc://%s/coordinator.sock", home);
+    free(home);
+    core->config.heartbeat_ms = options->heartbeat_ms;
+    core->config.lost_after_ms = options->lost_after_ms;
+    core->config.backoff_ms = options->backoff_ms;
+    return rc;
+}
+
+static int run(struct options *options, struct err *err)
+{
+    static struct core core; /* large; zero */
+    struct net_server *server = NULL;
+    char path[FS_PATH_MAX];
+    int rc = -1;
+
+    if (make_home(&core, options, err) < 0 ||
+        fs_path(path, err, "%s/coordinator.db", core.config.home) < 0)
+        return -1;
+    if (net_server_open(&server, options->listen, err) < 0 ||
+        store_open(&core.store, path, err) < 0 || core_recover(&core, err) < 0)
+        goto out;
+    log_info("%zu jobs not ended; listening at %s", core.model.n_jobs, options->listen);
+    rc = reactor_run(&core, server, &stop_wanted, err);
+out:
+    core_fini(&core);
+    store_close(core.store);
+    net_server_close(server);
+    return rc;
+}
+
+int main(int argc, char **argv)
+{
+    struct sigaction on_stop = {.sa_handler = on_signal};
+    struct options options;
+    struct err err;
+
+    if (argc == 2 && strcmp(argv[1], "--help") == 0) {
+        fputs(usage, stdout);
+        return EXIT_DONE;
+    }
+    log_init("coordinator", LOG_INFO);
+    if (parse_options(&options, argc, argv, &err) < 0) {
+        fprintf(stderr, "vneva-coordinator: %s\n", err.text);
+        return EXIT_USAGE;
+    }
+    sigaction(SIGTERM, &on_stop, NULL);
+    sigaction(SIGINT, &on_stop, NULL);
+    if (run(&options, &err) == 0) {
+        log_info("ended");
+        return EXIT_DONE;
+    }
+    log_error("%s", err.text);
+    if (err.code == ERR_EXISTS)
+        return EXIT_REFUSED;
+    return err.code == ERR_DENIED || err.code == ERR_INVALID || err.code == ERR_LIMIT
+               ? EXIT_USAGE
+               : EXIT_INTERNAL;
+}
