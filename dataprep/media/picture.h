@@ -38,9 +38,10 @@ int converter_run(struct converter *converter, struct picture *out, const AVFram
 bool matrix_is_transposed(const int32_t *matrix);
 
 /* out [size,size,3] = the picture as CLIPImageProcessor sees it: bicubic with antialias,
- * on bytes, bit for bit what Pillow gives. Source of the arithmetic: Pillow 10,
+ * on bytes, bit for bit what Pillow 10 to 12 give. Source of the arithmetic: Pillow,
  * src/libImaging/Resample.c (support scaled by the reduction, a = -0.5, coefficients of
- * 22 bits, horizontal pass first, each pass rounded to 8 bits).
+ * 22 bits, horizontal pass first, each pass rounded to 8 bits; Pillow 13 takes the
+ * vertical pass first where that is cheaper, which moves a few values in hard edges).
  *   square: resized to size x size whatever its aspect
  *   pad:    on a square of the mean colour (LLaVA's expand2square), then resized
  *   keep:   the shorter edge to size, then the centre cut out */

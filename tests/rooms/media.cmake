@@ -8,3 +8,6 @@ add_dependencies(media_pool vneva-decode)
 vneva_test(media_synth LABEL unit
   SOURCES unit/media_synth.c
   LIBS vneva_synth cmocka m)
+vneva_test(media_preprocess LABEL unit
+  SOURCES unit/media_preprocess.c
+  LIBS vneva_media cmocka)
