@@ -211,15 +211,10 @@ static int job_decode_range(struct decode_job *job, int64_t start, int64_t end,
  * refer to what came before: an open GOP). `least` when there is none after it. */
 static int64_t key_before(const struct packet_index *index, int64_t p, int64_t least)
 {
-    int64_t pts = index->packets[p].pts;
-
-    for (int64_t k = p; k > least; k--) {
-        const struct packet_entry *entry = &index->packets[k];
-
-        if (entry->is_key &&
-            (pts == AV_NOPTS_VALUE || entry->pts == AV_NOPTS_VALUE || entry->pts <= pts))
+    for (int64_t k = p; k > least; k--)
+        if (index->packets[k].is_key &&
+            index->packets[k].place <= index->packets[p].place)
             return k;
-    }
     return least;
 }
 
@@ -302,13 +297,15 @@ enum decode_outcome decoder_frames(struct packet_index *index, struct source *so
     job_set_frames(&job, wanted, n);
     if (job_decode(&job, err) < 0)
         goto out;
-    if (job.n_done == n)
+    if (job.n_done == n) {
         outcome = DECODE_DONE;
-    else if (!index->is_linear && index_measure(index, source, limits, err) == 0)
-        outcome = DECODE_REMEASURED;
-    else if (index->is_linear)
+    } else if (index->is_linear) {
         err_set(err, ERR_FORMAT, "%lld of %lld frames cannot be decoded: damaged data",
                 (long long)(n - job.n_done), (long long)n);
+    } else if (index_measure(index, source, limits, err) == 0) {
+        index->is_linear = true; /* seeking has failed here */
+        outcome = DECODE_REMEASURED;
+    }
 out:
     free(job.frames);
     decoder_fini(&job.decoder);

@@ -2,6 +2,7 @@
 
 #include "common/base/hash.h"
 #include "dataprep/media/decoder.h"
+#include "dataprep/media/nal.h"
 
 #include <libavcodec/codec_desc.h>
 #include <libavutil/display.h>
@@ -49,13 +50,16 @@ static int index_add(struct packet_index *index, const AVPacket *packet, struct 
         index->packets = grown;
         index->capacity = capacity;
     }
+    if (nal_temporal_layer(index->codec, packet) > 0)
+        index->may_skip = false;
     index->packets[index->n_packets++] = (struct packet_entry){
         .pts = packet->pts,
         .dts = packet->dts,
         .pos = packet->pos,
         .hash = packet->size ? hash64(packet->data, (size_t)packet->size, 0) : 0,
         .n_bytes = packet->size,
-        .is_key = packet->flags & AV_PKT_FLAG_KEY,
+        .is_key =
+            packet->flags & AV_PKT_FLAG_KEY && nal_is_clean_start(index->codec, packet),
         .is_hidden = packet_is_hidden(index, packet),
     };
     return 0;
@@ -114,8 +118,9 @@ static int index_take_stream(struct packet_index *index, AVFormatContext *format
     index->time_base = stream->time_base;
     index->frame_rate = av_guess_frame_rate(format, stream, NULL);
     index_take_matrix(index, stream);
-    /* HEVC's lower temporal layers hold "non-reference" frames that higher ones refer to */
-    index->may_skip = index->codec->codec_id != AV_CODEC_ID_HEVC;
+    /* unless HEVC's temporal layers are found: "non-reference" frames of lower ones are
+     * what higher ones refer to */
+    index->may_skip = true;
     return 0;
 }
 
@@ -193,6 +198,25 @@ static bool index_needs_check(const struct packet_index *index)
     return index->n_shown > 0 && index->shown[0] != 0;
 }
 
+/* Gives every packet its place; says whether each one has a place of its own. */
+static bool index_place(struct packet_index *index)
+{
+    bool is_one_to_one = true;
+
+    for (int64_t k = 0; k < index->n_packets; k++)
+        index->packets[k].place = -1;
+    for (int64_t i = 0; i < index->n_shown; i++) {
+        struct packet_entry *entry = &index->packets[index->shown[i]];
+
+        is_one_to_one = is_one_to_one && entry->place < 0;
+        entry->place = (int32_t)i;
+    }
+    for (int64_t k = 0; k < index->n_packets; k++)
+        if (index->packets[k].place < 0 && !index->packets[k].is_hidden)
+            is_one_to_one = false;
+    return is_one_to_one;
+}
+
 /* Decodes the first packets: every one that is shown must give its frame, in order. */
 static int index_check_head(struct packet_index *index, struct source *source,
                             const struct media_limits *limits, bool *is_right,
@@ -234,7 +258,7 @@ int index_measure(struct packet_index *index, struct source *source,
     free(index->shown);
     index->shown = tags;
     index->n_shown = n_tags;
-    index->is_linear = true;
+    index->is_linear = !index_place(index);
     return 0;
 }
 
@@ -260,6 +284,7 @@ int index_build(struct packet_index *out, struct source *source,
     if (is_certain && index_needs_check(out) &&
         index_check_head(out, source, limits, &is_certain, err) < 0)
         goto failed;
+    (void)index_place(out);
     if (!is_certain && index_measure(out, source, limits, err) < 0)
         goto failed;
     return 0;

@@ -13,14 +13,15 @@
 
 #include <libavcodec/avcodec.h>
 
-/* Longest video: 19 h at 30 frames/s. 48 bytes each, so at most 96 MB. */
+/* Longest video: 19 h at 30 frames/s. 56 bytes each, so at most 118 MB. */
 #define INDEX_PACKETS_MAX (1 << 21)
 
 struct packet_entry {
     int64_t pts, dts, pos; /* as the demuxer said; AV_NOPTS_VALUE, -1: unknown */
     uint64_t hash;         /* of its bytes */
     int32_t n_bytes;
-    bool is_key;
+    int32_t place;  /* in `shown`; -1: not there */
+    bool is_key;    /* everything shown after it decodes exactly from here */
     bool is_hidden; /* decodes to nothing that is shown */
 };
 
@@ -45,7 +46,8 @@ int index_build(struct packet_index *out, struct source *source,
                 const struct media_limits *limits, struct err *err);
 void index_fini(struct packet_index *index);
 
-/* Decodes the whole file and makes `shown` from what came out; sets is_linear. */
+/* Decodes the whole file and makes `shown` from what came out. Sets is_linear where that
+ * says more or less than a frame for each packet. */
 int index_measure(struct packet_index *index, struct source *source,
                   const struct media_limits *limits, struct err *err);
 

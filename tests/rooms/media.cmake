@@ -11,3 +11,6 @@ vneva_test(media_synth LABEL unit
 vneva_test(media_preprocess LABEL unit
   SOURCES unit/media_preprocess.c
   LIBS vneva_media cmocka)
+vneva_test(media_codecs LABEL integration
+  SOURCES integration/media_codecs.c integration/media_clips.c integration/media_linear.c
+  LIBS vneva_media cmocka)
