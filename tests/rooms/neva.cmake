@@ -6,3 +6,7 @@ vneva_test(op_model_layouts LABEL op SOURCES op/model_layouts.c LIBS vneva_tiny)
 vneva_test(op_model_generate LABEL op SOURCES op/model_generate.c LIBS vneva_tiny vneva_generate)
 vneva_test(op_model_train LABEL op SOURCES op/model_train.c
   LIBS vneva_tiny vneva_optim vneva_checkpoint)
+
+# Measured by hand and by tests/bench, not by ctest.
+add_executable(bench_step bench/bench_step.c)
+target_link_libraries(bench_step PRIVATE vneva_optim vneva_flags)

@@ -1,0 +1,242 @@
+/* bench_step - training steps of the quickstart's model
+ *
+ *     bench_step [--backend NAME] [--ranks 1|2|4] [--threads N] [--dtype f32|bf16]
+ *                [--steps N] [--batch B] [--recompute]
+ *
+ * Ranks are processes that meet in shared memory, as in a job. Prints one line of JSON:
+ * samples/s, tokens/s, GFLOP/s (counted as model/neva/README.md says) and the
+ * milliseconds of a step. Where the time goes: perf record -g.
+ */
+#include "common/base/clock.h"
+#include "common/base/rng.h"
+#include "model/optim/optim.h"
+
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define TOKENS 128
+#define FRAMES_EACH 4
+#define LABELS_EACH 6
+#define WARMUP_STEPS 3
+#define SLOT_BYTES ((size_t)1 << 20)
+#define COMM_TIMEOUT_MS 60000
+
+struct options {
+    const char *backend;
+    int n_ranks, n_threads, n_steps;
+    int64_t batch;
+    enum dtype dtype;
+    bool recompute;
+};
+
+static struct neva_config quickstart(const struct options *options)
+{
+    return (struct neva_config){
+        .vision = {.image_size = 64,
+                   .patch = 16,
+                   .width = 96,
+                   .ffn_width = 384,
+                   .n_layers = 2,
+                   .n_heads = 4,
+                   .select_layer = -1,
+                   .class_token_length = 1,
+                   .act = ACT_QUICK_GELU,
+                   .eps = 1e-5F,
+                   .mean = {0.5F, 0.5F, 0.5F},
+                   .std = {0.25F, 0.25F, 0.25F}},
+        .projector = NEVA_PROJECTOR_MLP2X_GELU,
+        .llm = {.vocab = 512,
+                .width = 96,
+                .ffn_width = 256,
+                .n_layers = 4,
+                .n_heads = 4,
+                .n_kv_heads = 4,
+                .eps = 1e-5F,
+                .rope_theta = 10000},
+        .max_tokens = 256,
+        .dtype = options->dtype,
+        .init_std = 0.05F,
+        .seed = 1,
+        .recompute = options->recompute ? NEVA_RECOMPUTE_FULL : NEVA_RECOMPUTE_NONE,
+        .recompute_layers = 1,
+    };
+}
+
+static void *must_alloc(size_t n_bytes)
+{
+    void *p = calloc(n_bytes, 1);
+
+    if (!p)
+        abort();
+    return p;
+}
+
+/* Rows of frames, a question and a short answer; made once, its memory is never freed. */
+static struct neva_batch batch_make(const struct neva_config *config,
+                                    const struct options *options, int rank)
+{
+    int64_t n = options->batch * TOKENS, n_media = FRAMES_EACH * neva_patches(config);
+    int64_t n_frames = options->batch * FRAMES_EACH;
+    size_t n_pixels = (size_t)(n_frames / options->n_ranks + 1) * 64 * 64 * 3;
+    int32_t *tokens = must_alloc((size_t)n * 4), *labels = must_alloc((size_t)n * 4);
+    int32_t *lens = must_alloc((size_t)options->batch * 4);
+    uint8_t *pixels = must_alloc(n_pixels);
+    struct rng_key key = {1, 2};
+
+    for (int64_t i = 0; i < n; i++) {
+        int64_t t = i % TOKENS;
+
+        tokens[i] = (int32_t)rng_below(key, (uint64_t)i, (uint64_t)config->llm.vocab);
+        labels[i] = t >= TOKENS - LABELS_EACH ? tokens[i] : -1;
+        if (t < n_media)
+            tokens[i] = NEVA_TOKEN_MEDIA;
+        lens[i / TOKENS] = TOKENS;
+    }
+    for (size_t i = 0; i < n_pixels; i++)
+        pixels[i] = (uint8_t)rng_below(key, i + (size_t)rank, 256);
+    return (struct neva_batch){options->batch, TOKENS,   tokens, labels,
+                               lens,           n_frames, pixels};
+}
+
+static int step(struct neva *model, struct comm *solo, const struct neva_batch *batch,
+                int i, struct err *err)
+{
+    static const struct optim_config optim = {.lr = 1e-3F,
+                                              .beta1 = 0.9F,
+                                              .beta2 = 0.98F,
+                                              .eps = 1e-8F,
+                                              .weight_decay = 0.01F,
+                                              .clip = 1,
+                                              .warmup_steps = 10,
+                                              .max_steps = 1000};
+    struct optim_report report;
+    struct neva_loss loss;
+
+    if (neva_step(model, batch, &loss, err) < 0)
+        return -1;
+    return optim_step(model, solo, &optim, i, loss.n_labels, &report, err);
+}
+
+static void report(const struct options *options, const struct neva_config *config,
+                   double seconds)
+{
+    double each = seconds / options->n_steps, n = (double)options->batch;
+    double flops =
+        neva_step_flops(config, options->batch, TOKENS, options->batch * FRAMES_EACH,
+                        options->batch * LABELS_EACH);
+
+    printf("{\"backend\":\"%s\",\"ranks\":%d,\"threads\":%d,\"dtype\":\"%s\","
+           "\"recompute\":%s,\"params\":%lld,\"step_ms\":%.2f,\"samples_per_s\":%.1f,"
+           "\"tokens_per_s\":%.0f,\"gflop_per_s\":%.1f}\n",
+           options->backend, options->n_ranks, options->n_threads,
+           dtype_name(options->dtype), options->recompute ? "true" : "false",
+           (long long)neva_n_params(config), each * 1e3, n / each, n * TOKENS / each,
+           flops / each / 1e9);
+}
+
+static int run(const struct options *options, int rank, const char *segment,
+               struct err *err)
+{
+    struct neva_config config = quickstart(options);
+    struct neva_batch batch = batch_make(&config, options, rank);
+    struct comm *solo = NULL, *group = NULL;
+    struct backend *b = NULL;
+    struct neva *model = NULL;
+    int64_t start_ns = 0;
+    int rc = -1;
+
+    if (comm_create_solo(&solo, "data", err) < 0 ||
+        (options->n_ranks == 1
+             ? comm_create_solo(&group, "tensor", err)
+             : comm_create_shm(&group, "tensor", segment, rank, options->n_ranks,
+                               SLOT_BYTES, COMM_TIMEOUT_MS, err)) < 0 ||
+        backend_create(&b, options->backend, 0, options->n_threads, err) < 0 ||
+        neva_create(&model, &config, b, group, err) < 0)
+        goto out;
+    for (int i = 0; i < WARMUP_STEPS + options->n_steps; i++) {
+        if (i == WARMUP_STEPS)
+            start_ns = clock_mono_ns();
+        if (step(model, solo, &batch, i, err) < 0)
+            goto out;
+    }
+    if (rank == 0)
+        report(options, &config, (double)(clock_mono_ns() - start_ns) * 1e-9);
+    rc = 0;
+out:
+    neva_destroy(model);
+    backend_destroy(b);
+    comm_destroy(group);
+    comm_destroy(solo);
+    return rc;
+}
+
+static int run_rank(const struct options *options, int rank, const char *segment)
+{
+    struct err err = {0};
+
+    if (run(options, rank, segment, &err) == 0)
+        return 0;
+    fprintf(stderr, "bench_step: rank %d: %s\n", rank, err.text);
+    return 1;
+}
+
+static int read_options(struct options *options, int argc, char **argv)
+{
+    static const struct option known[] = {
+        {"backend", 1, NULL, 'b'},   {"ranks", 1, NULL, 'r'},
+        {"threads", 1, NULL, 't'},   {"dtype", 1, NULL, 'd'},
+        {"steps", 1, NULL, 's'},     {"batch", 1, NULL, 'n'},
+        {"recompute", 0, NULL, 'c'}, {0},
+    };
+    int c;
+
+    while ((c = getopt_long(argc, argv, "", known, NULL)) != -1) {
+        if (c == 'b')
+            options->backend = optarg;
+        else if (c == 'r')
+            options->n_ranks = (int)strtol(optarg, NULL, 10);
+        else if (c == 't')
+            options->n_threads = (int)strtol(optarg, NULL, 10);
+        else if (c == 's')
+            options->n_steps = (int)strtol(optarg, NULL, 10);
+        else if (c == 'n')
+            options->batch = strtol(optarg, NULL, 10);
+        else if (c == 'd')
+            options->dtype = strcmp(optarg, "bf16") == 0 ? DTYPE_BF16 : DTYPE_F32;
+        else if (c == 'c')
+            options->recompute = true;
+        else
+            return -1;
+    }
+    return options->n_ranks >= 1 && options->n_steps >= 1 && options->batch >= 1 ? 0 : -1;
+}
+
+int main(int argc, char **argv)
+{
+    struct options options = {.backend = "cpu",
+                              .n_ranks = 1,
+                              .n_threads = 1,
+                              .n_steps = 20,
+                              .batch = 32,
+                              .dtype = DTYPE_F32};
+    char segment[64];
+    int failed = 0, status;
+
+    if (read_options(&options, argc, argv) < 0) {
+        fprintf(stderr, "usage: bench_step [--backend NAME] [--ranks N] [--threads N] "
+                        "[--dtype f32|bf16] [--steps N] [--batch N] [--recompute]\n");
+        return 2;
+    }
+    snprintf(segment, sizeof(segment), "/vneva-bench-%d", (int)getpid());
+    for (int rank = 1; rank < options.n_ranks; rank++)
+        if (fork() == 0)
+            _exit(run_rank(&options, rank, segment));
+    failed = run_rank(&options, 0, segment);
+    while (wait(&status) > 0)
+        failed |= status != 0;
+    return failed;
+}
