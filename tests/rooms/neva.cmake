@@ -6,6 +6,8 @@ vneva_test(op_model_layouts LABEL op SOURCES op/model_layouts.c LIBS vneva_tiny)
 vneva_test(op_model_generate LABEL op SOURCES op/model_generate.c LIBS vneva_tiny vneva_generate)
 vneva_test(op_model_train LABEL op SOURCES op/model_train.c
   LIBS vneva_tiny vneva_optim vneva_checkpoint)
+vneva_test(unit_comm_collectives LABEL unit SOURCES unit/comm_collectives.c
+  LIBS vneva_comm)
 
 # Measured by hand and by tests/bench, not by ctest.
 add_executable(bench_step bench/bench_step.c)
