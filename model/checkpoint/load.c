@@ -244,10 +244,9 @@ static int check_slice(const struct param *param, const struct safetensor *from,
     return 0;
 }
 
-/* Copies what a slice of the file and this rank's slice have in common; returns how many
- * entries of the axis. */
-static int64_t copy_common(float *out, const struct param *param,
-                           const struct safetensor *from, const struct slice_note *note)
+/* Copies what a slice of the file and this rank's slice have in common. */
+static void copy_common(float *out, const struct param *param,
+                        const struct safetensor *from, const struct slice_note *note)
 {
     struct param_slice s = param_slice(param);
     int axis = param->shard_axis < 0 ? 0 : param->shard_axis;
@@ -264,7 +263,6 @@ static int64_t copy_common(float *out, const struct param *param,
         for (int64_t i = 0; i < (end - first) * s.inner; i++)
             to[i] = item_of(&from->tensor, at + i);
     }
-    return end > first ? end - first : 0;
 }
 
 /* Slices of one tensor must tile its axis: no entry twice, none missing. */
@@ -308,8 +306,6 @@ static int read_tensor(struct reader *r, const struct param *param, const char *
     n = find(r, name, &first);
     if (n == 0)
         return 1;
-    if (check_tiling(r, param, first, n, err) < 0)
-        return -1;
     memset(r->room, 0, (size_t)tensor_count(&param->value) * sizeof(float));
     for (int i = first; i < first + n; i++) {
         struct slice_note note;
@@ -318,7 +314,7 @@ static int read_tensor(struct reader *r, const struct param *param, const char *
             return -1;
         copy_common(r->room, param, r->by_name[i], &note);
     }
-    return 0;
+    return check_tiling(r, param, first, n, err);
 }
 
 /* ---- all of them ---- */

@@ -8,6 +8,8 @@ vneva_test(op_model_train LABEL op SOURCES op/model_train.c
   LIBS vneva_tiny vneva_optim vneva_checkpoint)
 vneva_test(unit_comm_collectives LABEL unit SOURCES unit/comm_collectives.c
   LIBS vneva_comm)
+vneva_test(unit_checkpoint_files LABEL unit SOURCES unit/checkpoint_files.c
+  LIBS vneva_tiny vneva_checkpoint)
 
 # Measured by hand and by tests/bench, not by ctest.
 add_executable(bench_step bench/bench_step.c)
