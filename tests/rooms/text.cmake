@@ -9,3 +9,7 @@ vneva_test(prepare_dataset LABEL integration SOURCES integration/prepare_dataset
   LIBS vneva_prepare test_fake_frames cmocka)
 vneva_test(prepare_restart LABEL fault SOURCES fault/prepare_restart.c
   LIBS vneva_prepare test_fake_frames cmocka)
+
+add_test(NAME data_cli COMMAND sh ${CMAKE_CURRENT_SOURCE_DIR}/integration/data_cli.sh)
+set_tests_properties(data_cli PROPERTIES LABELS integration TIMEOUT 120
+  ENVIRONMENT "VNEVA_SOURCE=${CMAKE_SOURCE_DIR};VNEVA_BIN=${CMAKE_BINARY_DIR}/bin")

@@ -1,0 +1,208 @@
+#include "dataprep/vneva_data.h"
+
+#include "common/base/json.h"
+#include "dataprep/annotations/annotations.h"
+#include "dataprep/text/conversation.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define EXTRA_TOKENS_MAX 1000
+
+static const char help[] =
+    "usage: vneva data tokenize --tokenizer MODEL --template NAME --num-frames N\n"
+    "           --patches-per-frame P [--use-im-start-end] [--extra-token TEXT]... FILE\n"
+    "\n"
+    "Prints one JSON line a conversation of FILE (.json or .jsonl): id, tokens, labels,\n"
+    "as NeMo's preprocessing gives them: media as their patches, labels shifted by one\n"
+    "and -1 where masked. Media files are not opened.\n"
+    "\n"
+    "  --tokenizer MODEL       a SentencePiece .model\n"
+    "  --template NAME         plain or v1\n"
+    "  --num-frames N          frames of a video; an image is one\n"
+    "  --patches-per-frame P   (image size / patch size) squared\n"
+    "  --use-im-start-end      media stand between start and end tokens\n"
+    "  --extra-token TEXT      one of additional_special_tokens, in their order\n"
+    "\n"
+    "Exit status: 0 done, 1 some conversations are wrong (named on standard error),\n"
+    "2 wrong usage or input, 5 an error of the system.\n"
+    "\n"
+    "Example:\n"
+    "  vneva data tokenize --tokenizer tokenizer.model --template v1 --num-frames 4 \\\n"
+    "      --patches-per-frame 16 annotations.jsonl | head -1\n";
+
+struct tokenize {
+    const char *tokenizer, *template, *file;
+    const char *extra_tokens[EXTRA_TOKENS_MAX];
+    int n_extra_tokens;
+    int64_t n_frames, n_patches; /* patches of a frame */
+    bool use_im_start_end;
+    struct conv_encoder encoder;
+    int64_t n_wrong;
+};
+
+static void print_ints(const char *key, const struct buf *ints)
+{
+    size_t n = ints->n_bytes / sizeof(int32_t);
+
+    printf(", \"%s\": [", key);
+    for (size_t i = 0; i < n; i++) {
+        int32_t value;
+
+        memcpy(&value, ints->data + i * sizeof(value), sizeof(value));
+        printf("%s%d", i ? ", " : "", value);
+    }
+    putchar(']');
+}
+
+static int print_tokens(const struct tokenize *tokenize, const struct json *record,
+                        const struct conv_tokens *tokens, struct err *err)
+{
+    const enum media_kind *kinds = (const enum media_kind *)buf_str(&tokens->media);
+    int64_t *n_patches = calloc((size_t)tokens->n_media + 1, sizeof(*n_patches));
+    struct buf out_tokens = BUF_INIT, out_labels = BUF_INIT, id = BUF_INIT;
+    int rc;
+
+    if (!n_patches)
+        return err_set(err, ERR_NOMEM, "cannot allocate the media of a conversation");
+    for (int64_t i = 0; i < tokens->n_media; i++)
+        n_patches[i] =
+            tokenize->n_patches * (kinds[i] == MEDIA_IMAGE ? 1 : tokenize->n_frames);
+    rc = conv_nemo_form(&tokenize->encoder, tokens, n_patches, &out_tokens, &out_labels,
+                        err);
+    if (rc == 0) {
+        json_write(&id, json_get(record, "id"), 0);
+        printf("{\"id\": %s", buf_str(&id));
+        print_ints("tokens", &out_tokens);
+        print_ints("labels", &out_labels);
+        puts("}");
+    }
+    free(n_patches);
+    buf_fini(&id);
+    buf_fini(&out_tokens);
+    buf_fini(&out_labels);
+    return rc;
+}
+
+static int tokenize_record(const struct tokenize *tokenize, const struct json *record,
+                           struct err *err)
+{
+    struct conversation conversation;
+    struct conv_tokens tokens;
+    int rc;
+
+    if (conversation_render(&conversation, tokenize->encoder.template, record, err) < 0)
+        return -1;
+    rc = conv_encode(&tokenize->encoder, &tokens, &conversation, err);
+    conversation_fini(&conversation);
+    if (rc < 0)
+        return -1;
+    rc = print_tokens(tokenize, record, &tokens, err);
+    conv_tokens_fini(&tokens);
+    return rc;
+}
+
+/* A wrong conversation is told and passed over; running out of memory ends it all. */
+static int tokenize_one(void *state, const struct annotation *annotation, struct err *err)
+{
+    struct tokenize *tokenize = state;
+    struct json *record = NULL;
+    struct err wrong = {0};
+    int rc = json_parse_at(&record, annotation->text, (size_t)annotation->n_bytes,
+                           annotation->line, annotation->column, &wrong);
+
+    if (rc == 0)
+        rc = tokenize_record(tokenize, record, &wrong);
+    json_free(record);
+    if (rc == 0)
+        return 0;
+    if (wrong.code == ERR_NOMEM)
+        return err_set(err, ERR_NOMEM, "%s", wrong.text);
+    fprintf(stderr, "vneva data: '%s' line %lld: %s\n", tokenize->file,
+            (long long)annotation->line, wrong.text);
+    tokenize->n_wrong++;
+    return 0;
+}
+
+static int parse_option(struct tokenize *out, int option, struct err *err)
+{
+    switch (option) {
+    case 't':
+        out->tokenizer = optarg;
+        return 0;
+    case 'x':
+        out->template = optarg;
+        return 0;
+    case 'n':
+        return data_parse_int(&out->n_frames, optarg, 1, 100000, "--num-frames", err);
+    case 'p':
+        return data_parse_int(&out->n_patches, optarg, 1, 1000000, "--patches-per-frame",
+                              err);
+    case 's':
+        out->use_im_start_end = true;
+        return 0;
+    case 'e':
+        if (out->n_extra_tokens == EXTRA_TOKENS_MAX)
+            return err_set(err, ERR_LIMIT, "at most %d extra tokens", EXTRA_TOKENS_MAX);
+        out->extra_tokens[out->n_extra_tokens++] = optarg;
+        return 0;
+    default:
+        return err_set(err, ERR_INVALID,
+                       "unknown option or missing value; see vneva "
+                       "data tokenize --help");
+    }
+}
+
+static int parse(struct tokenize *out, int argc, char **argv, struct err *err)
+{
+    static const struct option known[] = {
+        {"tokenizer", required_argument, NULL, 't'},
+        {"template", required_argument, NULL, 'x'},
+        {"num-frames", required_argument, NULL, 'n'},
+        {"patches-per-frame", required_argument, NULL, 'p'},
+        {"use-im-start-end", no_argument, NULL, 's'},
+        {"extra-token", required_argument, NULL, 'e'},
+        {NULL, 0, NULL, 0},
+    };
+    int option;
+
+    while ((option = getopt_long(argc, argv, "", known, NULL)) != -1)
+        if (parse_option(out, option, err) < 0)
+            return -1;
+    if (!out->tokenizer || !out->template || !out->n_frames || !out->n_patches)
+        return err_set(err, ERR_INVALID,
+                       "--tokenizer, --template, --num-frames and "
+                       "--patches-per-frame are needed");
+    if (optind != argc - 1)
+        return err_set(err, ERR_INVALID, "one FILE is expected");
+    if (!conv_template_find(out->template))
+        return err_set(err, ERR_INVALID, "unknown template '%s'; known are: %s",
+                       out->template, conv_template_names());
+    out->file = argv[optind];
+    return 0;
+}
+
+static int run(int argc, char **argv)
+{
+    struct tokenize tokenize = {0};
+    struct tokenizer *tokenizer = NULL;
+    struct err err = {0};
+    int status = DATA_DONE;
+
+    if (parse(&tokenize, argc, argv, &err) < 0)
+        return data_fail(&err);
+    if (tokenizer_open(&tokenizer, tokenize.tokenizer, tokenize.extra_tokens,
+                       tokenize.n_extra_tokens, &err) < 0 ||
+        conv_encoder_init(&tokenize.encoder, conv_template_find(tokenize.template),
+                          tokenizer, tokenize.use_im_start_end, &err) < 0 ||
+        annotations_scan(tokenize.file, tokenize_one, &tokenize, &err) < 0)
+        status = data_fail(&err);
+    else if (tokenize.n_wrong)
+        status = DATA_FAILED;
+    tokenizer_close(tokenizer);
+    return status;
+}
+
+const struct data_command data_tokenize = {
+    "tokenize", "print tokens and labels of conversations", help, run};

@@ -1,0 +1,162 @@
+#include "dataprep/vneva_data.h"
+
+#include "common/base/json.h"
+#include "dataprep/annotations/annotations.h"
+#include "dataprep/text/conversation.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+static const char help[] =
+    "usage: vneva data train-tokenizer --vocab-size N --output FILE [--template NAME]\n"
+    "           ANNOTATIONS...\n"
+    "\n"
+    "Trains a SentencePiece BPE model on the conversations of annotation files (.json "
+    "or\n"
+    ".jsonl), written out by the template: text comes back as it was (byte fallback, no\n"
+    "normalisation), media tokens are <extra_id_3> to <extra_id_5>. Fewer than N tokens\n"
+    "come out when the texts do not give more. The same files give the same bytes.\n"
+    "\n"
+    "  --vocab-size N    at least 300\n"
+    "  --output FILE     the .model to write\n"
+    "  --template NAME   plain or v1 (default v1)\n"
+    "\n"
+    "Exit status: 0 done, 2 wrong usage or input, 5 an error of the system.\n"
+    "\n"
+    "Example:\n"
+    "  vneva data train-tokenizer --vocab-size 400 --output tokenizer.model \\\n"
+    "      train.jsonl\n";
+
+struct texts {
+    const struct conv_template *template;
+    const char *file;
+    struct buf list; /* char *, each owned */
+};
+
+static void free_texts(struct texts *texts)
+{
+    char **list = (char **)texts->list.data;
+
+    for (size_t i = 0; i < texts->list.n_bytes / sizeof(*list); i++)
+        free(list[i]);
+    buf_fini(&texts->list);
+}
+
+static int add_text(struct texts *texts, struct buf *text, struct err *err)
+{
+    char *owned;
+
+    if (!text->n_bytes)
+        return 0;
+    owned = buf_take(text);
+    if (!owned)
+        return err_set(err, ERR_NOMEM, "cannot keep the training texts");
+    buf_add(&texts->list, &owned, sizeof(owned));
+    return buf_check(&texts->list, err);
+}
+
+/* The conversation as it is encoded: media and ends of answers break it. */
+static int add_conversation(struct texts *texts, const struct conversation *conversation,
+                            struct err *err)
+{
+    const struct conv_part *part = (const struct conv_part *)conversation->parts.data;
+    size_t n = conversation->parts.n_bytes / sizeof(*part);
+    struct buf text = BUF_INIT;
+    int rc = 0;
+
+    for (size_t i = 0; i < n && rc == 0; i++) {
+        if (part[i].kind == CONV_TEXT)
+            buf_add(&text, conversation->text.data + part[i].begin,
+                    part[i].end - part[i].begin);
+        else
+            rc = add_text(texts, &text, err);
+    }
+    if (rc == 0)
+        rc = add_text(texts, &text, err);
+    buf_fini(&text);
+    return rc;
+}
+
+static int add_record(void *state, const struct annotation *annotation, struct err *err)
+{
+    struct texts *texts = state;
+    struct json *record = NULL;
+    struct conversation conversation;
+    int rc = -1;
+
+    if (json_parse_at(&record, annotation->text, (size_t)annotation->n_bytes,
+                      annotation->line, annotation->column, err) == 0 &&
+        conversation_render(&conversation, texts->template, record, err) == 0) {
+        rc = add_conversation(texts, &conversation, err);
+        conversation_fini(&conversation);
+    }
+    json_free(record);
+    if (rc < 0)
+        err_wrap(err, "'%s' line %lld", texts->file, (long long)annotation->line);
+    return rc;
+}
+
+struct options {
+    const char *output, *template;
+    int64_t vocab;
+};
+
+static int parse(struct options *out, int argc, char **argv, struct err *err)
+{
+    static const struct option known[] = {
+        {"vocab-size", required_argument, NULL, 'v'},
+        {"output", required_argument, NULL, 'o'},
+        {"template", required_argument, NULL, 'x'},
+        {NULL, 0, NULL, 0},
+    };
+    int option;
+
+    while ((option = getopt_long(argc, argv, "", known, NULL)) != -1) {
+        if (option == 'v') {
+            if (data_parse_int(&out->vocab, optarg, TOKENIZER_VOCAB_MIN, 1000000,
+                               "--vocab-size", err) < 0)
+                return -1;
+        } else if (option == 'o') {
+            out->output = optarg;
+        } else if (option == 'x') {
+            out->template = optarg;
+        } else {
+            return err_set(err, ERR_INVALID,
+                           "unknown option or missing value; see vneva "
+                           "data train-tokenizer --help");
+        }
+    }
+    if (!out->vocab || !out->output || optind == argc)
+        return err_set(err, ERR_INVALID,
+                       "--vocab-size, --output and annotation files are needed");
+    if (!conv_template_find(out->template))
+        return err_set(err, ERR_INVALID, "unknown template '%s'; known are: %s",
+                       out->template, conv_template_names());
+    return 0;
+}
+
+static int run(int argc, char **argv)
+{
+    struct options options = {.template = "v1"};
+    struct texts texts = {.list = BUF_INIT};
+    struct err err = {0};
+    int64_t n;
+    int rc = parse(&options, argc, argv, &err);
+
+    if (rc < 0)
+        return data_fail(&err);
+    texts.template = conv_template_find(options.template);
+    for (int i = optind; i < argc && rc == 0; i++) {
+        texts.file = argv[i];
+        rc = annotations_scan(argv[i], add_record, &texts, &err);
+    }
+    n = (int64_t)(texts.list.n_bytes / sizeof(char *));
+    if (rc == 0)
+        rc = tokenizer_train(options.output, (const char *const *)texts.list.data, n,
+                             options.vocab, &err);
+    free_texts(&texts);
+    return rc == 0 ? DATA_DONE : data_fail(&err);
+}
+
+const struct data_command data_train_tokenizer = {
+    "train-tokenizer", "train a small tokenizer on conversations", help, run};

@@ -1,0 +1,105 @@
+#!/bin/sh
+# vneva-data as people run it: help, exit codes, NeMo's tokens, a dataset from clips to
+# reject list. Wants VNEVA_BIN (where the program is) and VNEVA_SOURCE.
+set -u
+data=$VNEVA_BIN/vneva-data
+golden=$VNEVA_SOURCE/tests/golden
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+cd "$work" || exit 1
+failed=0
+
+fail() {
+    echo "FAILED: $*" >&2
+    failed=1
+}
+# exits CODE COMMAND...: output is in out, errors in err
+exits() {
+    want=$1
+    shift
+    "$@" >out 2>err
+    got=$?
+    [ "$got" = "$want" ] || { fail "exit status $got, not $want: $*"; cat err >&2; }
+}
+
+every_command_has_help_with_an_example() {
+    for command in prepare rejects show synth tokenize train-tokenizer; do
+        exits 0 "$data" $command --help
+        grep -q "^Example" out || fail "no example in the help of $command"
+        grep -q "Exit status" out || fail "no exit status in the help of $command"
+        exits 2 "$data" $command --no-such-option
+        [ -s err ] || fail "$command says nothing about a wrong option"
+    done
+    exits 2 "$data"
+    exits 2 "$data" no-such-command
+    exits 2 "$data" show no-such-folder
+    exits 2 "$data" rejects no-such-folder
+}
+
+# the golden file's rows of one setting, as conversations and as what must be printed
+tokenize_prints_what_nemo_gave() {
+    n=0
+    for template in plain v1; do for frames in 1 2 4; do for marks in true false; do
+        grep "^{\"template\": \"$template\", \"num_frames\": $frames, \"patches_per_frame\": 4, \"use_im_start_end\": $marks," \
+            "$golden/nemo_conversations.jsonl" >rows
+        sed -E 's/.*"source": (\{.*\}), "tokens": .*/\1/' rows >input.jsonl
+        sed -E 's/.*"source": \{("id": "[^"]*").*(, "tokens": .*)/{\1\2/' rows >expected
+        flag=
+        [ $marks = false ] || flag=--use-im-start-end
+        # shellcheck disable=SC2086
+        exits 0 "$data" tokenize --tokenizer "$golden/tiny_llama.model" \
+            --template $template --num-frames $frames --patches-per-frame 4 $flag input.jsonl
+        cmp out expected || fail "tokenize $template $frames $marks"
+        n=$((n + $(wc -l <out)))
+    done; done; done
+    [ $n = 147 ] || fail "$n golden conversations, not 147"
+}
+
+tokenize_names_wrong_lines_and_prints_the_others() {
+    sed -n 1p input.jsonl >some.jsonl
+    echo '{"id": 2, "conversations": [}' >>some.jsonl
+    sed -n 2p input.jsonl >>some.jsonl
+    exits 1 "$data" tokenize --tokenizer "$golden/tiny_llama.model" --template v1 \
+        --num-frames 4 --patches-per-frame 4 some.jsonl
+    [ "$(wc -l <out)" = 2 ] || fail "$(wc -l <out) lines, not 2"
+    grep -q "line 2, column 29" err || fail "the wrong line is not named: $(cat err)"
+}
+
+clips_become_a_dataset() {
+    spec=$VNEVA_SOURCE/jobs/quickstart/prepare.yaml
+    exits 0 "$data" synth --output motion --clips 3 --seed 5
+    exits 0 "$data" train-tokenizer --vocab-size 400 --output t.model motion/annotations.jsonl
+    set -- model.data.data_path=motion/annotations.jsonl model.data.video_folder=motion \
+        model.tokenizer.model=t.model model.mm_cfg.llm.model_type=v1 \
+        model.data.store_frames=true
+    exits 0 "$data" prepare "$spec" "$@" model.data.output=good
+    grep -q '"samples": 6, "rejects": 0' out || fail "prepare says: $(cat out)"
+    exits 0 "$data" show good --verify
+    grep -q "^samples *6 in 1 shards" out || fail "show says: $(cat out)"
+    exits 0 "$data" show good --sample 0
+    grep -q "Which way does it move? ASSISTANT:\[\[" out || fail "sample 0: $(cat out)"
+    exits 0 "$data" show good --sample 5 --json
+    exits 2 "$data" show good --sample 6
+    # one clip cut off in the middle: both its questions are refused, by name
+    head -c 1500 motion/clip_00001.mp4 >short.mp4 && mv short.mp4 motion/clip_00001.mp4
+    exits 1 "$data" prepare "$spec" "$@" model.data.output=bad
+    grep -q "2 of 6 records were rejected (2 media-bad)" err || fail "$(cat err)"
+    exits 0 "$data" rejects bad
+    grep -q "annotations.jsonl:3: clip_00001-.*: media-bad: clip_00001.mp4: " out ||
+        fail "rejects says: $(cat out)"
+    exits 0 "$data" rejects bad --json
+    [ "$(grep -c '"kind": "media-bad"' out)" = 2 ] || fail "rejects --json: $(cat out)"
+    exits 2 "$data" show bad
+    exits 0 "$data" prepare "$spec" "$@" model.data.output=bad \
+        model.data.max_reject_fraction=0.5
+    # flip one byte of a shard
+    printf 'x' | dd of=good/shard-00000.sqlite bs=1 seek=9000 conv=notrunc 2>/dev/null
+    exits 2 "$data" show good --verify
+    grep -q "shard-00000.sqlite' is damaged" err || fail "verify says: $(cat err)"
+}
+
+every_command_has_help_with_an_example
+tokenize_prints_what_nemo_gave
+tokenize_names_wrong_lines_and_prints_the_others
+clips_become_a_dataset
+exit $failed
