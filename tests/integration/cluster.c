@@ -594,7 +594,7 @@ void spec_train(char *out, size_t n_bytes, int64_t max_steps, int64_t checkpoint
         "\"crop_size\": [64, 64], \"hidden_size\": 64, \"ffn_hidden_size\": 128, "
         "\"num_layers\": 2, \"num_attention_heads\": 4}}, \"tokenizer\": {\"library\": "
         "\"sentencepiece\", \"model\": \"t.model\"}, \"data\": {\"data_path\": \"d\", "
-        "\"num_frames\": 4}}}",
+        "\"num_frames\": 4}, \"optim\": {\"lr\": 0.001}}}",
         (long long)n_ranks, (long long)max_steps, (long long)checkpoint_steps,
         (long long)n_ranks);
 }
