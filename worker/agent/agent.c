@@ -94,7 +94,8 @@ static void agent_put_exit(struct agent *agent, struct child_id id, int status,
 
 static void agent_start_rank(struct agent *agent, const struct msg_rank_start *start)
 {
-    struct child_config config = {agent->config->rank_program, agent->config->host};
+    struct child_config config = {agent->config->rank_program, agent->config->host,
+                                  agent->config->n_devices};
     struct child_id id = {start->job, start->attempt, start->rank};
     struct err err = {0};
 

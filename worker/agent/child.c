@@ -95,21 +95,20 @@ static int pipes_open(struct child_pipes *pipes, struct err *err)
     return 0;
 }
 
-/* The agent's environment and two variables of our own. Made before the fork, where
- * memory may be allocated. Strings are borrowed. */
-static char **child_environment(char *fd_variable, char *host_variable)
+/* The agent's environment and variables of our own. Made before the fork, where memory
+ * may be allocated. Strings are borrowed. */
+static char **child_environment(char *const *variables, size_t n_variables)
 {
     size_t n = 0;
     char **environment;
 
     while (environ[n])
         n++;
-    environment = calloc(n + 3, sizeof(*environment));
+    environment = calloc(n + n_variables + 1, sizeof(*environment));
     if (!environment)
         return NULL;
     memcpy(environment, environ, n * sizeof(*environment));
-    environment[n] = fd_variable;
-    environment[n + 1] = host_variable;
+    memcpy(environment + n, variables, n_variables * sizeof(*environment));
     return environment;
 }
 
@@ -150,13 +149,15 @@ static void child_exec(const char *program, char **environment,
 static int child_fork(struct child *child, const struct child_config *config,
                       const struct child_pipes *pipes, struct err *err)
 {
-    char fd_variable[32], host_variable[300];
+    char fd[32], host[300], devices[48];
+    char *const variables[] = {fd, host, devices};
     char **environment;
     pid_t parent = getpid();
 
-    snprintf(fd_variable, sizeof(fd_variable), "VNEVA_AGENT_FD=%d", CHILD_SOCKET_FD);
-    snprintf(host_variable, sizeof(host_variable), "VNEVA_HOST=%s", config->host);
-    environment = child_environment(fd_variable, host_variable);
+    snprintf(fd, sizeof(fd), "VNEVA_AGENT_FD=%d", CHILD_SOCKET_FD);
+    snprintf(host, sizeof(host), "VNEVA_HOST=%s", config->host);
+    snprintf(devices, sizeof(devices), "VNEVA_DEVICES=%" PRId64, config->n_devices);
+    environment = child_environment(variables, sizeof(variables) / sizeof(variables[0]));
     if (!environment)
         return err_set(err, ERR_NOMEM, "out of memory");
     child->pid = fork();

@@ -29,6 +29,7 @@ struct child;
 struct child_config {
     const char *program; /* path of vneva-rank */
     const char *host;    /* what the rank calls this node */
+    int64_t n_devices;   /* of the node: its CPUs are divided among them */
 };
 
 /* Spawns the rank and sends it the RANK_START it was made from. A program that cannot be
