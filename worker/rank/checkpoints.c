@@ -1,0 +1,216 @@
+#include "worker/rank/checkpoints.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+int checkpoints_path(char *out, const char *folder, int64_t step, int64_t attempt,
+                     struct err *err)
+{
+    return fs_path(out, err, "%s/checkpoints/step-%08" PRId64 "-a%" PRId64, folder, step,
+                   attempt);
+}
+
+/* The step in a name that checkpoints_path made, or -1. Half-written folders have the
+ * same name with more behind it and are not meant unless asked for. */
+static int64_t name_step(const char *name, bool with_unfinished)
+{
+    long long step, attempt;
+    int n_read = 0;
+
+    if (sscanf(name, "step-%lld-a%lld%n", &step, &attempt, &n_read) != 2 || step < 0)
+        return -1;
+    return name[n_read] && !with_unfinished ? -1 : step;
+}
+
+/* ---- what a checkpoint is bound to ---- */
+
+static int set_text(struct json *object, const char *key, const char *text,
+                    struct err *err)
+{
+    return json_set(object, key, text ? json_new_string(text) : json_new(JSON_NULL), err);
+}
+
+static int set_int(struct json *object, const char *key, int64_t value, struct err *err)
+{
+    return json_set(object, key, json_new_int(value), err);
+}
+
+int checkpoints_binding(struct json **out, const struct spec *spec, uint64_t fingerprint,
+                        struct err *err)
+{
+    struct json *json = json_new(JSON_OBJECT);
+    char text[17];
+
+    snprintf(text, sizeof(text), "%016" PRIx64, fingerprint);
+    if (set_text(json, "the data's fingerprint", text, err) < 0 ||
+        set_int(json, "model.global_batch_size", spec->model.global_batch_size, err) <
+            0 ||
+        set_int(json, "model.seed", spec->model.seed, err) < 0 ||
+        set_int(json, "model.data.num_frames", spec->data.num_frames, err) < 0 ||
+        set_text(json, "model.data.splice_single_frame", spec->data.splice_single_frame,
+                 err) < 0 ||
+        set_text(json, "model.data.image_aspect_ratio", spec->data.image_aspect_ratio,
+                 err) < 0 ||
+        set_int(json, "model.mm_cfg.vision_encoder.crop_size", spec->vision.crop_size,
+                err) < 0 ||
+        set_int(json, "model.mm_cfg.vision_encoder.patch_dim", spec->vision.patch_dim,
+                err) < 0) {
+        json_free(json);
+        return -1;
+    }
+    *out = json;
+    return 0;
+}
+
+int checkpoints_meta(struct json **out, const struct spec *spec,
+                     const struct json *binding, int64_t step, int64_t vocab,
+                     struct err *err)
+{
+    struct json *json = json_new(JSON_OBJECT);
+
+    if (set_int(json, "step", step, err) < 0 ||
+        set_int(json, "consumed_samples", step * spec->model.global_batch_size, err) <
+            0 ||
+        set_int(json, "vocab", vocab, err) < 0 ||
+        set_text(json, "kind", spec_kind_name(spec->kind), err) < 0 ||
+        json_set(json, "binding", json_clone(binding), err) < 0 ||
+        json_set(json, "spec", json_clone(spec->tree), err) < 0) {
+        json_free(json);
+        return -1;
+    }
+    *out = json;
+    return 0;
+}
+
+int checkpoints_check(int64_t *step, const struct json *meta, const struct json *binding,
+                      struct err *err)
+{
+    const struct json *old = json_get(meta, "binding");
+
+    for (size_t i = 0; i < json_count(binding); i++) {
+        const char *key = json_key_at(binding, i);
+        struct buf was = BUF_INIT, is = BUF_INIT;
+        bool is_same;
+
+        json_write(&was, json_get(old, key), 0);
+        json_write(&is, json_at(binding, i), 0);
+        is_same = strcmp(buf_str(&was), buf_str(&is)) == 0;
+        if (!is_same)
+            err_set(err, ERR_STATE,
+                    "%s was %s when the checkpoint was written and is %s now: going on "
+                    "would not be the same run",
+                    key, buf_str(&was), buf_str(&is));
+        buf_fini(&was);
+        buf_fini(&is);
+        if (!is_same)
+            return -1;
+    }
+    *step = json_get_int(meta, "step", -1);
+    if (*step < 0)
+        return err_set(err, ERR_FORMAT, "the checkpoint does not say its step");
+    return 0;
+}
+
+/* ---- finding ---- */
+
+/* The name of the newest complete checkpoint in a folder of them; "" when there is none. */
+static int find_newest(char *name, size_t n_bytes, const char *folder, struct err *err)
+{
+    DIR *dir = opendir(folder);
+    struct dirent *entry;
+    int64_t newest = -1;
+
+    name[0] = '\0';
+    if (!dir)
+        return errno == ENOENT || errno == ENOTDIR
+                   ? 0
+                   : err_set(err, ERR_IO, "cannot list '%s': %s", folder,
+                             strerror(errno));
+    while ((entry = readdir(dir))) {
+        int64_t step = name_step(entry->d_name, false);
+
+        if (step > newest && strlen(entry->d_name) < n_bytes) {
+            newest = step;
+            memcpy(name, entry->d_name, strlen(entry->d_name) + 1);
+        }
+    }
+    closedir(dir);
+    return 0;
+}
+
+int checkpoints_find(char *out, const char *path, struct err *err)
+{
+    char folder[FS_PATH_MAX], name[NAME_MAX + 1];
+
+    if (fs_path(folder, err, "%s/checkpoint.json", path) < 0)
+        return -1;
+    if (fs_exists(folder))
+        return fs_path(out, err, "%s", path);
+    if (fs_path(folder, err, "%s/checkpoints", path) < 0)
+        return -1;
+    if (!fs_is_dir(folder) && fs_path(folder, err, "%s", path) < 0)
+        return -1;
+    if (find_newest(name, sizeof(name), folder, err) < 0)
+        return -1;
+    if (!name[0])
+        return err_set(
+            err, ERR_NOT_FOUND,
+            "'%s' is neither a checkpoint nor the folder of a run that has one", path);
+    return fs_path(out, err, "%s/%s", folder, name);
+}
+
+/* ---- cleaning ---- */
+
+static bool is_kept(const struct json *keep, const char *path)
+{
+    for (size_t i = 0; i < json_count(keep); i++)
+        if (json_string(json_at(keep, i)) &&
+            strcmp(json_string(json_at(keep, i)), path) == 0)
+            return true;
+    return false;
+}
+
+/* First what makes the folder a checkpoint, so that no half of one can be taken for it. */
+static int remove_checkpoint(const char *path, struct err *err)
+{
+    char head[FS_PATH_MAX];
+
+    if (fs_path(head, err, "%s/checkpoint.json", path) < 0)
+        return -1;
+    if (unlink(head) < 0 && errno != ENOENT && errno != ENOTDIR)
+        return err_set(err, ERR_IO, "cannot remove '%s': %s", head, strerror(errno));
+    return fs_remove_tree(path, err);
+}
+
+int checkpoints_clean(const char *folder, const struct json *args, struct err *err)
+{
+    const struct json *keep = json_get(args, "keep");
+    int64_t newest = json_get_int(args, "newest_step", -1);
+    char parent[FS_PATH_MAX], path[FS_PATH_MAX];
+    struct dirent *entry;
+    DIR *dir;
+    int rc = 0;
+
+    if (fs_path(parent, err, "%s/checkpoints", folder) < 0)
+        return -1;
+    dir = opendir(parent);
+    if (!dir)
+        return 0; /* none were written yet */
+    while (rc == 0 && (entry = readdir(dir))) {
+        int64_t step = name_step(entry->d_name, true);
+
+        if (step < 0 || step >= newest)
+            continue;
+        rc = fs_path(path, err, "%s/%s", parent, entry->d_name);
+        if (rc == 0 && !is_kept(keep, path))
+            rc = remove_checkpoint(path, err);
+    }
+    closedir(dir);
+    return rc;
+}

@@ -1,0 +1,41 @@
+/* checkpoints.h - a training run's checkpoints: names, what they are bound to, which stay
+ *
+ * A run's folder holds checkpoints/step-SSSSSSSS-aA, S the steps done, A the attempt that
+ * wrote it: two attempts never write the same name, whatever became of the first.
+ * What a checkpoint is bound to (struct json "binding") are the data's fingerprint and the
+ * settings that say which samples a step holds and how they look: going on under others
+ * would silently be another run, so it is refused.
+ * Threads: one caller.
+ */
+#ifndef VNEVA_WORKER_RANK_CHECKPOINTS_H
+#define VNEVA_WORKER_RANK_CHECKPOINTS_H
+
+#include "common/base/fs.h"
+#include "jobs/spec/spec.h"
+#include "model/checkpoint/checkpoint.h"
+
+/* out[FS_PATH_MAX] */
+int checkpoints_path(char *out, const char *folder, int64_t step, int64_t attempt,
+                     struct err *err);
+
+/* The binding of a run on data of this fingerprint; the caller frees it. */
+int checkpoints_binding(struct json **out, const struct spec *spec, uint64_t fingerprint,
+                        struct err *err);
+/* checkpoint.json's meta: step, consumed samples, vocabulary, binding and the whole spec. */
+int checkpoints_meta(struct json **out, const struct spec *spec,
+                     const struct json *binding, int64_t step, int64_t vocab,
+                     struct err *err);
+/* The step to go on from. ERR_STATE names the setting that differs from `binding`. */
+int checkpoints_check(int64_t *step, const struct json *meta, const struct json *binding,
+                      struct err *err);
+
+/* path: a checkpoint, or a run's folder (its newest complete checkpoint is meant).
+ * ERR_NOT_FOUND says what was looked for. out[FS_PATH_MAX] */
+int checkpoints_find(char *out, const char *path, struct err *err);
+
+/* Deletes what a lease's args let go: of folder/checkpoints those of a step under
+ * args.newest_step that args.keep does not name, and what an earlier attempt left half
+ * written. The newest is never among them. */
+int checkpoints_clean(const char *folder, const struct json *args, struct err *err);
+
+#endif

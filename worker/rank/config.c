@@ -1,0 +1,334 @@
+#include "worker/rank/config.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <string.h>
+
+#define POOL_FRAMES_MAX_BYTES (512u << 20) /* decoded ahead, of one rank */
+#define POOL_SLOTS_MAX 4096
+#define POOL_SLOTS_MIN 2
+
+/* A word of a spec and what it stands for. */
+struct word {
+    const char *text;
+    int value;
+};
+
+static int word_find(int *out, const struct word *words, size_t n_words, const char *text,
+                     const char *key, struct err *err)
+{
+    struct buf known = BUF_INIT;
+
+    for (size_t i = 0; i < n_words; i++) {
+        if (text && strcmp(words[i].text, text) == 0) {
+            *out = words[i].value;
+            return 0;
+        }
+        buf_printf(&known, "%s'%s'", i ? ", " : "", words[i].text);
+    }
+    err_set(err, ERR_UNSUPPORTED, "%s: '%s' is not to be had here, only %s", key,
+            text ? text : "null", buf_str(&known));
+    buf_fini(&known);
+    return -1;
+}
+
+#define WORD_FIND(out, words, text, key, err)                                            \
+    word_find(out, words, sizeof(words) / sizeof((words)[0]), text, key, err)
+
+/* ---- model ---- */
+
+static int config_words(struct neva_config *out, const struct spec *spec, struct err *err)
+{
+    static const struct word dtypes[] = {{"32", DTYPE_F32},
+                                         {"bf16", DTYPE_BF16},
+                                         {"bf16-mixed", DTYPE_BF16},
+                                         {"16", DTYPE_F16},
+                                         {"16-mixed", DTYPE_F16}};
+    static const struct word acts[] = {{"quick_gelu", ACT_QUICK_GELU},
+                                       {"gelu", ACT_GELU}};
+    static const struct word projectors[] = {{"linear", NEVA_PROJECTOR_LINEAR},
+                                             {"mlp2x_gelu", NEVA_PROJECTOR_MLP2X_GELU}};
+    static const struct word recomputes[] = {{"selective", NEVA_RECOMPUTE_SELECTIVE},
+                                             {"full", NEVA_RECOMPUTE_FULL}};
+    static const struct word methods[] = {{"uniform", NEVA_RECOMPUTE_UNIFORM},
+                                          {"block", NEVA_RECOMPUTE_BLOCK}};
+    int dtype, act, projector, recompute = NEVA_RECOMPUTE_NONE;
+    int method = NEVA_RECOMPUTE_UNIFORM;
+
+    if (WORD_FIND(&dtype, dtypes, spec->trainer.precision, "trainer.precision", err) <
+            0 ||
+        WORD_FIND(&act, acts, spec->vision.activation,
+                  "model.mm_cfg.vision_encoder.activation", err) < 0 ||
+        WORD_FIND(&projector, projectors, spec->mm_cfg.mm_mlp_adapter_type,
+                  "model.mm_cfg.mm_mlp_adapter_type", err) < 0)
+        return -1;
+    if (spec->model.activations_checkpoint_granularity &&
+        WORD_FIND(&recompute, recomputes, spec->model.activations_checkpoint_granularity,
+                  "model.activations_checkpoint_granularity", err) < 0)
+        return -1;
+    if (spec->model.activations_checkpoint_method &&
+        WORD_FIND(&method, methods, spec->model.activations_checkpoint_method,
+                  "model.activations_checkpoint_method", err) < 0)
+        return -1;
+    out->dtype = (enum dtype)dtype;
+    out->vision.act = (enum activation)act;
+    out->projector = (enum neva_projector)projector;
+    out->recompute = (enum neva_recompute)recompute;
+    out->recompute_method = (enum neva_recompute_method)method;
+    return 0;
+}
+
+/* NeMo's decoders come in many kinds; this one is LLaMA's. */
+static int check_decoder(const struct spec *spec, struct err *err)
+{
+    static const struct word norms[] = {{"rmsnorm", 0}};
+    static const struct word acts[] = {{"swiglu", 0}, {"fast-swiglu", 0}};
+    static const struct word positions[] = {{"rope", 0}};
+    int ignored;
+
+    if (WORD_FIND(&ignored, norms, spec->model.normalization, "model.normalization",
+                  err) < 0 ||
+        WORD_FIND(&ignored, acts, spec->model.activation, "model.activation", err) < 0 ||
+        WORD_FIND(&ignored, positions, spec->model.position_embedding_type,
+                  "model.position_embedding_type", err) < 0)
+        return -1;
+    if (spec->model.bias)
+        return err_set(err, ERR_UNSUPPORTED,
+                       "model.bias: a decoder with biases is not to be had here, set "
+                       "false");
+    if (fabs(spec->model.rotary_percentage - 1.0) > 1e-9)
+        return err_set(err, ERR_UNSUPPORTED,
+                       "model.rotary_percentage: %g is not to be had here, only 1.0",
+                       spec->model.rotary_percentage);
+    return 0;
+}
+
+static void config_vision(struct neva_config *out, const struct spec *spec)
+{
+    /* Source: OPENAI_CLIP_MEAN and OPENAI_CLIP_STD of Hugging Face's transformers. */
+    static const float mean[3] = {0.48145466F, 0.4578275F, 0.40821073F};
+    static const float std[3] = {0.26862954F, 0.26130258F, 0.27577711F};
+
+    out->vision.image_size = spec->vision.crop_size;
+    out->vision.patch = spec->vision.patch_dim;
+    out->vision.width = spec->vision.hidden_size;
+    out->vision.ffn_width = spec->vision.ffn_hidden_size;
+    out->vision.n_layers = spec->vision.num_layers;
+    out->vision.n_heads = spec->vision.num_attention_heads;
+    out->vision.select_layer = spec->vision.vision_select_layer;
+    out->vision.class_token_length = spec->vision.class_token_length;
+    out->vision.eps = (float)spec->vision.layernorm_epsilon;
+    memcpy(out->vision.mean, mean, sizeof(mean));
+    memcpy(out->vision.std, std, sizeof(std));
+    out->vision.freeze = spec->vision.freeze;
+}
+
+static void config_llm(struct neva_config *out, const struct spec *spec, int64_t vocab)
+{
+    out->llm.vocab = vocab;
+    out->llm.width = spec->model.hidden_size;
+    out->llm.ffn_width = spec->model.ffn_hidden_size;
+    out->llm.n_layers = spec->model.num_layers;
+    out->llm.n_heads = spec->model.num_attention_heads;
+    out->llm.n_kv_heads = spec->model.num_query_groups > 0
+                              ? spec->model.num_query_groups
+                              : spec->model.num_attention_heads;
+    out->llm.eps = (float)spec->model.layernorm_epsilon;
+    out->llm.rope_theta = (float)spec->model.rotary_base;
+    out->llm.tied = spec->model.share_embeddings_and_output_weights;
+    out->llm.freeze = spec->mm_cfg.llm_freeze;
+}
+
+int config_model(struct neva_config *out, const struct spec *spec, int64_t vocab,
+                 struct err *err)
+{
+    *out = (struct neva_config){0};
+    if (config_words(out, spec, err) < 0 || check_decoder(spec, err) < 0)
+        return -1;
+    config_vision(out, spec);
+    config_llm(out, spec, vocab);
+    out->max_tokens = spec->model.encoder_seq_length;
+    out->init_std = (float)spec->model.init_method_std;
+    out->scaled_init = spec->model.use_scaled_init_method;
+    out->seed = (uint64_t)spec->model.seed;
+    out->recompute_layers = spec->model.activations_checkpoint_num_layers;
+    return 0;
+}
+
+/* ---- optimizer and batches ---- */
+
+int config_optim(struct optim_config *out, const struct spec *spec, struct err *err)
+{
+    static const struct word names[] = {
+        {"fused_adam", 0}, {"adam", 0}, {"adamw", 0}, {"distributed_fused_adam", 0}};
+    static const struct word schedules[] = {{"CosineAnnealing", 0}};
+    int ignored;
+
+    if (WORD_FIND(&ignored, names, spec->optim.name, "model.optim.name", err) < 0 ||
+        WORD_FIND(&ignored, schedules, spec->optim.sched, "model.optim.sched.name", err) <
+            0)
+        return -1;
+    *out = (struct optim_config){
+        .lr = (float)spec->optim.lr,
+        .beta1 = (float)spec->optim.beta1,
+        .beta2 = (float)spec->optim.beta2,
+        .eps = (float)spec->optim.eps,
+        .weight_decay = (float)spec->optim.weight_decay,
+        .clip = (float)spec->trainer.gradient_clip_val,
+        .warmup_steps = spec->optim.warmup_steps,
+        .constant_steps = spec->optim.constant_steps,
+        .max_steps = spec->trainer.max_steps,
+        .min_lr = (float)spec->optim.min_lr,
+    };
+    return 0;
+}
+
+int config_batch(struct batch_config *out, const struct spec *spec, int64_t n_data,
+                 struct err *err)
+{
+    int64_t micro = spec->model.micro_batch_size, global = spec->model.global_batch_size;
+
+    if (micro < 1 || global < 1 || micro > INT32_MAX || global > INT32_MAX)
+        return err_set(err, ERR_INVALID,
+                       "model.micro_batch_size and model.global_batch_size must be 1 or "
+                       "more");
+    if (global % (micro * n_data) != 0)
+        return err_set(err, ERR_INVALID,
+                       "model.global_batch_size (%" PRId64 ") must be a multiple of "
+                       "model.micro_batch_size (%" PRId64 ") times %" PRId64
+                       " data-parallel ranks",
+                       global, micro, n_data);
+    *out = (struct batch_config){micro, global, global / (micro * n_data)};
+    return 0;
+}
+
+/* ---- media ---- */
+
+int config_splice(enum media_splice *out, const char *text, struct err *err)
+{
+    static const struct word words[] = {{"first", MEDIA_SPLICE_FIRST},
+                                        {"middle", MEDIA_SPLICE_MIDDLE},
+                                        {"last", MEDIA_SPLICE_LAST}};
+    int value = MEDIA_SPLICE_NONE;
+
+    if (text && WORD_FIND(&value, words, text, "model.data.splice_single_frame", err) < 0)
+        return -1;
+    *out = (enum media_splice)value;
+    return 0;
+}
+
+static int config_aspect(enum media_aspect *out, const char *text, struct err *err)
+{
+    static const struct word words[] = {{"square", MEDIA_ASPECT_SQUARE},
+                                        {"pad", MEDIA_ASPECT_PAD},
+                                        {"keep", MEDIA_ASPECT_KEEP}};
+    int value = MEDIA_ASPECT_SQUARE;
+
+    if (text && WORD_FIND(&value, words, text, "model.data.image_aspect_ratio", err) < 0)
+        return -1;
+    *out = (enum media_aspect)value;
+    return 0;
+}
+
+int config_frames(struct frame_config *out, const struct spec *spec, struct err *err)
+{
+    *out = (struct frame_config){
+        .num_frames = spec->data.num_frames,
+        .image_size = spec->vision.crop_size,
+        .patch = spec->vision.patch_dim,
+        .max_tokens = spec->model.encoder_seq_length,
+    };
+    if (out->num_frames < 1 && out->num_frames != -1)
+        return err_set(err, ERR_INVALID,
+                       "model.data.num_frames is %" PRId64 ": 1 or more, or -1 for all",
+                       out->num_frames);
+    if (out->patch < 1 || out->image_size < out->patch)
+        return err_set(err, ERR_INVALID,
+                       "model.mm_cfg.vision_encoder.crop_size (%" PRId64
+                       ") must not be under patch_dim (%" PRId64 ")",
+                       out->image_size, out->patch);
+    if (config_splice(&out->splice, spec->data.splice_single_frame, err) < 0)
+        return -1;
+    return config_aspect(&out->aspect, spec->data.image_aspect_ratio, err);
+}
+
+int64_t config_request_frames(const struct frame_config *frames)
+{
+    int64_t side = frames->image_size / frames->patch;
+    int64_t fit = frames->max_tokens / (side * side); /* more would be too many tokens */
+
+    if (frames->splice != MEDIA_SPLICE_NONE)
+        return 1;
+    if (frames->num_frames > 0)
+        return frames->num_frames;
+    return fit > 0 ? fit : 1;
+}
+
+void config_pool(struct decode_pool_config *out, const struct spec *spec,
+                 const struct frame_config *frames, const char *program, int n_cpus,
+                 int64_t n_requests)
+{
+    int64_t max_frames = config_request_frames(frames);
+    size_t slot_bytes =
+        (size_t)max_frames * (size_t)(frames->image_size * frames->image_size * 3);
+    int64_t n_fit = (int64_t)(POOL_FRAMES_MAX_BYTES / slot_bytes);
+    int64_t n_workers = spec->data.num_workers;
+
+    if (n_requests > n_fit)
+        n_requests = n_fit;
+    if (n_requests > POOL_SLOTS_MAX)
+        n_requests = POOL_SLOTS_MAX;
+    if (n_requests < POOL_SLOTS_MIN)
+        n_requests = POOL_SLOTS_MIN;
+    if (n_workers > n_cpus)
+        n_workers = n_cpus;
+    *out = (struct decode_pool_config){
+        .n_processes = n_workers > 0 ? (int)n_workers : 1,
+        .n_slots = (int)n_requests,
+        .slot_bytes = slot_bytes,
+        .deadline_ms = (int64_t)(spec->data.decode_deadline_s * 1000),
+        .memory_bytes = (uint64_t)spec->data.decode_memory_mb << 20,
+        .limits = {.max_pixels = spec->data.decode_max_pixels, .max_frames = max_frames},
+        .cache_bytes = (uint64_t)spec->data.frame_cache_mb << 20,
+        .program = program,
+    };
+}
+
+int config_prepare(struct prepare_config *out, const struct spec *spec, struct err *err)
+{
+    struct frame_config frames;
+    bool is_image = spec->data.media_type && strcmp(spec->data.media_type, "image") == 0;
+
+    if (config_frames(&frames, spec, err) < 0)
+        return -1;
+    *out = (struct prepare_config){
+        .data_paths = (const char *const *)spec->data.data_path.items,
+        .n_data_paths = (int)spec->data.data_path.count,
+        .media_root = is_image ? spec->data.image_folder : spec->data.video_folder,
+        .output = spec->data.output,
+        .tokenizer = spec->tokenizer.model,
+        .conv_template = spec->data.conv_template,
+        .extra_tokens =
+            (const char *const *)spec->tokenizer.additional_special_tokens.items,
+        .n_extra_tokens = (int)spec->tokenizer.additional_special_tokens.count,
+        .use_im_start_end = spec->mm_cfg.use_im_start_end,
+        .num_frames = frames.num_frames,
+        .image_size = frames.image_size,
+        .patch = frames.patch,
+        .splice = frames.splice,
+        .aspect = frames.aspect,
+        .max_tokens = frames.max_tokens,
+        .shard_size = spec->data.shard_size,
+        .store_frames = spec->data.store_frames,
+        .max_reject_fraction = spec->data.max_reject_fraction,
+    };
+    if (!out->media_root)
+        return err_set(err, ERR_INVALID, "model.data.%s_folder is not set",
+                       is_image ? "image" : "video");
+    if (!out->output || !out->tokenizer || out->n_data_paths == 0)
+        return err_set(err, ERR_INVALID, "%s is not set",
+                       !out->output      ? "model.data.output"
+                       : !out->tokenizer ? "model.tokenizer.model"
+                                         : "model.data.data_path");
+    return 0;
+}

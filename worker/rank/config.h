@@ -1,0 +1,52 @@
+/* config.h - from a job's spec to the settings of model, optimizer, batches and decoders
+ *
+ * The one place where NeMo's keys become ours. What the spec's reader accepts but this
+ * model cannot do is refused here, with the key and what would do.
+ * Pure. Strings in the results are borrowed from the spec.
+ */
+#ifndef VNEVA_WORKER_RANK_CONFIG_H
+#define VNEVA_WORKER_RANK_CONFIG_H
+
+#include "dataprep/prepare/prepare.h"
+#include "jobs/spec/spec.h"
+#include "model/neva/neva.h"
+#include "model/optim/optim.h"
+#include "worker/decode/pool.h"
+
+/* How frames are asked for, the same for training, validation and evaluation. */
+struct frame_config {
+    int64_t num_frames; /* of a video; -1: all */
+    enum media_splice splice;
+    enum media_aspect aspect;
+    int64_t image_size, patch;
+    int64_t max_tokens; /* of a sample, expanded */
+};
+
+/* How the samples of a step are divided. */
+struct batch_config {
+    int64_t micro, global; /* samples */
+    int64_t n_micro;       /* micro batches of a step on one data rank */
+};
+
+/* vocab: of the prepared dataset's tokenizer. */
+int config_model(struct neva_config *out, const struct spec *spec, int64_t vocab,
+                 struct err *err);
+int config_optim(struct optim_config *out, const struct spec *spec, struct err *err);
+int config_frames(struct frame_config *out, const struct spec *spec, struct err *err);
+/* text: splice_single_frame, NULL for none. */
+int config_splice(enum media_splice *out, const char *text, struct err *err);
+/* n_data: data-parallel ranks. */
+int config_batch(struct batch_config *out, const struct spec *spec, int64_t n_data,
+                 struct err *err);
+
+/* Most frames one request can give. */
+int64_t config_request_frames(const struct frame_config *frames);
+/* program: path of vneva-decode. n_cpus: that this rank may use. n_requests: how many are
+ * wanted ahead; fewer when their frames would be more than memory allows. */
+void config_pool(struct decode_pool_config *out, const struct spec *spec,
+                 const struct frame_config *frames, const char *program, int n_cpus,
+                 int64_t n_requests);
+/* Lists are borrowed from the spec. */
+int config_prepare(struct prepare_config *out, const struct spec *spec, struct err *err);
+
+#endif

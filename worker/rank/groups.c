@@ -1,0 +1,211 @@
+#include "worker/rank/groups.h"
+
+#include "common/base/hash.h"
+#include "common/net/net.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define ENDPOINT_MAX 512
+
+/* One group's link: its ranks' numbers in the attempt. */
+struct group_link {
+    struct groups *groups;
+    int first, stride; /* rank g of the group is rank first + g * stride of the attempt */
+};
+
+struct groups {
+    struct layout layout;
+    char endpoint[ENDPOINT_MAX]; /* "HOST" or "HOST ENDPOINT" */
+    size_t host_bytes;           /* of the host's name in endpoint */
+    struct net_mesh *mesh;       /* NULL: alone */
+    struct group_link links[2];  /* tensor, data */
+    struct comm *tensor, *data;
+    int n_on_host;
+};
+
+int layout_make(struct layout *out, int64_t n_ranks, int64_t rank,
+                int64_t tensor_parallel, struct err *err)
+{
+    if (n_ranks < 1 || n_ranks > GROUPS_RANKS_MAX || rank < 0 || rank >= n_ranks)
+        return err_set(err, ERR_INVALID,
+                       "rank %" PRId64 " of %" PRId64 " is not possible", rank, n_ranks);
+    if (tensor_parallel < 1 || n_ranks % tensor_parallel != 0)
+        return err_set(err, ERR_INVALID,
+                       "%" PRId64 " ranks cannot be divided into groups of "
+                       "model.tensor_model_parallel_size %" PRId64,
+                       n_ranks, tensor_parallel);
+    *out = (struct layout){
+        .n_ranks = (int)n_ranks,
+        .rank = (int)rank,
+        .n_tensor = (int)tensor_parallel,
+        .tensor_rank = (int)(rank % tensor_parallel),
+        .n_data = (int)(n_ranks / tensor_parallel),
+        .data_rank = (int)(rank / tensor_parallel),
+    };
+    return 0;
+}
+
+int layout_rank(const struct layout *layout, int data_rank, int tensor_rank)
+{
+    return data_rank * layout->n_tensor + tensor_rank;
+}
+
+int groups_open(struct groups **out, const struct layout *layout, const char *host,
+                struct err *err)
+{
+    struct groups *groups = calloc(1, sizeof(*groups));
+    int n;
+
+    if (!groups)
+        return err_set(err, ERR_NOMEM, "cannot allocate the groups of ranks");
+    groups->layout = *layout;
+    groups->n_on_host = 1;
+    groups->host_bytes = strlen(host);
+    if (layout->n_ranks > 1 &&
+        net_mesh_listen(&groups->mesh, "tcp://127.0.0.1:*", err) < 0)
+        goto fail;
+    n = snprintf(groups->endpoint, sizeof(groups->endpoint), "%s%s%s", host,
+                 groups->mesh ? " " : "",
+                 groups->mesh ? net_mesh_endpoint(groups->mesh) : "");
+    if (n < 0 || (size_t)n >= sizeof(groups->endpoint) || strchr(host, ' ')) {
+        err_set(err, ERR_INVALID, "'%s' cannot be the name of a host", host);
+        goto fail;
+    }
+    *out = groups;
+    return 0;
+fail:
+    groups_close(groups);
+    return -1;
+}
+
+const char *groups_endpoint(const struct groups *groups)
+{
+    return groups->endpoint;
+}
+
+void groups_close(struct groups *groups)
+{
+    if (!groups)
+        return;
+    comm_destroy(groups->tensor);
+    comm_destroy(groups->data);
+    if (groups->mesh)
+        net_mesh_close(groups->mesh);
+    free(groups);
+}
+
+struct comm *groups_tensor(struct groups *groups)
+{
+    return groups->tensor;
+}
+
+struct comm *groups_data(struct groups *groups)
+{
+    return groups->data;
+}
+
+int groups_n_on_host(const struct groups *groups)
+{
+    return groups->n_on_host;
+}
+
+/* ---- connecting ---- */
+
+static int link_send(void *state, int to_rank, const void *bytes, size_t n_bytes,
+                     int64_t timeout_ms, struct err *err)
+{
+    const struct group_link *link = state;
+
+    return net_mesh_send(link->groups->mesh, link->first + to_rank * link->stride, bytes,
+                         n_bytes, timeout_ms, err);
+}
+
+static int link_recv(void *state, int from_rank, void *bytes, size_t n_bytes,
+                     int64_t timeout_ms, struct err *err)
+{
+    const struct group_link *link = state;
+
+    return net_mesh_recv(link->groups->mesh, link->first + from_rank * link->stride,
+                         bytes, n_bytes, timeout_ms, err);
+}
+
+static bool is_on_host(const struct groups *groups, const char *endpoint)
+{
+    return strncmp(endpoint, groups->endpoint, groups->host_bytes) == 0 &&
+           (endpoint[groups->host_bytes] == ' ' || !endpoint[groups->host_bytes]);
+}
+
+static int mesh_connect(struct groups *groups, const struct json *endpoints,
+                        struct err *err)
+{
+    const char *parts[GROUPS_RANKS_MAX];
+
+    for (int i = 0; i < groups->layout.n_ranks; i++) {
+        const char *space = strchr(json_string(json_at(endpoints, (size_t)i)), ' ');
+
+        if (!space)
+            return err_set(err, ERR_PEER, "rank %d does not say where it listens", i);
+        parts[i] = space + 1;
+    }
+    return net_mesh_connect(groups->mesh, groups->layout.rank, groups->layout.n_ranks,
+                            parts, GROUPS_TIMEOUT_MS, err);
+}
+
+/* One group: solo, shared memory or ring. letter tells the attempt's groups apart. */
+static int group_connect(struct comm **out, struct groups *groups, const char *name,
+                         struct group_link *link, int rank, int n_ranks,
+                         const struct json *endpoints, const char *unique,
+                         struct err *err)
+{
+    struct comm_link comm_link = {link, link_send, link_recv};
+    char segment[64], key[64];
+    bool is_one_host = true;
+
+    if (n_ranks == 1)
+        return comm_create_solo(out, name, err);
+    link->groups = groups;
+    for (int i = 0; i < n_ranks; i++) {
+        size_t peer = (size_t)link->first + (size_t)i * (size_t)link->stride;
+
+        is_one_host &= is_on_host(groups, json_string(json_at(endpoints, peer)));
+    }
+    if (!is_one_host)
+        return comm_create_ring(out, name, &comm_link, rank, n_ranks, GROUPS_TIMEOUT_MS,
+                                err);
+    snprintf(key, sizeof(key), "%s-%d", name, link->first);
+    snprintf(segment, sizeof(segment), "/vneva-%016" PRIx64,
+             hash64(unique, strlen(unique), hash64(key, strlen(key), 0)));
+    return comm_create_shm(out, name, segment, rank, n_ranks, GROUPS_SLOT_BYTES,
+                           GROUPS_TIMEOUT_MS, err);
+}
+
+int groups_connect(struct groups *groups, const struct json *endpoints,
+                   const char *unique, struct err *err)
+{
+    const struct layout *layout = &groups->layout;
+
+    groups->n_on_host = 0;
+    for (int i = 0; i < layout->n_ranks; i++) {
+        const char *endpoint = json_string(json_at(endpoints, (size_t)i));
+
+        if (!endpoint)
+            return err_set(err, ERR_PEER, "entry %d of the list of peers is no text", i);
+        groups->n_on_host += is_on_host(groups, endpoint);
+    }
+    if (groups->n_on_host < layout->n_ranks && mesh_connect(groups, endpoints, err) < 0)
+        return err_wrap(err, "cannot connect to the ranks of other hosts");
+    groups->links[0] = (struct group_link){
+        .first = layout_rank(layout, layout->data_rank, 0), .stride = 1};
+    groups->links[1] =
+        (struct group_link){.first = layout->tensor_rank, .stride = layout->n_tensor};
+    if (group_connect(&groups->tensor, groups, "tensor", &groups->links[0],
+                      layout->tensor_rank, layout->n_tensor, endpoints, unique,
+                      err) < 0 ||
+        group_connect(&groups->data, groups, "data", &groups->links[1], layout->data_rank,
+                      layout->n_data, endpoints, unique, err) < 0)
+        return err_wrap(err, "cannot meet the other ranks");
+    return 0;
+}

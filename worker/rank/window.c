@@ -1,0 +1,28 @@
+#include "worker/rank/window.h"
+
+static int set_number(struct json *json, const char *key, double value, struct err *err)
+{
+    return json_set(json, key, json_new_double(value), err);
+}
+
+struct json *window_metrics(struct window *window, struct err *err)
+{
+    struct json *json = json_new(JSON_OBJECT);
+    double n_steps = window->n_steps ? (double)window->n_steps : 1;
+    double seconds = window->step_ns ? (double)window->step_ns * 1e-9 : 1;
+    double n_labels = window->n_labels > 0 ? window->n_labels : 1;
+
+    if (set_number(json, "loss", window->loss_sum / n_labels, err) < 0 ||
+        set_number(json, "lr", window->lr, err) < 0 ||
+        set_number(json, "grad_norm", window->grad_norm, err) < 0 ||
+        set_number(json, "step_ms", (double)window->step_ns * 1e-6 / n_steps, err) < 0 ||
+        set_number(json, "wait_ms", (double)window->wait_ns * 1e-6 / n_steps, err) < 0 ||
+        set_number(json, "samples_per_s", window->n_samples / seconds, err) < 0 ||
+        set_number(json, "tokens_per_s", window->n_tokens / seconds, err) < 0 ||
+        set_number(json, "tflops", window->flops / seconds * 1e-12, err) < 0) {
+        json_free(json);
+        return NULL;
+    }
+    *window = (struct window){0};
+    return json;
+}
