@@ -7,3 +7,10 @@ set_target_properties(worker_fake_rank PROPERTIES
 vneva_test(worker_agent LABEL integration SOURCES integration/worker_agent.c
   LIBS vneva_agent cmocka ARGS $<TARGET_FILE:worker_fake_rank>)
 add_dependencies(worker_agent worker_fake_rank)
+foreach(test worker_order worker_config worker_run_files)
+  vneva_test(${test} LABEL unit SOURCES unit/${test}.c LIBS vneva_rank cmocka)
+endforeach()
+vneva_test(worker_rank LABEL integration
+  SOURCES integration/worker_rank.c integration/worker_gang.c integration/worker_data.c
+  LIBS vneva_agent vneva_synth vneva_text vneva_spec cmocka)
+add_dependencies(worker_rank vneva-rank vneva-decode)

@@ -1,0 +1,227 @@
+/* NeMo's keys into the settings of model, optimizer, batches and decoders. */
+#include "worker/rank/config.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#define VOCAB 321
+
+static const char *const data_keys[] = {"model.data.data_path=/d",
+                                        "model.data.validation_data_path=/v",
+                                        "model.tokenizer.model=/t"};
+#define N_DATA_KEYS 3
+#define KEYS_MAX 16
+
+/* The quickstart's training spec with up to a few more overrides (ended by NULL). */
+static struct spec *read_spec(const char *first, ...)
+{
+    const char *keys[KEYS_MAX];
+    char path[4096];
+    struct spec *spec = NULL;
+    struct spec_notes notes = {0};
+    struct err err = {0};
+    int n = 0;
+    va_list more;
+
+    for (; n < N_DATA_KEYS; n++)
+        keys[n] = data_keys[n];
+    va_start(more, first);
+    for (const char *key = first; key && n < KEYS_MAX; key = va_arg(more, const char *))
+        keys[n++] = key;
+    va_end(more);
+    snprintf(path, sizeof(path), "%s/jobs/quickstart/train.yaml", getenv("VNEVA_SOURCE"));
+    if (spec_read(&spec, &notes, path, SPEC_NONE, keys, n, &err) < 0)
+        fail_msg("%s", err.text);
+    spec_notes_fini(&notes);
+    return spec;
+}
+
+static void quickstart_gives_its_model(void **state)
+{
+    struct spec *spec = read_spec(NULL, NULL);
+    struct neva_config config;
+    struct err err = {0};
+
+    (void)state;
+    assert_int_equal(config_model(&config, spec, VOCAB, &err), 0);
+    assert_int_equal(config.vision.image_size, 64);
+    assert_int_equal(config.vision.patch, 16);
+    assert_int_equal(config.vision.width, 96);
+    assert_int_equal(config.vision.ffn_width, 384);
+    assert_int_equal(config.vision.n_layers, 2);
+    assert_int_equal(config.vision.select_layer, -1);
+    assert_int_equal(config.vision.class_token_length, 0);
+    assert_false(config.vision.freeze);
+    assert_true(config.vision.mean[0] > 0.48F && config.vision.mean[0] < 0.49F);
+    assert_int_equal(config.projector, NEVA_PROJECTOR_MLP2X_GELU);
+    assert_int_equal(config.llm.vocab, VOCAB);
+    assert_int_equal(config.llm.width, 96);
+    assert_int_equal(config.llm.n_heads, 4);
+    assert_int_equal(config.llm.n_kv_heads, 2);
+    assert_false(config.llm.freeze);
+    assert_int_equal(config.max_tokens, 256);
+    assert_int_equal(config.dtype, DTYPE_BF16);
+    assert_int_equal(config.recompute, NEVA_RECOMPUTE_FULL);
+    assert_int_equal(config.recompute_method, NEVA_RECOMPUTE_UNIFORM);
+    assert_int_equal(config.recompute_layers, 1);
+    assert_int_equal(config.seed, 1234);
+    assert_true(config.scaled_init);
+    spec_free(spec);
+}
+
+static void precision_chooses_the_compute_type(void **state)
+{
+    static const struct {
+        const char *key;
+        enum dtype dtype;
+    } cases[] = {{"trainer.precision=32", DTYPE_F32},
+                 {"trainer.precision=bf16", DTYPE_BF16},
+                 {"trainer.precision=16", DTYPE_F16}};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct spec *spec = read_spec(cases[i].key, NULL);
+        struct neva_config config;
+        struct err err = {0};
+
+        assert_int_equal(config_model(&config, spec, VOCAB, &err), 0);
+        assert_int_equal(config.dtype, cases[i].dtype);
+        spec_free(spec);
+    }
+}
+
+static void heads_without_groups_have_keys_of_their_own(void **state)
+{
+    struct spec *spec = read_spec("model.num_query_groups=null", NULL);
+    struct neva_config config;
+    struct err err = {0};
+
+    (void)state;
+    assert_int_equal(config_model(&config, spec, VOCAB, &err), 0);
+    assert_int_equal(config.llm.n_kv_heads, 4);
+    spec_free(spec);
+}
+
+static void other_decoders_are_refused_by_key(void **state)
+{
+    struct spec *spec = read_spec(NULL, NULL);
+    struct neva_config config;
+    struct err err = {0};
+    char *kept = spec->model.normalization, other[] = "layernorm1p";
+
+    (void)state;
+    spec->model.normalization = other;
+    assert_int_equal(config_model(&config, spec, VOCAB, &err), -1);
+    assert_int_equal(err.code, ERR_UNSUPPORTED);
+    assert_non_null(strstr(err.text, "model.normalization: 'layernorm1p'"));
+    assert_non_null(strstr(err.text, "'rmsnorm'"));
+    spec->model.normalization = kept;
+    spec->model.rotary_percentage = 0.5;
+    assert_int_equal(config_model(&config, spec, VOCAB, &err), -1);
+    assert_non_null(strstr(err.text, "model.rotary_percentage"));
+    spec_free(spec);
+}
+
+static void optimizer_gets_schedule_and_clipping(void **state)
+{
+    struct spec *spec = read_spec("model.optim.sched.constant_steps=7", NULL);
+    struct optim_config config;
+    struct err err = {0};
+
+    (void)state;
+    assert_int_equal(config_optim(&config, spec, &err), 0);
+    assert_true(config.lr == 1e-3F && config.min_lr == 1e-5F);
+    assert_true(config.beta1 == 0.9F && config.beta2 == 0.95F);
+    assert_true(config.weight_decay == 0.01F && config.clip == 1.0F);
+    assert_int_equal(config.warmup_steps, 100);
+    assert_int_equal(config.constant_steps, 7);
+    assert_int_equal(config.max_steps, 1500);
+    spec_free(spec);
+}
+
+static void global_batch_is_divided_over_data_ranks(void **state)
+{
+    struct spec *spec = read_spec("model.micro_batch_size=4", NULL);
+    struct batch_config config;
+    struct err err = {0};
+
+    (void)state;
+    assert_int_equal(config_batch(&config, spec, 1, &err), 0);
+    assert_int_equal(config.n_micro, 8);
+    assert_int_equal(config_batch(&config, spec, 4, &err), 0);
+    assert_int_equal(config.n_micro, 2);
+    assert_int_equal(config_batch(&config, spec, 3, &err), -1);
+    assert_non_null(strstr(err.text, "model.global_batch_size (32)"));
+    spec_free(spec);
+}
+
+static void spliced_video_is_one_frame_a_request(void **state)
+{
+    struct spec *spec = read_spec("model.data.splice_single_frame=last", NULL);
+    struct frame_config frames;
+    struct err err = {0};
+
+    (void)state;
+    assert_int_equal(config_frames(&frames, spec, &err), 0);
+    assert_int_equal(frames.splice, MEDIA_SPLICE_LAST);
+    assert_int_equal(config_request_frames(&frames), 1);
+    spec_free(spec);
+}
+
+static void all_frames_are_bounded_by_the_tokens_that_fit(void **state)
+{
+    struct spec *spec = read_spec("model.data.num_frames=-1", NULL);
+    struct frame_config frames;
+    struct err err = {0};
+
+    (void)state;
+    assert_int_equal(config_frames(&frames, spec, &err), 0);
+    assert_int_equal(frames.num_frames, -1);
+    assert_int_equal(config_request_frames(&frames), 256 / 16); /* 16 patches a frame */
+    spec_free(spec);
+}
+
+static void pool_is_bounded_in_memory_and_processes(void **state)
+{
+    struct spec *spec = read_spec("model.data.num_workers=8", NULL);
+    struct decode_pool_config pool;
+    struct frame_config frames;
+    struct err err = {0};
+
+    (void)state;
+    assert_int_equal(config_frames(&frames, spec, &err), 0);
+    config_pool(&pool, spec, &frames, "/p", 2, 1000000);
+    assert_int_equal(pool.n_processes, 2);
+    assert_int_equal(pool.slot_bytes, 4 * 64 * 64 * 3);
+    assert_true((uint64_t)pool.n_slots * pool.slot_bytes <= 512u << 20);
+    config_pool(&pool, spec, &frames, "/p", 1, 10);
+    assert_int_equal(pool.n_processes, 1);
+    assert_int_equal(pool.n_slots, 10);
+    assert_int_equal(pool.deadline_ms, 30000);
+    spec_free(spec);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(quickstart_gives_its_model),
+        cmocka_unit_test(precision_chooses_the_compute_type),
+        cmocka_unit_test(heads_without_groups_have_keys_of_their_own),
+        cmocka_unit_test(other_decoders_are_refused_by_key),
+        cmocka_unit_test(optimizer_gets_schedule_and_clipping),
+        cmocka_unit_test(global_batch_is_divided_over_data_ranks),
+        cmocka_unit_test(spliced_video_is_one_frame_a_request),
+        cmocka_unit_test(all_frames_are_bounded_by_the_tokens_that_fit),
+        cmocka_unit_test(pool_is_bounded_in_memory_and_processes),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,63 @@
+#include "worker/rank/engine.h"
+
+#include "common/base/log.h"
+
+#include <string.h>
+
+static int open_backend(struct engine *engine, struct err *err)
+{
+    const struct rank *rank = engine->rank;
+    const char *name = rank->spec->backend ? rank->spec->backend : "auto";
+    int n_threads = rank->spec->n_threads > 0 ? (int)rank->spec->n_threads : rank->n_cpus;
+
+    if (backend_create(&engine->backend, name, (int)rank->start->device, n_threads, err) <
+        0)
+        return err_wrap(err, "cannot open backend '%s'", name);
+    if (engine->model_config.dtype != DTYPE_F32 &&
+        !backend_is_fast(engine->backend, engine->model_config.dtype))
+        log_warn("%s has no units of its own here: trainer.precision 32 may be faster",
+                 dtype_name(engine->model_config.dtype));
+    return 0;
+}
+
+int engine_open(struct engine *engine, struct rank *rank, const struct spec *spec,
+                int64_t vocab, struct err *err)
+{
+    engine->rank = rank;
+    if (config_frames(&engine->frames, spec, err) < 0 ||
+        config_model(&engine->model_config, spec, vocab, err) < 0 ||
+        open_backend(engine, err) < 0)
+        return -1;
+    return neva_create(&engine->model, &engine->model_config, engine->backend,
+                       groups_tensor(rank->groups), err);
+}
+
+void engine_close(struct engine *engine)
+{
+    neva_destroy(engine->model);
+    backend_destroy(engine->backend);
+    *engine = (struct engine){0};
+}
+
+int feed_open(struct feed *feed, const struct engine *engine,
+              const struct spec_list *folders, int64_t n_requests, struct err *err)
+{
+    struct decode_pool_config pool;
+
+    if (!feed->corpus && corpus_open(&feed->corpus, (const char *const *)folders->items,
+                                     folders->count, err) < 0)
+        return -1;
+    config_pool(&pool, engine->rank->spec, &engine->frames, engine->rank->decode_program,
+                engine->rank->n_cpus, n_requests);
+    if (decode_pool_create(&feed->pool, &pool, err) < 0)
+        return -1;
+    feed->service = decode_pool_service(feed->pool);
+    return 0;
+}
+
+void feed_close(struct feed *feed)
+{
+    decode_pool_destroy(feed->pool);
+    corpus_close(feed->corpus);
+    *feed = (struct feed){0};
+}

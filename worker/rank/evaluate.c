@@ -1,0 +1,366 @@
+/* An evaluation: a trained model answers the questions of a prepared dataset.
+ *
+ *     plan     how many questions there are
+ *     work     answers [first, first + count) into a part file
+ *     finish   parts into results.jsonl, the table by category, examples with frames
+ *
+ * The model is the checkpoint's own: its spec comes with it. Of the job's spec counts how
+ * to compute, how many tokens to generate, and splice_single_frame.
+ */
+#include "common/base/clock.h"
+#include "common/base/log.h"
+#include "dataprep/text/tokenizer.h"
+#include "model/generate/generate.h"
+#include "worker/rank/checkpoints.h"
+#include "worker/rank/engine.h"
+#include "worker/rank/examples.h"
+#include "worker/rank/loader.h"
+#include "worker/rank/results.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define EVALUATE_BATCHES_AHEAD 2
+#define EVALUATE_REPORT_MS 500
+
+struct evaluate {
+    struct rank *rank;
+    const struct spec *spec;
+    struct spec *model_spec; /* the checkpoint's */
+    char checkpoint[FS_PATH_MAX];
+    int64_t vocab;
+    enum media_splice splice;
+    struct engine engine;
+    bool has_model;
+    struct feed feed;
+    struct tokenizer *tokenizer;
+    const struct dataset_info *info;
+    int32_t *answers;                  /* [batch_size, tokens_to_generate] */
+    int64_t *answer_lens;              /* [batch_size] */
+    const struct msg_task_start *task; /* the present one */
+    int64_t reported_ms;
+};
+
+static void evaluate_close(void *state)
+{
+    struct evaluate *evaluate = state;
+
+    if (!evaluate)
+        return;
+    tokenizer_close(evaluate->tokenizer);
+    feed_close(&evaluate->feed);
+    engine_close(&evaluate->engine);
+    spec_free(evaluate->model_spec);
+    free(evaluate->answers);
+    free(evaluate->answer_lens);
+    free(evaluate);
+}
+
+/* ---- open ---- */
+
+/* The checkpoint's spec and vocabulary; how frames are asked for. */
+static int evaluate_open_checkpoint(struct evaluate *evaluate, struct err *err)
+{
+    struct json *meta = NULL;
+    struct frame_config frames;
+    struct buf text = BUF_INIT;
+    int rc = -1;
+
+    if (!evaluate->spec->evaluate.neva_model_file)
+        return err_set(err, ERR_INVALID, "neva_model_file is not set");
+    if (checkpoints_find(evaluate->checkpoint, evaluate->spec->evaluate.neva_model_file,
+                         err) < 0)
+        return err_wrap(err, "neva_model_file");
+    if (checkpoint_read_meta(&meta, evaluate->checkpoint, err) < 0)
+        return -1;
+    json_write(&text, json_get(meta, "spec"), 0);
+    evaluate->vocab = json_get_int(meta, "vocab", -1);
+    if (buf_check(&text, err) < 0 ||
+        spec_from_json(&evaluate->model_spec, buf_str(&text), text.n_bytes, err) < 0)
+        err_wrap(err, "cannot read the spec in '%s'", evaluate->checkpoint);
+    else
+        rc = 0;
+    buf_fini(&text);
+    json_free(meta);
+    if (rc < 0 || config_frames(&evaluate->engine.frames, evaluate->model_spec, err) < 0)
+        return -1;
+    frames = evaluate->engine.frames;
+    if (config_splice(&frames.splice, evaluate->spec->data.splice_single_frame, err) < 0)
+        return -1;
+    evaluate->splice = evaluate->engine.frames.splice = frames.splice;
+    return 0;
+}
+
+static int evaluate_open_data(struct evaluate *evaluate, struct err *err)
+{
+    char *folder = evaluate->spec->evaluate.prompt_file;
+    char tokenizer[FS_PATH_MAX];
+    struct spec_list folders = {&folder, 1};
+    int64_t n_requests =
+        (EVALUATE_BATCHES_AHEAD + 1) * evaluate->spec->evaluate.batch_size;
+
+    if (!folder)
+        return err_set(err, ERR_INVALID, "prompt_file is not set");
+    if (feed_open(&evaluate->feed, &evaluate->engine, &folders, n_requests, err) < 0)
+        return err_wrap(err, "prompt_file");
+    evaluate->info = corpus_info(evaluate->feed.corpus);
+    if (evaluate->info->vocab != evaluate->vocab)
+        return err_set(err, ERR_INVALID,
+                       "prompt_file '%s' was prepared with another tokenizer than the "
+                       "model's data (vocabulary %" PRId64 " against %" PRId64 ")",
+                       folder, evaluate->info->vocab, evaluate->vocab);
+    if (fs_path(tokenizer, err, "%s/%s", folder, evaluate->info->tokenizer) < 0)
+        return -1;
+    return tokenizer_open(&evaluate->tokenizer, tokenizer, evaluate->info->extra_tokens,
+                          evaluate->info->n_extra_tokens, err);
+}
+
+static int evaluate_open(void **state, struct rank *rank, struct err *err)
+{
+    struct evaluate *evaluate = calloc(1, sizeof(*evaluate));
+    int64_t batch_size = rank->spec->evaluate.batch_size;
+    int64_t n_tokens = rank->spec->evaluate.tokens_to_generate;
+
+    if (!evaluate)
+        return err_set(err, ERR_NOMEM, "cannot allocate an evaluation");
+    *state = evaluate;
+    evaluate->rank = evaluate->engine.rank = rank;
+    evaluate->spec = rank->spec;
+    if (batch_size < 1 || n_tokens < 1 || batch_size > INT32_MAX || n_tokens > INT32_MAX)
+        return err_set(err, ERR_INVALID,
+                       "inference.batch_size and inference.tokens_to_generate must be 1 "
+                       "or more");
+    evaluate->answers =
+        calloc((size_t)batch_size * (size_t)n_tokens, sizeof(*evaluate->answers));
+    evaluate->answer_lens = calloc((size_t)batch_size, sizeof(*evaluate->answer_lens));
+    if (!evaluate->answers || !evaluate->answer_lens)
+        return err_set(err, ERR_NOMEM, "cannot allocate an evaluation");
+    if (evaluate_open_checkpoint(evaluate, err) < 0)
+        return -1;
+    return evaluate_open_data(evaluate, err);
+}
+
+/* Weights are read when the first questions come; plan and finish do without. */
+static int evaluate_need_model(struct evaluate *evaluate, struct err *err)
+{
+    if (evaluate->has_model)
+        return 0;
+    if (pump_progress(evaluate->rank->pump, "loading", -1, 0, evaluate->task->count, NULL,
+                      err) < 0 ||
+        engine_open(&evaluate->engine, evaluate->rank, evaluate->model_spec,
+                    evaluate->vocab, err) < 0 ||
+        checkpoint_load(evaluate->engine.model, evaluate->checkpoint, false, err) < 0)
+        return -1;
+    evaluate->engine.frames.splice = evaluate->splice;
+    evaluate->has_model = true;
+    log_info("model of '%s'", evaluate->checkpoint);
+    return 0;
+}
+
+/* ---- answers ---- */
+
+/* The prompt as text, media as NeMo marks them. */
+static int prompt_text(struct buf *out, const struct evaluate *evaluate,
+                       const struct dataset_sample *sample, struct err *err)
+{
+    int64_t first = 0, media = 0;
+
+    for (int64_t t = 0; t <= sample->n_prompt; t++) {
+        if (t < sample->n_prompt && sample->tokens[t] != DATASET_TOKEN_MEDIA)
+            continue;
+        if (t > first && tokenizer_decode(evaluate->tokenizer, out,
+                                          sample->tokens + first, t - first, err) < 0)
+            return -1;
+        if (t < sample->n_prompt)
+            buf_add_str(out, sample->media[media++].ref.kind == MEDIA_VIDEO ? "<video>"
+                                                                            : "<image>");
+        first = t + 1;
+    }
+    return buf_check(out, err);
+}
+
+static int answer_add(struct buf *lines, const struct evaluate *evaluate,
+                      const struct dataset_sample *sample, const int32_t *tokens,
+                      int64_t n_tokens, struct err *err)
+{
+    struct buf answer = BUF_INIT, full = BUF_INIT;
+    int rc = -1;
+
+    if (tokenizer_decode(evaluate->tokenizer, &answer, tokens, n_tokens, err) == 0 &&
+        prompt_text(&full, evaluate, sample, err) == 0) {
+        buf_add_str(&full, buf_str(&answer));
+        buf_add(&answer, "", 0); /* so that there is a text to trim */
+        if (buf_check(&answer, err) == 0 && buf_check(&full, err) == 0)
+            rc = results_add(lines, sample->record, buf_str(&full),
+                             results_trim(answer.data), err);
+    }
+    buf_fini(&answer);
+    buf_fini(&full);
+    return rc < 0 ? err_wrap(err, "sample '%s'", sample->id) : 0;
+}
+
+static int evaluate_batch(struct evaluate *evaluate, const struct batch *batch,
+                          struct buf *lines, struct err *err)
+{
+    struct generate_args args = {
+        .max_new_tokens = evaluate->spec->evaluate.tokens_to_generate,
+        .end_token = (int32_t)evaluate->info->end_token,
+    };
+
+    if (generate_greedy(evaluate->engine.model, batch_get(batch), &args,
+                        evaluate->answers, evaluate->answer_lens, err) < 0)
+        return -1;
+    for (int64_t i = 0; i < batch_get(batch)->n_samples; i++)
+        if (answer_add(lines, evaluate, batch_sample(batch, i),
+                       evaluate->answers + i * args.max_new_tokens,
+                       evaluate->answer_lens[i], err) < 0)
+            return -1;
+    return 0;
+}
+
+static int64_t evaluate_numbers(void *state, int64_t k, int64_t *out)
+{
+    const struct evaluate *evaluate = state;
+    int64_t batch_size = evaluate->spec->evaluate.batch_size;
+    int64_t first = evaluate->task->first + k * batch_size, n = 0;
+
+    while (n < batch_size && first + n < evaluate->task->first + evaluate->task->count) {
+        out[n] = first + n;
+        n++;
+    }
+    return n;
+}
+
+/* 1: on, 0: asked to stop. Alone the rank stops at once; of several each would stop at
+ * another place, so they finish their lease. */
+static int evaluate_report(struct evaluate *evaluate, int64_t done, struct err *err)
+{
+    struct pump *pump = evaluate->rank->pump;
+    int64_t now_ms = clock_mono_ms(), total = evaluate->task->count;
+
+    if (pump_poll(pump, err) < 0)
+        return -1;
+    if (pump_is_stopping(pump) && evaluate->rank->layout.n_ranks == 1)
+        return 0;
+    if (now_ms - evaluate->reported_ms < EVALUATE_REPORT_MS && done < total)
+        return 1;
+    evaluate->reported_ms = now_ms;
+    return pump_progress(pump, "answering", -1, done, total, NULL, err) < 0 ? -1 : 1;
+}
+
+static int evaluate_answer(struct evaluate *evaluate, struct buf *lines, struct err *err)
+{
+    struct loader_config config = {
+        .source = {.corpus = evaluate->feed.corpus,
+                   .frames = &evaluate->engine.frames,
+                   .service = &evaluate->feed.service,
+                   .model = evaluate->engine.model,
+                   .is_prompt = true},
+        .capacity = evaluate->spec->evaluate.batch_size,
+        .n_ahead = EVALUATE_BATCHES_AHEAD,
+        .state = evaluate,
+        .numbers = evaluate_numbers,
+    };
+    struct loader *loader = NULL;
+    const struct batch *batch;
+    int64_t done = 0;
+    int rc = loader_create(&loader, &config, err);
+
+    while (rc >= 0 && (rc = loader_next(loader, &batch, err)) > 0) {
+        if (evaluate_batch(evaluate, batch, lines, err) < 0) {
+            rc = -1;
+            break;
+        }
+        done += batch_get(batch)->n_samples;
+        rc = evaluate_report(evaluate, done, err);
+        if (rc <= 0)
+            break;
+    }
+    loader_destroy(loader);
+    if (rc < 0)
+        return -1;
+    return done == evaluate->task->count;
+}
+
+static int evaluate_work(struct evaluate *evaluate, struct buf *result, struct err *err)
+{
+    const struct msg_task_start *task = evaluate->task;
+    struct buf lines = BUF_INIT;
+    int rc = evaluate_need_model(evaluate, err);
+
+    if (rc == 0)
+        rc = evaluate_answer(evaluate, &lines, err);
+    if (rc > 0 && evaluate->rank->layout.rank == 0 &&
+        results_write_part(evaluate->rank->start->folder, task->first, &lines, err) < 0)
+        rc = -1;
+    if (rc > 0)
+        buf_printf(result, "{\"n_samples\":%" PRId64 "}", task->count);
+    buf_fini(&lines);
+    return rc;
+}
+
+/* ---- finish ---- */
+
+static int evaluate_save_table(const struct evaluate *evaluate, const struct json *table,
+                               struct buf *result, struct err *err)
+{
+    struct buf text = BUF_INIT;
+    char path[FS_PATH_MAX];
+    int rc = fs_path(path, err, "%s/table.json", evaluate->rank->start->folder);
+
+    json_write(&text, table, 2);
+    buf_add_char(&text, '\n');
+    if (rc == 0)
+        rc = buf_check(&text, err);
+    if (rc == 0)
+        rc = fs_write_file_atomic(path, text.data, text.n_bytes, err);
+    if (rc == 0)
+        json_write(result, table, 0);
+    buf_fini(&text);
+    return rc;
+}
+
+static int evaluate_finish(struct evaluate *evaluate, struct buf *result, struct err *err)
+{
+    struct batch_source source = {.corpus = evaluate->feed.corpus,
+                                  .frames = &evaluate->engine.frames,
+                                  .service = &evaluate->feed.service,
+                                  .is_prompt = true};
+    const char *folder = evaluate->rank->start->folder;
+    const char *wanted = evaluate->spec->evaluate.output_file;
+    struct json *table = NULL, *results = NULL;
+    char output[FS_PATH_MAX];
+    int rc = -1;
+
+    if (fs_path(output, err, "%s%s", wanted ? wanted : folder,
+                wanted ? "" : "/results.jsonl") == 0 &&
+        results_merge(folder, corpus_n_samples(evaluate->feed.corpus), output, &table,
+                      &results, err) == 0 &&
+        examples_write(folder, &source, results, evaluate->spec->evaluate.n_examples,
+                       err) == 0 &&
+        evaluate_save_table(evaluate, table, result, err) == 0)
+        rc = 1;
+    json_free(table);
+    json_free(results);
+    return rc;
+}
+
+static int evaluate_run(void *state, const struct msg_task_start *task,
+                        struct buf *result, struct err *err)
+{
+    struct evaluate *evaluate = state;
+
+    evaluate->task = task;
+    if (strcmp(task->phase, "work") == 0)
+        return evaluate_work(evaluate, result, err);
+    if (evaluate->rank->layout.rank != 0)
+        return 1; /* rank 0 answers for all */
+    if (strcmp(task->phase, "finish") == 0)
+        return evaluate_finish(evaluate, result, err);
+    buf_printf(result, "{\"n_samples\":%" PRId64 "}",
+               corpus_n_samples(evaluate->feed.corpus));
+    return 1;
+}
+
+const struct rank_kind rank_kind_evaluate = {evaluate_open, evaluate_run, evaluate_close};

@@ -1,0 +1,79 @@
+#include "common/base/fs.h"
+#include "common/base/log.h"
+#include "model/backend/backend.h"
+#include "worker/rank/rank.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { EXIT_OK = 0, EXIT_FAILED = 1, EXIT_USAGE = 2 };
+
+static const char usage[] =
+    "usage: vneva-rank [--has-bf16]\n"
+    "\n"
+    "One rank of a job. It is started by vneva-worker, which gives it a socket in\n"
+    "VNEVA_AGENT_FD; there is no other way to use it, except:\n"
+    "\n"
+    "  --has-bf16   exit status 0 when this machine multiplies bf16 on units made for "
+    "it,\n"
+    "               1 when not\n"
+    "  --help       this text\n";
+
+static int has_bf16(void)
+{
+    struct backend *backend = NULL;
+    struct err err = {0};
+    bool is_fast;
+
+    if (backend_create(&backend, "auto", 0, 1, &err) < 0) {
+        log_error("%s", err.text);
+        return EXIT_FAILED;
+    }
+    is_fast = backend_is_fast(backend, DTYPE_BF16);
+    backend_destroy(backend);
+    return is_fast ? EXIT_OK : EXIT_FAILED;
+}
+
+/* The folder this program lies in. */
+static int find_program_folder(char *out, struct err *err)
+{
+    ssize_t n = readlink("/proc/self/exe", out, FS_PATH_MAX - 1);
+    char *slash;
+
+    if (n < 0)
+        return err_set(err, ERR_IO, "cannot read /proc/self/exe: %s", strerror(errno));
+    out[n] = '\0';
+    slash = strrchr(out, '/');
+    if (slash)
+        *slash = '\0';
+    return 0;
+}
+
+int main(int argc, char **argv)
+{
+    const char *fd_text = getenv("VNEVA_AGENT_FD");
+    char folder[FS_PATH_MAX];
+    struct err err = {0};
+    char *end = NULL;
+    long fd = fd_text ? strtol(fd_text, &end, 10) : -1;
+
+    log_init("rank", LOG_INFO);
+    if (argc == 2 && strcmp(argv[1], "--has-bf16") == 0)
+        return has_bf16();
+    if (argc == 2 && strcmp(argv[1], "--help") == 0) {
+        fputs(usage, stdout);
+        return EXIT_OK;
+    }
+    if (argc > 1 || fd < 0 || *end) {
+        fputs(usage, stderr);
+        return EXIT_USAGE;
+    }
+    if (find_program_folder(folder, &err) < 0 || rank_run((int)fd, folder, &err) < 0) {
+        log_error("%s", err.text);
+        return EXIT_FAILED;
+    }
+    return EXIT_OK;
+}

@@ -1,0 +1,497 @@
+/* A training job: every lease is a range of global steps that ends with a checkpoint.
+ *
+ *     step     = micro batches forward and backward, one exchange of totals, the update
+ *     lease    = steps, validation where due, checkpoint, TASK_DONE that carries it
+ *
+ * Asked to stop (SIGTERM at any rank), the ranks agree on it in the exchange of the step
+ * they are in, write a checkpoint after it and report the lease done up to there.
+ */
+#include "common/base/clock.h"
+#include "common/base/fault.h"
+#include "common/base/log.h"
+#include "model/checkpoint/checkpoint.h"
+#include "worker/rank/checkpoints.h"
+#include "worker/rank/engine.h"
+#include "worker/rank/loader.h"
+#include "worker/rank/order.h"
+#include "worker/rank/sample_log.h"
+#include "worker/rank/window.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define TRAIN_STEPS_AHEAD 2 /* global batches decoded ahead of the one in use */
+#define TRAIN_VALID_AHEAD 4 /* micro batches */
+#define TRAIN_REPORT_MS 1000
+
+struct train {
+    struct rank *rank;
+    const struct spec *spec;
+    struct engine engine;
+    struct feed feed, valid_feed;
+    struct batch_config batch;
+    struct optim_config optim;
+    struct order order, valid_order;
+    struct json *binding;
+    struct loader *loader;
+    struct sample_log *sample_log; /* rank 0's */
+    struct window window;
+    int64_t step;    /* steps done */
+    double val_loss; /* NAN: not known yet */
+    int64_t reported_ms;
+};
+
+static void train_close(void *state)
+{
+    struct train *train = state;
+
+    if (!train)
+        return;
+    sample_log_close(train->sample_log);
+    loader_destroy(train->loader);
+    feed_close(&train->feed);
+    feed_close(&train->valid_feed);
+    engine_close(&train->engine);
+    json_free(train->binding);
+    free(train);
+}
+
+/* ---- open ---- */
+
+static int64_t train_numbers(void *state, int64_t k, int64_t *out)
+{
+    const struct train *train = state;
+
+    if (k / train->batch.n_micro >= train->optim.max_steps)
+        return 0;
+    order_train_batch(&train->order, k, out);
+    return train->batch.micro;
+}
+
+static struct order make_order(const struct train *train, const struct corpus *corpus)
+{
+    return (struct order){
+        .seed = (uint64_t)train->spec->model.seed,
+        .n_samples = corpus_n_samples(corpus),
+        .micro = train->batch.micro,
+        .global = train->batch.global,
+        .data_rank = train->rank->layout.data_rank,
+        .n_data = train->rank->layout.n_data,
+    };
+}
+
+/* Weights from elsewhere are not to be had yet in other formats than our own. */
+static int check_sources(const struct spec *spec, struct err *err)
+{
+    const struct {
+        const char *key, *value;
+    } sources[] = {
+        {"model.mm_cfg.llm.from_pretrained", spec->mm_cfg.llm_from_pretrained},
+        {"model.mm_cfg.vision_encoder.from_pretrained", spec->vision.from_pretrained},
+        {"model.mm_cfg.pretrain_mm_mlp_adapter", spec->mm_cfg.pretrain_mm_mlp_adapter},
+    };
+
+    for (size_t i = 0; i < sizeof(sources) / sizeof(sources[0]); i++)
+        if (sources[i].value && sources[i].value[0])
+            return err_set(err, ERR_UNSUPPORTED,
+                           "%s: weights in foreign formats cannot be read; leave it "
+                           "empty, or give a checkpoint as model.restore_from_path",
+                           sources[i].key);
+    return 0;
+}
+
+/* The job's own checkpoint with everything, or another run's weights, or neither. */
+static int train_load(struct train *train, struct err *err)
+{
+    const char *resume = train->rank->start->resume;
+    const char *restore = train->spec->model.restore_from_path;
+    char path[FS_PATH_MAX];
+    struct json *meta = NULL;
+    int rc;
+
+    if (!resume[0] && restore && restore[0]) {
+        if (checkpoints_find(path, restore, err) < 0)
+            return err_wrap(err, "model.restore_from_path");
+        log_info("weights from '%s'", path);
+        return checkpoint_load(train->engine.model, path, false, err);
+    }
+    if (!resume[0])
+        return 0;
+    if (checkpoint_read_meta(&meta, resume, err) < 0)
+        return -1;
+    rc = checkpoints_check(&train->step, meta, train->binding, err);
+    json_free(meta);
+    if (rc == 0)
+        rc = checkpoint_load(train->engine.model, resume, true, err);
+    if (rc == 0)
+        log_info("going on from '%s' at step %" PRId64, resume, train->step);
+    return rc < 0 ? err_wrap(err, "cannot go on from '%s'", resume) : 0;
+}
+
+static int train_open_data(struct train *train, struct err *err)
+{
+    int64_t n_ahead = TRAIN_STEPS_AHEAD * train->batch.n_micro;
+    struct loader_config loader = {
+        .source = {.corpus = train->feed.corpus,
+                   .frames = &train->engine.frames,
+                   .service = &train->feed.service,
+                   .model = train->engine.model},
+        .capacity = train->batch.micro,
+        .n_ahead = n_ahead,
+        .first = train->step * train->batch.n_micro,
+        .state = train,
+        .numbers = train_numbers,
+    };
+
+    if (feed_open(&train->feed, &train->engine, &train->spec->data.data_path,
+                  (n_ahead + 1) * train->batch.micro, err) < 0)
+        return -1;
+    if (train->spec->data.validation_data_path.count > 0 &&
+        feed_open(&train->valid_feed, &train->engine,
+                  &train->spec->data.validation_data_path,
+                  (TRAIN_VALID_AHEAD + 1) * train->batch.micro, err) < 0)
+        return err_wrap(err, "model.data.validation_data_path");
+    train->order = make_order(train, train->feed.corpus);
+    if (train->valid_feed.corpus)
+        train->valid_order = make_order(train, train->valid_feed.corpus);
+    return loader_create(&train->loader, &loader, err);
+}
+
+static int train_open(void **state, struct rank *rank, struct err *err)
+{
+    struct train *train = calloc(1, sizeof(*train));
+    const struct spec *spec = rank->spec;
+    int64_t vocab;
+
+    if (!train)
+        return err_set(err, ERR_NOMEM, "cannot allocate a training job");
+    *state = train;
+    train->rank = rank;
+    train->spec = spec;
+    train->val_loss = NAN;
+    if (pump_progress(rank->pump, "loading", -1, 0, spec->trainer.max_steps, NULL, err) <
+            0 ||
+        check_sources(spec, err) < 0 ||
+        config_batch(&train->batch, spec, rank->layout.n_data, err) < 0 ||
+        config_optim(&train->optim, spec, err) < 0 ||
+        corpus_open(&train->feed.corpus, (const char *const *)spec->data.data_path.items,
+                    spec->data.data_path.count, err) < 0)
+        return -1;
+    vocab = corpus_vocab(train->feed.corpus);
+    if (checkpoints_binding(&train->binding, spec, corpus_fingerprint(train->feed.corpus),
+                            err) < 0 ||
+        engine_open(&train->engine, rank, spec, vocab, err) < 0 ||
+        train_load(train, err) < 0 || train_open_data(train, err) < 0)
+        return -1;
+    if (rank->layout.rank == 0)
+        return sample_log_open(&train->sample_log, rank->start->folder, train->step, err);
+    return 0;
+}
+
+/* ---- a step ---- */
+
+/* What the ranks tell each other once a step. */
+struct totals {
+    double loss_sum, n_labels, n_tokens, flops;
+    double n_stopping; /* ranks that were asked to stop */
+};
+#define TOTALS_COUNT 5
+
+static int totals_exchange(struct train *train, struct totals *totals, struct err *err)
+{
+    double values[TOTALS_COUNT] = {totals->loss_sum, totals->n_labels, totals->n_tokens,
+                                   totals->flops, totals->n_stopping};
+
+    /* Ranks of a tensor group have worked on the same samples; only the wish to stop may
+     * differ among them. */
+    if (comm_all_reduce_f64(groups_data(train->rank->groups), values, TOTALS_COUNT,
+                            COMM_SUM, err) < 0 ||
+        comm_all_reduce_f64(groups_tensor(train->rank->groups), &values[4], 1, COMM_MAX,
+                            err) < 0)
+        return -1;
+    *totals = (struct totals){values[0], values[1], values[2], values[3], values[4]};
+    return 0;
+}
+
+static int train_micro_batches(struct train *train, struct totals *totals,
+                               struct err *err)
+{
+    for (int64_t m = 0; m < train->batch.n_micro; m++) {
+        const struct batch *batch;
+        const struct neva_batch *it;
+        struct neva_loss loss = {0};
+        int rc = loader_next(train->loader, &batch, err);
+
+        if (rc == 0)
+            rc = err_set(err, ERR_STATE, "there are no more samples");
+        if (rc < 0)
+            return err_wrap(err, "cannot load micro batch %" PRId64, m);
+        it = batch_get(batch);
+        if (neva_step(train->engine.model, it, &loss, err) < 0)
+            return err_wrap(err, "micro batch %" PRId64, m);
+        totals->loss_sum += loss.sum;
+        totals->n_labels += (double)loss.n_labels;
+        totals->n_tokens += (double)batch_n_real_tokens(batch);
+        totals->flops += neva_step_flops(&train->engine.model_config, it->n_samples,
+                                         it->n_tokens, it->n_frames, loss.n_labels);
+    }
+    return 0;
+}
+
+static void train_note(struct train *train, const struct totals *totals,
+                       const struct optim_report *report, int64_t step_ns)
+{
+    struct window *window = &train->window;
+
+    window->n_steps++;
+    window->step_ns += step_ns;
+    window->wait_ns += loader_take_wait_ns(train->loader);
+    window->loss_sum += totals->loss_sum;
+    window->n_labels += totals->n_labels;
+    window->n_samples += (double)train->batch.global;
+    window->n_tokens += totals->n_tokens;
+    window->flops += totals->flops;
+    window->lr = report->lr;
+    window->grad_norm = report->grad_norm;
+}
+
+/* 1: done, 0: done, and somebody was asked to stop. */
+static int train_step(struct train *train, struct err *err)
+{
+    struct totals totals = {.n_stopping = pump_is_stopping(train->rank->pump)};
+    struct optim_report report = {0};
+    int64_t start_ns = clock_mono_ns();
+
+    if (train_micro_batches(train, &totals, err) < 0 ||
+        totals_exchange(train, &totals, err) < 0)
+        return -1;
+    if (totals.n_labels < 1)
+        return err_set(err, ERR_INVALID, "none of its samples has a token to learn");
+    if (!isfinite(totals.loss_sum))
+        return err_set(err, ERR_FORMAT, "the loss is not a finite number");
+    if (optim_step(train->engine.model, groups_data(train->rank->groups), &train->optim,
+                   train->step, (int64_t)totals.n_labels, &report, err) < 0)
+        return -1;
+    if (train->sample_log &&
+        sample_log_add(train->sample_log, &train->order, train->step, err) < 0)
+        return -1;
+    train->step++;
+    train_note(train, &totals, &report, clock_mono_ns() - start_ns);
+    return totals.n_stopping == 0;
+}
+
+/* ---- reports ---- */
+
+/* Metrics every log_every_n_steps (rank 0), a sign of life every second. */
+static int train_report(struct train *train, struct err *err)
+{
+    int64_t now_ms = clock_mono_ms(), max_steps = train->optim.max_steps;
+    int64_t every = train->spec->trainer.log_every_n_steps;
+    bool is_due = train->step % (every > 0 ? every : 1) == 0;
+    struct json *metrics;
+    int rc;
+
+    if (!is_due && now_ms - train->reported_ms < TRAIN_REPORT_MS)
+        return 0;
+    train->reported_ms = now_ms;
+    if (!is_due || train->rank->layout.rank != 0)
+        return pump_progress(train->rank->pump, "training", -1, train->step, max_steps,
+                             NULL, err);
+    metrics = window_metrics(&train->window, err);
+    if (!metrics)
+        return -1;
+    log_info("step %" PRId64 " of %" PRId64 ": loss %.4f, %.0f ms, waited %.1f ms",
+             train->step, max_steps, json_get_double(metrics, "loss", 0),
+             json_get_double(metrics, "step_ms", 0),
+             json_get_double(metrics, "wait_ms", 0));
+    rc = pump_progress(train->rank->pump, "training", train->step, train->step, max_steps,
+                       metrics, err);
+    json_free(metrics);
+    return rc;
+}
+
+/* ---- validation ---- */
+
+static int64_t train_valid_numbers(void *state, int64_t k, int64_t *out)
+{
+    const struct train *train = state;
+    int64_t limit = train->spec->trainer.limit_val_batches * train->batch.global;
+    struct order order = train->valid_order;
+
+    if (order.n_samples > limit)
+        order.n_samples = limit;
+    return order_valid_batch(&order, k, out);
+}
+
+static int train_valid_sum(struct train *train, double sums[2], struct err *err)
+{
+    struct loader_config config = {
+        .source = {.corpus = train->valid_feed.corpus,
+                   .frames = &train->engine.frames,
+                   .service = &train->valid_feed.service,
+                   .model = train->engine.model},
+        .capacity = train->batch.micro,
+        .n_ahead = TRAIN_VALID_AHEAD,
+        .state = train,
+        .numbers = train_valid_numbers,
+    };
+    struct loader *loader = NULL;
+    const struct batch *batch;
+    struct neva_loss loss;
+    int rc = loader_create(&loader, &config, err);
+
+    while (rc >= 0 && (rc = loader_next(loader, &batch, err)) > 0) {
+        rc = neva_evaluate(train->engine.model, batch_get(batch), &loss, err);
+        if (rc == 0) {
+            sums[0] += loss.sum;
+            sums[1] += (double)loss.n_labels;
+        }
+    }
+    loader_destroy(loader);
+    return rc;
+}
+
+static int train_validate(struct train *train, struct err *err)
+{
+    double sums[2] = {0, 0};
+    struct json *metrics;
+    int rc;
+
+    if (pump_progress(train->rank->pump, "validation", -1, train->step,
+                      train->optim.max_steps, NULL, err) < 0 ||
+        train_valid_sum(train, sums, err) < 0 ||
+        comm_all_reduce_f64(groups_data(train->rank->groups), sums, 2, COMM_SUM, err) < 0)
+        return err_wrap(err, "validation after step %" PRId64, train->step);
+    train->val_loss = sums[1] > 0 ? sums[0] / sums[1] : NAN;
+    if (train->rank->layout.rank != 0)
+        return 0;
+    log_info("step %" PRId64 ": validation loss %.4f", train->step, train->val_loss);
+    metrics = json_new(JSON_OBJECT);
+    rc = json_set(metrics, "val_loss", json_new_double(train->val_loss), err);
+    if (rc == 0)
+        rc = pump_progress(train->rank->pump, "training", train->step, train->step,
+                           train->optim.max_steps, metrics, err);
+    json_free(metrics);
+    return rc;
+}
+
+static bool is_validation_due(const struct train *train)
+{
+    int64_t every = train->spec->trainer.val_check_interval;
+
+    return train->valid_feed.corpus && train->spec->trainer.limit_val_batches > 0 &&
+           every > 0 &&
+           (train->step % every == 0 || train->step == train->optim.max_steps);
+}
+
+/* ---- checkpoints and leases ---- */
+
+static int train_save(struct train *train, char *path, struct err *err)
+{
+    const struct rank *rank = train->rank;
+    struct json *meta = NULL;
+    int rc;
+
+    if (pump_progress(rank->pump, "checkpoint", -1, train->step, train->optim.max_steps,
+                      NULL, err) < 0 ||
+        fs_path(path, err, "%s/checkpoints", rank->start->folder) < 0 ||
+        fs_make_dirs(path, 0755, err) < 0 ||
+        checkpoints_path(path, rank->start->folder, train->step, rank->start->attempt,
+                         err) < 0 ||
+        checkpoints_meta(&meta, train->spec, train->binding, train->step,
+                         corpus_vocab(train->feed.corpus), err) < 0)
+        return -1;
+    rc = rank->layout.data_rank == 0
+             ? checkpoint_save(train->engine.model, path, meta, err)
+             : 0;
+    json_free(meta);
+    if (rc < 0)
+        return err_wrap(err, "cannot write checkpoint '%s'", path);
+    /* Nobody is told before all have come here. */
+    return comm_barrier(groups_data(rank->groups), err);
+}
+
+static int train_result(const struct train *train, const char *path, struct buf *result,
+                        struct err *err)
+{
+    struct json *json = json_new(JSON_OBJECT), *checkpoint = json_new(JSON_OBJECT);
+    int rc = -1;
+
+    if (json_set(checkpoint, "path", json_new_string(path), err) == 0 &&
+        json_set(checkpoint, "step", json_new_int(train->step), err) == 0 &&
+        json_set(checkpoint, "consumed_samples",
+                 json_new_int(train->step * train->batch.global), err) == 0 &&
+        (isnan(train->val_loss) ||
+         json_set(checkpoint, "val_loss", json_new_double(train->val_loss), err) == 0)) {
+        rc = json_set(json, "checkpoint", checkpoint, err);
+        checkpoint = NULL; /* json's now */
+    }
+    if (rc == 0)
+        json_write(result, json, 0);
+    json_free(checkpoint);
+    json_free(json);
+    return rc;
+}
+
+static int train_clean(const struct train *train, const struct msg_task_start *task,
+                       struct err *err)
+{
+    struct json *args = NULL;
+    int rc;
+
+    if (train->rank->layout.rank != 0)
+        return 0;
+    if (json_parse(&args, task->args, strlen(task->args), err) < 0)
+        return err_wrap(err, "cannot read the arguments of a lease");
+    rc = checkpoints_clean(train->rank->start->folder, args, err);
+    json_free(args);
+    return rc;
+}
+
+/* The steps up to last, or to where the ranks agree to stop. */
+static int train_steps(struct train *train, int64_t last, struct err *err)
+{
+    while (train->step < last) {
+        int rc;
+
+        if (pump_poll(train->rank->pump, err) < 0)
+            return -1;
+        if (fault_hit("train.step"))
+            return err_set(err, ERR_IO, "fault point train.step");
+        rc = train_step(train, err);
+        if (rc < 0)
+            return err_wrap(err, "step %" PRId64, train->step);
+        if (train_report(train, err) < 0)
+            return -1;
+        if (rc == 0) {
+            pump_set_stopping(train->rank->pump);
+            log_info("stopping after step %" PRId64, train->step);
+            return 0;
+        }
+        if (is_validation_due(train) && train_validate(train, err) < 0)
+            return -1;
+    }
+    return 0;
+}
+
+static int train_run(void *state, const struct msg_task_start *task, struct buf *result,
+                     struct err *err)
+{
+    struct train *train = state;
+    char path[FS_PATH_MAX];
+
+    if (task->first != train->step)
+        return err_set(err, ERR_STATE,
+                       "the lease begins at step %" PRId64 " but the model is at step "
+                       "%" PRId64,
+                       task->first, train->step);
+    if (train_clean(train, task, err) < 0 ||
+        train_steps(train, task->first + task->count, err) < 0 ||
+        train_save(train, path, err) < 0)
+        return -1;
+    return train_result(train, path, result, err) < 0 ? -1 : 1;
+}
+
+const struct rank_kind rank_kind_train = {train_open, train_run, train_close};
