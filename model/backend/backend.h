@@ -116,12 +116,13 @@ struct backend_ops {
                 struct err *err);
 
     /* o [B,Tq,H*K] T = softmax(scale q k^T, masked) v;  lse [B,H,Tq] F32 is kept.
-     * q [B,Tq,H*K], k and v [B,Tk,G*K]. Rows of k, v past kv_lens[b] are not read. */
+     * q [B,Tq,H*K], k and v [B,Tk,G*K]. Rows of k, v past kv_lens[b] are not read. A query
+     * that sees no key gives o = 0, lse = -infinity, and no gradients. */
     int (*attention_fwd)(struct backend *b, struct tensor *o, struct tensor *lse,
                          const struct tensor *q, const struct tensor *k,
                          const struct tensor *v, const struct attention_args *args,
                          struct err *err);
-    /* dq, dk, dv = (overwritten) */
+    /* dq, dk, dv = (overwritten); dk and dv are 0 past kv_lens[b] */
     int (*attention_bwd)(struct backend *b, struct tensor *dq, struct tensor *dk,
                          struct tensor *dv, const struct tensor *d_o,
                          const struct tensor *q, const struct tensor *k,
@@ -183,7 +184,8 @@ struct backend_ops {
     int (*xent_bwd)(struct backend *b, struct tensor *logits, const struct tensor *max,
                     const struct tensor *sum, const int32_t *labels, int32_t first,
                     int64_t n_real, struct err *err);
-    /* value [N] F32, index [N] I32 of the largest of the first n_real; the first wins */
+    /* value [N] F32, index [N] I32 of the largest of the first n_real; the first wins.
+     * n_real 0: -infinity and -1 */
     int (*argmax)(struct backend *b, struct tensor *value, struct tensor *index,
                   const struct tensor *logits, int64_t n_real, struct err *err);
 

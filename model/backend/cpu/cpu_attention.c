@@ -22,6 +22,9 @@
 #include <string.h>
 
 #define QUERIES 32
+/* With so few queries (generation), keys are read once: transposing them would cost more
+ * than the products. */
+#define QUERIES_FEW 4
 
 struct attention {
     const struct cpu *cpu;
@@ -136,25 +139,45 @@ static int64_t kv_at(const struct attention *a, int64_t b, int64_t t, int64_t g)
 /* ---- forward ---- */
 
 struct fwd_buffers {
-    float *q, *out, *kt, *v, *s;
+    float *q, *out, *k, *v, *kt, *s;
 };
 
+/* Floats of all buffers; *at (unless NULL) gets where they are from base on. */
 static int64_t fwd_floats(const struct attention *a, struct fwd_buffers *at, float *base)
 {
-    int64_t block = QUERIES * a->kp;
+    int64_t block = QUERIES * a->kp, keys = a->tp * a->kp;
+    float *at_keys = base + 2 * block;
 
     if (at)
         *at = (struct fwd_buffers){.q = base,
                                    .out = base + block,
-                                   .v = base + 2 * block,
-                                   .kt = base + 2 * block + a->tp * a->kp,
-                                   .s = base + 2 * block + 2 * a->tp * a->kp};
-    return 2 * block + 2 * a->tp * a->kp + QUERIES * a->tp;
+                                   .k = at_keys,
+                                   .v = at_keys + keys,
+                                   .kt = at_keys + 2 * keys,
+                                   .s = at_keys + 3 * keys};
+    return 2 * block + 3 * keys + QUERIES * a->tp;
+}
+
+/* s [n,Tp] = scores of n queries against the first n_keys keys */
+static void fwd_scores(const struct attention *a, const struct fwd_buffers *at,
+                       const struct rows *q, const struct rows *k, int64_t n,
+                       int64_t n_keys)
+{
+    int64_t n_pad = round_up(n_keys, a->kern->width);
+
+    if (a->tq > QUERIES_FEW)
+        a->kern->gemm(at->s, a->tp, q->data, q->ld, 1, at->kt, a->tp, n, n_pad, a->head,
+                      false);
+    else
+        for (int64_t i = 0; i < n; i++)
+            a->kern->scores(at->s + i * a->tp, q->data + i * q->ld, k->data, k->ld,
+                            n_keys, a->head, a->args->scale);
 }
 
 /* Queries [t, t+n) of head h in row b. */
 static void fwd_block(const struct attention *a, const struct fwd_buffers *at,
-                      const struct rows *v, int64_t b, int64_t h, int64_t t, int64_t n)
+                      const struct rows *k, const struct rows *v, int64_t b, int64_t h,
+                      int64_t t, int64_t n)
 {
     int64_t len = attention_len(a->args, b, a->tk), place = o_at(a, b, t, h);
     int64_t n_keys = attention_visible(a->args, len, a->tq, t + n - 1);
@@ -164,7 +187,7 @@ static void fwd_block(const struct attention *a, const struct fwd_buffers *at,
     float *lse = (float *)a->lse->data + (b * a->n_h + h) * a->tq + t;
     float factors[QUERIES];
 
-    a->kern->gemm(at->s, a->tp, q.data, q.ld, 1, at->kt, a->tp, n, n_pad, a->head, false);
+    fwd_scores(a, at, &q, k, n, n_keys);
     for (int64_t i = 0; i < n; i++) {
         int64_t n_seen = attention_visible(a->args, len, a->tq, t + i);
         float max, sum = a->kern->softmax(at->s + i * a->tp, &max, n_seen, n_pad);
@@ -186,13 +209,13 @@ static void fwd_heads(void *context, int64_t first, int64_t last, int thread)
     for (int64_t i = first; i < last; i++) {
         int64_t b = i / a->n_h, h = i % a->n_h, g = h / (a->n_h / a->n_g);
         int64_t len = attention_len(a->args, b, a->tk), from = kv_at(a, b, 0, g);
-        struct rows k = read_rows(a, a->k, from, a->kv_stride, len, at.v), v;
+        struct rows k = read_rows(a, a->k, from, a->kv_stride, len, at.k);
+        struct rows v = read_rows(a, a->v, from, a->kv_stride, len, at.v);
 
-        a->kern->transpose(at.kt, a->tp, k.data, k.ld, len, a->head, a->args->scale);
-        v = read_rows(a, a->v, from, a->kv_stride, len,
-                      at.v); /* k is not needed any more */
+        if (a->tq > QUERIES_FEW)
+            a->kern->transpose(at.kt, a->tp, k.data, k.ld, len, a->head, a->args->scale);
         for (int64_t t = 0; t < a->tq; t += QUERIES)
-            fwd_block(a, &at, &v, b, h, t, a->tq - t < QUERIES ? a->tq - t : QUERIES);
+            fwd_block(a, &at, &k, &v, b, h, t, a->tq - t < QUERIES ? a->tq - t : QUERIES);
     }
 }
 

@@ -60,6 +60,9 @@ struct kern_attention {
     void (*gemm)(float *c, int64_t ldc, const float *a, int64_t a_row, int64_t a_col,
                  const float *b, int64_t ldb, int64_t m, int64_t n, int64_t k,
                  bool is_sum);
+    /* s [n_keys] = scale * products of q [n] with the rows of k, `ld` apart */
+    void (*scores)(float *s, const float *q, const float *k, int64_t ld, int64_t n_keys,
+                   int64_t n, float scale);
     /* to [n_cols, round_up(n_rows)] = factor * transpose of from, padding 0 */
     void (*transpose)(float *to, int64_t ld_to, const float *from, int64_t ld_from,
                       int64_t n_rows, int64_t n_cols, float factor);

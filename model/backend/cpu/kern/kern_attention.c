@@ -131,6 +131,20 @@ static void gemm(float *c, int64_t ldc, const float *a, int64_t a_row, int64_t a
         stripe(&p, m, j, 1);
 }
 
+static void scores(float *s, const float *q, const float *k, int64_t ld, int64_t n_keys,
+                   int64_t n, float scale)
+{
+    for (int64_t t = 0; t < n_keys; t++) {
+        const float *row = k + t * ld;
+        float sum = 0;
+
+#pragma omp simd reduction(+ : sum)
+        for (int64_t i = 0; i < n; i++)
+            sum += q[i] * row[i];
+        s[t] = scale * sum;
+    }
+}
+
 static void transpose(float *to, int64_t ld_to, const float *from, int64_t ld_from,
                       int64_t n_rows, int64_t n_cols, float factor)
 {
@@ -214,6 +228,7 @@ static void softmax_bwd(float *dp, const float *p, float scale, int64_t n_pad)
 const struct kern_attention KERN(attention) = {
     .width = WIDTH,
     .gemm = gemm,
+    .scores = scores,
     .transpose = transpose,
     .scale_rows = scale_rows,
     .softmax = softmax,
