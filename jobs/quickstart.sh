@@ -57,7 +57,7 @@ say "training a tokenizer on the questions and answers"
 texts=$work/motion-train/annotations.jsonl
 [ $has_real = no ] || texts="$texts $quick/real_train.jsonl"
 # shellcheck disable=SC2086
-vneva data train-tokenizer --vocab-size 400 --output "$work/tokenizer.model" $texts
+vneva data train-tokenizer --vocab-size 640 --output "$work/tokenizer.model" $texts
 
 say "starting the coordinator and an agent with two CPU ranks"
 vneva up --devices 2
