@@ -79,8 +79,9 @@ static int taps_init(struct taps *out, int64_t n_in, int64_t n_out, struct err *
     if (!out->first || !out->n || !out->weights || !scratch) {
         free(scratch);
         taps_fini(out);
-        return err_set(err, ERR_NOMEM, "cannot allocate a resize of %lld to %lld",
-                       (long long)n_in, (long long)n_out);
+        err_set(err, ERR_NOMEM, "cannot allocate a resize of %lld to %lld",
+                (long long)n_in, (long long)n_out);
+        return -1;
     }
     for (int64_t i = 0; i < n_out; i++)
         taps_fill(out, i, n_in, scratch);

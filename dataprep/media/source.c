@@ -145,7 +145,7 @@ static bool looks_like_text(const uint8_t *bytes, int64_t n)
 }
 
 /* Why libavformat would not have it, in words. */
-static int source_explain(const struct source *source, int code, struct err *err)
+static int source_explain(struct source *source, int code, struct err *err)
 {
     uint8_t head[SNIFF_BYTES] = {0};
     int64_t n = source_read_at(source, 0, head, sizeof(head));
@@ -155,6 +155,11 @@ static int source_explain(const struct source *source, int code, struct err *err
         return err_set(err, ERR_LIMIT, "opening it needs more memory than it may use");
     if (n >= 8 && (memcmp(head + 4, "ftyp", 4) == 0 || memcmp(head + 4, "mdat", 4) == 0))
         return err_set(err, ERR_FORMAT, "truncated: the moov box, its index, is missing");
+    if (source_promised_bytes(source) > source->n_bytes)
+        return err_set(err, ERR_FORMAT,
+                       "truncated: %llu bytes are there, it says it has %llu",
+                       (unsigned long long)source->n_bytes,
+                       (unsigned long long)source_promised_bytes(source));
     if (looks_like_text(head, n))
         return err_set(err, ERR_FORMAT, "not a media file: its bytes are text");
     return err_set(err, ERR_FORMAT, "not a media file that can be read: %s",

@@ -14,3 +14,6 @@ vneva_test(media_preprocess LABEL unit
 vneva_test(media_codecs LABEL integration
   SOURCES integration/media_codecs.c integration/media_clips.c integration/media_linear.c
   LIBS vneva_media cmocka)
+vneva_test(media_damaged LABEL fault
+  SOURCES fault/media_damaged.c integration/media_clips.c
+  LIBS vneva_media cmocka)
