@@ -18,6 +18,8 @@ static int submit(void *state, const struct frame_request *request, bool only_pr
         fake->slots[i].only_probe = only_probe;
         fake->slots[i].request = *request;
         fake->n_requests++;
+        if (++fake->n_taken > fake->most_taken)
+            fake->most_taken = fake->n_taken;
         *ticket = i;
         return 0;
     }
@@ -73,6 +75,7 @@ static void release(void *state, int64_t ticket)
     free(fake->slots[ticket].frames);
     fake->slots[ticket].frames = NULL;
     fake->slots[ticket].is_used = false;
+    fake->n_taken--;
 }
 
 struct frame_service fake_frames_service(struct fake_frames *fake)

@@ -17,7 +17,8 @@ struct fake_frames {
         struct frame_request request;
         uint8_t *frames;
     } slots[FAKE_SLOTS];
-    int n_requests; /* so far */
+    int n_requests;          /* so far */
+    int n_taken, most_taken; /* slots now, and at most at any time */
 };
 
 struct frame_service fake_frames_service(struct fake_frames *fake);
