@@ -5,6 +5,16 @@
  *                   tar) the member index; says how many samples there are
  *   prepare_range   checks, tokenizes and writes the shard of samples [first, first+count)
  *   prepare_finish  writes the manifest and the reject list; fails over the reject limit
+ * A record becomes a sample or a reject of one of these kinds, never anything else:
+ *   bad-json       no JSON object; the reason has line and column
+ *   duplicate-id   an earlier record has its id; the reason has both lines
+ *   conversation   roles, order or turns are not what the template wants
+ *   no-answer      every answer is empty
+ *   media-fields   placeholders, "video", "image", "start", "end" do not fit
+ *   media-outside  a name leads out of the media root
+ *   media-missing  no such file or tar member
+ *   media-bad      the decoders' reason: empty, cut off, no video, hung, too large
+ *   too-long       more tokens than max_tokens with its media; nothing is cut
  * Threads: calls on different ranges may run in different processes at once.
  */
 #ifndef VNEVA_DATAPREP_PREPARE_PREPARE_H
@@ -38,12 +48,17 @@ struct prepare_progress {
     int (*report)(void *state, int64_t done, int64_t total, struct err *err);
 };
 
+/* Makes the folder; an earlier manifest in it is removed, its shards are replaced range by
+ * range. ERR_INVALID, ERR_FORMAT: settings or annotation files as a whole are wrong. */
 int prepare_plan(const struct prepare_config *config, int64_t *n_samples,
                  struct err *err);
+/* first is a multiple of shard_size, count is shard_size (fewer in the last). Media are
+ * asked of `frames` ahead of the record at hand, each distinct one once. */
 int prepare_range(const struct prepare_config *config, struct frame_service *frames,
                   int64_t first, int64_t count, const struct prepare_progress *progress,
                   int64_t *n_rejects, struct err *err);
-/* summary: {"samples","rejects","reasons":{...}}; the caller frees it. */
+/* summary: {"samples","rejects","reasons":{kind: count}}; the caller frees it.
+ * ERR_FORMAT: more rejects than allowed, or no sample left; rejects.jsonl is there. */
 int prepare_finish(const struct prepare_config *config, struct json **summary,
                    struct err *err);
 
