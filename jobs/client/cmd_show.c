@@ -2,6 +2,7 @@
 #include "common/base/clock.h"
 #include "jobs/client/client.h"
 #include "jobs/client/format.h"
+#include "jobs/client/job_summary.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
@@ -35,17 +36,18 @@ static void print_progress(struct client *client, const struct json *row)
     }
 }
 
-/* "loss 2.31, lr 0.001": numbers of the last step. */
-static void print_metrics(struct client *client, const struct json *metrics)
+/* "last step loss=2.31 lr=0.001": the members that are numbers. */
+static void print_numbers(struct client *client, const char *title,
+                          const struct json *numbers)
 {
-    if (!json_count(metrics))
+    if (!json_count(numbers))
         return;
-    fprintf(client->out, "%-12s", "last step");
-    for (size_t i = 0; i < json_count(metrics); i++)
-        if (json_type(json_at(metrics, i)) == JSON_INT ||
-            json_type(json_at(metrics, i)) == JSON_DOUBLE)
-            fprintf(client->out, " %s=%.6g", json_key_at(metrics, i),
-                    json_double(json_at(metrics, i), 0));
+    fprintf(client->out, "%-12s", title);
+    for (size_t i = 0; i < json_count(numbers); i++)
+        if (json_type(json_at(numbers, i)) == JSON_INT ||
+            json_type(json_at(numbers, i)) == JSON_DOUBLE)
+            fprintf(client->out, " %s=%.6g", json_key_at(numbers, i),
+                    json_double(json_at(numbers, i), 0));
     fputc('\n', client->out);
 }
 
@@ -107,7 +109,7 @@ static void print_job(struct client *client, const struct json *row)
     print_time(client, row, "started", "started_ms");
     print_time(client, row, "ended", "ended_ms");
     print_progress(client, row);
-    print_metrics(client, json_get(row, "metrics"));
+    print_numbers(client, "last step", json_get(row, "metrics"));
     print_checkpoints(client, json_get(row, "checkpoints"));
     if (json_count(json_get(row, "result"))) {
         struct buf text = BUF_INIT;
@@ -116,29 +118,43 @@ static void print_job(struct client *client, const struct json *row)
         fprintf(client->out, "%-12s %s\n", "result", buf_str(&text));
         buf_fini(&text);
     }
-    fprintf(client->out, "%-12s %s/jobs/%" PRId64 "\n", "folder", client->home,
-            json_get_int(row, "id", 0));
+    print_numbers(client, "summary", json_get(row, "summary"));
+    fprintf(client->out, "%-12s %s\n", "folder", json_get_string(row, "folder"));
+}
+
+static int show_row(struct client *client, const struct args *args,
+                    const struct json *row, const struct json *attempts)
+{
+    const char *field = args_value(args, "field");
+    struct err err;
+
+    if (field) {
+        if (job_summary_print(client->out, row, field, &err) < 0)
+            return client_fail(client, &err);
+    } else if (args_has(args, "json")) {
+        client_print_json(client, row);
+    } else {
+        print_job(client, row);
+        print_attempts(client, attempts);
+    }
+    return EXIT_DONE;
 }
 
 int cmd_show(struct client *client, const struct args *args)
 {
     struct json *row = NULL, *attempts = NULL;
-    int64_t job;
     struct err err;
+    int64_t job;
+    int status;
 
     if (args_job(args->words[0], &job, &err) < 0 ||
-        client_get_job(client, &row, job, &err) < 0)
-        return client_fail(client, &err);
-    if (args_has(args, "json")) {
-        client_print_json(client, row);
-    } else if (client_query_all(client, &attempts, "attempts", job, 0, &err) == 0) {
-        print_job(client, row);
-        print_attempts(client, attempts);
-    } else {
-        json_free(row);
-        return client_fail(client, &err);
-    }
+        client_get_job(client, &row, job, &err) < 0 ||
+        client_query_all(client, &attempts, "attempts", job, 0, &err) < 0 ||
+        job_summary_add(client, row, attempts, &err) < 0)
+        status = client_fail(client, &err);
+    else
+        status = show_row(client, args, row, attempts);
     json_free(row);
     json_free(attempts);
-    return EXIT_DONE;
+    return status;
 }

@@ -99,12 +99,14 @@ static int submit(struct client *client, const struct args *args, const struct s
     job = json_get_int(answer, "job", 0);
     if (is_json)
         client_print_json(client, answer);
+    else if (args_has(args, "quiet"))
+        fprintf(client->out, "%" PRId64 "\n", job);
     else
         fprintf(client->out, "submitted job %" PRId64 ": %s '%s'\n", job,
                 spec_kind_name(spec->kind), spec->name);
     fflush(client->out);
     json_free(answer);
-    return args_has(args, "wait") ? wait_for_job(client, job, -1) : EXIT_DONE;
+    return args_has(args, "wait") ? wait_for_job(client, job, -1, -1) : EXIT_DONE;
 }
 
 static int check_and_submit(struct client *client, const struct args *args,

@@ -13,6 +13,7 @@
 struct watch {
     struct client *client;
     int64_t job;
+    int64_t until;                /* leave when so much is done; -1: at the end */
     int64_t first_done, first_ms; /* where the rate is measured from */
     int64_t attempt;
     int64_t last_print_ms;
@@ -129,9 +130,14 @@ static int look(struct watch *w, struct json **row, int64_t *lost_ms, struct err
     return clock_mono_ms() - *lost_ms > RETRY_MS ? -1 : 0;
 }
 
-int wait_for_job(struct client *client, int64_t job, int64_t timeout_ms)
+static bool has_reached(const struct watch *w, const struct json *row)
 {
-    struct watch w = {.client = client, .job = job};
+    return w->until >= 0 && json_get_int(row, "done", 0) >= w->until;
+}
+
+int wait_for_job(struct client *client, int64_t job, int64_t timeout_ms, int64_t until)
+{
+    struct watch w = {.client = client, .job = job, .until = until};
     int64_t deadline_ms = clock_mono_ms() + timeout_ms, lost_ms = 0;
     struct json *row = NULL;
     struct err err;
@@ -146,11 +152,14 @@ int wait_for_job(struct client *client, int64_t job, int64_t timeout_ms)
         }
         if (rc > 0) {
             bool is_ended = is_job_ended(json_get_string(row, "state"));
+            bool is_there = !is_ended && has_reached(&w, row);
 
             show(&w, row);
-            rc = is_ended ? finish(&w, row) : -1;
+            rc = is_ended ? finish(&w, row) : EXIT_DONE;
             json_free(row);
-            if (is_ended)
+            if (is_there)
+                end_bar(&w);
+            if (is_ended || is_there)
                 return rc;
         }
         if (timeout_ms >= 0 && clock_mono_ms() >= deadline_ms) {
@@ -172,11 +181,12 @@ int wait_for_job(struct client *client, int64_t job, int64_t timeout_ms)
 
 int cmd_wait(struct client *client, const struct args *args)
 {
-    int64_t job, timeout_s;
+    int64_t job, timeout_s, until;
     struct err err;
 
     if (args_job(args->words[0], &job, &err) < 0 ||
-        args_int(args, "timeout", 0, 1 << 30, -1, &timeout_s, &err) < 0)
+        args_int(args, "timeout", 0, 1 << 30, -1, &timeout_s, &err) < 0 ||
+        args_int(args, "until", 0, INT64_MAX, -1, &until, &err) < 0)
         return client_fail(client, &err);
-    return wait_for_job(client, job, timeout_s < 0 ? -1 : timeout_s * 1000);
+    return wait_for_job(client, job, timeout_s < 0 ? -1 : timeout_s * 1000, until);
 }

@@ -8,6 +8,11 @@ static const struct args_option json_only[] = {
     {"json", 0, NULL, "print JSON"},
     {NULL, 0, NULL, NULL},
 };
+static const struct args_option show_options[] = {
+    {"field", 'f', "PATH", "print one member: state, folder, ranks.1.pid, ..."},
+    {"json", 0, NULL, "print JSON"},
+    {NULL, 0, NULL, NULL},
+};
 static const struct args_option up_options[] = {
     {"devices", 'd', "N", "CPU ranks at once (default 2)"},
     {"foreground", 0, NULL, "stay, and stop everything on Ctrl-C"},
@@ -17,6 +22,7 @@ static const struct args_option submit_options[] = {
     {"kind", 'k', "KIND", "prepare, pretrain, finetune or evaluate"},
     {"check", 0, NULL, "say what the job would do; submit nothing"},
     {"wait", 'w', NULL, "wait for its end, as `vneva wait`"},
+    {"quiet", 'q', NULL, "print the job's number alone"},
     {"keys", 0, NULL, "list every key of a specification"},
     {"json", 0, NULL, "print JSON"},
     {NULL, 0, NULL, NULL},
@@ -38,6 +44,7 @@ static const struct args_option reason_options[] = {
 };
 static const struct args_option wait_options[] = {
     {"timeout", 't', "S", "give up after so many seconds (exit code 1)"},
+    {"until", 'u', "N", "leave when N samples or steps are done"},
     {NULL, 0, NULL, NULL},
 };
 const struct command client_commands[] = {
@@ -49,7 +56,8 @@ const struct command client_commands[] = {
      "vneva submit train.yaml model.optim.lr=1e-3 --wait", submit_options, 0,
      ARGS_WORDS_MAX, cmd_submit},
     {"status", "", "list jobs", "vneva status --json", status_options, 0, 0, cmd_status},
-    {"show", "JOB", "all about a job", "vneva show 3", json_only, 1, 1, cmd_show},
+    {"show", "JOB", "all about a job", "vneva show 3 --field state", show_options, 1, 1,
+     cmd_show},
     {"logs", "JOB", "what a rank wrote", "vneva logs -f 3 --rank 1", logs_options, 1, 1,
      cmd_logs},
     {"wait", "JOB", "wait for a job's end, with its progress",
