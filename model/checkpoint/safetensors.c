@@ -319,8 +319,9 @@ static int map_file(struct safetensors *out, const char *path, struct err *err)
     out->map = mmap(NULL, out->n_bytes, PROT_READ, MAP_PRIVATE, fd, 0);
     close(fd);
     if (out->map == MAP_FAILED) {
+        err_set(err, ERR_IO, "cannot map '%s': %s", path, strerror(errno));
         out->map = NULL;
-        return err_set(err, ERR_IO, "cannot map '%s': %s", path, strerror(errno));
+        return -1;
     }
     return 0;
 }

@@ -136,7 +136,7 @@ struct written {
 static int write_slices(struct neva *model, const char *folder, struct written *out,
                         struct err *err)
 {
-    struct writer w;
+    struct writer w = {0};
     struct safetensors_source source = {&w, writer_fill};
     char path[FS_PATH_MAX];
     int rc = -1;
@@ -263,9 +263,9 @@ int checkpoint_save(struct neva *model, const char *folder, const struct json *m
     rc = checkpoint_agree(model, rc == 0 ? begin(model, temporary, err) : rc, err);
     if (rc == 0)
         rc = checkpoint_agree(model, write_slices(model, temporary, &mine, err), err);
-    if (rc == 0)
+    if (rc == 0 && all)
         rc = comm_all_gather(model->group, all, &mine, sizeof(mine), err);
-    if (rc == 0)
+    if (rc == 0 && all)
         rc = checkpoint_agree(model, finish(model, temporary, folder, all, meta, err),
                               err);
     free(all);

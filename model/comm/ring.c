@@ -74,8 +74,9 @@ static int need_room(struct ring *r, size_t n_bytes, struct err *err)
 {
     char *grown;
 
-    if (r->room_bytes >= n_bytes)
+    if (r->room && r->room_bytes >= n_bytes)
         return 0;
+    n_bytes = n_bytes ? n_bytes : 1;
     grown = realloc(r->room, n_bytes);
     if (!grown)
         return err_set(err, ERR_NOMEM, "cannot allocate %zu bytes", n_bytes);

@@ -85,7 +85,7 @@ int neva_param_write(struct neva *model, struct param *param, const float *host,
 
 static int init_params(struct neva *model, struct err *err)
 {
-    int64_t most = 0;
+    int64_t most = 1;
     float *host;
     int rc = 0;
 

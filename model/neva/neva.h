@@ -19,14 +19,19 @@
 #define NEVA_TOKEN_MEDIA (-1)
 
 enum neva_projector { NEVA_PROJECTOR_LINEAR, NEVA_PROJECTOR_MLP2X_GELU };
-enum neva_recompute { NEVA_RECOMPUTE_NONE, NEVA_RECOMPUTE_SELECTIVE, NEVA_RECOMPUTE_FULL };
+enum neva_recompute {
+    NEVA_RECOMPUTE_NONE,
+    NEVA_RECOMPUTE_SELECTIVE,
+    NEVA_RECOMPUTE_FULL
+};
 enum neva_recompute_method { NEVA_RECOMPUTE_UNIFORM, NEVA_RECOMPUTE_BLOCK };
 
 struct neva_config {
     struct {
         int64_t image_size, patch, width, ffn_width, n_layers, n_heads;
-        int64_t select_layer;       /* -2: output of the last but one layer; -1: the last */
-        int64_t class_token_length; /* 1: CLIP's class token, dropped after selection; 0 */
+        int64_t select_layer; /* -2: output of the last but one layer; -1: the last */
+        int64_t
+            class_token_length; /* 1: CLIP's class token, dropped after selection; 0 */
         enum activation act;
         float eps;
         float mean[3], std[3];
@@ -88,10 +93,11 @@ void neva_frame_range(const struct neva *model, int64_t n_frames, int64_t *first
 struct neva_batch {
     int64_t n_samples, n_tokens; /* B, T */
     const int32_t *tokens;       /* [B,T], NEVA_TOKEN_MEDIA where features go */
-    const int32_t *labels;       /* [B,T], already shifted: label of t is token t+1; -1 masked */
-    const int32_t *lens;         /* [B] */
-    int64_t n_frames;            /* of the whole micro batch, all ranks */
-    const uint8_t *pixels;       /* [count of neva_frame_range, S, S, 3] RGB */
+    const int32_t
+        *labels;         /* [B,T], already shifted: label of t is token t+1; -1 masked */
+    const int32_t *lens; /* [B] */
+    int64_t n_frames;    /* of the whole micro batch, all ranks */
+    const uint8_t *pixels; /* [count of neva_frame_range, S, S, 3] RGB */
 };
 
 struct neva_loss {

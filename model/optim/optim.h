@@ -11,9 +11,9 @@
 
 struct optim_config {
     float lr, beta1, beta2, eps, weight_decay;
-    float clip;                   /* 0: off */
+    float clip; /* 0: off */
     int64_t warmup_steps, constant_steps, max_steps;
-    float min_lr;                 /* NeMo's CosineAnnealing: linear warm-up, cosine from lr
+    float min_lr; /* NeMo's CosineAnnealing: linear warm-up, cosine from lr
                                      to min_lr at max_steps - constant_steps, then min_lr */
 };
 

@@ -75,7 +75,15 @@ static void *must_alloc(size_t n_bytes)
     return p;
 }
 
-/* Rows of frames, a question and a short answer; made once, its memory is never freed. */
+static void batch_free(const struct neva_batch *batch)
+{
+    free((void *)batch->tokens);
+    free((void *)batch->labels);
+    free((void *)batch->lens);
+    free((void *)batch->pixels);
+}
+
+/* Rows of frames, a question and a short answer. */
 static struct neva_batch batch_make(const struct neva_config *config,
                                     const struct options *options, int rank)
 {
@@ -168,6 +176,7 @@ static int run(const struct options *options, int rank, const char *segment,
     rc = 0;
 out:
     neva_destroy(model);
+    batch_free(&batch);
     backend_destroy(b);
     comm_destroy(group);
     comm_destroy(solo);
