@@ -101,11 +101,12 @@ static int linear_keep(struct linear_video *out, struct linear *linear, struct e
         return -1;
     if (out->n == 0)
         linear->first_pts = pts;
-    out->times[out->n] = (double)((pts - linear->first_pts) * base.num) / base.den;
-    if (pts == AV_NOPTS_VALUE) /* as at the end of some AVI files: one frame later */
-        out->times[out->n] = out->n ? out->times[out->n - 1] +
-                                          av_q2d(av_inv_q(linear->stream->avg_frame_rate))
-                                    : 0;
+    if (pts != AV_NOPTS_VALUE && linear->first_pts != AV_NOPTS_VALUE)
+        out->times[out->n] = (double)((pts - linear->first_pts) * base.num) / base.den;
+    else /* as at the end of some AVI files: one frame later */
+        out->times[out->n] =
+            out->n ? out->times[out->n - 1] + 1 / av_q2d(linear->stream->avg_frame_rate)
+                   : 0;
     out->n++;
     return 0;
 }

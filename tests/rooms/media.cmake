@@ -17,3 +17,6 @@ vneva_test(media_codecs LABEL integration
 vneva_test(media_damaged LABEL fault
   SOURCES fault/media_damaged.c integration/media_clips.c
   LIBS vneva_media cmocka)
+
+# Not a test: `python3 tests/bench/bench_decode.py build/bin/bench_decode FILE...`
+vneva_program(bench_decode SOURCES bench/bench_decode.c LIBS vneva_media)
