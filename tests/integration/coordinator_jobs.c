@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 
 #include <cmocka.h>
 
@@ -96,12 +97,476 @@ static void training_job_runs_from_checkpoint_to_checkpoint(void **state)
     assert_int_equal(job_int(cluster, job, "done"), 25);
 }
 
+/* ---- requests ---- */
+
+/* Sends a request; returns its error's text or "" for an answer. */
+static const char *ask(struct cluster *cluster, struct wire *request, struct err *err)
+{
+    struct wire reply;
+
+    err_clear(err);
+    if (cluster_call(cluster, request, &reply, err) == 0)
+        wire_fini(&reply);
+    return err->text;
+}
+
+static void submit_twice_with_one_request_id_makes_one_job(void **state)
+{
+    struct cluster *cluster = *state;
+    int64_t job = submit_prepare(cluster, "same", 10);
+    struct json *rows;
+
+    assert_int_equal(submit_prepare(cluster, "same", 10), job);
+    assert_int_not_equal(submit_prepare(cluster, "other", 10), job);
+    rows = cluster_rows(cluster, "jobs", 0);
+    assert_int_equal(json_count(rows), 2);
+    json_free(rows);
+}
+
+static void wrong_requests_are_answered_with_their_error(void **state)
+{
+    struct cluster *cluster = *state;
+    struct wire submit = {.type = MSG_SUBMIT}, cancel = {.type = MSG_CANCEL};
+    struct wire query = {.type = MSG_QUERY}, release = {.type = MSG_RELEASE};
+    struct wire peers = {.type = MSG_PEERS, .peers = {1, 1, "[]"}};
+    int64_t job = submit_prepare(cluster, "r", 10);
+    struct err err;
+
+    submit.submit = (struct msg_submit){"r2", "prepare", "n", "{\"kind\": \"bake\"}"};
+    assert_non_null(strstr(ask(cluster, &submit, &err), "bake"));
+    submit.submit = (struct msg_submit){"", "prepare", "n", "{}"};
+    assert_non_null(strstr(ask(cluster, &submit, &err), "invalid: "));
+    cancel.cancel = (struct msg_cancel){99, ""};
+    assert_non_null(strstr(ask(cluster, &cancel, &err), "not-found: "));
+    query.query = (struct msg_query){"secrets", 0, 0, 0};
+    assert_non_null(strstr(ask(cluster, &query, &err), "invalid: no view"));
+    release.release.job = job;
+    assert_non_null(strstr(ask(cluster, &release, &err), "state: "));
+    assert_non_null(strstr(ask(cluster, &peers, &err), "invalid: "));
+}
+
+static void job_that_waits_says_why(void **state)
+{
+    struct cluster *cluster = *state;
+    int64_t job = submit_train(cluster, "r", 10, 10, 2);
+    int64_t deadline_ms = clock_mono_ms() + CLUSTER_DEADLINE_MS;
+    char reason[256];
+
+    cluster_add_agent(cluster, 1, 0);
+    do {
+        cluster_step(cluster, 1);
+        cluster_job_text(cluster, job, "reason", reason, sizeof(reason));
+    } while (strcmp(reason, "needs 2 devices, there are 1") != 0 &&
+             clock_mono_ms() < deadline_ms);
+    assert_string_equal(reason, "needs 2 devices, there are 1");
+    cluster_add_agent(cluster, 1, 0); /* two nodes together can */
+    cluster_wait_job(cluster, job, "done");
+}
+
+/* ---- stopping ---- */
+
+static bool has_kept_task(struct cluster *cluster, void *context)
+{
+    (void)context;
+    for (int a = 0; a < cluster->n_agents; a++)
+        for (int i = 0; i < AGENT_RANKS_MAX; i++) {
+            const struct fake_rank *rank = &cluster->agents[a].ranks[i];
+
+            if (rank->is_used && !rank->is_ended && rank->n_tasks > 0 &&
+                strcmp(rank->tasks[0].phase, "work") == 0 &&
+                rank->tasks[0].first >= cluster->agents[a].keep_from)
+                return true;
+        }
+    return false;
+}
+
+/* A training job of 40 steps that has its first 20 done and sits on the rest. */
+static int64_t start_and_keep(struct cluster *cluster, struct fake_agent **agent)
+{
+    int64_t job = submit_train(cluster, "kept", 40, 10, 2);
+
+    *agent = cluster_add_agent(cluster, 2, 0);
+    (*agent)->script = SCRIPT_KEEP;
+    (*agent)->keep_from = 20;
+    assert_true(cluster_wait(cluster, has_kept_task, NULL));
+    return job;
+}
+
+static void cancel_of_running_job_stops_it_first(void **state)
+{
+    struct cluster *cluster = *state;
+    struct wire cancel = {.type = MSG_CANCEL};
+    struct fake_agent *agent;
+    int64_t job = start_and_keep(cluster, &agent);
+    char text[64];
+    struct err err;
+
+    agent->ignores_stop = true;
+    cancel.cancel = (struct msg_cancel){job, "not needed"};
+    assert_string_equal(ask(cluster, &cancel, &err), "");
+    cluster_job_text(cluster, job, "state", text, sizeof(text));
+    assert_string_equal(text, "stopping");
+    assert_string_equal(ask(cluster, &cancel, &err), ""); /* twice is fine */
+    agent->ignores_stop = false;
+    cluster_wait_job(cluster, job, "cancelled"); /* RANK_STOP comes again by itself */
+    cluster_job_text(cluster, job, "reason", text, sizeof(text));
+    assert_string_equal(text, "not needed");
+    assert_non_null(strstr(ask(cluster, &cancel, &err), "job 1 is cancelled"));
+}
+
+static void cancel_of_queued_job_ends_it_at_once(void **state)
+{
+    struct cluster *cluster = *state;
+    struct wire cancel = {.type = MSG_CANCEL};
+    int64_t job = submit_prepare(cluster, "r", 10);
+    char text[64];
+    struct err err;
+
+    cancel.cancel = (struct msg_cancel){job, ""};
+    assert_string_equal(ask(cluster, &cancel, &err), "");
+    cluster_job_text(cluster, job, "state", text, sizeof(text));
+    assert_string_equal(text, "cancelled");
+}
+
+static void held_job_goes_on_from_its_checkpoint_when_released(void **state)
+{
+    struct cluster *cluster = *state;
+    struct wire hold = {.type = MSG_HOLD}, release = {.type = MSG_RELEASE};
+    struct fake_agent *agent;
+    int64_t job = start_and_keep(cluster, &agent);
+    struct err err;
+
+    hold.hold.job = release.release.job = job;
+    assert_string_equal(ask(cluster, &hold, &err), "");
+    cluster_wait_job(cluster, job, "held");
+    assert_int_equal(agent->last_stop_grace_ms, 30000);
+    assert_string_equal(ask(cluster, &release, &err), "");
+    assert_true(cluster_wait(cluster, has_kept_task, NULL));
+    assert_non_null(strstr(agent->ranks[0].resume, "step-20"));
+    agent->script = SCRIPT_WORK;
+    cluster_wait_job(cluster, job, "done");
+    assert_int_equal(job_int(cluster, job, "attempt"), 2);
+}
+
+/* ---- losing ---- */
+
+static bool rank_has_died(struct cluster *cluster, void *context)
+{
+    (void)cluster;
+    return ((struct fake_agent *)context)->n_pending == 0 &&
+           ((struct fake_agent *)context)->ranks[0].is_ended;
+}
+
+static void lost_rank_ends_the_attempt_and_the_next_resumes(void **state)
+{
+    struct cluster *cluster = *state;
+    struct fake_agent *agent;
+    int64_t job = start_and_keep(cluster, &agent);
+    struct json *rows;
+
+    agent->script = SCRIPT_DIE;
+    cluster_wait(cluster, rank_has_died, agent);
+    agent->script = SCRIPT_WORK;
+    cluster_wait_job(cluster, job, "done");
+    rows = cluster_rows(cluster, "attempts", job);
+    assert_int_equal(json_count(rows), 2);
+    assert_string_equal(json_get_string(json_at(rows, 0), "cause"), "lost");
+    assert_non_null(
+        strstr(json_get_string(json_at(rows, 0), "reason"), "killed by signal 9"));
+    assert_string_equal(json_get_string(json_at(rows, 1), "cause"), "done");
+    json_free(rows);
+    rows = cluster_rows(cluster, "checkpoints", job);
+    assert_int_equal(json_count(rows), 4); /* none twice */
+    json_free(rows);
+}
+
+static void attempts_without_progress_fail_the_job_with_the_last_reason(void **state)
+{
+    struct cluster *cluster = *state;
+    int64_t job = submit_train(cluster, "r", 10, 10, 1);
+    struct fake_agent *agent = cluster_add_agent(cluster, 1, 0);
+    char reason[512];
+
+    agent->script = SCRIPT_DIE;
+    cluster_wait_job(cluster, job, "failed");
+    cluster_job_text(cluster, job, "reason", reason, sizeof(reason));
+    assert_non_null(strstr(reason, "5 attempts without progress"));
+    assert_non_null(strstr(reason, "killed by signal 9"));
+    assert_int_equal(job_int(cluster, job, "attempt"), 5);
+}
+
+static void task_that_fails_three_times_is_quarantined_and_named(void **state)
+{
+    struct cluster *cluster = *state;
+    int64_t job = submit_prepare(cluster, "r", 10);
+    struct fake_agent *agent = cluster_add_agent(cluster, 1, 30);
+    struct json *rows, *tasks;
+    char reason[512];
+
+    agent->script = SCRIPT_FAIL;
+    agent->keep_from = 20;
+    cluster_wait_job(cluster, job, "failed");
+    cluster_job_text(cluster, job, "reason", reason, sizeof(reason));
+    assert_string_equal(reason, "task 4 (work 20..29) failed 3 times: bad sample");
+    rows = cluster_rows(cluster, "job", job);
+    tasks = json_get(json_at(rows, 0), "tasks");
+    assert_int_equal(json_get_int(tasks, "quarantined", -1), 1);
+    assert_int_equal(json_get_int(tasks, "done", -1), 3); /* the others were done */
+    json_free(rows);
+}
+
+static void task_that_kills_its_rank_three_times_is_quarantined(void **state)
+{
+    struct cluster *cluster = *state;
+    int64_t job = submit_prepare(cluster, "r", 10);
+    struct fake_agent *agent = cluster_add_agent(cluster, 1, 30);
+    char reason[512];
+
+    agent->script = SCRIPT_DIE;
+    agent->keep_from = 20;
+    cluster_wait_job(cluster, job, "failed");
+    cluster_job_text(cluster, job, "reason", reason, sizeof(reason));
+    assert_non_null(strstr(reason, "task 4 (work 20..29) failed 3 times: rank 0"));
+}
+
+static void
+tasks_of_a_silent_agent_go_elsewhere_and_its_late_result_is_refused(void **state)
+{
+    struct cluster *cluster = *state;
+    int64_t job = submit_prepare(cluster, "r", 10), deadline_ms;
+    struct fake_agent *silent = cluster_add_agent(cluster, 1, 30), *other;
+    struct json *rows;
+
+    silent->script = SCRIPT_KEEP;
+    silent->keep_from = 10;
+    assert_true(cluster_wait(cluster, has_kept_task, NULL));
+    silent->is_silent = true;
+    other = cluster_add_agent(cluster, 1, 30);
+    cluster_wait_job(cluster, job, "done");
+    assert_true(other->n_done > 0);
+    silent->is_silent = false; /* it comes back and reports what it had */
+    silent->script = SCRIPT_WORK;
+    deadline_ms = clock_mono_ms() + CLUSTER_DEADLINE_MS;
+    while (clock_mono_ms() < deadline_ms &&
+           (!silent->is_registered || silent->n_pending || silent->ranks[0].is_used))
+        cluster_step(cluster, 1);
+    assert_string_equal(silent->last_error, "stale");
+    assert_int_equal(silent->n_pending, 0); /* settled all the same */
+    rows = cluster_rows(cluster, "tasks", job);
+    for (size_t i = 0; i < json_count(rows); i++)
+        assert_string_equal(json_get_string(json_at(rows, i), "state"), "done");
+    json_free(rows);
+}
+
+static void checkpoint_inside_a_range_splits_it(void **state)
+{
+    struct cluster *cluster = *state;
+    struct fake_agent *agent;
+    int64_t job = start_and_keep(cluster, &agent);
+    struct wire done = {.type = MSG_TASK_DONE};
+    struct json *rows;
+
+    done.task_done = (struct msg_task_done){
+        job, agent->ranks[0].attempt, agent->ranks[0].tasks[0].id,
+        "{\"checkpoint\": {\"path\": \"/c/23\", \"step\": 23, \"consumed_samples\": 1}}"};
+    assert_int_equal(net_client_send(agent->client, &done, NULL), 0);
+    agent->script = SCRIPT_DIE;
+    agent->keep_from = 30;
+    cluster_wait(cluster, rank_has_died, agent);
+    agent->script = SCRIPT_WORK;
+    cluster_wait_job(cluster, job, "done");
+    rows = cluster_rows(cluster, "checkpoints", job);
+    assert_int_equal(json_count(rows), 5); /* 10 20 23 30 40 */
+    assert_int_equal(json_get_int(json_at(rows, 2), "step", -1), 23);
+    assert_int_equal(json_get_int(json_at(rows, 3), "step", -1), 30);
+    json_free(rows);
+}
+
+/* ---- restarts ---- */
+
+static void restart_leaves_running_attempts_alone(void **state)
+{
+    struct cluster *cluster = *state;
+    struct fake_agent *agent;
+    int64_t job = start_and_keep(cluster, &agent);
+
+    cluster_kill(cluster, SIGTERM);
+    cluster_start(cluster, NULL);
+    agent->script = SCRIPT_WORK;
+    cluster_wait_job(cluster, job, "done");
+    assert_int_equal(job_int(cluster, job, "attempt"), 1);
+}
+
+static void attempt_whose_agent_does_not_come_back_is_retried(void **state)
+{
+    struct cluster *cluster = *state;
+    struct fake_agent *agent;
+    int64_t job = start_and_keep(cluster, &agent);
+
+    cluster_kill(cluster, SIGKILL);
+    agent_close(agent);
+    cluster_start(cluster, NULL);
+    cluster_add_agent(cluster, 2, 0);
+    cluster_wait_job(cluster, job, "done");
+    assert_int_equal(job_int(cluster, job, "attempt"), 2);
+}
+
+static bool coordinator_has_ended(struct cluster *cluster, void *context)
+{
+    int status = cluster_reap(cluster, false);
+
+    (void)context;
+    return status == 0;
+}
+
+static void shutdown_ends_agents_and_the_job_goes_on_at_the_next_start(void **state)
+{
+    struct cluster *cluster = *state;
+    struct wire shutdown = {.type = MSG_SHUTDOWN, .shutdown = {"test"}};
+    struct fake_agent *agent;
+    int64_t job = start_and_keep(cluster, &agent);
+    struct err err;
+
+    assert_string_equal(ask(cluster, &shutdown, &err), "");
+    assert_true(cluster_wait(cluster, coordinator_has_ended, NULL));
+    assert_true(agent->is_stopped);
+    agent_close(agent);
+    cluster_start(cluster, NULL);
+    cluster_add_agent(cluster, 2, 0);
+    cluster_wait_job(cluster, job, "done");
+    assert_int_equal(job_int(cluster, job, "attempt"), 2);
+}
+
+static void second_coordinator_of_a_home_is_refused(void **state)
+{
+    struct cluster *cluster = *state, second = *cluster;
+    int status;
+
+    submit_prepare(cluster, "r", 10); /* the first one listens */
+    second.pid = 0;
+    cluster_start(&second, NULL);
+    status = cluster_reap(&second, true);
+    assert_true(WIFEXITED(status));
+    assert_int_equal(WEXITSTATUS(status), 4);
+}
+
+/* ---- logs, metrics ---- */
+
+static void send_log(struct fake_agent *agent, const char *text)
+{
+    struct wire log = {.type = MSG_LOG};
+
+    log.log = (struct msg_log){
+        agent->ranks[0].job, agent->ranks[0].attempt, 0, {text, strlen(text)}};
+    assert_int_equal(net_client_send(agent->client, &log, NULL), 0);
+}
+
+/* Appends what there is from *attempt, *next on; true at the end of the job. */
+static bool follow_log(struct cluster *cluster, int64_t job, int64_t rank,
+                       int64_t *attempt, int64_t *next, struct buf *text)
+{
+    struct wire request = {.type = MSG_LOGS}, reply;
+    struct err err = {ERR_NONE, ""};
+    bool is_end;
+
+    request.logs = (struct msg_logs){job, *attempt, rank, *next, 7};
+    if (cluster_call(cluster, &request, &reply, &err) < 0)
+        fail_msg("%s", err.text);
+    buf_add(text, reply.log_chunk.data.data, reply.log_chunk.data.n_bytes);
+    *attempt = reply.log_chunk.attempt;
+    *next = reply.log_chunk.next;
+    is_end = reply.log_chunk.is_end;
+    wire_fini(&reply);
+    return is_end;
+}
+
+static void log_is_followed_over_attempts_to_the_end(void **state)
+{
+    struct cluster *cluster = *state;
+    struct fake_agent *agent;
+    int64_t job = start_and_keep(cluster, &agent), attempt = 1, next = 0;
+    int64_t deadline_ms = clock_mono_ms() + CLUSTER_DEADLINE_MS;
+    struct buf text = BUF_INIT;
+
+    send_log(agent, "first attempt\n");
+    agent->script = SCRIPT_DIE;
+    cluster_wait(cluster, rank_has_died, agent);
+    agent->script = SCRIPT_KEEP;
+    assert_true(cluster_wait(cluster, has_kept_task, NULL));
+    send_log(agent, "second attempt\n");
+    agent->script = SCRIPT_WORK;
+    while (!follow_log(cluster, job, 0, &attempt, &next, &text))
+        assert_true(clock_mono_ms() < deadline_ms);
+    assert_string_equal(buf_str(&text), "first attempt\nsecond attempt\n");
+    buf_reset(&text);
+    attempt = next = 0;
+    while (!follow_log(cluster, job, -1, &attempt, &next, &text))
+        assert_true(clock_mono_ms() < deadline_ms);
+    assert_non_null(strstr(buf_str(&text), "job 1 is done"));
+    buf_fini(&text);
+}
+
+static bool has_metrics(struct cluster *cluster, void *context)
+{
+    struct json *rows = cluster_rows(cluster, "metrics", *(int64_t *)context);
+    size_t count = json_count(rows);
+
+    json_free(rows);
+    return count == 2;
+}
+
+static void progress_is_shown_and_its_metrics_are_kept(void **state)
+{
+    struct cluster *cluster = *state;
+    struct fake_agent *agent;
+    int64_t job = start_and_keep(cluster, &agent);
+    struct wire progress = {.type = MSG_PROGRESS};
+    struct json *rows;
+
+    for (int64_t step = 21; step <= 22; step++) {
+        progress.progress = (struct msg_progress){job,
+                                                  agent->ranks[0].attempt,
+                                                  0,
+                                                  agent->ranks[0].tasks[0].id,
+                                                  "forward",
+                                                  step,
+                                                  step,
+                                                  40,
+                                                  "{\"loss\": 1.5}"};
+        assert_int_equal(net_client_send(agent->client, &progress, NULL), 0);
+    }
+    assert_true(cluster_wait(cluster, has_metrics, &job));
+    assert_int_equal(job_int(cluster, job, "done"), 22);
+    assert_int_equal(job_int(cluster, job, "total"), 40);
+    rows = cluster_rows(cluster, "job", job);
+    assert_true(json_get_double(json_get(json_at(rows, 0), "metrics"), "loss", 0) == 1.5);
+    json_free(rows);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
     const struct CMUnitTest tests[] = {
         TEST(batch_job_runs_plan_work_finish),
         TEST(training_job_runs_from_checkpoint_to_checkpoint),
+        TEST(submit_twice_with_one_request_id_makes_one_job),
+        TEST(wrong_requests_are_answered_with_their_error),
+        TEST(job_that_waits_says_why),
+        TEST(cancel_of_running_job_stops_it_first),
+        TEST(cancel_of_queued_job_ends_it_at_once),
+        TEST(held_job_goes_on_from_its_checkpoint_when_released),
+        TEST(lost_rank_ends_the_attempt_and_the_next_resumes),
+        TEST(attempts_without_progress_fail_the_job_with_the_last_reason),
+        TEST(task_that_fails_three_times_is_quarantined_and_named),
+        TEST(task_that_kills_its_rank_three_times_is_quarantined),
+        TEST(tasks_of_a_silent_agent_go_elsewhere_and_its_late_result_is_refused),
+        TEST(checkpoint_inside_a_range_splits_it),
+        TEST(restart_leaves_running_attempts_alone),
+        TEST(attempt_whose_agent_does_not_come_back_is_retried),
+        TEST(shutdown_ends_agents_and_the_job_goes_on_at_the_next_start),
+        TEST(second_coordinator_of_a_home_is_refused),
+        TEST(log_is_followed_over_attempts_to_the_end),
+        TEST(progress_is_shown_and_its_metrics_are_kept),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

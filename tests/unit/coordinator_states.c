@@ -1,0 +1,243 @@
+/* Every state x event pair of the three machines, against the diagrams of states.h; and
+ * the placement of attempts. */
+#include "coordinator/scheduler.h"
+#include "coordinator/states.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+struct arrow {
+    int from, event, to;
+};
+
+/* The arrow's end, 0 when there is none. */
+static int expected(const struct arrow *arrows, size_t count, int from, int event)
+{
+    for (size_t i = 0; i < count; i++)
+        if (arrows[i].from == from && arrows[i].event == event)
+            return arrows[i].to;
+    return 0;
+}
+
+#define EXPECTED(arrows, from, event)                                                    \
+    expected(arrows, sizeof(arrows) / sizeof((arrows)[0]), from, event)
+
+static void job_goes_where_the_diagram_says_and_nowhere_else(void **state)
+{
+    static const struct arrow arrows[] = {
+        {JOB_SUBMITTED, JOB_EV_ACCEPT, JOB_QUEUED},
+        {JOB_QUEUED, JOB_EV_PLACE, JOB_PLACED},
+        {JOB_QUEUED, JOB_EV_HOLD, JOB_HELD},
+        {JOB_QUEUED, JOB_EV_CANCEL, JOB_CANCELLED},
+        {JOB_QUEUED, JOB_EV_FAIL, JOB_FAILED},
+        {JOB_PLACED, JOB_EV_READY, JOB_RUNNING},
+        {JOB_PLACED, JOB_EV_STOP, JOB_STOPPING},
+        {JOB_RUNNING, JOB_EV_STOP, JOB_STOPPING},
+        {JOB_RUNNING, JOB_EV_FINISH, JOB_DONE},
+        {JOB_STOPPING, JOB_EV_RETRY, JOB_QUEUED},
+        {JOB_STOPPING, JOB_EV_HOLD, JOB_HELD},
+        {JOB_STOPPING, JOB_EV_CANCEL, JOB_CANCELLED},
+        {JOB_STOPPING, JOB_EV_FAIL, JOB_FAILED},
+        {JOB_STOPPING, JOB_EV_FINISH, JOB_DONE},
+        {JOB_HELD, JOB_EV_RELEASE, JOB_QUEUED},
+        {JOB_HELD, JOB_EV_CANCEL, JOB_CANCELLED},
+    };
+    (void)state;
+    for (int from = 0; from < JOB_STATE_COUNT; from++)
+        for (int event = 0; event < JOB_EVENT_COUNT; event++)
+            assert_int_equal(job_state_next((enum job_state)from, (enum job_event)event),
+                             EXPECTED(arrows, from, event));
+}
+
+static void attempt_goes_where_the_diagram_says_and_nowhere_else(void **state)
+{
+    static const struct arrow arrows[] = {
+        {ATTEMPT_STARTING, ATTEMPT_EV_READY, ATTEMPT_RUNNING},
+        {ATTEMPT_STARTING, ATTEMPT_EV_STOP, ATTEMPT_STOPPING},
+        {ATTEMPT_RUNNING, ATTEMPT_EV_STOP, ATTEMPT_STOPPING},
+        {ATTEMPT_STOPPING, ATTEMPT_EV_END, ATTEMPT_ENDED},
+    };
+    (void)state;
+    for (int from = 0; from < ATTEMPT_STATE_COUNT; from++)
+        for (int event = 0; event < ATTEMPT_EVENT_COUNT; event++)
+            assert_int_equal(
+                attempt_state_next((enum attempt_state)from, (enum attempt_event)event),
+                EXPECTED(arrows, from, event));
+}
+
+static void task_goes_where_the_diagram_says_and_nowhere_else(void **state)
+{
+    static const struct arrow arrows[] = {
+        {TASK_READY, TASK_EV_LEASE, TASK_LEASED},
+        {TASK_LEASED, TASK_EV_FINISH, TASK_DONE},
+        {TASK_LEASED, TASK_EV_RETURN, TASK_READY},
+        {TASK_READY, TASK_EV_QUARANTINE, TASK_QUARANTINED},
+    };
+    (void)state;
+    for (int from = 0; from < TASK_STATE_COUNT; from++)
+        for (int event = 0; event < TASK_EVENT_COUNT; event++)
+            assert_int_equal(
+                task_state_next((enum task_state)from, (enum task_event)event),
+                EXPECTED(arrows, from, event));
+}
+
+static void every_name_is_found_again(void **state)
+{
+    (void)state;
+    for (int i = 1; i < JOB_STATE_COUNT; i++)
+        assert_int_equal(job_state_find(job_state_name((enum job_state)i)), i);
+    for (int i = 1; i < ATTEMPT_STATE_COUNT; i++)
+        assert_int_equal(attempt_state_find(attempt_state_name((enum attempt_state)i)),
+                         i);
+    for (int i = 1; i < TASK_STATE_COUNT; i++)
+        assert_int_equal(task_state_find(task_state_name((enum task_state)i)), i);
+    for (int i = 0; i < PHASE_COUNT; i++)
+        assert_int_equal(task_phase_find(task_phase_name((enum task_phase)i)), i);
+    for (int i = 0; i < GOAL_COUNT; i++)
+        assert_int_equal(job_goal_find(job_goal_name((enum job_goal)i)), i);
+    for (int i = 0; i < CAUSE_COUNT; i++)
+        assert_int_equal(attempt_cause_find(attempt_cause_name((enum attempt_cause)i)),
+                         i);
+    assert_int_equal(job_state_find("resting"), JOB_NONE);
+}
+
+/* ---- scheduler ---- */
+
+static const bool all_free[16];
+
+static void plan(struct sched_plan *out, const struct sched_node *nodes, int64_t n_nodes,
+                 const struct sched_job *jobs, int64_t n_jobs)
+{
+    struct err err = {ERR_NONE, ""};
+
+    assert_int_equal(scheduler_plan(out, nodes, n_nodes, jobs, n_jobs, &err), 0);
+}
+
+static void group_goes_to_the_fullest_node_that_holds_it(void **state)
+{
+    static const bool half[] = {true, false, true, false};
+    const struct sched_node nodes[] = {{8, all_free}, {4, half}, {3, all_free}};
+    const struct sched_job job = {4, 2, 1};
+    struct sched_plan p;
+
+    (void)state;
+    plan(&p, nodes, 3, &job, 1);
+    assert_int_equal(p.n_starts, 1);
+    assert_int_equal(p.starts[0].ranks[0].node, 1);
+    assert_int_equal(p.starts[0].ranks[0].device, 1);
+    assert_int_equal(p.starts[0].ranks[1].node, 1);
+    assert_int_equal(p.starts[0].ranks[1].device, 3);
+    assert_int_equal(p.starts[0].ranks[2].node, 2); /* the second group, whole again */
+    assert_int_equal(p.starts[0].ranks[3].node, 2);
+    assert_string_equal(p.reasons[0], "");
+    scheduler_plan_fini(&p);
+}
+
+static void group_is_spread_when_no_node_holds_it(void **state)
+{
+    const struct sched_node nodes[] = {{2, all_free}, {2, all_free}};
+    const struct sched_job job = {4, 4, 1};
+    bool is_taken[2][2] = {{false, false}, {false, false}};
+    struct sched_plan p;
+
+    (void)state;
+    plan(&p, nodes, 2, &job, 1);
+    assert_int_equal(p.n_starts, 1);
+    for (int r = 0; r < 4; r++) {
+        const struct sched_place *place = &p.starts[0].ranks[r];
+
+        assert_false(is_taken[place->node][place->device]);
+        is_taken[place->node][place->device] = true;
+    }
+    scheduler_plan_fini(&p);
+}
+
+static void batch_job_gets_as_many_attempts_as_fit(void **state)
+{
+    const struct sched_node node = {5, all_free};
+    const struct sched_job job = {2, 2, 10};
+    struct sched_plan p;
+
+    (void)state;
+    plan(&p, &node, 1, &job, 1);
+    assert_int_equal(p.n_starts, 2);
+    assert_string_equal(p.reasons[0], "needs 2 devices, 1 free");
+    scheduler_plan_fini(&p);
+}
+
+static void later_job_does_not_take_what_an_earlier_one_waits_for(void **state)
+{
+    static const bool one_busy[] = {true, false};
+    const struct sched_node node = {2, one_busy};
+    const struct sched_job jobs[] = {{2, 2, 1}, {1, 1, 1}};
+    struct sched_plan p;
+
+    (void)state;
+    plan(&p, &node, 1, jobs, 2);
+    assert_int_equal(p.n_starts, 0);
+    assert_string_equal(p.reasons[0], "needs 2 devices, 1 free");
+    assert_string_equal(p.reasons[1], "waits behind an earlier job");
+    scheduler_plan_fini(&p);
+}
+
+static void job_that_never_fits_does_not_block_others(void **state)
+{
+    const struct sched_node node = {2, all_free};
+    const struct sched_job jobs[] = {{4, 2, 1}, {1, 1, 1}};
+    struct sched_plan p;
+
+    (void)state;
+    plan(&p, &node, 1, jobs, 2);
+    assert_int_equal(p.n_starts, 1);
+    assert_int_equal(p.starts[0].job, 1);
+    assert_string_equal(p.reasons[0], "needs 4 devices, there are 2");
+    scheduler_plan_fini(&p);
+}
+
+static void job_without_a_ready_task_starts_nothing(void **state)
+{
+    const struct sched_node node = {2, all_free};
+    const struct sched_job job = {1, 1, 0};
+    struct sched_plan p;
+
+    (void)state;
+    plan(&p, &node, 1, &job, 1);
+    assert_int_equal(p.n_starts, 0);
+    assert_string_equal(p.reasons[0], "");
+    scheduler_plan_fini(&p);
+}
+
+static void without_nodes_every_job_says_what_it_needs(void **state)
+{
+    const struct sched_job job = {1, 1, 1};
+    struct sched_plan p;
+
+    (void)state;
+    plan(&p, NULL, 0, &job, 1);
+    assert_int_equal(p.n_starts, 0);
+    assert_string_equal(p.reasons[0], "needs 1 device, there are 0");
+    scheduler_plan_fini(&p);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(job_goes_where_the_diagram_says_and_nowhere_else),
+        cmocka_unit_test(attempt_goes_where_the_diagram_says_and_nowhere_else),
+        cmocka_unit_test(task_goes_where_the_diagram_says_and_nowhere_else),
+        cmocka_unit_test(every_name_is_found_again),
+        cmocka_unit_test(group_goes_to_the_fullest_node_that_holds_it),
+        cmocka_unit_test(group_is_spread_when_no_node_holds_it),
+        cmocka_unit_test(batch_job_gets_as_many_attempts_as_fit),
+        cmocka_unit_test(later_job_does_not_take_what_an_earlier_one_waits_for),
+        cmocka_unit_test(job_that_never_fits_does_not_block_others),
+        cmocka_unit_test(job_without_a_ready_task_starts_nothing),
+        cmocka_unit_test(without_nodes_every_job_says_what_it_needs),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
