@@ -182,7 +182,7 @@ static void register_agent(struct core *core, const struct net_peer *from,
     const struct msg_registration *r = &message->registration;
     struct wire answer = {.type = MSG_REGISTERED};
     struct agent *agent = model_agent_find(&core->model, r->agent);
-    struct json *running;
+    struct json *running = NULL;
     struct err err;
 
     if (check_registration(r, &running, &err) < 0) {

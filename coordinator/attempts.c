@@ -372,63 +372,65 @@ static int64_t count_wanted(struct core *core, struct job *job)
 }
 
 /* Takes the plan over: starts, and why the others wait. */
-static void apply_plan(struct core *core, const struct sched_plan *plan,
-                       struct job *const *jobs)
+static void apply_plan(struct core *core, const struct sched_plan *plan)
 {
     struct err err;
 
     for (int64_t i = 0; i < plan->n_starts; i++) {
-        struct job *job = jobs[plan->starts[i].job];
+        struct job *job = core->model.jobs[plan->starts[i].job];
 
         if (job->goal == GOAL_RUN && start(core, job, plan->starts[i].ranks, &err) < 0) {
             err_wrap(&err, "cannot start an attempt");
             job_stop(core, job, GOAL_FAIL, CORE_LOST_GRACE_MS, err.text);
         }
     }
-    for (int64_t i = 0; i < plan->n_jobs; i++)
-        if (jobs[i]->state == JOB_QUEUED && plan->reasons[i][0] &&
-            strcmp(jobs[i]->reason, plan->reasons[i]) != 0)
-            job_set_reason(core, jobs[i], plan->reasons[i]);
+    for (int64_t i = 0; i < plan->n_jobs; i++) {
+        struct job *job = core->model.jobs[i];
+
+        if (job->state == JOB_QUEUED && plan->reasons[i][0] &&
+            strcmp(job->reason, plan->reasons[i]) != 0)
+            job_set_reason(core, job, plan->reasons[i]);
+    }
+}
+
+/* The snapshot the scheduler sees; how many attempts are wanted in all. */
+static int64_t look(struct core *core, struct sched_job *jobs, struct sched_node *nodes)
+{
+    int64_t n_wanted = 0;
+
+    for (size_t i = 0; i < core->model.n_jobs; i++) {
+        struct job *job = core->model.jobs[i];
+
+        jobs[i] = (struct sched_job){job->plan.n_ranks, job->plan.group_size,
+                                     count_wanted(core, job)};
+        n_wanted += jobs[i].n_wanted;
+    }
+    for (size_t i = 0; i < core->model.n_agents; i++)
+        nodes[i] = (struct sched_node){core->model.agents[i]->n_devices,
+                                       core->model.agents[i]->is_busy};
+    return n_wanted;
 }
 
 static void place(struct core *core)
 {
-    size_t n_jobs = 0, n_agents = core->model.n_agents;
-    struct sched_job *wanted = calloc(core->model.n_jobs + 1, sizeof(*wanted));
-    struct sched_node *nodes = calloc(n_agents + 1, sizeof(*nodes));
-    struct job **jobs = calloc(core->model.n_jobs + 1, sizeof(struct job *));
-    struct sched_plan plan;
+    int64_t n_jobs = (int64_t)core->model.n_jobs, n_nodes = (int64_t)core->model.n_agents;
+    struct sched_job *jobs = calloc((size_t)n_jobs + 1, sizeof(*jobs));
+    struct sched_node *nodes = calloc((size_t)n_nodes + 1, sizeof(*nodes));
     struct err err = {ERR_NOMEM, "no memory to plan"};
+    struct sched_plan plan;
 
-    if (!wanted || !nodes || !jobs)
-        goto failed;
-    for (size_t i = 0; i < core->model.n_jobs; i++) {
-        struct job *job = core->model.jobs[i];
-        int64_t n_wanted = count_wanted(core, job);
-
-        if (!n_wanted)
-            continue;
-        wanted[n_jobs] =
-            (struct sched_job){job->plan.n_ranks, job->plan.group_size, n_wanted};
-        jobs[n_jobs++] = job;
-    }
-    for (size_t i = 0; i < n_agents; i++)
-        nodes[i] = (struct sched_node){core->model.agents[i]->n_devices,
-                                       core->model.agents[i]->is_busy};
-    if (n_jobs && scheduler_plan(&plan, nodes, (int64_t)n_agents, wanted, (int64_t)n_jobs,
-                                 &err) < 0)
-        goto failed;
-    if (n_jobs) {
-        apply_plan(core, &plan, jobs);
-        scheduler_plan_fini(&plan);
-    }
-    err_clear(&err);
-failed:
-    if (err.code)
+    if (!jobs || !nodes) {
         store_fail(core->store, &err);
-    free(wanted);
+    } else if (look(core, jobs, nodes) > 0) {
+        if (scheduler_plan(&plan, nodes, n_nodes, jobs, n_jobs, &err) < 0) {
+            store_fail(core->store, &err);
+        } else {
+            apply_plan(core, &plan);
+            scheduler_plan_fini(&plan);
+        }
+    }
+    free(jobs);
     free(nodes);
-    free((void *)jobs);
 }
 
 void core_decide(struct core *core)

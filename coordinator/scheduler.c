@@ -6,52 +6,49 @@
 
 /* The devices as they are given away. */
 struct room {
-    const struct sched_node *nodes;
     int64_t n_nodes, n_devices, n_free;
-    bool **is_busy;  /* [n_nodes][n_devices of the node] */
+    int64_t *first;  /* [n_nodes]: of each node in is_busy */
     int64_t *n_left; /* [n_nodes] */
+    bool *is_busy;   /* [n_devices] */
 };
 
 static void room_fini(struct room *room)
 {
-    for (int64_t i = 0; room->is_busy && i < room->n_nodes; i++)
-        free(room->is_busy[i]);
-    free(room->is_busy);
+    free(room->first);
     free(room->n_left);
+    free(room->is_busy);
 }
 
 static int room_init(struct room *room, const struct sched_node *nodes, int64_t n_nodes,
                      struct err *err)
 {
-    *room = (struct room){.nodes = nodes, .n_nodes = n_nodes};
-    room->is_busy = calloc((size_t)n_nodes + 1, sizeof(*room->is_busy));
+    *room = (struct room){.n_nodes = n_nodes};
+    for (int64_t i = 0; i < n_nodes; i++)
+        room->n_devices += nodes[i].n_devices;
+    room->first = calloc((size_t)n_nodes + 1, sizeof(*room->first));
     room->n_left = calloc((size_t)n_nodes + 1, sizeof(*room->n_left));
-    if (!room->is_busy || !room->n_left)
-        goto nomem;
-    for (int64_t i = 0; i < n_nodes; i++) {
-        room->is_busy[i] = calloc((size_t)nodes[i].n_devices + 1, sizeof(bool));
-        if (!room->is_busy[i])
-            goto nomem;
+    room->is_busy = calloc((size_t)room->n_devices + 1, sizeof(*room->is_busy));
+    if (!room->first || !room->n_left || !room->is_busy)
+        return err_set(err, ERR_NOMEM, "no memory to plan");
+    for (int64_t i = 0, at = 0; i < n_nodes; i++) {
+        room->first[i] = at;
         for (int64_t d = 0; d < nodes[i].n_devices; d++) {
-            room->is_busy[i][d] = nodes[i].is_busy[d];
+            room->is_busy[at++] = nodes[i].is_busy[d];
             room->n_left[i] += !nodes[i].is_busy[d];
         }
-        room->n_devices += nodes[i].n_devices;
         room->n_free += room->n_left[i];
     }
     return 0;
-nomem:
-    room_fini(room);
-    return err_set(err, ERR_NOMEM, "no memory to plan");
 }
 
 static void take_device(struct room *room, int64_t node, struct sched_place *place)
 {
+    bool *is_busy = &room->is_busy[room->first[node]];
     int64_t device = 0;
 
-    while (room->is_busy[node][device])
+    while (is_busy[device])
         device++;
-    room->is_busy[node][device] = true;
+    is_busy[device] = true;
     room->n_left[node]--;
     room->n_free--;
     *place = (struct sched_place){node, device};
@@ -132,7 +129,7 @@ int scheduler_plan(struct sched_plan *plan, const struct sched_node *nodes,
 
     *plan = (struct sched_plan){.n_jobs = n_jobs};
     if (room_init(&room, nodes, n_nodes, err) < 0)
-        return -1;
+        goto failed;
     plan->reasons = calloc((size_t)n_jobs + 1, sizeof(*plan->reasons));
     if (!plan->reasons) {
         err_set(err, ERR_NOMEM, "no memory to plan");

@@ -79,6 +79,7 @@ static int find(const char *const *names, int first, int count, int otherwise,
     return otherwise;
 }
 
+/* NOLINTBEGIN(bugprone-macro-parentheses): type and name are no expressions */
 /* The functions name##_name and name##_find, and the check that no name is missing. */
 #define NAMED(type, name, names, count, first, otherwise)                                \
     _Static_assert(sizeof(names) / sizeof((names)[0]) == (count), #names);               \
@@ -97,6 +98,8 @@ NAMED(attempt_state, attempt_state, attempt_states, ATTEMPT_STATE_COUNT, 1, ATTE
 NAMED(attempt_cause, attempt_cause, attempt_causes, CAUSE_COUNT, 0, CAUSE_COUNT)
 NAMED(task_state, task_state, task_states, TASK_STATE_COUNT, 1, TASK_NONE)
 NAMED(task_phase, task_phase, task_phases, PHASE_COUNT, 0, PHASE_COUNT)
+
+/* NOLINTEND(bugprone-macro-parentheses) */
 
 const char *job_event_name(enum job_event event)
 {

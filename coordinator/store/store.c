@@ -9,7 +9,7 @@
 #define STORE_TRIM_EVERY 1000
 
 static const char *const statements[STATEMENT_COUNT] = {
-#define STATEMENT(name, sql) [ST_##name] = sql,
+#define STATEMENT(name, sql) [ST_##name] = (sql),
 #include "coordinator/store/statements.def"
 #undef STATEMENT
 };
@@ -92,7 +92,8 @@ void store_close(struct store *store)
 
 /* ---- running statements ---- */
 
-static int bind(sqlite3_stmt *statement, const struct value *values, size_t n_values)
+static int bind_values(sqlite3_stmt *statement, const struct value *values,
+                       size_t n_values)
 {
     int rc = SQLITE_OK;
 
@@ -115,7 +116,7 @@ static int run(struct store *store, enum statement which, const struct value *va
                size_t n_values)
 {
     sqlite3_stmt *statement = store->statements[which];
-    int rc = bind(statement, values, n_values);
+    int rc = bind_values(statement, values, n_values);
 
     if (rc == SQLITE_OK)
         rc = sqlite3_step(statement);
@@ -150,7 +151,8 @@ sqlite3_stmt *store_read(struct store *store, enum statement which,
     sqlite3_stmt *statement = store->statements[which];
 
     sqlite3_reset(statement);
-    bind(statement, values, n_values); /* fails only without memory; stepping says so */
+    (void)bind_values(statement, values,
+                      n_values); /* fails only without memory; stepping says so */
     return statement;
 }
 
@@ -204,7 +206,7 @@ int store_commit(struct store *store, struct err *err)
     if (!store->failure.code) {
         store->is_open_turn = false;
         if (was_open)
-            fault_hit("store.committed");
+            (void)fault_hit("store.committed"); /* only killing makes sense here */
         return 0;
     }
     if (!sqlite3_get_autocommit(store->db)) /* some failures have rolled back already */

@@ -505,7 +505,7 @@ int cluster_call(struct cluster *cluster, struct wire *request, struct wire *rep
 int64_t cluster_submit(struct cluster *cluster, const char *request_id, const char *kind,
                        const char *spec)
 {
-    struct wire request = {.type = MSG_SUBMIT}, reply;
+    struct wire request = {.type = MSG_SUBMIT}, reply = {.type = MSG_NONE};
     struct err err = {ERR_NONE, ""};
     int64_t job;
 
@@ -520,7 +520,7 @@ int64_t cluster_submit(struct cluster *cluster, const char *request_id, const ch
 
 struct json *cluster_rows(struct cluster *cluster, const char *view, int64_t job)
 {
-    struct wire request = {.type = MSG_QUERY}, reply;
+    struct wire request = {.type = MSG_QUERY}, reply = {.type = MSG_NONE};
     struct err err = {ERR_NONE, ""};
     struct json *rows = NULL;
 
