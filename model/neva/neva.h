@@ -30,8 +30,7 @@ struct neva_config {
     struct {
         int64_t image_size, patch, width, ffn_width, n_layers, n_heads;
         int64_t select_layer; /* -2: output of the last but one layer; -1: the last */
-        int64_t
-            class_token_length; /* 1: CLIP's class token, dropped after selection; 0 */
+        int64_t class_token_length; /* 1: CLIP's, dropped after selection; or 0 */
         enum activation act;
         float eps;
         float mean[3], std[3];
@@ -93,11 +92,10 @@ void neva_frame_range(const struct neva *model, int64_t n_frames, int64_t *first
 struct neva_batch {
     int64_t n_samples, n_tokens; /* B, T */
     const int32_t *tokens;       /* [B,T], NEVA_TOKEN_MEDIA where features go */
-    const int32_t
-        *labels;         /* [B,T], already shifted: label of t is token t+1; -1 masked */
-    const int32_t *lens; /* [B] */
-    int64_t n_frames;    /* of the whole micro batch, all ranks */
-    const uint8_t *pixels; /* [count of neva_frame_range, S, S, 3] RGB */
+    const int32_t *labels;       /* [B,T], shifted: label of t is token t+1; -1 masked */
+    const int32_t *lens;         /* [B] */
+    int64_t n_frames;            /* of the whole micro batch, all ranks */
+    const uint8_t *pixels;       /* [count of neva_frame_range, S, S, 3] RGB */
 };
 
 struct neva_loss {
@@ -105,7 +103,10 @@ struct neva_loss {
     int64_t n_labels; /* how many there were */
 };
 
-/* Forward and backward: adds d(loss sum)/d(parameter) to the gradients. COLLECTIVE */
+/* Forward and backward: adds d(loss sum)/d(parameter) to the gradients, which are made at
+ * the first step, and optimizer state at the first optim_step: a model that only evaluates
+ * or generates never has them. Activations are planned once for each shape (B, T, frames)
+ * and reused while it stays. COLLECTIVE */
 int neva_step(struct neva *model, const struct neva_batch *batch, struct neva_loss *loss,
               struct err *err);
 /* Forward only. COLLECTIVE */

@@ -17,6 +17,7 @@ struct run {
     struct neva_config config;
     const char *backend;
     int n_ranks, n_data, n_micro; /* micro batches of each data rank */
+    bool is_device;               /* pretends that memory is not the host's */
     double loss;
     int64_t n_labels;
     float *grad;
@@ -67,9 +68,14 @@ static void body(struct tiny_rank *rank)
 {
     struct run *run = rank->arg;
     struct neva *model = NULL;
+    struct backend_ops device = *rank->backend->ops;
+    const struct backend_ops *kept = rank->backend->ops;
     struct tiny_batch all;
     struct err err = {0};
 
+    device.is_host = false;
+    if (run->is_device)
+        rank->backend->ops = &device;
     tiny_batch_init(&all, &run->config, SAMPLES, TOKENS, FRAMES_EACH, 5);
     if (EXPECT_OK(neva_create(&model, &run->config, rank->backend, rank->tensor, &err),
                   &err) &&
@@ -77,13 +83,18 @@ static void body(struct tiny_rank *rank)
         EXPECT_OK(sum_data(rank, model, &err), &err) && rank->data_rank == 0)
         tiny_collect(model, TINY_GRAD, run->grad);
     neva_destroy(model);
+    rank->backend->ops = kept;
     tiny_batch_fini(&all);
 }
 
 static struct run run_layout(const struct neva_config *config, const char *backend,
                              int n_ranks, int n_data, int n_micro)
 {
-    struct run run = {*config, backend, n_ranks, n_data, n_micro, 0, 0, NULL};
+    struct run run = {.config = *config,
+                      .backend = backend,
+                      .n_ranks = n_ranks,
+                      .n_data = n_data,
+                      .n_micro = n_micro};
 
     run.grad = calloc((size_t)neva_n_params(config), sizeof(float));
     tiny_run(backend, n_ranks, n_data, body, &run);
@@ -225,6 +236,28 @@ static void the_cpu_backend_agrees_with_ref(void)
     free(want.grad);
 }
 
+static void device_memory_is_exchanged_through_the_host(void)
+{
+    struct neva_config config = tiny_config();
+    struct run want, got;
+
+    for (int is_half = 0; is_half < 2; is_half++) {
+        config.dtype = is_half ? DTYPE_BF16 : DTYPE_F32;
+        want = run_layout(&config, "ref", 2, 1, 1);
+        got = (struct run){.config = config,
+                           .backend = "ref",
+                           .n_ranks = 2,
+                           .n_data = 1,
+                           .n_micro = 1,
+                           .is_device = true,
+                           .grad = calloc((size_t)neva_n_params(&config), sizeof(float))};
+        tiny_run("ref", 2, 1, body, &got);
+        compare_grads(&got, &want, 0);
+        free(got.grad);
+        free(want.grad);
+    }
+}
+
 int main(void)
 {
     EXPECT_RUN(tensor_and_data_ranks_and_micro_batches_change_nothing);
@@ -233,5 +266,6 @@ int main(void)
     EXPECT_RUN(a_rank_without_vocabulary_takes_part);
     EXPECT_RUN(recomputation_gives_the_same_bits);
     EXPECT_RUN(the_cpu_backend_agrees_with_ref);
+    EXPECT_RUN(device_memory_is_exchanged_through_the_host);
     return expect_end();
 }
