@@ -14,3 +14,4 @@ vneva_test(unit_checkpoint_files LABEL unit SOURCES unit/checkpoint_files.c
 # Measured by hand and by tests/bench, not by ctest.
 add_executable(bench_step bench/bench_step.c)
 target_link_libraries(bench_step PRIVATE vneva_optim vneva_flags)
+set_target_properties(bench_step PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
