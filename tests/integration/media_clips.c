@@ -83,8 +83,9 @@ int clip_read_number(const uint8_t *rgb, int size)
     int number = 0;
 
     for (int bit = 0; bit < N_BITS; bit++) {
-        double x = (bit % COLUMNS + 0.5) / COLUMNS;
-        double y = (bit / COLUMNS + 0.5) * 3 / 8;
+        int column = bit % COLUMNS, row = bit / COLUMNS;
+        double x = (column + 0.5) / COLUMNS;
+        double y = (row + 0.5) * 3 / 8;
 
         if (at(rgb, size, x, y)[1] > 128)
             number |= 1 << bit;
