@@ -45,8 +45,9 @@ static double coverage(const struct synth_clip *clip, double dx, double dy)
 {
     int n = 0;
 
-    for (int i = 0; i < 4; i++)
-        n += shape_holds(clip, dx + 0.25 + 0.5 * (i % 2), dy + 0.25 + 0.5 * (i / 2));
+    for (int i = 0; i < 2; i++)
+        for (int j = 0; j < 2; j++)
+            n += shape_holds(clip, dx + 0.25 + 0.5 * i, dy + 0.25 + 0.5 * j);
     return n / 4.0;
 }
 
