@@ -20,6 +20,7 @@
 #define AGENT_RANKS_MAX 16
 #define AGENT_PENDING_MAX 1024
 #define AGENT_TASKS_MAX 8
+#define AGENT_DONE_MAX 16 /* more than an attempt can have leased */
 
 struct fake_task {
     int64_t id, first, count;
@@ -33,7 +34,8 @@ struct fake_rank {
     char kind[16], resume[256];
     struct fake_task tasks[AGENT_TASKS_MAX];
     int n_tasks;
-    int64_t last_done_task; /* reported done already */
+    int64_t done_tasks[AGENT_DONE_MAX]; /* reported done; the last ones, in a ring */
+    int n_done;
 };
 
 /* What a scripted agent does with a task its rank 0 has. */

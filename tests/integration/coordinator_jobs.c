@@ -11,6 +11,7 @@
 #include <sys/wait.h>
 
 #include <cmocka.h>
+#include <zmq.h>
 
 static int set_up(void **state)
 {
@@ -161,6 +162,45 @@ static void job_that_waits_says_why(void **state)
     assert_string_equal(reason, "needs 2 devices, there are 1");
     cluster_add_agent(cluster, 1, 0); /* two nodes together can */
     cluster_wait_job(cluster, job, "done");
+}
+
+/* Sends raw frames as any process of the user could; expects one ERROR. */
+static void expect_error(void *socket, const char *const *frames, size_t n_frames)
+{
+    char answer[1024];
+    struct wire message;
+    struct err err;
+    int n;
+
+    for (size_t i = 0; i < n_frames; i++)
+        assert_true(zmq_send(socket, frames[i], strlen(frames[i]),
+                             i + 1 < n_frames ? ZMQ_SNDMORE : 0) >= 0);
+    n = zmq_recv(socket, answer, sizeof(answer), 0);
+    assert_true(n > 0);
+    assert_int_equal(wire_decode(&message, answer, (size_t)n, NULL, &err), 0);
+    assert_int_equal(message.type, MSG_ERROR);
+    assert_string_equal(message.error.code, "format");
+    wire_fini(&message);
+}
+
+static void malformed_frames_are_answered_with_an_error(void **state)
+{
+    struct cluster *cluster = *state;
+    const char *const garbage[] = {"\xdd\xff\xff\xff\xff"}, *const text[] = {"hello"};
+    const char *const empty[] = {""}, *const several[] = {"", "a", "b"};
+    const int deadline_ms = CLUSTER_DEADLINE_MS, linger_ms = 0;
+    void *context = zmq_ctx_new(), *socket = zmq_socket(context, ZMQ_DEALER);
+
+    zmq_setsockopt(socket, ZMQ_RCVTIMEO, &deadline_ms, sizeof(deadline_ms));
+    zmq_setsockopt(socket, ZMQ_LINGER, &linger_ms, sizeof(linger_ms));
+    assert_int_equal(zmq_connect(socket, cluster->endpoint), 0);
+    expect_error(socket, garbage, 1);
+    expect_error(socket, text, 1);
+    expect_error(socket, empty, 1);
+    expect_error(socket, several, 3);
+    zmq_close(socket);
+    zmq_ctx_term(context);
+    submit_prepare(cluster, "still alive", 10);
 }
 
 /* ---- stopping ---- */
@@ -552,6 +592,7 @@ int main(void)
         TEST(training_job_runs_from_checkpoint_to_checkpoint),
         TEST(submit_twice_with_one_request_id_makes_one_job),
         TEST(wrong_requests_are_answered_with_their_error),
+        TEST(malformed_frames_are_answered_with_an_error),
         TEST(job_that_waits_says_why),
         TEST(cancel_of_running_job_stops_it_first),
         TEST(cancel_of_queued_job_ends_it_at_once),

@@ -7,6 +7,9 @@ vneva_test(net_sockets LABEL unit SOURCES unit/net_sockets.c
   LIBS vneva_net vneva_wire cmocka Threads::Threads)
 vneva_test(coordinator_states LABEL unit SOURCES unit/coordinator_states.c
   LIBS vneva_coordinator_core cmocka)
+# found again here: imported targets belong to the folder that finds them
+pkg_check_modules(ZMQ REQUIRED IMPORTED_TARGET libzmq)
+pkg_check_modules(SQLITE REQUIRED IMPORTED_TARGET sqlite3)
 vneva_test(coordinator_store LABEL unit SOURCES unit/coordinator_store.c
   LIBS vneva_store cmocka)
 
@@ -15,5 +18,15 @@ add_library(coordinator_cluster STATIC integration/cluster.c)
 target_link_libraries(coordinator_cluster PUBLIC vneva_net vneva_wire vneva_base cmocka
   PRIVATE vneva_flags)
 vneva_test(coordinator_jobs LABEL integration SOURCES integration/coordinator_jobs.c
-  LIBS coordinator_cluster)
+  LIBS coordinator_cluster PkgConfig::ZMQ)
 add_dependencies(coordinator_jobs vneva-coordinator)
+vneva_test(coordinator_kills LABEL fault SOURCES fault/coordinator_kills.c
+  LIBS coordinator_cluster PkgConfig::SQLITE)
+add_dependencies(coordinator_kills vneva-coordinator)
+
+# not a test: prints a table (tests/bench)
+add_executable(bench_dispatch bench/bench_dispatch.c)
+set_target_properties(bench_dispatch PROPERTIES
+  RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
+target_link_libraries(bench_dispatch PRIVATE coordinator_cluster vneva_flags)
+add_dependencies(bench_dispatch vneva-coordinator)
