@@ -48,7 +48,7 @@ fi
 
 say "drawing clips of moving and changing shapes"
 for split in train val test; do
-    case $split in train) clips=3000 seed=1 ;; val) clips=64 seed=2 ;; test) clips=200 seed=3 ;; esac
+    case $split in train) clips=1500 seed=1 ;; val) clips=64 seed=2 ;; test) clips=200 seed=3 ;; esac
     [ -s "$work/motion-$split/annotations.jsonl" ] ||
         vneva data synth --output "$work/motion-$split" --clips $clips --seed $seed
 done
@@ -92,12 +92,14 @@ if ! vneva worker --has-bf16; then
     echo "this CPU has no bf16 units: training in fp32"
 fi
 train_sets=$work/datasets/motion-train
-[ $has_real = no ] || train_sets="$train_sets,$work/datasets/real-train"
+# the real questions three times, so that they are as many as the drawn ones
+real=$work/datasets/real-train
+[ $has_real = no ] || train_sets="$train_sets,$real,$real,$real"
 train=$(submit quickstart $quick/train.yaml trainer.precision=$precision \
     model.tokenizer.model="$work/tokenizer.model" model.data.data_path="[$train_sets]" \
     model.data.validation_data_path="[$work/datasets/motion-val]")
 half=$(($(field "$train" total) / 2))
-vneva wait "$train" --until-step $half
+vneva wait "$train" --until $half
 pid=$(field "$train" ranks.1.pid)
 echo "killing rank 1 (process $pid) with SIGKILL at half way"
 kill -KILL "$pid"
