@@ -1,6 +1,13 @@
-vneva_test(media_exact LABEL integration
-  SOURCES integration/media_exact.c integration/media_linear.c
-  LIBS vneva_media)
+# every real video of the quickstart against a plain decode of the whole
+add_executable(media_exact integration/media_exact.c integration/media_linear.c)
+target_link_libraries(media_exact PRIVATE vneva_media vneva_flags)
+set_target_properties(media_exact PROPERTIES
+  RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
+add_test(NAME media_real
+  COMMAND sh ${CMAKE_CURRENT_SOURCE_DIR}/integration/media_real.sh
+    $<TARGET_FILE:media_exact> ${CMAKE_SOURCE_DIR}/build/quickstart/videos)
+set_tests_properties(media_real PROPERTIES LABELS integration TIMEOUT 600
+  SKIP_RETURN_CODE 77)
 vneva_test(media_pool LABEL fault
   SOURCES fault/media_pool.c integration/media_clips.c
   LIBS vneva_media vneva_decode_pool cmocka)

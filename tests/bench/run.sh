@@ -1,0 +1,83 @@
+#!/bin/sh
+# tests/bench/run.sh - one command, one table: what this machine gives and what vneva makes
+# of it. Absolute times depend on the machine; compare the rows with each other.
+#
+# Decoding is compared with PyAV and decord where python3 has them (pip install av decord
+# numpy pillow). The videos are those of the quickstart, fetched when they can be had.
+set -eu
+cd "$(dirname "$0")/../.."
+build=build
+videos=$build/quickstart/videos
+out=$(mktemp -d)
+trap 'rm -rf "$out"' EXIT
+trap 'exit 130' INT TERM
+
+sh jobs/setup.sh test
+cmake -G Ninja -B $build -DCMAKE_BUILD_TYPE=Release -DVNEVA_TESTS=ON >/dev/null
+cmake --build $build -j "$(nproc 2>/dev/null || echo 2)" >/dev/null
+
+program() { # the path of a benchmark program
+    for folder in bin tests; do
+        [ ! -x "$build/$folder/$1" ] || { echo "$build/$folder/$1"; return; }
+    done
+    echo "bench: $1 is not built" >&2
+    return 1
+}
+number() { sed -n "s/.*\"$1\": *\([0-9.e+-]*\).*/\1/p"; }
+row() { printf '| %-58s | %14s |\n' "$1" "$2"; }
+
+echo "operations (bench_ops)..." >&2
+$(program bench_ops) 1 >"$out/ops"
+peak() { awk -v type="$1" '/^large product/ && $4 == type { print $5 }' "$out/ops"; }
+
+echo "training step (bench_step)..." >&2
+step() { # NAME ARGS...: one JSON line in $out/NAME
+    name=$1
+    shift
+    $(program bench_step) --steps 10 "$@" >"$out/$name" 2>/dev/null
+}
+step fp32 --ranks 2 --threads 1 --dtype f32
+step fp32-recompute --ranks 2 --threads 1 --dtype f32 --recompute
+step bf16-recompute --ranks 2 --threads 1 --dtype bf16 --recompute
+step solo --ranks 1 --threads 1 --dtype f32
+
+echo "dispatch (bench_dispatch)..." >&2
+$(program bench_dispatch) >"$out/dispatch" 2>&1 || cat "$out/dispatch" >&2
+
+echo "decoding (bench_decode)..." >&2
+if sh jobs/quickstart/fetch_videos.sh "$videos" >&2; then
+    if python3 -c 'import numpy, PIL' 2>/dev/null; then
+        python3 tests/bench/bench_decode.py "$(program bench_decode)" "$videos"/* \
+            >"$out/decode" 2>/dev/null
+    else
+        $(program bench_decode) "$videos"/* 2>/dev/null | awk '{ n++; first += $2; again += $3 }
+            END { print "videos/s over " n " videos", n / first, n / again, "-", "-" }' \
+            >"$out/decode"
+    fi
+fi
+
+cat "$out/ops"
+echo
+[ ! -s "$out/decode" ] || { cat "$out/decode"; echo; }
+row "what" "figure"
+row "----" "-----:"
+row "large matrix product, one core, fp32 (GFLOP/s)" "$(peak F32)"
+row "large matrix product, one core, bf16 (GFLOP/s)" "$(peak BF16)"
+for name in fp32 fp32-recompute bf16-recompute solo; do
+    case $name in solo) ranks=1 type=F32 ;; bf16*) ranks=2 type=BF16 ;; *) ranks=2 type=F32 ;; esac
+    title="training step, $ranks rank(s), $name"
+    row "$title (samples/s)" "$(number samples_per_s <"$out/$name")"
+    row "$title (tokens/s)" "$(number tokens_per_s <"$out/$name")"
+    row "$title (GFLOP/s)" "$(number gflop_per_s <"$out/$name")"
+    row "$title (share of the product's rate)" "$(awk -v g="$(number gflop_per_s <"$out/$name")" \
+        -v p="$(peak $type)" -v r=$ranks 'BEGIN { printf "%.2f", g / (p * r) }')"
+done
+awk '/videos\/s over/ { n = NF
+    printf "| %-58s | %14s |\n", "decoding, 8 frames, vneva (videos/s)", $(n - 3)
+    printf "| %-58s | %14s |\n", "decoding, the same again with its index kept", $(n - 2)
+    printf "| %-58s | %14s |\n", "decoding, PyAV", $(n - 1)
+    printf "| %-58s | %14s |\n", "decoding, decord", $n }' "$out/decode" 2>/dev/null || true
+awk '/^ *[0-9]+ +[0-9]+ +[0-9.]+ / { what = "dispatch, " $1 " agents, " $2 " tasks"
+    printf "| %-58s | %14s |\n", what ": durable completions/s", $4
+    printf "| %-58s | %14s |\n", what ": lease round trip p50 (ms)", $5
+    printf "| %-58s | %14s |\n", what ": lease round trip p99 (ms)", $6 }' "$out/dispatch"
