@@ -73,23 +73,24 @@ static void rank_ready(struct core *core, struct agent *agent,
     core_reply(core, from, message, &stop);
 }
 
+/* The agent's reason says most; without one the status has to do. */
 static void describe_exit(char *text, const struct msg_rank_exit *ended,
                           const struct agent *agent)
 {
-    const char *colon = ended->reason[0] ? ": " : "";
+    long long rank = ended->rank, status = ended->status;
 
-    if (ended->status > 128 && ended->status < 128 + 65)
-        snprintf(text, CORE_TEXT_MAX, "rank %lld on %s was killed by signal %lld%s%s",
-                 (long long)ended->rank, agent->host, (long long)ended->status - 128,
-                 colon, ended->reason);
-    else if (ended->status == 0)
-        snprintf(text, CORE_TEXT_MAX,
-                 "rank %lld on %s ended before its work was done%s%s",
-                 (long long)ended->rank, agent->host, colon, ended->reason);
-    else
-        snprintf(text, CORE_TEXT_MAX, "rank %lld on %s ended with status %lld%s%s",
-                 (long long)ended->rank, agent->host, (long long)ended->status, colon,
+    if (ended->reason[0])
+        snprintf(text, CORE_TEXT_MAX, "rank %lld on %s ended: %s", rank, agent->host,
                  ended->reason);
+    else if (status > 128)
+        snprintf(text, CORE_TEXT_MAX, "rank %lld on %s was killed by signal %lld", rank,
+                 agent->host, status - 128);
+    else if (status == 0)
+        snprintf(text, CORE_TEXT_MAX, "rank %lld on %s ended before its work was done",
+                 rank, agent->host);
+    else
+        snprintf(text, CORE_TEXT_MAX, "rank %lld on %s ended with status %lld", rank,
+                 agent->host, status);
 }
 
 static void rank_exit(struct core *core, struct agent *agent, const struct net_peer *from,
