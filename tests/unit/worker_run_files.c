@@ -107,6 +107,35 @@ static void lease_without_list_deletes_nothing(void **state)
     json_free(json);
 }
 
+static void last_k_checkpoints_stay_at_the_end(void **state)
+{
+    struct json *known = parse("[\"x/checkpoints/step-00000010-a1\"]"), *merged, *args;
+    char path[FS_PATH_MAX];
+    struct buf text = BUF_INIT;
+    struct err err = {0};
+
+    for (int64_t step = 10; step <= 50; step += 10) {
+        make_checkpoint(*state, step, 1);
+        assert_int_equal(checkpoints_path(path, *state, step, 1, &err), 0);
+        if (step > 10)
+            assert_int_equal(checkpoints_add(known, path, &err), 0);
+    }
+    assert_int_equal(checkpoints_path(path, *state, 30, 1, &err), 0);
+    buf_printf(&text, "{\"newest_step\":30,\"keep\":[\"%s\"]}", path);
+    args = parse(buf_str(&text));
+    merged = checkpoints_merge(known, args, &err); /* 30 is kept, 40 and 50 are newer */
+    assert_int_equal(json_count(merged), 3);
+    assert_int_equal(checkpoints_clean_end(*state, merged, 0, &err), 0);
+    assert_true(has_checkpoint(*state, 10, 1)); /* 0: all stay */
+    assert_int_equal(checkpoints_clean_end(*state, merged, 2, &err), 0);
+    for (int64_t step = 10; step <= 50; step += 10)
+        assert_int_equal(has_checkpoint(*state, step, 1), step >= 40);
+    json_free(known);
+    json_free(merged);
+    json_free(args);
+    buf_fini(&text);
+}
+
 static void newest_checkpoint_of_a_run_is_found(void **state)
 {
     char found[FS_PATH_MAX], path[FS_PATH_MAX], half[FS_PATH_MAX];
@@ -331,6 +360,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(checkpoints_no_lease_keeps_are_deleted),
         TEST(lease_without_list_deletes_nothing),
+        TEST(last_k_checkpoints_stay_at_the_end),
         TEST(newest_checkpoint_of_a_run_is_found),
         TEST(going_on_under_other_settings_is_refused),
         TEST(sample_log_is_cut_to_the_step_gone_on_from),

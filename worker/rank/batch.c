@@ -289,11 +289,15 @@ int batch_plan(struct batch *batch, const int64_t *numbers, int64_t n, struct er
 
 /* ---- frames ---- */
 
+/* A decoder that died or hung says something of the file and not of the ranks: the code
+ * must not be taken for a lost peer. */
 static int item_failed(const struct batch *batch, const struct item *item,
                        struct err *err)
 {
     const struct dataset_sample *sample = batch->samples[item->sample];
 
+    if (err->code == ERR_PEER || err->code == ERR_TIMEOUT)
+        err->code = ERR_FORMAT;
     return err_wrap(err, "sample %" PRId64 " ('%s'): media '%s'", sample->number,
                     sample->id, sample->media[item->media].ref.path);
 }

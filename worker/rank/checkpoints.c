@@ -20,12 +20,19 @@ int checkpoints_path(char *out, const char *folder, int64_t step, int64_t attemp
  * same name with more behind it and are not meant unless asked for. */
 static int64_t name_step(const char *name, bool with_unfinished)
 {
-    long long step, attempt;
-    int n_read = 0;
+    long long step;
+    char *end;
 
-    if (sscanf(name, "step-%lld-a%lld%n", &step, &attempt, &n_read) != 2 || step < 0)
+    if (strncmp(name, "step-", 5) != 0)
         return -1;
-    return name[n_read] && !with_unfinished ? -1 : step;
+    step = strtoll(name + 5, &end, 10);
+    if (end == name + 5 || strncmp(end, "-a", 2) != 0 || step < 0)
+        return -1;
+    name = end + 2;
+    (void)strtoll(name, &end, 10);
+    if (end == name || (*end && !with_unfinished))
+        return -1;
+    return step;
 }
 
 /* ---- what a checkpoint is bound to ---- */
@@ -212,5 +219,87 @@ int checkpoints_clean(const char *folder, const struct json *args, struct err *e
             rc = remove_checkpoint(path, err);
     }
     closedir(dir);
+    return rc;
+}
+
+int checkpoints_add(struct json *known, const char *path, struct err *err)
+{
+    return json_append(known, json_new_string(path), err);
+}
+
+/* The step in a path that checkpoints_path made. */
+static int64_t path_step(const char *path)
+{
+    const char *slash = path ? strrchr(path, '/') : NULL;
+
+    return slash ? name_step(slash + 1, false) : -1;
+}
+
+struct json *checkpoints_merge(const struct json *known, const struct json *args,
+                               struct err *err)
+{
+    const struct json *keep = json_get(args, "keep");
+    int64_t newest = json_get_int(args, "newest_step", -1);
+    struct json *merged = keep ? json_clone(keep) : json_new(JSON_ARRAY);
+
+    for (size_t i = 0; i < json_count(known); i++) {
+        const char *path = json_string(json_at(known, i));
+
+        if (path_step(path) > newest && checkpoints_add(merged, path, err) < 0) {
+            json_free(merged);
+            return NULL;
+        }
+    }
+    if (!merged)
+        err_set(err, ERR_NOMEM, "out of memory");
+    return merged;
+}
+
+/* How many of the list are of a later step than its i-th. */
+static int64_t n_newer(const struct json *known, size_t i)
+{
+    int64_t step = path_step(json_string(json_at(known, i))), n = 0;
+
+    for (size_t j = 0; j < json_count(known); j++)
+        n += path_step(json_string(json_at(known, j))) > step;
+    return n;
+}
+
+/* {"keep": the n_kept newest of the list, "newest_step"} */
+static struct json *args_of_end(const struct json *known, int64_t n_kept, struct err *err)
+{
+    struct json *args = json_new(JSON_OBJECT), *keep = json_new(JSON_ARRAY);
+    int64_t newest = -1;
+
+    if (json_set(args, "keep", keep, err) < 0)
+        goto fail;
+    for (size_t i = 0; i < json_count(known); i++) {
+        const char *path = json_string(json_at(known, i));
+
+        if (path_step(path) > newest)
+            newest = path_step(path);
+        if (n_newer(known, i) < n_kept && checkpoints_add(keep, path, err) < 0)
+            goto fail;
+    }
+    if (json_set(args, "newest_step", json_new_int(newest), err) == 0)
+        return args;
+fail:
+    json_free(args);
+    return NULL;
+}
+
+int checkpoints_clean_end(const char *folder, const struct json *known, int64_t n_kept,
+                          struct err *err)
+{
+    struct json *args;
+    int rc;
+
+    if (n_kept <= 0 || json_count(known) <= (size_t)n_kept)
+        return 0;
+    args = args_of_end(known, n_kept, err);
+    if (!args)
+        return -1;
+    rc = checkpoints_clean(folder, args, err);
+    json_free(args);
     return rc;
 }

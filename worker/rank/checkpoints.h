@@ -33,6 +33,16 @@ int checkpoints_check(int64_t *step, const struct json *meta, const struct json 
  * ERR_NOT_FOUND says what was looked for. out[FS_PATH_MAX] */
 int checkpoints_find(char *out, const char *path, struct err *err);
 
+/* Adds a checkpoint to a list of paths in order of their steps. */
+int checkpoints_add(struct json *known, const char *path, struct err *err);
+/* The list after a lease said which ones it keeps: those, and what of `known` is newer
+ * than the lease knew. The caller frees it. */
+struct json *checkpoints_merge(const struct json *known, const struct json *args,
+                               struct err *err);
+/* At the end of a run: of the list only the newest n_kept stay (all when 0). */
+int checkpoints_clean_end(const char *folder, const struct json *known, int64_t n_kept,
+                          struct err *err);
+
 /* Deletes what a lease's args let go: of folder/checkpoints those of a step under
  * args.newest_step that args.keep does not name, and what an earlier attempt left half
  * written. The newest is never among them. */

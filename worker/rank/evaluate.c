@@ -363,4 +363,8 @@ static int evaluate_run(void *state, const struct msg_task_start *task,
     return 1;
 }
 
-const struct rank_kind rank_kind_evaluate = {evaluate_open, evaluate_run, evaluate_close};
+const struct rank_kind rank_kind_evaluate = {
+    .open = evaluate_open,
+    .run = evaluate_run,
+    .close = evaluate_close,
+};

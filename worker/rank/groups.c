@@ -154,14 +154,29 @@ static int mesh_connect(struct groups *groups, const struct json *endpoints,
                             parts, GROUPS_TIMEOUT_MS, err);
 }
 
-/* One group: solo, shared memory or ring. letter tells the attempt's groups apart. */
+/* Names the shared memory of a group: of this attempt and, for the endpoints have ports in
+ * them, not of one with the same numbers in another life of the same folder. */
+static void name_segment(char out[64], const char *name, int first,
+                         const struct json *endpoints, const char *unique)
+{
+    uint64_t hash = hash64(unique, strlen(unique), (uint64_t)first);
+
+    for (size_t i = 0; i < json_count(endpoints); i++) {
+        const char *endpoint = json_string(json_at(endpoints, i));
+
+        hash = hash64(endpoint, strlen(endpoint), hash);
+    }
+    snprintf(out, 64, "/vneva-%016" PRIx64, hash64(name, strlen(name), hash));
+}
+
+/* One group: solo, shared memory or ring. */
 static int group_connect(struct comm **out, struct groups *groups, const char *name,
                          struct group_link *link, int rank, int n_ranks,
                          const struct json *endpoints, const char *unique,
                          struct err *err)
 {
     struct comm_link comm_link = {link, link_send, link_recv};
-    char segment[64], key[64];
+    char segment[64];
     bool is_one_host = true;
 
     if (n_ranks == 1)
@@ -175,9 +190,7 @@ static int group_connect(struct comm **out, struct groups *groups, const char *n
     if (!is_one_host)
         return comm_create_ring(out, name, &comm_link, rank, n_ranks, GROUPS_TIMEOUT_MS,
                                 err);
-    snprintf(key, sizeof(key), "%s-%d", name, link->first);
-    snprintf(segment, sizeof(segment), "/vneva-%016" PRIx64,
-             hash64(unique, strlen(unique), hash64(key, strlen(key), 0)));
+    name_segment(segment, name, link->first, endpoints, unique);
     return comm_create_shm(out, name, segment, rank, n_ranks, GROUPS_SLOT_BYTES,
                            GROUPS_TIMEOUT_MS, err);
 }

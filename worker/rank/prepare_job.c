@@ -135,4 +135,8 @@ static int prepare_run(void *state, const struct msg_task_start *task, struct bu
     return 1;
 }
 
-const struct rank_kind rank_kind_prepare = {prepare_open, prepare_run, prepare_close};
+const struct rank_kind rank_kind_prepare = {
+    .open = prepare_open,
+    .run = prepare_run,
+    .close = prepare_close,
+};

@@ -102,6 +102,13 @@ static bool can_go_on(const struct rank *rank)
     return rank->layout.n_ranks == 1 && !spec_kind_is_training(rank->spec->kind);
 }
 
+/* When a peer is lost the lease is not at fault: no TASK_FAILED, the attempt just ends. */
+static bool is_lost_peer(const struct rank *rank, const struct err *err)
+{
+    return rank->layout.n_ranks > 1 &&
+           (err->code == ERR_PEER || err->code == ERR_TIMEOUT);
+}
+
 /* 1: on with the next, 0: asked to stop, -1: the rank has to end. */
 static int rank_do_task(struct rank *rank, const struct rank_kind *kind, void *state,
                         const struct msg_task_start *task, struct err *err)
@@ -114,6 +121,8 @@ static int rank_do_task(struct rank *rank, const struct rank_kind *kind, void *s
         rc = -1;
     if (rc > 0 && pump_task_done(rank->pump, buf_str(&result), err) < 0)
         rc = -1;
+    else if (rc < 0 && is_lost_peer(rank, &why))
+        *err = why;
     else if (rc < 0 && pump_task_failed(rank->pump, why.text, err) == 0) {
         if (can_go_on(rank)) {
             log_error("%s", why.text);
@@ -141,6 +150,8 @@ static int rank_work(struct rank *rank, struct err *err)
         while ((rc = pump_next_task(rank->pump, &task, err)) > 0 &&
                (rc = rank_do_task(rank, kind, state, task, err)) > 0)
             ;
+    if (rc == 0 && !pump_is_stopping(rank->pump) && kind->end)
+        rc = kind->end(state, err);
     kind->close(state);
     return rc < 0 ? -1 : 0;
 }

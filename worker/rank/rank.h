@@ -28,6 +28,8 @@ struct rank_kind {
      * there was anything to report; -1: failed. */
     int (*run)(void *state, const struct msg_task_start *task, struct buf *result,
                struct err *err);
+    /* No more leases will come and all were reported; may be NULL. */
+    int (*end)(void *state, struct err *err);
     void (*close)(void *state); /* NULL is fine */
 };
 

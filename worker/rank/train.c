@@ -37,6 +37,7 @@ struct train {
     struct json *binding;
     struct loader *loader;
     struct sample_log *sample_log; /* rank 0's */
+    struct json *known;            /* rank 0's: checkpoints there are, oldest first */
     struct window window;
     int64_t step;    /* steps done */
     double val_loss; /* NAN: not known yet */
@@ -55,6 +56,7 @@ static void train_close(void *state)
     feed_close(&train->valid_feed);
     engine_close(&train->engine);
     json_free(train->binding);
+    json_free(train->known);
     free(train);
 }
 
@@ -408,7 +410,7 @@ static int train_save(struct train *train, char *path, struct err *err)
              : 0;
     json_free(meta);
     if (rc < 0)
-        return err_wrap(err, "cannot write checkpoint '%s'", path);
+        return -1;
     /* Nobody is told before all have come here. */
     return comm_barrier(groups_data(rank->groups), err);
 }
@@ -435,10 +437,11 @@ static int train_result(const struct train *train, const char *path, struct buf 
     return rc;
 }
 
-static int train_clean(const struct train *train, const struct msg_task_start *task,
+/* The lease says which checkpoints are still kept; rank 0 deletes the others. */
+static int train_clean(struct train *train, const struct msg_task_start *task,
                        struct err *err)
 {
-    struct json *args = NULL;
+    struct json *args = NULL, *known;
     int rc;
 
     if (train->rank->layout.rank != 0)
@@ -446,8 +449,22 @@ static int train_clean(const struct train *train, const struct msg_task_start *t
     if (json_parse(&args, task->args, strlen(task->args), err) < 0)
         return err_wrap(err, "cannot read the arguments of a lease");
     rc = checkpoints_clean(train->rank->start->folder, args, err);
+    known = rc == 0 ? checkpoints_merge(train->known, args, err) : NULL;
     json_free(args);
-    return rc;
+    if (!known)
+        return -1;
+    json_free(train->known);
+    train->known = known;
+    return 0;
+}
+
+/* All leases are done, so every checkpoint is registered: the last K stay. */
+static int train_end(void *state, struct err *err)
+{
+    const struct train *train = state;
+
+    return checkpoints_clean_end(train->rank->start->folder, train->known,
+                                 train->spec->exp_manager.save_top_k, err);
 }
 
 /* The steps up to last, or to where the ranks agree to stop. */
@@ -491,7 +508,14 @@ static int train_run(void *state, const struct msg_task_start *task, struct buf 
         train_steps(train, task->first + task->count, err) < 0 ||
         train_save(train, path, err) < 0)
         return -1;
+    if (train->known && checkpoints_add(train->known, path, err) < 0)
+        return -1;
     return train_result(train, path, result, err) < 0 ? -1 : 1;
 }
 
-const struct rank_kind rank_kind_train = {train_open, train_run, train_close};
+const struct rank_kind rank_kind_train = {
+    .open = train_open,
+    .run = train_run,
+    .end = train_end,
+    .close = train_close,
+};
