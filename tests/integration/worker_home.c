@@ -1,0 +1,198 @@
+#define _GNU_SOURCE /* mkdtemp */
+#include "tests/integration/worker_home.h"
+
+#include "common/base/clock.h"
+#include "common/base/fs.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#define CALL_MS 1000
+#define LOOK_MS 5 /* between two looks at a job */
+
+/* ---- processes ---- */
+
+static pid_t start(const struct home *home, const char *program, char *const *argv)
+{
+    char path[FS_PATH_MAX], log[FS_PATH_MAX];
+    struct err err = {0};
+    pid_t pid;
+    int fd;
+
+    assert_int_equal(fs_path(path, &err, "%s/%s", getenv("VNEVA_BIN"), program), 0);
+    assert_int_equal(fs_path(log, &err, "%s/%s.log", home->folder, program), 0);
+    pid = fork();
+    if (pid == 0) {
+        fd = open(log, O_WRONLY | O_CREAT | O_APPEND, 0600);
+        dup2(fd, STDOUT_FILENO);
+        dup2(fd, STDERR_FILENO);
+        execv(path, argv);
+        _exit(127);
+    }
+    assert_true(pid > 0);
+    return pid;
+}
+
+void home_start_coordinator(struct home *home)
+{
+    char *argv[] = {"vneva-coordinator",
+                    "--home",
+                    home->folder,
+                    "--heartbeat-ms",
+                    "100",
+                    "--lost-after-ms",
+                    "3000",
+                    "--backoff-ms",
+                    "50",
+                    NULL};
+
+    home->coordinator = start(home, "vneva-coordinator", argv);
+}
+
+void home_start_agent(struct home *home, int n_devices)
+{
+    char devices[16];
+    char *argv[] = {"vneva-worker", "--connect", home->endpoint,
+                    "--devices",    devices,     NULL};
+
+    snprintf(devices, sizeof(devices), "%d", n_devices);
+    home->agent = start(home, "vneva-worker", argv);
+}
+
+void home_kill(pid_t *pid)
+{
+    if (*pid <= 0)
+        return;
+    kill(*pid, SIGKILL);
+    waitpid(*pid, NULL, 0);
+    *pid = 0;
+}
+
+void home_init(struct home *home, int n_devices)
+{
+    struct err err = {0};
+
+    assert_non_null(getenv("VNEVA_BIN")); /* ctest sets it */
+    *home = (struct home){.coordinator = 0};
+    strcpy(home->folder, "/tmp/vneva-home-XXXXXX");
+    assert_non_null(mkdtemp(home->folder));
+    snprintf(home->endpoint, sizeof(home->endpoint), "ipc://%s/coordinator.sock",
+             home->folder);
+    home_start_coordinator(home);
+    home_start_agent(home, n_devices);
+    if (net_client_open(&home->client, home->endpoint, &err) < 0)
+        fail_msg("%s", err.text);
+}
+
+void home_fini(struct home *home)
+{
+    home_kill(&home->agent);
+    home_kill(&home->coordinator);
+    net_client_close(home->client);
+    if (!getenv("VNEVA_TEST_KEEP"))
+        fs_remove_tree(home->folder, NULL);
+}
+
+/* ---- asking ---- */
+
+/* Asks until a coordinator answers; one that is killed on the way is asked again. */
+static void call(struct home *home, struct wire *request, struct wire *reply)
+{
+    int64_t end_ms = clock_mono_ms() + HOME_DEADLINE_MS;
+    struct err err = {0};
+
+    while (net_client_call(home->client, request, reply, CALL_MS, &err) < 0) {
+        if (err.code != ERR_TIMEOUT || clock_mono_ms() > end_ms)
+            fail_msg("%s: %s", msg_type_name(request->type), err.text);
+    }
+}
+
+int64_t home_submit(struct home *home, const char *kind, const char *spec)
+{
+    struct wire request = {.type = MSG_SUBMIT}, reply;
+    char id[64];
+    int64_t job;
+
+    snprintf(id, sizeof(id), "test-%d-%d", (int)getpid(), ++home->n_submitted);
+    request.submit = (struct msg_submit){id, kind, "test", spec};
+    call(home, &request, &reply);
+    assert_int_equal(reply.type, MSG_SUBMITTED);
+    job = reply.submitted.job;
+    wire_fini(&reply);
+    return job;
+}
+
+static struct json *rows(struct home *home, const char *view, int64_t job)
+{
+    struct wire request = {.type = MSG_QUERY, .query = {view, job, 0, 0}}, reply;
+    struct json *json = NULL;
+    struct err err = {0};
+
+    call(home, &request, &reply);
+    assert_int_equal(reply.type, MSG_ROWS);
+    if (json_parse(&json, reply.rows.json, strlen(reply.rows.json), &err) < 0)
+        fail_msg("%s", err.text);
+    wire_fini(&reply);
+    return json;
+}
+
+static struct json *last_row(struct home *home, const char *view, int64_t job)
+{
+    struct json *all = rows(home, view, job), *row = NULL;
+
+    if (json_count(all))
+        row = json_clone(json_at(all, json_count(all) - 1));
+    json_free(all);
+    return row;
+}
+
+struct json *home_job(struct home *home, int64_t job)
+{
+    return last_row(home, "job", job);
+}
+
+struct json *home_attempt(struct home *home, int64_t job)
+{
+    return last_row(home, "attempts", job);
+}
+
+void home_wait_done(struct home *home, int64_t job)
+{
+    int64_t end_ms = clock_mono_ms() + HOME_DEADLINE_MS;
+    char state[32], reason[ERR_TEXT_MAX];
+
+    do {
+        struct json *row = home_job(home, job);
+        const char *why = json_get_string(row, "reason");
+
+        snprintf(state, sizeof(state), "%s", json_get_string(row, "state"));
+        snprintf(reason, sizeof(reason), "%s", why ? why : "");
+        json_free(row);
+        if (strcmp(state, "done") == 0)
+            return;
+        poll(NULL, 0, LOOK_MS);
+    } while (strcmp(state, "failed") != 0 && strcmp(state, "cancelled") != 0 &&
+             clock_mono_ms() < end_ms);
+    fail_msg("job %lld is %s: %s", (long long)job, state, reason);
+}
+
+void home_last_checkpoint(struct home *home, int64_t job, char *out, size_t n_bytes)
+{
+    struct json *row = last_row(home, "checkpoints", job);
+
+    assert_non_null(row);
+    snprintf(out, n_bytes, "%s", json_get_string(row, "path"));
+    json_free(row);
+}

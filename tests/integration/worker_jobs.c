@@ -1,0 +1,75 @@
+/* Whole jobs through a real coordinator, agent and ranks: prepare, train, evaluate. */
+#include "common/base/fs.h"
+#include "tests/integration/worker_data.h"
+#include "tests/integration/worker_home.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+static int64_t run_job(struct home *home, const char *kind, struct buf *spec)
+{
+    int64_t job = home_submit(home, kind, buf_str(spec));
+
+    home_wait_done(home, job);
+    buf_fini(spec);
+    return job;
+}
+
+static void expect_file(const struct home *home, int64_t job, const char *name)
+{
+    char path[FS_PATH_MAX];
+    struct err err = {0};
+
+    assert_int_equal(
+        fs_path(path, &err, "%s/jobs/%lld/%s", home->folder, (long long)job, name), 0);
+    if (!fs_exists(path))
+        fail_msg("'%s' is not there", path);
+}
+
+static void clips_are_prepared_trained_on_and_asked_about(void **state)
+{
+    struct home home;
+    struct buf spec = BUF_INIT;
+    char dataset[128], run[128], checkpoint[256];
+    struct json *row;
+    int64_t job;
+
+    (void)state;
+    home_init(&home, 2);
+    data_make(home.folder);
+    snprintf(dataset, sizeof(dataset), "%s/dataset", home.folder);
+    data_spec_prepare(&spec, home.folder, dataset, NULL);
+    run_job(&home, "prepare", &spec);
+    data_spec_train(&spec, home.folder, dataset, NULL);
+    job = run_job(&home, "pretrain", &spec);
+    expect_file(&home, job, "samples.log");
+    home_last_checkpoint(&home, job, checkpoint, sizeof(checkpoint));
+    assert_non_null(strstr(checkpoint, "step-00000012"));
+    assert_true(fs_is_dir(checkpoint));
+    snprintf(run, sizeof(run), "%s/jobs/%lld", home.folder, (long long)job);
+    data_spec_evaluate(&spec, run, dataset, NULL);
+    job = run_job(&home, "evaluate", &spec);
+    expect_file(&home, job, "results.jsonl");
+    expect_file(&home, job, "table.json");
+    expect_file(&home, job, "examples/examples.json");
+    row = home_job(&home, job);
+    assert_int_equal(json_get_int(json_get(row, "result"), "n", 0), DATA_QUESTIONS);
+    json_free(row);
+    home_fini(&home);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(clips_are_prepared_trained_on_and_asked_about),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
