@@ -165,6 +165,9 @@ static int start(struct core *core, struct job *job, const struct sched_place *p
     core->last.attempt++;
     job->last_attempt++;
     attempt->state = ATTEMPT_STARTING;
+    if (job->plan.is_training)
+        job->done = job->n_done; /* what an attempt before did beyond is done again */
+    job->is_progress_new = true;
     if (fill_ranks(core, attempt, places, err) < 0 ||
         write_start(core, job, attempt, err) < 0) {
         store_fail(core->store, err); /* no half attempt may be committed */

@@ -75,7 +75,7 @@ struct job {
     size_t n_tasks, task_capacity;
     size_t first_open; /* no task before it is ready */
     size_t n_in_state[TASK_STATE_COUNT];
-    int64_t n_samples_done; /* batch kinds: of work tasks that are done */
+    int64_t n_done; /* samples or steps of the work tasks that are done */
 };
 
 struct agent {

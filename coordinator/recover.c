@@ -28,7 +28,7 @@ static int load_task(void *context, const struct task_row *row)
     if (task.phase == PHASE_COUNT || task.state == TASK_NONE)
         return err_set(loading->err, ERR_FORMAT, "task in state '%s'", row->state);
     if (task.state == TASK_DONE && task.phase == PHASE_WORK)
-        job->n_samples_done += task.count;
+        job->n_done += task.count;
     return job_task_insert(job, job->n_tasks, &task, loading->err);
 }
 

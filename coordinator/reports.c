@@ -195,7 +195,7 @@ static void progress(struct core *core, struct agent *agent,
         return;
     attempt->progress = progress->done;
     if (job->plan.is_training || job->n_samples < 0) {
-        job->done = progress->done;
+        job->done = progress->done > job->n_done ? progress->done : job->n_done;
         job->total = job->plan.is_training ? job->plan.max_steps : progress->total;
     }
     job->is_progress_new = true;

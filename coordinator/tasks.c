@@ -262,6 +262,8 @@ static int finish_steps(struct core *core, struct job *job, const struct task *t
 static int accept_result(struct core *core, struct job *job, struct task *task,
                          const char *text, struct err *err)
 {
+    enum task_phase task_phase = task->phase;
+    int64_t id = task->id;
     struct json *result;
     int rc = 0;
 
@@ -273,9 +275,9 @@ static int accept_result(struct core *core, struct job *job, struct task *task,
         rc = finish_plan(core, job, result, err);
     else if (task->phase == PHASE_FINISH)
         rc = finish_finish(core, job, result, text, err);
-    else
-        job->n_samples_done += task->count;
     json_free(result);
+    if (rc == 0 && task_phase == PHASE_WORK)
+        job->n_done += job_task_find(job, id)->count; /* a split has made it shorter */
     return rc;
 }
 
@@ -323,7 +325,7 @@ void job_sum_progress(struct job *job)
 {
     if (job->plan.is_training || job->n_samples < 0)
         return;
-    job->done = job->n_samples_done;
+    job->done = job->n_done;
     job->total = job->n_samples;
     for (size_t i = 0; i < job->n_attempts; i++)
         if (attempt_is_live(job->attempts[i]))

@@ -579,6 +579,11 @@ static void progress_is_shown_and_its_metrics_are_kept(void **state)
     assert_true(cluster_wait(cluster, has_metrics, &job));
     assert_int_equal(job_int(cluster, job, "done"), 22);
     assert_int_equal(job_int(cluster, job, "total"), 40);
+    agent->script = SCRIPT_DIE; /* back to the checkpoint, not to the beginning */
+    cluster_wait(cluster, rank_has_died, agent);
+    agent->script = SCRIPT_KEEP;
+    assert_true(cluster_wait(cluster, has_kept_task, NULL));
+    assert_int_equal(job_int(cluster, job, "done"), 20);
     rows = cluster_rows(cluster, "job", job);
     assert_true(json_get_double(json_get(json_at(rows, 0), "metrics"), "loss", 0) == 1.5);
     json_free(rows);
