@@ -1,5 +1,4 @@
 /* vneva show: all about one job. */
-#include "common/base/clock.h"
 #include "jobs/client/client.h"
 #include "jobs/client/format.h"
 #include "jobs/client/job_summary.h"
@@ -57,21 +56,12 @@ static void cell_started(struct buf *out, const struct json *row)
         format_time(out, json_get_int(row, "started_ms", 0));
 }
 
-static void cell_lasted(struct buf *out, const struct json *row)
-{
-    int64_t start = json_get_int(row, "started_ms", 0);
-    int64_t end = json_get_int(row, "ended_ms", 0);
-
-    if (start > 0)
-        format_duration(out, (end > 0 ? end : clock_wall_ms()) - start);
-}
-
 static void print_attempts(struct client *client, const struct json *attempts)
 {
     static const struct table_column columns[] = {
         {"ATTEMPT", "attempt", NULL, true},     {"STATE", "state", NULL, false},
         {"CAUSE", "cause", NULL, false},        {"RANKS", "n_ranks", NULL, true},
-        {"STARTED", NULL, cell_started, false}, {"TIME", NULL, cell_lasted, true},
+        {"STARTED", NULL, cell_started, false}, {"TIME", NULL, format_span, true},
         {"REASON", "reason", NULL, false},
     };
 

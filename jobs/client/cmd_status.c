@@ -25,16 +25,6 @@ static void cell_submitted(struct buf *out, const struct json *row)
     format_time(out, json_get_int(row, "submitted_ms", 0));
 }
 
-/* From its start to its end, or till now. */
-static void cell_time(struct buf *out, const struct json *row)
-{
-    int64_t start = json_get_int(row, "started_ms", 0);
-    int64_t end = json_get_int(row, "ended_ms", 0);
-
-    if (start > 0)
-        format_duration(out, (end > 0 ? end : clock_wall_ms()) - start);
-}
-
 static void cell_seen(struct buf *out, const struct json *row)
 {
     format_duration(out, clock_wall_ms() - json_get_int(row, "last_seen_ms", 0));
@@ -117,7 +107,7 @@ int cmd_status(struct client *client, const struct args *args)
         {"PROGRESS", NULL, cell_progress, true},
         {"ATTEMPT", "attempt", NULL, true},
         {"SUBMITTED", NULL, cell_submitted, false},
-        {"TIME", NULL, cell_time, true},
+        {"TIME", NULL, format_span, true},
         {"REASON", "reason", NULL, false},
     };
     struct json *rows;

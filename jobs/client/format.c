@@ -1,5 +1,7 @@
 #include "jobs/client/format.h"
 
+#include "common/base/clock.h"
+
 #include <inttypes.h>
 #include <string.h>
 #include <time.h>
@@ -28,6 +30,15 @@ void format_duration(struct buf *out, int64_t ms)
         buf_printf(out, "%" PRId64 " h %02" PRId64 " min", s / 3600, s / 60 % 60);
     else
         buf_printf(out, "%" PRId64 " d %02" PRId64 " h", s / 86400, s / 3600 % 24);
+}
+
+void format_span(struct buf *out, const struct json *row)
+{
+    int64_t start = json_get_int(row, "started_ms", 0);
+    int64_t end = json_get_int(row, "ended_ms", 0);
+
+    if (start > 0)
+        format_duration(out, (end > 0 ? end : clock_wall_ms()) - start);
 }
 
 static void format_scaled(struct buf *out, double value, double step,

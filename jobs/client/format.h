@@ -10,6 +10,8 @@
 
 void format_time(struct buf *out, int64_t wall_ms); /* "2026-03-01 12:00:00", local */
 void format_duration(struct buf *out, int64_t ms);  /* "3 h 02 min", "12 s" */
+/* From a row's started_ms to its ended_ms, or till now; nothing before the start. */
+void format_span(struct buf *out, const struct json *row);
 void format_bytes(struct buf *out, uint64_t bytes); /* "1.5 GiB" */
 void format_count(struct buf *out, int64_t n);      /* "22.6 B", "803 k", "512" */
 

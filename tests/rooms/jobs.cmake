@@ -2,3 +2,6 @@ vneva_test(spec_read LABEL unit SOURCES unit/spec_read.c LIBS vneva_spec cmocka)
 vneva_test(spec_schema LABEL unit SOURCES unit/spec_schema.c LIBS vneva_spec cmocka)
 vneva_test(spec_estimate LABEL integration SOURCES integration/spec_estimate.c
   LIBS vneva_spec vneva_neva cmocka)
+vneva_test(client_commands LABEL unit
+  SOURCES unit/client_commands.c unit/fake_coordinator.c
+  LIBS vneva_client cmocka Threads::Threads)
