@@ -98,6 +98,7 @@ int cmd_wait(struct client *client, const struct args *args);
 int cmd_events(struct client *client, const struct args *args);
 int cmd_workers(struct client *client, const struct args *args);
 int cmd_checkpoints(struct client *client, const struct args *args);
+int cmd_report(struct client *client, const struct args *args);
 int cmd_version(struct client *client, const struct args *args);
 int cmd_help(struct client *client, const struct args *args);
 

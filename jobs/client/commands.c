@@ -47,6 +47,11 @@ static const struct args_option wait_options[] = {
     {"until", 'u', "N", "leave when N samples or steps are done"},
     {NULL, 0, NULL, NULL},
 };
+static const struct args_option report_options[] = {
+    {"output", 'o', "FILE", "where to (default report.html)"},
+    {NULL, 0, NULL, NULL},
+};
+
 const struct command client_commands[] = {
     {"up", "", "start a coordinator and an agent on this machine", "vneva up --devices 2",
      up_options, 0, 0, cmd_up},
@@ -74,6 +79,8 @@ const struct command client_commands[] = {
      cmd_workers},
     {"checkpoints", "[JOB]", "list checkpoints", "vneva checkpoints 2 --json", json_only,
      0, 1, cmd_checkpoints},
+    {"report", "JOB", "write a page of curves and examples",
+     "vneva report 3 -o report.html", report_options, 1, 1, cmd_report},
     {"data", "COMMAND ...", "look at and make data: run vneva-data",
      "vneva data rejects DATASET", NULL, 0, -1, cmd_data},
     {"coordinator", "...", "run vneva-coordinator", "vneva coordinator --help", NULL, 0,

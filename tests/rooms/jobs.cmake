@@ -5,3 +5,5 @@ vneva_test(spec_estimate LABEL integration SOURCES integration/spec_estimate.c
 vneva_test(client_commands LABEL unit
   SOURCES unit/client_commands.c unit/fake_coordinator.c
   LIBS vneva_client cmocka Threads::Threads)
+vneva_test(client_report LABEL unit SOURCES unit/client_report.c unit/fake_coordinator.c
+  LIBS vneva_client cmocka Threads::Threads)
