@@ -395,6 +395,30 @@ static void nemo_file_is_read_as_it_is(void **state)
     spec_notes_fini(&notes);
 }
 
+static void examples_can_be_run_as_they_are(void **state)
+{
+    static const char *const names[] = {"prepare", "pretrain", "finetune", "evaluate"};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        struct spec_notes notes;
+        struct spec *spec;
+        struct err err;
+        char path[FS_PATH_MAX];
+
+        assert_int_equal(fs_path(path, NULL, "%s/jobs/examples/%s.yaml",
+                                 getenv("VNEVA_SOURCE"), names[i]),
+                         0);
+        if (spec_read(&spec, &notes, path, SPEC_NONE, NULL, 0, &err) < 0)
+            fail_msg("%s", err.text);
+        assert_string_equal(spec_kind_name(spec->kind), names[i]);
+        assert_int_equal(notes.refused.count, 0);
+        assert_int_equal(notes.ignored.count, 0);
+        spec_free(spec);
+        spec_notes_fini(&notes);
+    }
+}
+
 static void description_names_every_key(void **state)
 {
     struct buf text = BUF_INIT;
@@ -424,6 +448,7 @@ int main(void)
         cmocka_unit_test(every_prefix_of_json_is_an_error_and_no_crash),
         cmocka_unit_test(global_batch_that_does_not_divide_is_noted),
         cmocka_unit_test(nemo_file_is_read_as_it_is),
+        cmocka_unit_test(examples_can_be_run_as_they_are),
         cmocka_unit_test(description_names_every_key),
     };
 
