@@ -48,7 +48,7 @@ fi
 
 say "drawing clips of moving and changing shapes"
 for split in train val test; do
-    case $split in train) clips=1500 seed=1 ;; val) clips=64 seed=2 ;; test) clips=200 seed=3 ;; esac
+    case $split in train) clips=2500 seed=1 ;; val) clips=64 seed=2 ;; test) clips=200 seed=3 ;; esac
     [ -s "$work/motion-$split/annotations.jsonl" ] ||
         vneva data synth --output "$work/motion-$split" --clips $clips --seed $seed
 done
@@ -92,9 +92,9 @@ if ! vneva worker --has-bf16; then
     echo "this CPU has no bf16 units: training in fp32"
 fi
 train_sets=$work/datasets/motion-train
-# the real questions three times, so that they are as many as the drawn ones
+# the real questions four times, so that they are as many as the drawn ones
 real=$work/datasets/real-train
-[ $has_real = no ] || train_sets="$train_sets,$real,$real,$real"
+[ $has_real = no ] || train_sets="$train_sets,$real,$real,$real,$real"
 train=$(submit quickstart $quick/train.yaml trainer.precision=$precision \
     model.tokenizer.model="$work/tokenizer.model" model.data.data_path="[$train_sets]" \
     model.data.validation_data_path="[$work/datasets/motion-val]")
@@ -122,7 +122,7 @@ if [ $has_real = yes ]; then
 fi
 for job in $evaluations; do
     vneva wait "$job"
-    vneva show "$job" --table
+    vneva show "$job"
 done
 
 vneva report "$train" -o "$work/report-training.html"

@@ -82,6 +82,37 @@ static void print_checkpoints(struct client *client, const struct json *checkpoi
                 json_get_string(last, "path") ? json_get_string(last, "path") : "");
 }
 
+static void cell_accuracy(struct buf *out, const struct json *row)
+{
+    buf_printf(out, "%.1f %%", 100 * json_get_double(row, "accuracy", 0));
+}
+
+/* What a job gave: a table by category where it has one, else JSON. */
+static void print_result(struct client *client, const struct json *result)
+{
+    static const struct table_column columns[] = {
+        {"CATEGORY", "category", NULL, false},
+        {"QUESTIONS", "n", NULL, true},
+        {"CORRECT", "correct", NULL, true},
+        {"ACCURACY", NULL, cell_accuracy, true},
+    };
+    struct buf text = BUF_INIT;
+
+    if (!json_count(result))
+        return;
+    if (json_count(json_get(result, "categories"))) {
+        fputc('\n', client->out);
+        table_print(client->out, json_get(result, "categories"), columns, 4);
+        fprintf(client->out, "%" PRId64 " questions, %.1f %% answered exactly\n\n",
+                json_get_int(result, "n", 0),
+                100 * json_get_double(result, "accuracy", 0));
+        return;
+    }
+    json_write(&text, result, 0);
+    fprintf(client->out, "%-12s %s\n", "result", buf_str(&text));
+    buf_fini(&text);
+}
+
 static void print_job(struct client *client, const struct json *row)
 {
     static const char *const texts[] = {"id",    "kind",   "name",
@@ -101,13 +132,7 @@ static void print_job(struct client *client, const struct json *row)
     print_progress(client, row);
     print_numbers(client, "last step", json_get(row, "metrics"));
     print_checkpoints(client, json_get(row, "checkpoints"));
-    if (json_count(json_get(row, "result"))) {
-        struct buf text = BUF_INIT;
-
-        json_write(&text, json_get(row, "result"), 0);
-        fprintf(client->out, "%-12s %s\n", "result", buf_str(&text));
-        buf_fini(&text);
-    }
+    print_result(client, json_get(row, "result"));
     print_numbers(client, "summary", json_get(row, "summary"));
     fprintf(client->out, "%-12s %s\n", "folder", json_get_string(row, "folder"));
 }

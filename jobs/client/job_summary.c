@@ -8,13 +8,6 @@
 
 #define PART_MAX 64
 
-static const struct json *newest_attempt(const struct json *attempts)
-{
-    size_t n = json_count(attempts);
-
-    return n ? json_at(attempts, n - 1) : NULL;
-}
-
 static int64_t count_restarts(const struct json *attempts)
 {
     int64_t n = 0;
@@ -76,15 +69,9 @@ static int make_summary(struct client *client, const struct json *row, struct js
 int job_summary_add(struct client *client, struct json *row, const struct json *attempts,
                     struct err *err)
 {
-    const struct json *ranks = json_get(newest_attempt(attempts), "ranks");
     struct json *summary = NULL;
-    char folder[FS_PATH_MAX];
 
-    if (fs_path(folder, err, "%s/jobs/%" PRId64, client->home,
-                json_get_int(row, "id", 0)) < 0 ||
-        json_set(row, "folder", json_new_string(folder), err) < 0 ||
-        json_set(row, "restarts", json_new_int(count_restarts(attempts)), err) < 0 ||
-        json_set(row, "ranks", ranks ? json_clone(ranks) : json_new(JSON_ARRAY), err) < 0)
+    if (json_set(row, "restarts", json_new_int(count_restarts(attempts)), err) < 0)
         return -1;
     if (make_summary(client, row, &summary, err) < 0) {
         json_free(summary);

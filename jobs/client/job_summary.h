@@ -1,9 +1,7 @@
 /* job_summary.h - what `vneva show` knows of a job beyond its row in the store
  *
  * Adds to the row of view "job":
- *     folder    the job's own folder
  *     restarts  attempts that were lost and followed by another
- *     ranks     of the newest attempt: [{"rank", "device", "pid", "agent"}]
  *     summary   of training: {"samples_per_s", "tokens_per_s", "data_wait_share",
  *               "step_ms"}, means over the steps that were reported
  */
