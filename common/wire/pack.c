@@ -1,85 +1,61 @@
 #include "common/wire/pack.h"
 
-#include <stdbool.h>
-#include <string.h>
+#include "common/base/utf8.h"
 
-/* First bytes of the formats used (the specification's table "Formats"). */
-enum {
-    PACK_FIXARRAY = 0x90,
-    PACK_FIXSTR = 0xa0,
-    PACK_BIN8 = 0xc4, /* then BIN16, BIN32 */
-    PACK_FLOAT64 = 0xcb,
-    PACK_UINT8 = 0xcc, /* then UINT16, UINT32, UINT64, INT8, ... INT64 */
-    PACK_UINT64 = 0xcf,
-    PACK_INT8 = 0xd0,
-    PACK_INT64 = 0xd3,
-    PACK_STR8 = 0xd9, /* then STR16, STR32 */
-    PACK_ARRAY16 = 0xdc,
-    PACK_NEGATIVE_FIXINT = 0xe0,
-};
+#include <msgpack.h>
+#include <stdbool.h>
 
 /* ---- writing ---- */
 
-/* A first byte and the low n bytes of value, big endian. */
-static void put(struct buf *out, int first, uint64_t value, int n)
+static int write_to_buf(void *out, const char *bytes, size_t n_bytes)
 {
-    buf_add_char(out, (char)first);
-    while (n-- > 0)
-        buf_add_char(out, (char)(value >> (8 * n)));
+    buf_add(out, bytes, n_bytes);
+    return 0; /* a buf keeps its own failure */
+}
+
+static msgpack_packer packer_on(struct buf *out)
+{
+    msgpack_packer packer;
+
+    msgpack_packer_init(&packer, out, write_to_buf);
+    return packer;
 }
 
 void pack_array(struct buf *out, size_t count)
 {
-    if (count < 16)
-        put(out, PACK_FIXARRAY | (int)count, 0, 0);
-    else
-        put(out, PACK_ARRAY16, count, 2);
+    msgpack_packer packer = packer_on(out);
+
+    msgpack_pack_array(&packer, count);
 }
 
 void pack_int(struct buf *out, int64_t value)
 {
-    if (value >= -32 && value < 128)
-        put(out, (int)(value & 0xff), 0, 0);
-    else if (value >= 0 && value <= UINT16_MAX)
-        put(out, PACK_UINT8 + 1, (uint64_t)value, 2);
-    else if (value >= 0 && value <= UINT32_MAX)
-        put(out, PACK_UINT8 + 2, (uint64_t)value, 4);
-    else
-        put(out, PACK_INT64, (uint64_t)value, 8);
+    msgpack_packer packer = packer_on(out);
+
+    msgpack_pack_int64(&packer, value);
 }
 
 void pack_double(struct buf *out, double value)
 {
-    uint64_t bits;
+    msgpack_packer packer = packer_on(out);
 
-    memcpy(&bits, &value, sizeof(bits));
-    put(out, PACK_FLOAT64, bits, 8);
-}
-
-/* Length header of str and bin: 8, 16 or 32 bits from the format `first8` on. */
-static void put_length(struct buf *out, int first8, size_t n_bytes)
-{
-    if (n_bytes <= UINT8_MAX)
-        put(out, first8, n_bytes, 1);
-    else if (n_bytes <= UINT16_MAX)
-        put(out, first8 + 1, n_bytes, 2);
-    else
-        put(out, first8 + 2, n_bytes, 4);
+    msgpack_pack_double(&packer, value);
 }
 
 void pack_str(struct buf *out, const void *text, size_t n_bytes)
 {
-    if (n_bytes < 32)
-        put(out, PACK_FIXSTR | (int)n_bytes, 0, 0);
-    else
-        put_length(out, PACK_STR8, n_bytes);
-    buf_add(out, text, n_bytes);
+    msgpack_packer packer = packer_on(out);
+
+    msgpack_pack_str(&packer, n_bytes);
+    msgpack_pack_str_body(&packer, text, n_bytes);
 }
 
 void pack_bin(struct buf *out, const void *bytes, size_t n_bytes)
 {
-    put_length(out, PACK_BIN8, n_bytes);
-    buf_add(out, bytes, n_bytes);
+    msgpack_packer packer = packer_on(out);
+
+    msgpack_pack_bin(&packer, n_bytes);
+    msgpack_pack_bin_body(&packer, bytes, n_bytes);
 }
 
 /* ---- reading ---- */
@@ -89,130 +65,110 @@ static size_t left(const struct pack_cursor *cursor)
     return (size_t)(cursor->end - cursor->at);
 }
 
-/* The big-endian number of n bytes behind the first byte; false when cut. */
-static bool get(const struct pack_cursor *cursor, int n, uint64_t *value)
-{
-    *value = 0;
-    if (left(cursor) < 1 + (size_t)n)
-        return false;
-    for (int i = 1; i <= n; i++)
-        *value = *value << 8 | cursor->at[i];
-    return true;
-}
-
-static int cut(struct err *err)
-{
-    return err_set(err, ERR_FORMAT, "message is cut");
-}
+/* Source: the specification's table "Formats". */
+enum { FIXARRAY = 0x90, ARRAY16 = 0xdc };
 
 int pack_read_array(struct pack_cursor *cursor, size_t *count, struct err *err)
 {
-    uint64_t value;
+    const uint8_t *at = cursor->at;
 
-    if (!left(cursor))
-        return cut(err);
-    if ((*cursor->at & 0xf0) == PACK_FIXARRAY) {
-        *count = *cursor->at++ & 0x0f;
+    if (left(cursor) > 0 && (*at & 0xf0) == FIXARRAY) {
+        *count = *at & 0x0f;
+        cursor->at += 1;
         return 0;
     }
-    if (*cursor->at != PACK_ARRAY16)
+    if (left(cursor) > 0 && *at != ARRAY16)
         return err_set(err, ERR_FORMAT, "not an array");
-    if (!get(cursor, 2, &value))
-        return cut(err);
-    *count = (size_t)value;
+    if (left(cursor) < 3)
+        return err_set(err, ERR_FORMAT, "message is cut");
+    *count = (size_t)at[1] << 8 | at[2];
     cursor->at += 3;
+    return 0;
+}
+
+/* Maps, arrays and extensions: msgpack-c would make room for as many members as the header
+ * claims before it has seen one. */
+static bool is_container(uint8_t first)
+{
+    return (first >= 0x80 && first <= 0x9f) || (first >= 0xc7 && first <= 0xc9) ||
+           (first >= 0xd4 && first <= 0xd8) || (first >= 0xdc && first <= 0xdf);
+}
+
+/* One scalar; texts and bytes point into the cursor's input. */
+static int read_scalar(struct pack_cursor *cursor, msgpack_object *out, struct err *err)
+{
+    msgpack_unpacked unpacked;
+    msgpack_unpack_return rc;
+    size_t used = 0;
+
+    if (left(cursor) > 0 && is_container(*cursor->at))
+        return err_set(err, ERR_FORMAT, "a list or map where one value belongs");
+    msgpack_unpacked_init(&unpacked);
+    rc = msgpack_unpack_next(&unpacked, (const char *)cursor->at, left(cursor), &used);
+    *out = unpacked.data;
+    msgpack_unpacked_destroy(&unpacked); /* a scalar needs nothing of it */
+    if (rc == MSGPACK_UNPACK_CONTINUE)
+        return err_set(err, ERR_FORMAT, "message is cut");
+    if (rc != MSGPACK_UNPACK_SUCCESS && rc != MSGPACK_UNPACK_EXTRA_BYTES)
+        return err_set(err, ERR_FORMAT, "not MessagePack");
+    cursor->at += used;
     return 0;
 }
 
 int pack_read_int(struct pack_cursor *cursor, int64_t *value, struct err *err)
 {
-    uint64_t bits;
-    int first, n;
+    struct pack_cursor before = *cursor;
+    msgpack_object object = {.type = MSGPACK_OBJECT_NIL};
 
-    if (!left(cursor))
-        return cut(err);
-    first = *cursor->at;
-    if (first < 128 || first >= PACK_NEGATIVE_FIXINT) {
-        *value = first < 128 ? first : first - 256;
-        cursor->at++;
+    if (read_scalar(cursor, &object, err) < 0)
+        return -1;
+    *value = object.via.i64;
+    if (object.type == MSGPACK_OBJECT_NEGATIVE_INTEGER ||
+        (object.type == MSGPACK_OBJECT_POSITIVE_INTEGER && object.via.u64 <= INT64_MAX))
         return 0;
-    }
-    if (first < PACK_UINT8 || first > PACK_INT64)
-        return err_set(err, ERR_FORMAT, "not a whole number");
-    n = 1 << ((first - PACK_UINT8) & 3);
-    if (!get(cursor, n, &bits))
-        return cut(err);
-    if (first == PACK_UINT64 && bits > INT64_MAX)
-        return err_set(err, ERR_FORMAT, "whole number above 2^63 - 1");
-    if (first >= PACK_INT8 && n < 8 && bits >> (8 * n - 1))
-        bits |= UINT64_MAX << (8 * n); /* sign extension */
-    *value = (int64_t)bits;
-    cursor->at += 1 + n;
-    return 0;
+    *cursor = before;
+    return err_set(err, ERR_FORMAT,
+                   object.type == MSGPACK_OBJECT_POSITIVE_INTEGER
+                       ? "whole number above 2^63 - 1"
+                       : "not a whole number");
 }
 
 int pack_read_double(struct pack_cursor *cursor, double *value, struct err *err)
 {
-    uint64_t bits;
+    struct pack_cursor before = *cursor;
+    msgpack_object object = {.type = MSGPACK_OBJECT_NIL};
 
-    if (!left(cursor))
-        return cut(err);
-    if (*cursor->at != PACK_FLOAT64)
-        return err_set(err, ERR_FORMAT, "not a double");
-    if (!get(cursor, 8, &bits))
-        return cut(err);
-    memcpy(value, &bits, sizeof(*value));
-    cursor->at += 9;
-    return 0;
-}
-
-/* Reads the length header whose 8-bit form is first8, and the bytes behind it. */
-static int read_bytes(struct pack_cursor *cursor, int first8, const void **bytes,
-                      size_t *n_bytes, struct err *err)
-{
-    int n = 1 << (*cursor->at - first8);
-    uint64_t length;
-
-    if (!get(cursor, n, &length) || left(cursor) - 1 - (size_t)n < length)
-        return cut(err);
-    *bytes = cursor->at + 1 + n;
-    *n_bytes = (size_t)length;
-    cursor->at += 1 + (size_t)n + (size_t)length;
-    return 0;
+    if (read_scalar(cursor, &object, err) < 0)
+        return -1;
+    *value = object.via.f64;
+    if (object.type == MSGPACK_OBJECT_FLOAT64)
+        return 0;
+    *cursor = before;
+    return err_set(err, ERR_FORMAT, "not a double");
 }
 
 int pack_read_bin(struct pack_cursor *cursor, const void **bytes, size_t *n_bytes,
                   struct err *err)
 {
-    if (!left(cursor))
-        return cut(err);
-    if (*cursor->at < PACK_BIN8 || *cursor->at > PACK_BIN8 + 2)
+    struct pack_cursor before = *cursor;
+    msgpack_object object = {.type = MSGPACK_OBJECT_NIL};
+
+    if (read_scalar(cursor, &object, err) < 0)
+        return -1;
+    if (object.type != MSGPACK_OBJECT_BIN) {
+        *cursor = before;
         return err_set(err, ERR_FORMAT, "not bytes");
-    return read_bytes(cursor, PACK_BIN8, bytes, n_bytes, err);
-}
-
-/* Length of the UTF-8 sequence at s, 0 when there is none. Source: RFC 3629, section 4;
- * NUL is left out as C text cannot hold it. */
-static size_t utf8_length(const uint8_t *s, size_t n_left)
-{
-    size_t n = s[0] < 0x80 ? 1 : s[0] < 0xc2 ? 0 : s[0] < 0xe0 ? 2 : s[0] < 0xf0 ? 3 : 4;
-
-    if (n == 0 || s[0] == 0 || s[0] > 0xf4 || n > n_left)
-        return 0;
-    for (size_t i = 1; i < n; i++)
-        if ((s[i] & 0xc0) != 0x80)
-            return 0;
-    if ((s[0] == 0xe0 && s[1] < 0xa0) || (s[0] == 0xed && s[1] > 0x9f) ||
-        (s[0] == 0xf0 && s[1] < 0x90) || (s[0] == 0xf4 && s[1] > 0x8f))
-        return 0;
-    return n;
+    }
+    *bytes = object.via.bin.ptr;
+    *n_bytes = object.via.bin.size;
+    return 0;
 }
 
 static int check_text(const uint8_t *text, size_t n_bytes, struct err *err)
 {
     for (size_t i = 0, n; i < n_bytes; i += n) {
         n = utf8_length(text + i, n_bytes - i);
-        if (!n)
+        if (!n || !text[i]) /* C text cannot hold NUL */
             return err_set(err, ERR_FORMAT, "text that is not UTF-8 or holds NUL");
     }
     return 0;
@@ -222,25 +178,19 @@ int pack_read_str(struct pack_cursor *cursor, const char **text, size_t *n_bytes
                   struct err *err)
 {
     struct pack_cursor before = *cursor;
-    const void *bytes = "";
+    msgpack_object object = {.type = MSGPACK_OBJECT_NIL};
 
-    if (!left(cursor))
-        return cut(err);
-    if ((*cursor->at & 0xe0) == PACK_FIXSTR) {
-        *n_bytes = *cursor->at & 0x1f;
-        if (left(cursor) - 1 < *n_bytes)
-            return cut(err);
-        bytes = cursor->at + 1;
-        cursor->at += 1 + *n_bytes;
-    } else if (*cursor->at < PACK_STR8 || *cursor->at > PACK_STR8 + 2) {
-        return err_set(err, ERR_FORMAT, "not a text");
-    } else if (read_bytes(cursor, PACK_STR8, &bytes, n_bytes, err) < 0) {
+    if (read_scalar(cursor, &object, err) < 0)
         return -1;
+    if (object.type != MSGPACK_OBJECT_STR) {
+        *cursor = before;
+        return err_set(err, ERR_FORMAT, "not a text");
     }
-    *text = bytes;
-    if (check_text(bytes, *n_bytes, err) < 0) {
+    if (check_text((const uint8_t *)object.via.str.ptr, object.via.str.size, err) < 0) {
         *cursor = before;
         return -1;
     }
+    *text = object.via.str.ptr;
+    *n_bytes = object.via.str.size;
     return 0;
 }

@@ -1,8 +1,8 @@
 /* pack.h - the part of MessagePack that wire messages use, written and read strictly
  *
- * Arrays of whole numbers, doubles, texts and bytes; nothing nested. Written here and not
- * taken from msgpack-c, whose unpacker allocates what a header claims before the bytes
- * are there, so that five bytes can ask for gigabytes. Reading allocates nothing.
+ * Arrays of whole numbers, doubles, texts and bytes; nothing nested. MessagePack-C does
+ * the work value by value: it is never shown an array or map, for which it would make
+ * room as a header claims, so that five bytes could ask for gigabytes.
  * Source: https://github.com/msgpack/msgpack/blob/master/spec.md
  * Owns: nothing; texts and bytes read point into the cursor's input.
  */

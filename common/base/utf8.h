@@ -1,0 +1,13 @@
+/* utf8.h - which bytes are UTF-8
+ *
+ * Source: RFC 3629, section 4 (no overlong forms, no surrogates, nothing above U+10FFFF).
+ */
+#ifndef VNEVA_COMMON_BASE_UTF8_H
+#define VNEVA_COMMON_BASE_UTF8_H
+
+#include <stddef.h>
+
+/* Bytes of the valid sequence at s, of which n_left >= 1 may be read; 0: there is none. */
+size_t utf8_length(const unsigned char *s, size_t n_left);
+
+#endif
