@@ -196,24 +196,23 @@ static int train_open(void **state, struct rank *rank, struct err *err)
 
 /* What the ranks tell each other once a step. */
 struct totals {
-    double loss_sum, n_labels, n_tokens, flops;
-    double n_stopping; /* ranks that were asked to stop */
+    double loss_sum, n_labels, n_tokens, flops; /* sums */
+    double is_stopping, wait_ns; /* of the worst rank: asked to stop, waited for data */
 };
-#define TOTALS_COUNT 5
 
 static int totals_exchange(struct train *train, struct totals *totals, struct err *err)
 {
-    double values[TOTALS_COUNT] = {totals->loss_sum, totals->n_labels, totals->n_tokens,
-                                   totals->flops, totals->n_stopping};
+    double sums[] = {totals->loss_sum, totals->n_labels, totals->n_tokens, totals->flops};
+    double worst[] = {totals->is_stopping, totals->wait_ns};
+    struct comm *data = groups_data(train->rank->groups);
 
-    /* Ranks of a tensor group have worked on the same samples; only the wish to stop may
-     * differ among them. */
-    if (comm_all_reduce_f64(groups_data(train->rank->groups), values, TOTALS_COUNT,
-                            COMM_SUM, err) < 0 ||
-        comm_all_reduce_f64(groups_tensor(train->rank->groups), &values[4], 1, COMM_MAX,
-                            err) < 0)
+    /* Ranks of a tensor group have worked on the same samples: their sums are equal. */
+    if (comm_all_reduce_f64(data, sums, 4, COMM_SUM, err) < 0 ||
+        comm_all_reduce_f64(groups_tensor(train->rank->groups), worst, 2, COMM_MAX, err) <
+            0 ||
+        comm_all_reduce_f64(data, worst, 2, COMM_MAX, err) < 0)
         return -1;
-    *totals = (struct totals){values[0], values[1], values[2], values[3], values[4]};
+    *totals = (struct totals){sums[0], sums[1], sums[2], sums[3], worst[0], worst[1]};
     return 0;
 }
 
@@ -249,7 +248,7 @@ static void train_note(struct train *train, const struct totals *totals,
 
     window->n_steps++;
     window->step_ns += step_ns;
-    window->wait_ns += loader_take_wait_ns(train->loader);
+    window->wait_ns += (int64_t)totals->wait_ns;
     window->loss_sum += totals->loss_sum;
     window->n_labels += totals->n_labels;
     window->n_samples += (double)train->batch.global;
@@ -262,12 +261,14 @@ static void train_note(struct train *train, const struct totals *totals,
 /* 1: done, 0: done, and somebody was asked to stop. */
 static int train_step(struct train *train, struct err *err)
 {
-    struct totals totals = {.n_stopping = pump_is_stopping(train->rank->pump)};
+    struct totals totals = {.is_stopping = pump_is_stopping(train->rank->pump)};
     struct optim_report report = {0};
     int64_t start_ns = clock_mono_ns();
 
-    if (train_micro_batches(train, &totals, err) < 0 ||
-        totals_exchange(train, &totals, err) < 0)
+    if (train_micro_batches(train, &totals, err) < 0)
+        return -1;
+    totals.wait_ns = (double)loader_take_wait_ns(train->loader);
+    if (totals_exchange(train, &totals, err) < 0)
         return -1;
     if (totals.n_labels < 1)
         return err_set(err, ERR_INVALID, "none of its samples has a token to learn");
@@ -281,7 +282,7 @@ static int train_step(struct train *train, struct err *err)
         return -1;
     train->step++;
     train_note(train, &totals, &report, clock_mono_ns() - start_ns);
-    return totals.n_stopping == 0;
+    return totals.is_stopping == 0;
 }
 
 /* ---- reports ---- */
