@@ -96,7 +96,7 @@ struct spec {
         /* ours, of this same group */
         char *output;               /* prepare: where the prepared dataset goes */
         double max_reject_fraction; /* prepare; 0 */
-        int64_t shard_size;         /* prepare: samples a task; 256 */
+        int64_t shard_size;         /* batch kinds: samples a task; 256 */
         bool store_frames;          /* prepare: keep preprocessed frames; false */
         int64_t frame_cache_mb;     /* decoded frames a rank keeps in memory; 512 */
         double decode_deadline_s;   /* 30 */

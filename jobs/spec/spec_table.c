@@ -341,7 +341,7 @@ const struct spec_key spec_keys[] = {
          "folder of the prepared dataset (ours)", .needed = PREP),
     USED("model.data.max_reject_fraction", NUMBER, data.max_reject_fraction, "0", PREP,
          "the job fails above it (ours)", .min = 0, .max = 1),
-    USED("model.data.shard_size", INT, data.shard_size, "256", PREP,
+    USED("model.data.shard_size", INT, data.shard_size, "256", PREP | EVAL,
          "samples of a task (ours)", .min = 1, .max = 1 << 24),
     USED("model.data.store_frames", BOOL, data.store_frames, "false", PREP,
          "keep the frames, ready for the model (ours)"),

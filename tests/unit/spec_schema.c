@@ -228,6 +228,21 @@ static void defaults_follow_other_keys(void **state)
     outcome_fini(&out);
 }
 
+static void batch_kinds_have_tasks_of_some_samples(void **state)
+{
+    static const char text[] = "neva_model_file: /c\nprompt_file: /d\n"
+                               "tensor_model_parallel_size: 2\n";
+    struct outcome out = read_text(text, SPEC_EVALUATE, NULL);
+
+    (void)state;
+    if (!out.spec)
+        fail_msg("%s", out.err.text);
+    assert_int_equal(out.spec->data.shard_size, 256);
+    assert_int_equal(out.spec->model.tensor_model_parallel_size, 2);
+    assert_int_equal(spec_n_ranks(out.spec), 2);
+    outcome_fini(&out);
+}
+
 static void values_are_made_plain(void **state)
 {
     char folder[FS_PATH_MAX], expected[FS_PATH_MAX + 32];
@@ -442,6 +457,7 @@ int main(void)
         cmocka_unit_test(numbers_that_do_not_divide_get_suggestions),
         cmocka_unit_test(what_is_missing_is_named_all_at_once),
         cmocka_unit_test(defaults_follow_other_keys),
+        cmocka_unit_test(batch_kinds_have_tasks_of_some_samples),
         cmocka_unit_test(values_are_made_plain),
         cmocka_unit_test(spec_survives_the_way_through_json),
         cmocka_unit_test(json_is_checked_as_strictly),
