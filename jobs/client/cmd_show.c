@@ -134,7 +134,8 @@ static void print_job(struct client *client, const struct json *row)
     print_checkpoints(client, json_get(row, "checkpoints"));
     print_result(client, json_get(row, "result"));
     print_numbers(client, "summary", json_get(row, "summary"));
-    fprintf(client->out, "%-12s %s\n", "folder", json_get_string(row, "folder"));
+    if (json_get_string(row, "folder"))
+        fprintf(client->out, "%-12s %s\n", "folder", json_get_string(row, "folder"));
 }
 
 static int show_row(struct client *client, const struct args *args,

@@ -65,7 +65,7 @@ static void describe(struct watch *w, struct buf *out, const struct json *row,
                    total);
     if (json_type(loss) != JSON_NULL)
         buf_printf(out, "  loss %.4f", json_double(loss, 0));
-    if (rate > 0) {
+    if (rate > 0 && done < total) {
         buf_printf(out, "  %.3g/s  ETA ", rate);
         format_duration(out, (int64_t)((double)(total - done) / rate * 1000));
     }

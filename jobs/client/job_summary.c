@@ -66,12 +66,27 @@ static int make_summary(struct client *client, const struct json *row, struct js
     return rc;
 }
 
+/* A process that is not known yet is null and never 0, which means something else to
+ * kill(1). */
+static int hide_unknown_processes(struct json *ranks, struct err *err)
+{
+    for (size_t i = 0; i < json_count(ranks); i++) {
+        struct json *rank = json_at(ranks, i);
+
+        if (json_get_int(rank, "pid", 0) < 1 &&
+            json_set(rank, "pid", json_new(JSON_NULL), err) < 0)
+            return -1;
+    }
+    return 0;
+}
+
 int job_summary_add(struct client *client, struct json *row, const struct json *attempts,
                     struct err *err)
 {
     struct json *summary = NULL;
 
-    if (json_set(row, "restarts", json_new_int(count_restarts(attempts)), err) < 0)
+    if (hide_unknown_processes(json_get(row, "ranks"), err) < 0 ||
+        json_set(row, "restarts", json_new_int(count_restarts(attempts)), err) < 0)
         return -1;
     if (make_summary(client, row, &summary, err) < 0) {
         json_free(summary);

@@ -111,8 +111,7 @@ void report_add_curves(struct buf *out, const struct report_curves *c)
                "steps up to %.0f",
                (long long)c->job, c->n, c->step[c->n - 1]);
     if (c->n_restarts)
-        buf_printf(out, ", %zu restart%s survived", c->n_restarts,
-                   c->n_restarts == 1 ? "" : "s");
+        buf_printf(out, ", %zu restart%s", c->n_restarts, c->n_restarts == 1 ? "" : "s");
     if (step_ms > 0)
         buf_printf(out, "; ranks waited for data %.2f %% of the time",
                    100 * wait_ms / step_ms);

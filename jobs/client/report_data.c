@@ -1,10 +1,12 @@
+#define _XOPEN_SOURCE 700 /* realpath */
 #include "jobs/client/report.h"
 
+#include <limits.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define SMOOTH 0.9 /* share of the mean before that stays, each step */
+#define SMOOTH_POINTS 40 /* of the curve: the running mean forgets in a 40th of it */
 
 /* A file of the job's folder as JSON; NULL in *out when it is not there. */
 static int read_json(struct json **out, const char *folder, const char *name,
@@ -71,12 +73,13 @@ static void fill_point(struct report_curves *c, const struct json *row)
 /* A running mean, corrected for its beginning as Adam does it. */
 static void smooth(struct report_curves *c)
 {
+    double keep = c->n > SMOOTH_POINTS ? 1 - (double)SMOOTH_POINTS / (double)c->n : 0;
     double mean = 0, weight = 0;
 
     for (size_t i = 0; i < c->n; i++) {
         if (isfinite(c->loss[i])) {
-            mean = SMOOTH * mean + (1 - SMOOTH) * c->loss[i];
-            weight = SMOOTH * weight + (1 - SMOOTH);
+            mean = keep * mean + (1 - keep) * c->loss[i];
+            weight = keep * weight + (1 - keep);
         }
         c->smooth_loss[i] = weight > 0 ? mean / weight : NAN;
     }
@@ -167,11 +170,14 @@ static bool is_in(const char *path, const char *folder)
 static int find_training(struct client *client, const char *path, int64_t *job,
                          struct err *err)
 {
+    char plain[PATH_MAX];
     struct json *rows;
 
     *job = 0;
     if (!path)
         return 0;
+    if (realpath(path, plain)) /* without links and ".." */
+        path = plain;
     if (client_query_all(client, &rows, "checkpoints", 0, 0, err) < 0)
         return -1;
     for (size_t i = 0; i < json_count(rows); i++) {

@@ -20,6 +20,7 @@
     "\"submitted_ms\": 1700000000000, \"started_ms\": 1700000001000, "                   \
     "\"ended_ms\": null, \"metrics\": {\"loss\": 2.5, \"lr\": 0.001}, "                  \
     "\"tasks\": {\"ready\": 1, \"done\": 4}, "                                           \
+    "\"folder\": \"/h/jobs/3\", \"ranks\": [{\"pid\": 0}, {\"pid\": 77}], "              \
     "\"checkpoints\": [{\"step\": 40, \"path\": \"/c/40\"}]}]"
 #define JOB_DONE                                                                         \
     "[{\"id\": 3, \"name\": \"demo\", \"kind\": \"pretrain\", \"state\": \"done\", "     \
@@ -212,6 +213,7 @@ static void show_tells_all_about_a_job(void **state)
          .answer = MSG_ROWS,
          .text = "[{\"id\": 1, \"attempt\": 1, \"state\": \"ended\", "
                  "\"cause\": \"lost\", \"reason\": \"rank 1 killed\", \"n_ranks\": 2, "
+                 ""
                  "\"started_ms\": 1000, \"ended_ms\": 4000}]"},
         {.type = MSG_QUERY,
          .view = "metrics",
@@ -232,6 +234,9 @@ static void show_tells_all_about_a_job(void **state)
     assert_run(rules, W("show", "3", "--json"), EXIT_DONE, "\"attempt\": 2", NULL);
     assert_run(rules, W("show", "3", "--field", "checkpoints.0.step"), EXIT_DONE, "40\n",
                NULL);
+    assert_run(rules, W("show", "3", "--field", "ranks.1.pid"), EXIT_DONE, "77\n", NULL);
+    assert_run(rules, W("show", "3", "--field", "ranks.0.pid"), EXIT_DONE, "null\n",
+               NULL); /* not known yet */
     assert_run(rules, W("show", "3", "--field", "nothing"), EXIT_USAGE, NULL,
                "no field 'nothing'");
     assert_run(missing, W("show", "9"), EXIT_USAGE, NULL, "no job 9");

@@ -137,7 +137,7 @@ static void page_holds_every_part(void **state)
                 "<td>all</td><td class=\"number\">4</td><td class=\"number\">3</td>");
     assert_says(page, ">right 1</button>");
     assert_says(page, ">wrong 1</button>");
-    assert_says(page, "Job 3, measured at 60 steps up to 60, 1 restart survived");
+    assert_says(page, "Job 3, measured at 60 steps up to 60, 1 restart;");
     assert_int_equal(count(page, "<svg "), 4);
     assert_says(page, "restart after step 20");
     assert_int_equal(count(page, "<circle class=\"line2\""), 6); /* validations */
