@@ -184,6 +184,34 @@ static void every_view_is_json_also_when_empty(void **state)
     store_close(store);
 }
 
+/* SQLite forgets that a text is JSON on its way through a sort. */
+static void ranks_of_a_job_are_a_list_after_a_second_attempt_too(void **state)
+{
+    struct place *place = *state;
+    struct store *store = open_store(place->path);
+    struct buf json = BUF_INIT;
+    struct err err;
+
+    insert_job(store, 1, "a");
+    for (int64_t number = 1; number <= 2; number++) {
+        struct attempt_row row = {.id = number,
+                                  .job = 1,
+                                  .number = number,
+                                  .n_ranks = 1,
+                                  .state = "running",
+                                  .cause = "",
+                                  .reason = "",
+                                  .ranks = "[{\"rank\": 0, \"pid\": 7}]"};
+
+        store_attempt_insert(store, &row);
+    }
+    commit(store);
+    assert_int_equal(store_view(store, &json, "job", 1, 0, 0, &err), 0);
+    assert_non_null(strstr(buf_str(&json), "\"ranks\":[{\"rank\":0,\"pid\":7}]"));
+    buf_fini(&json);
+    store_close(store);
+}
+
 static void list_of_jobs_without_since_ends_with_the_newest(void **state)
 {
     struct place *place = *state;
@@ -262,6 +290,7 @@ int main(void)
         TEST(newer_database_is_refused),
         TEST(file_that_is_no_database_is_refused),
         TEST(every_view_is_json_also_when_empty),
+        TEST(ranks_of_a_job_are_a_list_after_a_second_attempt_too),
         TEST(list_of_jobs_without_since_ends_with_the_newest),
         TEST(metric_of_the_same_step_is_merged_under_a_new_id),
         TEST(only_the_last_checkpoints_are_kept),
