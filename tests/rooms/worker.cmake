@@ -23,3 +23,6 @@ vneva_test(worker_resume LABEL fault SOURCES fault/worker_resume.c LIBS vneva_te
 foreach(test worker_jobs worker_resume)
   add_dependencies(${test} vneva-coordinator vneva-worker vneva-rank vneva-decode)
 endforeach()
+vneva_test(worker_loader LABEL integration
+  SOURCES integration/worker_loader.c integration/worker_data.c
+  LIBS vneva_rank vneva_synth vneva_media vneva_text vneva_spec cmocka)
