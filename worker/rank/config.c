@@ -19,13 +19,13 @@ static int word_find(int *out, const struct word *words, size_t n_words, const c
 {
     struct buf known = BUF_INIT;
 
-    for (size_t i = 0; i < n_words; i++) {
+    for (size_t i = 0; i < n_words; i++)
         if (text && strcmp(words[i].text, text) == 0) {
             *out = words[i].value;
             return 0;
         }
+    for (size_t i = 0; i < n_words; i++)
         buf_printf(&known, "%s'%s'", i ? ", " : "", words[i].text);
-    }
     err_set(err, ERR_UNSUPPORTED, "%s: '%s' is not to be had here, only %s", key,
             text ? text : "null", buf_str(&known));
     buf_fini(&known);
