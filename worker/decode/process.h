@@ -11,7 +11,7 @@
 
 #include <sys/types.h>
 
-#define PROCESS_QUEUE_MAX 4
+#define PROCESS_QUEUE_MAX 32
 
 struct decode_process {
     pid_t pid;  /* 0: not running */
