@@ -197,14 +197,15 @@ int child_start(struct child **out, const struct child_config *config,
     child->fd = -1;
     child->kill_at_ms = INT64_MAX;
     if (pipes_open(&pipes, err) < 0 ||
-        child_open_log(child, &pipes, start->folder, err) < 0 ||
-        child_fork(child, config, &pipes, err) < 0)
+        child_open_log(child, &pipes, start->folder, err) < 0)
         goto fail;
     child->fd = pipes.sockets[0];
     pipes.sockets[0] = -1;
-    pipes_close(&pipes);
-    if (child_send(child, &message, err) < 0)
+    /* Before the fork: a rank that ends at once must not turn this into an error. */
+    if (child_send(child, &message, err) < 0 ||
+        child_fork(child, config, &pipes, err) < 0)
         goto fail;
+    pipes_close(&pipes);
     *out = child;
     return 0;
 fail:
