@@ -341,6 +341,36 @@ static struct json *run_evaluate(const struct world *world, const char *job,
     return table;
 }
 
+static bool ends_with(const char *text, const char *end)
+{
+    size_t n = strlen(text), n_end = strlen(end);
+
+    return n >= n_end && strcmp(text + n - n_end, end) == 0;
+}
+
+/* Every line's full_text is one mark of the video, the question, and the answer. */
+static void expect_full_texts(const char *path)
+{
+    struct buf text = BUF_INIT;
+    char *newline;
+
+    read_file(&text, path);
+    for (char *at = text.data; (newline = strchr(at, '\n')); at = newline + 1) {
+        struct json *line;
+        const char *full, *video;
+
+        *newline = '\0';
+        line = parse(at);
+        full = json_get_string(line, "full_text");
+        video = strstr(full, "<video>");
+        assert_non_null(video);
+        assert_null(strstr(video + 1, "<video>"));
+        assert_true(ends_with(full, json_get_string(line, "pred_answer")));
+        json_free(line);
+    }
+    buf_fini(&text);
+}
+
 static void evaluation_answers_every_question_in_order(void **state)
 {
     static const char *const one[] = {"inference.examples=5", NULL};
@@ -361,6 +391,8 @@ static void evaluation_answers_every_question_in_order(void **state)
     sub_folder(a, world, "answers");
     sub_folder(b, world, "answers-two");
     expect_same_file(a, b, "results.jsonl");
+    snprintf(path, sizeof(path), "%s/results.jsonl", a);
+    expect_full_texts(path);
     snprintf(path, sizeof(path), "%s/examples/examples.json", a);
     read_file(&text, path);
     examples = parse(buf_str(&text));

@@ -160,19 +160,21 @@ static int evaluate_need_model(struct evaluate *evaluate, struct err *err)
 
 /* ---- answers ---- */
 
-/* The prompt as text, media as NeMo marks them. */
-static int prompt_text(struct buf *out, const struct evaluate *evaluate,
-                       const struct dataset_sample *sample, struct err *err)
+/* Prompt and answer as one text (a space between them belongs to neither alone), media as
+ * NeMo marks them. tokens: n_prompt of the prompt, then those of the answer. */
+static int full_text(struct buf *out, const struct evaluate *evaluate,
+                     const struct dataset_sample *sample, const int32_t *tokens,
+                     int64_t n_tokens, struct err *err)
 {
     int64_t first = 0, media = 0;
 
-    for (int64_t t = 0; t <= sample->n_prompt; t++) {
-        if (t < sample->n_prompt && sample->tokens[t] != DATASET_TOKEN_MEDIA)
+    for (int64_t t = 0; t <= n_tokens; t++) {
+        if (t < n_tokens && tokens[t] != DATASET_TOKEN_MEDIA)
             continue;
-        if (t > first && tokenizer_decode(evaluate->tokenizer, out,
-                                          sample->tokens + first, t - first, err) < 0)
+        if (t > first && tokenizer_decode(evaluate->tokenizer, out, tokens + first,
+                                          t - first, err) < 0)
             return -1;
-        if (t < sample->n_prompt)
+        if (t < n_tokens)
             buf_add_str(out, sample->media[media++].ref.kind == MEDIA_VIDEO ? "<video>"
                                                                             : "<image>");
         first = t + 1;
@@ -180,21 +182,35 @@ static int prompt_text(struct buf *out, const struct evaluate *evaluate,
     return buf_check(out, err);
 }
 
+static int answer_texts(struct buf *answer, struct buf *full,
+                        const struct evaluate *evaluate,
+                        const struct dataset_sample *sample, const int32_t *tokens,
+                        int64_t n_tokens, struct err *err)
+{
+    struct buf all = BUF_INIT;
+    int rc = -1;
+
+    buf_add(&all, sample->tokens, (size_t)sample->n_prompt * sizeof(*tokens));
+    buf_add(&all, tokens, (size_t)n_tokens * sizeof(*tokens));
+    if (buf_check(&all, err) == 0 &&
+        tokenizer_decode(evaluate->tokenizer, answer, tokens, n_tokens, err) == 0)
+        rc = full_text(full, evaluate, sample, (const int32_t *)(void *)all.data,
+                       sample->n_prompt + n_tokens, err);
+    buf_fini(&all);
+    buf_add(answer, "", 0); /* so that there is a text to trim */
+    return rc < 0 ? -1 : buf_check(answer, err);
+}
+
 static int answer_add(struct buf *lines, const struct evaluate *evaluate,
                       const struct dataset_sample *sample, const int32_t *tokens,
                       int64_t n_tokens, struct err *err)
 {
     struct buf answer = BUF_INIT, full = BUF_INIT;
-    int rc = -1;
+    int rc = answer_texts(&answer, &full, evaluate, sample, tokens, n_tokens, err);
 
-    if (tokenizer_decode(evaluate->tokenizer, &answer, tokens, n_tokens, err) == 0 &&
-        prompt_text(&full, evaluate, sample, err) == 0) {
-        buf_add_str(&full, buf_str(&answer));
-        buf_add(&answer, "", 0); /* so that there is a text to trim */
-        if (buf_check(&answer, err) == 0 && buf_check(&full, err) == 0)
-            rc = results_add(lines, sample->record, buf_str(&full),
-                             results_trim(answer.data), err);
-    }
+    if (rc == 0)
+        rc = results_add(lines, sample->record, buf_str(&full), results_trim(answer.data),
+                         err);
     buf_fini(&answer);
     buf_fini(&full);
     return rc < 0 ? err_wrap(err, "sample '%s'", sample->id) : 0;
