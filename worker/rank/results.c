@@ -1,5 +1,7 @@
 #include "worker/rank/results.h"
 
+#include "common/base/rng.h"
+
 #include <ctype.h>
 #include <inttypes.h>
 #include <stdlib.h>
@@ -208,18 +210,37 @@ int results_merge(const char *folder, int64_t n_samples, const char *output,
 
 /* ---- picking ---- */
 
-/* How many results before i are of the same category. */
-static int64_t rank_in_category(const struct json *results, size_t i)
+static bool is_same_category(const struct json *a, const struct json *b)
 {
-    const char *category = json_get_string(json_at(results, i), "category");
-    int64_t n = 0;
+    const char *one = json_get_string(a, "category");
+    const char *other = json_get_string(b, "category");
 
-    for (size_t j = 0; j < i; j++) {
-        const char *other = json_get_string(json_at(results, j), "category");
+    return one && other ? strcmp(one, other) == 0 : one == other;
+}
 
-        n += category && other && strcmp(category, other) == 0;
-    }
-    return n;
+/* The k-th result of the order in which they are looked at: fixed, all over the file. */
+static int64_t looked_at(int64_t k, int64_t n_results)
+{
+    return (int64_t)rng_permute(0, 0, (uint64_t)k, (uint64_t)n_results);
+}
+
+/* How many of the first n picks are of the category of line. */
+static int64_t count_picked(const struct json *results, const int64_t *picks, int64_t n,
+                            const struct json *line)
+{
+    int64_t count = 0;
+
+    for (int64_t i = 0; i < n; i++)
+        count += is_same_category(json_at(results, (size_t)picks[i]), line);
+    return count;
+}
+
+static bool is_picked(const int64_t *picks, int64_t n, int64_t number)
+{
+    for (int64_t i = 0; i < n; i++)
+        if (picks[i] == number)
+            return true;
+    return false;
 }
 
 int64_t results_pick(const struct json *results, int64_t *out, int64_t n)
@@ -229,8 +250,13 @@ int64_t results_pick(const struct json *results, int64_t *out, int64_t n)
     if (n > n_results)
         n = n_results;
     for (int64_t round = 0; n_picked < n; round++)
-        for (size_t i = 0; i < (size_t)n_results && n_picked < n; i++)
-            if (rank_in_category(results, i) == round)
-                out[n_picked++] = (int64_t)i;
+        for (int64_t k = 0; k < n_results && n_picked < n; k++) {
+            int64_t number = looked_at(k, n_results);
+            const struct json *line = json_at(results, (size_t)number);
+
+            if (!is_picked(out, n_picked, number) &&
+                count_picked(results, out, n_picked, line) == round)
+                out[n_picked++] = number;
+        }
     return n_picked;
 }

@@ -31,8 +31,8 @@ int results_write_part(const char *folder, int64_t first, const struct buf *line
 int results_merge(const char *folder, int64_t n_samples, const char *output,
                   struct json **table, struct json **results, struct err *err);
 
-/* Numbers of n results spread over the categories: the first of each, then the second...
- * out [n]; returns how many there are. */
+/* Numbers of n results spread over the categories and the file: one of each category, then
+ * a second of each... The same results give the same picks. out [n]; returns how many. */
 int64_t results_pick(const struct json *results, int64_t *out, int64_t n);
 
 #endif
