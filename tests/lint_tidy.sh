@@ -15,7 +15,9 @@ check() {
     text=$(cc -E -P -I. -D_POSIX_C_SOURCE=200809L "$file" 2>/dev/null || cat "$file")
     sum=$(printf '%s%s' "$settings" "$text" | cksum)
     [ "$(cat "$stamp" 2>/dev/null)" = "$sum" ] && return 0
-    clang-tidy --quiet -p "$build" "$file" 2>/dev/null || { echo "in $file" >&2; return 1; }
+    # gcc has warnings that clang does not know
+    clang-tidy --quiet --extra-arg=-Wno-unknown-warning-option -p "$build" "$file" \
+        2>/dev/null || { echo "in $file" >&2; return 1; }
     echo "$sum" >"$stamp"
 }
 
