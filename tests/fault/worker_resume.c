@@ -68,7 +68,8 @@ static void expect_same_file(const char *a, const char *b)
         fs_read_file(&other, b, 1 << 26, &err) < 0)
         fail_msg("%s", err.text);
     assert_true(one.n_bytes > 0);
-    if (one.n_bytes != other.n_bytes || memcmp(one.data, other.data, one.n_bytes) != 0)
+    if (one.n_bytes != other.n_bytes ||
+        memcmp(buf_str(&one), buf_str(&other), one.n_bytes) != 0)
         fail_msg("'%s' and '%s' differ", a, b);
     buf_fini(&one);
     buf_fini(&other);
