@@ -128,6 +128,7 @@ static void expect(struct fixture *fixture, enum msg_type type, struct wire *mes
             return;
         wire_fini(message);
     }
+    *message = (struct wire){.type = MSG_NONE};
     fail_msg("%s did not come", msg_type_name(type));
 }
 

@@ -17,6 +17,7 @@
 #include <cmocka.h>
 
 #define GANG_JOB 1
+#define ENDPOINT_MAX 128
 
 /* ---- receiving ---- */
 
@@ -114,8 +115,8 @@ static void gang_send(struct gang *gang, const struct wire *message)
 /* Collects RANK_READY of all, sends PEERS. */
 static void gang_introduce(struct gang *gang)
 {
-    struct json *list = json_new(JSON_ARRAY);
-    char *endpoints[GANG_RANKS_MAX] = {NULL};
+    struct json *list;
+    char endpoints[GANG_RANKS_MAX][ENDPOINT_MAX];
     struct wire message, peers = {.type = MSG_PEERS};
     struct buf text = BUF_INIT;
     struct err err = {0};
@@ -123,13 +124,14 @@ static void gang_introduce(struct gang *gang)
     for (int i = 0; i < gang->n_ranks; i++) {
         if (!gang_expect(gang, MSG_RANK_READY, MSG_RANK_READY, &message))
             return; /* the test will see the exits */
-        endpoints[message.rank_ready.rank] = strdup(message.rank_ready.endpoint);
+        assert_in_range(message.rank_ready.rank, 0, gang->n_ranks - 1);
+        snprintf(endpoints[message.rank_ready.rank], ENDPOINT_MAX, "%s",
+                 message.rank_ready.endpoint);
         wire_fini(&message);
     }
-    for (int i = 0; i < gang->n_ranks; i++) {
+    list = json_new(JSON_ARRAY);
+    for (int i = 0; i < gang->n_ranks; i++)
         json_append(list, json_new_string(endpoints[i]), &err);
-        free(endpoints[i]);
-    }
     json_write(&text, list, 0);
     peers.peers = (struct msg_peers){GANG_JOB, gang->attempt, buf_str(&text)};
     gang_send(gang, &peers);
