@@ -23,8 +23,9 @@ check() {
 
 if [ $# -gt 1 ]; then
     shift
-    for file in "$@"; do check "$file"; done
-    exit
+    failed=0
+    for file in "$@"; do check "$file" || failed=1; done
+    exit $failed
 fi
 git ls-files '*.c' | grep -v '^tests/golden/' |
     xargs -n 4 -P "$(nproc)" sh "$0" "$build"

@@ -339,15 +339,18 @@ static int children_of(pid_t parent, pid_t *out, int room)
 
     while (proc && (entry = readdir(proc)) && n < room) {
         char path[300], line[512] = "";
+        const char *name_end;
         FILE *file;
-        int ppid = 0;
 
         snprintf(path, sizeof(path), "/proc/%s/stat", entry->d_name);
         file = fopen(path, "r");
         if (!file)
             continue;
-        if (fgets(line, sizeof(line), file) && strstr(line, "(vneva-decode)") &&
-            sscanf(strrchr(line, ')') + 1, " %*c %d", &ppid) == 1 && ppid == parent)
+        name_end =
+            fgets(line, sizeof(line), file) ? strstr(line, "(vneva-decode) ") : NULL;
+        /* behind the name: a state of one letter, then the parent (proc(5)) */
+        if (name_end &&
+            strtol(name_end + strlen("(vneva-decode) S "), NULL, 10) == parent)
             out[n++] = (pid_t)strtol(entry->d_name, NULL, 10);
         fclose(file);
     }
