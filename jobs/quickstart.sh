@@ -4,6 +4,8 @@
 # ranks, kills one of them half way, and asks the result about clips it has never seen.
 # Its last line is one JSON object with what was measured.
 #
+#   sh jobs/quickstart.sh [key=value ...]     overrides of the training (train.yaml)
+#
 # Everything it makes is under build/; run it again and only the job is done anew.
 set -eu
 cd "$(dirname "$0")/.."
@@ -97,10 +99,11 @@ real=$work/datasets/real-train
 [ $has_real = no ] || train_sets="$train_sets,$real,$real,$real,$real"
 train=$(submit quickstart $quick/train.yaml trainer.precision=$precision \
     model.tokenizer.model="$work/tokenizer.model" model.data.data_path="[$train_sets]" \
-    model.data.validation_data_path="[$work/datasets/motion-val]")
+    model.data.validation_data_path="[$work/datasets/motion-val]" "$@")
 half=$(($(field "$train" total) / 2))
 vneva wait "$train" --until $half
 pid=$(field "$train" ranks.1.pid)
+case $pid in *[!0-9]* | '') echo "quickstart: rank 1 has no process to kill" >&2; exit 1 ;; esac
 echo "killing rank 1 (process $pid) with SIGKILL at half way"
 kill -KILL "$pid"
 vneva wait "$train"
