@@ -56,10 +56,14 @@ for split in train val test; do
 done
 
 say "training a tokenizer on the questions and answers"
-texts=$work/motion-train/annotations.jsonl
-[ $has_real = no ] || texts="$texts $quick/real_train.jsonl"
-# shellcheck disable=SC2086
-vneva data train-tokenizer --vocab-size 640 --output "$work/tokenizer.model" $texts
+train_tokenizer() { # ANNOTATIONS...
+    vneva data train-tokenizer --vocab-size 640 --output "$work/tokenizer.model" "$@"
+}
+if [ $has_real = yes ]; then
+    train_tokenizer "$work/motion-train/annotations.jsonl" $quick/real_train.jsonl
+else
+    train_tokenizer "$work/motion-train/annotations.jsonl"
+fi
 
 say "starting the coordinator and an agent with two CPU ranks"
 vneva up --devices 2
