@@ -86,8 +86,7 @@ static void meet_rank(struct core *core, struct job *job, struct attempt *attemp
         agent_set_busy(core, agent, rank->device, true);
         attempt_send_start(core, job, attempt, r);
     } else {
-        snprintf(reason, sizeof(reason), "rank %lld vanished from %s", (long long)r,
-                 agent->host);
+        core_text(reason, "rank %lld vanished from %s", (long long)r, agent->host);
         attempt_rank_gone(core, job, attempt, r);
         attempt_stop(core, job, attempt, CAUSE_LOST, CORE_LOST_GRACE_MS, reason);
     }
@@ -265,8 +264,8 @@ static void lose_agent(struct core *core, struct agent *agent)
 {
     char reason[CORE_TEXT_MAX];
 
-    snprintf(reason, sizeof(reason), "agent %s on %s was silent for %lld ms", agent->name,
-             agent->host, (long long)(core->mono_ms - agent->last_seen_mono_ms));
+    core_text(reason, "agent %s on %s was silent for %lld ms", agent->name, agent->host,
+              (long long)(core->mono_ms - agent->last_seen_mono_ms));
     core_event(core, 0, "worker", "%s", reason);
     lose_ranks(core, agent, reason);
     agent->n_busy = 0;

@@ -230,8 +230,8 @@ static void end(struct core *core, struct job *job, struct attempt *attempt)
     if (is_lost && job->n_fruitless >= CORE_FRUITLESS_MAX && job->goal == GOAL_RUN) {
         char reason[CORE_TEXT_MAX];
 
-        snprintf(reason, sizeof(reason), "%d attempts without progress; the last: %s",
-                 CORE_FRUITLESS_MAX, attempt->reason);
+        core_text(reason, "%d attempts without progress; the last: %s",
+                  CORE_FRUITLESS_MAX, attempt->reason);
         job_stop(core, job, GOAL_FAIL, CORE_LOST_GRACE_MS, reason);
     }
     job_settle(core, job);
@@ -306,9 +306,9 @@ static void retry_reason(const struct core *core, const struct job *job, char *t
             last = job->attempts[i];
     text[0] = '\0';
     if (last)
-        snprintf(text, CORE_TEXT_MAX, "attempt %lld was lost: %s; next try in %.1f s",
-                 (long long)last->number, last->reason,
-                 wait_ms > 0 ? (double)wait_ms / 1000 : 0.0);
+        core_text(text, "attempt %lld was lost: %s; next try in %.1f s",
+                  (long long)last->number, last->reason,
+                  wait_ms > 0 ? (double)wait_ms / 1000 : 0.0);
 }
 
 void job_settle(struct core *core, struct job *job)

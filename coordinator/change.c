@@ -1,9 +1,20 @@
 /* The only places that set a state: look it up in the machine's table, set it, write the
  * row and the event. What follows from a change is decided by the callers. */
+#include "common/base/utf8.h"
 #include "coordinator/core.h"
 
 #include <stdarg.h>
 #include <stdio.h>
+
+void core_text(char out[CORE_TEXT_MAX], const char *format, ...)
+{
+    va_list args;
+
+    va_start(args, format);
+    vsnprintf(out, CORE_TEXT_MAX, format, args);
+    va_end(args);
+    utf8_mend(out);
+}
 
 void core_event(struct core *core, int64_t job, const char *kind, const char *format, ...)
 {
@@ -13,6 +24,7 @@ void core_event(struct core *core, int64_t job, const char *kind, const char *fo
     va_start(args, format);
     vsnprintf(text, sizeof(text), format, args);
     va_end(args);
+    utf8_mend(text);
     store_event(core->store, job, core->wall_ms, kind, text);
 }
 

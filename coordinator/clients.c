@@ -124,12 +124,13 @@ static struct job *find_open_job(struct core *core, int64_t id, struct err *err)
 static int cancel(struct core *core, const struct msg_cancel *wish, struct err *err)
 {
     struct job *job = find_open_job(core, wish->job, err);
+    char reason[CORE_TEXT_MAX];
 
     if (!job)
         return -1;
+    core_text(reason, "%s", wish->reason[0] ? wish->reason : "cancelled");
     if (job->goal != GOAL_CANCEL)
-        job_stop(core, job, GOAL_CANCEL, CORE_GRACE_MS,
-                 wish->reason[0] ? wish->reason : "cancelled");
+        job_stop(core, job, GOAL_CANCEL, CORE_GRACE_MS, reason);
     return 0;
 }
 

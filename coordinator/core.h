@@ -48,6 +48,9 @@ void core_fini(struct core *core); /* the store is the caller's */
 
 /* ---- change.c: the setters; each writes row and event ---- */
 
+/* Formats a text that goes into rows and messages: cut between characters when too long. */
+void core_text(char out[CORE_TEXT_MAX], const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
 void core_event(struct core *core, int64_t job, const char *kind, const char *format, ...)
     __attribute__((format(printf, 4, 5)));
 /* reason: borrowed; may be one of the job's own texts. */

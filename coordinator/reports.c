@@ -80,17 +80,16 @@ static void describe_exit(char *text, const struct msg_rank_exit *ended,
     long long rank = ended->rank, status = ended->status;
 
     if (ended->reason[0])
-        snprintf(text, CORE_TEXT_MAX, "rank %lld on %s ended: %s", rank, agent->host,
-                 ended->reason);
+        core_text(text, "rank %lld on %s ended: %s", rank, agent->host, ended->reason);
     else if (status > 128)
-        snprintf(text, CORE_TEXT_MAX, "rank %lld on %s was killed by signal %lld", rank,
-                 agent->host, status - 128);
+        core_text(text, "rank %lld on %s was killed by signal %lld", rank, agent->host,
+                  status - 128);
     else if (status == 0)
-        snprintf(text, CORE_TEXT_MAX, "rank %lld on %s ended before its work was done",
-                 rank, agent->host);
+        core_text(text, "rank %lld on %s ended before its work was done", rank,
+                  agent->host);
     else
-        snprintf(text, CORE_TEXT_MAX, "rank %lld on %s ended with status %lld", rank,
-                 agent->host, status);
+        core_text(text, "rank %lld on %s ended with status %lld", rank, agent->host,
+                  status);
 }
 
 static void rank_exit(struct core *core, struct agent *agent, const struct net_peer *from,

@@ -1,4 +1,5 @@
 #include "common/base/err.h"
+#include "common/base/utf8.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -13,6 +14,7 @@ int err_set(struct err *err, enum err_code code, const char *format, ...)
         va_start(args, format);
         vsnprintf(err->text, sizeof(err->text), format, args);
         va_end(args);
+        utf8_mend(err->text);
     }
     return -1;
 }
@@ -30,6 +32,7 @@ int err_wrap(struct err *err, const char *format, ...)
         va_end(args);
         used = strlen(err->text);
         snprintf(err->text + used, sizeof(err->text) - used, ": %s", inner);
+        utf8_mend(err->text);
     }
     return -1;
 }

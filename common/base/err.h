@@ -3,7 +3,8 @@
  * A function that can fail takes a `struct err *` last and returns 0, or -1 with the
  * err filled: a code to branch on and a text for people. Text is lower case, without a
  * full stop, the problem first, then where, then how to mend it. Each layer adds once
- * what it was doing (err_wrap). An err is logged once, at the edge.
+ * what it was doing (err_wrap). An err is logged once, at the edge. It goes
+ * into messages, so it is made UTF-8 whatever it quotes, and cut between characters.
  * Owns: nothing; the text is in the struct. `err` may be NULL everywhere.
  * Threads: any; one err belongs to one caller.
  */

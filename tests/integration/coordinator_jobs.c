@@ -146,6 +146,29 @@ static void wrong_requests_are_answered_with_their_error(void **state)
     assert_non_null(strstr(ask(cluster, &peers, &err), "invalid: "));
 }
 
+/* A text cut inside a character would not pass as a message: nobody would be answered. */
+static void long_texts_are_cut_between_characters(void **state)
+{
+    struct cluster *cluster = *state;
+    struct wire query = {.type = MSG_QUERY}, cancel = {.type = MSG_CANCEL};
+    int64_t job = submit_prepare(cluster, "r", 10);
+    char text[1024];
+    struct err err;
+
+    text[0] = 'x';
+    for (size_t i = 1; i < sizeof(text); i++)
+        text[i] = i % 2 ? '\xC3' : '\xA9';
+    text[sizeof(text) - 1] = '\0';
+    query.query = (struct msg_query){text, 0, 0, 0};
+    assert_non_null(strstr(ask(cluster, &query, &err), "invalid: no view"));
+    cancel.cancel = (struct msg_cancel){job, text + 1};
+    assert_string_equal(ask(cluster, &cancel, &err), "");
+    query.query = (struct msg_query){"job", job, 0, 0};
+    assert_string_equal(ask(cluster, &query, &err), "");
+    query.query = (struct msg_query){"events", job, 0, 0};
+    assert_string_equal(ask(cluster, &query, &err), "");
+}
+
 static void job_that_waits_says_why(void **state)
 {
     struct cluster *cluster = *state;
@@ -597,6 +620,7 @@ int main(void)
         TEST(training_job_runs_from_checkpoint_to_checkpoint),
         TEST(submit_twice_with_one_request_id_makes_one_job),
         TEST(wrong_requests_are_answered_with_their_error),
+        TEST(long_texts_are_cut_between_characters),
         TEST(malformed_frames_are_answered_with_an_error),
         TEST(job_that_waits_says_why),
         TEST(cancel_of_running_job_stops_it_first),

@@ -3,6 +3,7 @@
 #include "common/base/fs.h"
 #include "common/base/hash.h"
 #include "common/base/rng.h"
+#include "common/base/utf8.h"
 
 #include <math.h>
 #include <setjmp.h>
@@ -113,6 +114,43 @@ static void files_are_replaced_whole(void **state)
     buf_fini(&text);
 }
 
+static void texts_are_mended_to_utf8(void **state)
+{
+    static const char *const pairs[][2] = {
+        {"whole: \xC3\xA9", "whole: \xC3\xA9"},
+        {"cut: \xC3", "cut: "},
+        {"cut: \xE2\x82", "cut: "},
+        {"cut: \xF0\x9F\x98", "cut: "},
+        {"latin \xE9t\xE9", "latin ?t"},
+        {"\x80\xFF.", "??."},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(pairs) / sizeof(pairs[0]); i++) {
+        char text[32];
+
+        snprintf(text, sizeof(text), "%s", pairs[i][0]);
+        utf8_mend(text);
+        assert_string_equal(text, pairs[i][1]);
+    }
+}
+
+static void long_errors_are_cut_between_characters(void **state)
+{
+    char name[2 * ERR_TEXT_MAX];
+    struct err err;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(name); i++)
+        name[i] = i % 2 ? '\xA9' : '\xC3';
+    name[sizeof(name) - 1] = '\0';
+    err_set(&err, ERR_IO, "%s", name);
+    assert_int_equal(strlen(err.text), ERR_TEXT_MAX - 2); /* 255 whole ones */
+    err_wrap(&err, "ab");
+    assert_int_equal(strlen(err.text), ERR_TEXT_MAX - 2);
+    assert_int_equal(err.text[ERR_TEXT_MAX - 3], '\xA9');
+}
+
 static int status_of_child(const char *fault, int n_passages)
 {
     pid_t child = fork();
@@ -149,6 +187,8 @@ int main(void)
         cmocka_unit_test(normals_have_mean_zero_and_variance_one),
         cmocka_unit_test(below_stays_below_and_reaches_all),
         cmocka_unit_test(files_are_replaced_whole),
+        cmocka_unit_test(texts_are_mended_to_utf8),
+        cmocka_unit_test(long_errors_are_cut_between_characters),
         cmocka_unit_test(fault_points_fail_and_kill_as_told),
     };
 
