@@ -6,6 +6,7 @@
 
 #define REQUEST_ID_MAX 128
 #define JOB_NAME_MAX 256
+#define JOB_SPEC_MAX (96 << 10) /* bytes: RANK_START is one message to a rank */
 
 static void reply_ok(struct core *core, const struct net_peer *to,
                      const struct wire *request, const char *text)
@@ -26,6 +27,9 @@ static int check_submit(const struct msg_submit *submit, struct err *err)
                        REQUEST_ID_MAX);
     if (n_name == 0 || n_name > JOB_NAME_MAX)
         return err_set(err, ERR_INVALID, "a job's name has 1 to %d bytes", JOB_NAME_MAX);
+    if (strlen(submit->spec) > JOB_SPEC_MAX)
+        return err_set(err, ERR_LIMIT, "a spec has at most %d bytes, this one has %zu",
+                       JOB_SPEC_MAX, strlen(submit->spec));
     return 0;
 }
 

@@ -169,6 +169,24 @@ static void long_texts_are_cut_between_characters(void **state)
     assert_string_equal(ask(cluster, &query, &err), "");
 }
 
+/* It could be stored, but no rank could ever be told of it. */
+static void spec_that_no_rank_could_be_sent_is_refused(void **state)
+{
+    struct cluster *cluster = *state;
+    struct wire submit = {.type = MSG_SUBMIT};
+    size_t n_bytes = 200 << 10;
+    char *spec = malloc(n_bytes);
+    struct err err;
+
+    assert_non_null(spec);
+    spec_prepare(spec, n_bytes, 10);
+    memset(spec + strlen(spec), ' ', n_bytes - strlen(spec)); /* JSON may end so */
+    spec[n_bytes - 1] = '\0';
+    submit.submit = (struct msg_submit){"big", "prepare", "n", spec};
+    assert_non_null(strstr(ask(cluster, &submit, &err), "limit: a spec has at most"));
+    free(spec);
+}
+
 static void job_that_waits_says_why(void **state)
 {
     struct cluster *cluster = *state;
@@ -621,6 +639,7 @@ int main(void)
         TEST(submit_twice_with_one_request_id_makes_one_job),
         TEST(wrong_requests_are_answered_with_their_error),
         TEST(long_texts_are_cut_between_characters),
+        TEST(spec_that_no_rank_could_be_sent_is_refused),
         TEST(malformed_frames_are_answered_with_an_error),
         TEST(job_that_waits_says_why),
         TEST(cancel_of_running_job_stops_it_first),
