@@ -1,9 +1,15 @@
+#define _GNU_SOURCE /* flock */
 #include "common/base/fault.h"
+#include "common/base/fs.h"
 #include "coordinator/store/store_internal.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #define STORE_BUSY_MS 2000 /* a shell that looks at the database may hold it briefly */
 #define STORE_TRIM_EVERY 1000
@@ -36,8 +42,26 @@ int store_sqlite_error(struct store *store, struct err *err, const char *what)
                    sqlite3_errmsg(store->db));
 }
 
-/* locking_mode=EXCLUSIVE would shut out a shell that looks; who serves the home's socket
- * holds its lock, and a coordinator elsewhere on the same file is refused by this one. */
+/* Two coordinators on one database would both hand out its tasks. SQLite's own lock
+ * (locking_mode=EXCLUSIVE) would shut out a shell that looks as well; that of the socket
+ * does not help when the other one listens elsewhere. */
+static int lock(struct store *store, const char *path, struct err *err)
+{
+    char lock_path[FS_PATH_MAX];
+
+    if (fs_path(lock_path, err, "%s.lock", path) < 0)
+        return -1;
+    store->lock_fd = open(lock_path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    if (store->lock_fd < 0)
+        return err_set(err, ERR_IO, "cannot open '%s': %s", lock_path, strerror(errno));
+    if (flock(store->lock_fd, LOCK_EX | LOCK_NB) == 0)
+        return 0;
+    if (errno == EWOULDBLOCK)
+        return err_set(err, ERR_EXISTS,
+                       "another coordinator works with '%s'; stop it first", path);
+    return err_set(err, ERR_IO, "cannot lock '%s': %s", lock_path, strerror(errno));
+}
+
 static int set_up(struct store *store, const char *path, struct err *err)
 {
     static const char pragmas[] = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;"
@@ -62,6 +86,9 @@ int store_open(struct store **out, const char *path, struct err *err)
 
     if (!store)
         return err_set(err, ERR_NOMEM, "no memory for the store");
+    store->lock_fd = -1;
+    if (lock(store, path, err) < 0)
+        goto failed;
     if (sqlite3_open(path, &store->db) != SQLITE_OK) {
         err_set(err, ERR_IO, "cannot open '%s': %s", path,
                 store->db ? sqlite3_errmsg(store->db) : "no memory");
@@ -87,6 +114,8 @@ void store_close(struct store *store)
     for (int i = 0; i < STATEMENT_COUNT; i++)
         sqlite3_finalize(store->statements[i]);
     sqlite3_close(store->db); /* rolls back */
+    if (store->lock_fd >= 0)
+        close(store->lock_fd);
     free(store);
 }
 

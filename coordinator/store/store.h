@@ -4,7 +4,8 @@
  * of the machine. The first write after a commit opens a transaction.
  * Errors of writes are kept, and the writes after one do nothing, so that a turn's writes
  * are checked once, by store_commit; it then rolls all of them back.
- * Owns: the database's lock; a second coordinator on it is refused.
+ * Owns: the lock of PATH.lock beside the database, as long as the process lives, also
+ * when it is killed; a second coordinator is refused, a shell that looks is not.
  * Threads: one. Units: ms since 1970 in every column named _ms.
  * Bounds: STORE_EVENTS_MAX and STORE_METRICS_MAX rows; the oldest go.
  */

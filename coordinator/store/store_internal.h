@@ -16,6 +16,7 @@ enum statement {
 
 struct store {
     sqlite3 *db;
+    int lock_fd; /* holds the lock of PATH.lock; -1: none */
     sqlite3_stmt *statements[STATEMENT_COUNT];
     bool is_open_turn;           /* a transaction is open */
     struct err failure;          /* of the first write that failed; ERR_NONE: none */

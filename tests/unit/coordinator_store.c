@@ -148,6 +148,20 @@ static void newer_database_is_refused(void **state)
     assert_non_null(strstr(err.text, "newer release"));
 }
 
+/* Its socket may be elsewhere. */
+static void second_coordinator_on_a_database_is_refused(void **state)
+{
+    struct place *place = *state;
+    struct store *store = open_store(place->path), *second;
+    struct err err;
+
+    assert_int_equal(store_open(&second, place->path, &err), -1);
+    assert_int_equal(err.code, ERR_EXISTS);
+    store_close(store);
+    store = open_store(place->path); /* the lock went with the first */
+    store_close(store);
+}
+
 static void file_that_is_no_database_is_refused(void **state)
 {
     struct place *place = *state;
@@ -288,6 +302,7 @@ int main(void)
         TEST(one_failed_write_undoes_the_whole_turn),
         TEST(store_fail_keeps_a_turn_from_being_committed),
         TEST(newer_database_is_refused),
+        TEST(second_coordinator_on_a_database_is_refused),
         TEST(file_that_is_no_database_is_refused),
         TEST(every_view_is_json_also_when_empty),
         TEST(ranks_of_a_job_are_a_list_after_a_second_attempt_too),
