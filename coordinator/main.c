@@ -155,6 +155,7 @@ int main(int argc, char **argv)
     }
     sigaction(SIGTERM, &on_stop, NULL);
     sigaction(SIGINT, &on_stop, NULL);
+    (void)signal(SIGPIPE, SIG_IGN); /* whoever read the log may be gone */
     if (run(&options, &err) == 0) {
         log_info("ended");
         return EXIT_DONE;
