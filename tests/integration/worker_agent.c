@@ -448,6 +448,22 @@ static void agent_stop_ends_ranks_and_agent(void **state)
     assert_int_equal(WEXITSTATUS(status), 0);
 }
 
+static void variables_of_the_agent_do_not_hide_those_of_a_rank(void **state)
+{
+    struct fixture *fixture = *state;
+    struct wire message;
+
+    kill(fixture->agent_pid, SIGKILL);
+    waitpid(fixture->agent_pid, NULL, 0);
+    setenv("VNEVA_AGENT_FD", "99", 1);
+    start_agent(fixture);
+    unsetenv("VNEVA_AGENT_FD");
+    expect_registration(fixture);
+    start_rank(fixture, 0, "work");
+    expect(fixture, MSG_RANK_READY, &message);
+    wire_fini(&message);
+}
+
 static void rank_program_that_is_not_there_is_an_exit(void **state)
 {
     struct fixture *fixture = *state;
@@ -482,6 +498,7 @@ int main(int argc, char **argv)
         TEST(rank_that_ignores_sigterm_is_killed_after_the_grace),
         TEST(no_rank_outlives_a_killed_agent),
         TEST(agent_stop_ends_ranks_and_agent),
+        TEST(variables_of_the_agent_do_not_hide_those_of_a_rank),
         TEST(
             rank_program_that_is_not_there_is_an_exit), /* last: changes VNEVA_FAKE_RANK */
     };

@@ -95,8 +95,8 @@ static int pipes_open(struct child_pipes *pipes, struct err *err)
     return 0;
 }
 
-/* The agent's environment and variables of our own. Made before the fork, where memory
- * may be allocated. Strings are borrowed. */
+/* Variables of our own, then the agent's environment: of two with one name the first
+ * counts. Made before the fork, where memory may be allocated. Strings are borrowed. */
 static char **child_environment(char *const *variables, size_t n_variables)
 {
     size_t n = 0;
@@ -107,8 +107,8 @@ static char **child_environment(char *const *variables, size_t n_variables)
     environment = calloc(n + n_variables + 1, sizeof(*environment));
     if (!environment)
         return NULL;
-    memcpy(environment, environ, n * sizeof(*environment));
-    memcpy(environment + n, variables, n_variables * sizeof(*environment));
+    memcpy(environment, variables, n_variables * sizeof(*environment));
+    memcpy(environment + n_variables, environ, n * sizeof(*environment));
     return environment;
 }
 
