@@ -10,45 +10,54 @@
 #include <string.h>
 #include <unistd.h>
 
-#define SAMPLE_LOG_MAX ((size_t)1 << 30)
-
 struct sample_log {
     int fd;
     struct buf line;
 };
 
-/* Bytes of the first first_step lines of text. */
-static int kept_bytes(size_t *out, const char *text, size_t n_bytes, int64_t first_step,
-                      struct err *err)
+/* Is the line, of n bytes, that of the step, and whole? */
+static bool is_line_of(const char *line, ssize_t n, int64_t step)
 {
-    const char *at = text, *end = text + n_bytes;
+    char *after;
 
-    for (int64_t step = 0; step < first_step; step++) {
-        const char *newline = memchr(at, '\n', (size_t)(end - at));
-        char *after;
+    return n > 0 && line[n - 1] == '\n' && strtoll(line, &after, 10) == step &&
+           after != line;
+}
 
-        if (!newline || strtoll(at, &after, 10) != step || after == at)
-            return err_set(err, ERR_FORMAT,
-                           "the sample log has no line for step %" PRId64, step);
-        at = newline + 1;
+/* Bytes of the first first_step lines. */
+static int kept_bytes(off_t *out, FILE *file, int64_t first_step, struct err *err)
+{
+    char *line = NULL;
+    size_t capacity = 0;
+    int rc = 0;
+
+    *out = 0;
+    for (int64_t step = 0; rc == 0 && step < first_step; step++) {
+        ssize_t n = getline(&line, &capacity, file);
+
+        if (is_line_of(line, n, step))
+            *out += n;
+        else
+            rc = err_set(err, ERR_FORMAT, "the sample log has no line for step %" PRId64,
+                         step);
     }
-    *out = (size_t)(at - text);
-    return 0;
+    free(line);
+    return rc;
 }
 
 static int log_cut(struct sample_log *log, const char *path, int64_t first_step,
                    struct err *err)
 {
-    struct buf text = BUF_INIT;
-    size_t n_bytes = 0;
-    int rc = fs_read_file(&text, path, SAMPLE_LOG_MAX, err);
+    FILE *file = fopen(path, "re");
+    off_t n_bytes = 0;
+    int rc = file ? kept_bytes(&n_bytes, file, first_step, err)
+                  : err_set(err, ERR_IO, "%s", strerror(errno));
 
-    if (rc == 0)
-        rc = kept_bytes(&n_bytes, buf_str(&text), text.n_bytes, first_step, err);
-    if (rc == 0 && (ftruncate(log->fd, (off_t)n_bytes) < 0 ||
-                    lseek(log->fd, (off_t)n_bytes, SEEK_SET) < 0))
+    if (file)
+        (void)fclose(file); /* only read */
+    if (rc == 0 &&
+        (ftruncate(log->fd, n_bytes) < 0 || lseek(log->fd, n_bytes, SEEK_SET) < 0))
         rc = err_set(err, ERR_IO, "%s", strerror(errno));
-    buf_fini(&text);
     return rc < 0 ? err_wrap(err, "cannot go on with '%s'", path) : 0;
 }
 
@@ -68,7 +77,7 @@ int sample_log_open(struct sample_log **out, const char *folder, int64_t first_s
         err_set(err, ERR_IO, "cannot open '%s': %s", path, strerror(errno));
         goto fail;
     }
-    if (log_cut(log, path, first_step, err) < 0)
+    if (log_cut(log, path, first_step, err) < 0 || fs_sync_dir(folder, err) < 0)
         goto fail;
     *out = log;
     return 0;
@@ -101,5 +110,12 @@ int sample_log_add(struct sample_log *log, const struct order *order, int64_t st
     /* One write a line: a killed rank leaves whole lines. */
     if (write(log->fd, log->line.data, log->line.n_bytes) != (ssize_t)log->line.n_bytes)
         return err_set(err, ERR_IO, "cannot write the sample log: %s", strerror(errno));
+    return 0;
+}
+
+int sample_log_sync(struct sample_log *log, struct err *err)
+{
+    if (fdatasync(log->fd) < 0)
+        return err_set(err, ERR_IO, "cannot sync the sample log: %s", strerror(errno));
     return 0;
 }

@@ -19,5 +19,8 @@ int sample_log_open(struct sample_log **out, const char *folder, int64_t first_s
 void sample_log_close(struct sample_log *log);
 int sample_log_add(struct sample_log *log, const struct order *order, int64_t step,
                    struct err *err);
+/* Makes the lines durable. A checkpoint must not be known before its steps are: a run
+ * that finds fewer lines than the step it goes on from is refused. */
+int sample_log_sync(struct sample_log *log, struct err *err);
 
 #endif

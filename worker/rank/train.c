@@ -410,7 +410,7 @@ static int train_save(struct train *train, char *path, struct err *err)
              ? checkpoint_save(train->engine.model, path, meta, err)
              : 0;
     json_free(meta);
-    if (rc < 0)
+    if (rc < 0 || (train->sample_log && sample_log_sync(train->sample_log, err) < 0))
         return -1;
     /* Nobody is told before all have come here. */
     return comm_barrier(groups_data(rank->groups), err);
