@@ -66,8 +66,10 @@ static void send_task(struct core *core, struct job *job, struct attempt *attemp
     struct buf args = BUF_INIT;
     struct err err;
 
-    if (job->plan.is_training &&
-        store_checkpoints_kept(core->store, job->id, &args, &err) < 0)
+    if (job->plan.is_training && job->plan.n_kept <= 0) /* a list would have no bound */
+        buf_printf(&args, "{\"newest_step\": %lld}", (long long)job->n_done);
+    else if (job->plan.is_training &&
+             store_checkpoints_kept(core->store, job->id, &args, &err) < 0)
         store_fail(core->store, &err);
     start.task_start =
         (struct msg_task_start){.job = job->id,

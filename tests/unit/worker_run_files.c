@@ -107,6 +107,24 @@ static void lease_without_list_deletes_nothing(void **state)
     json_free(json);
 }
 
+static void lease_that_keeps_all_clears_only_what_is_half_written(void **state)
+{
+    struct json *json = parse("{\"newest_step\":30}");
+    char half[FS_PATH_MAX];
+    struct err err = {0};
+
+    make_checkpoint(*state, 10, 1);
+    make_checkpoint(*state, 30, 1);
+    assert_int_equal(
+        fs_path(half, &err, "%s/checkpoints/step-00000020-a1.tmp", (char *)*state), 0);
+    assert_int_equal(fs_make_dirs(half, 0755, &err), 0);
+    assert_int_equal(checkpoints_clean(*state, json, &err), 0);
+    assert_true(has_checkpoint(*state, 10, 1));
+    assert_true(has_checkpoint(*state, 30, 1));
+    assert_false(fs_exists(half));
+    json_free(json);
+}
+
 static void last_k_checkpoints_stay_at_the_end(void **state)
 {
     struct json *known = parse("[\"x/checkpoints/step-00000010-a1\"]"), *merged, *args;
@@ -361,6 +379,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(checkpoints_no_lease_keeps_are_deleted),
         TEST(lease_without_list_deletes_nothing),
+        TEST(lease_that_keeps_all_clears_only_what_is_half_written),
         TEST(last_k_checkpoints_stay_at_the_end),
         TEST(newest_checkpoint_of_a_run_is_found),
         TEST(going_on_under_other_settings_is_refused),

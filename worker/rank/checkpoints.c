@@ -215,7 +215,9 @@ int checkpoints_clean(const char *folder, const struct json *args, struct err *e
         if (step < 0 || step >= newest)
             continue;
         rc = fs_path(path, err, "%s/%s", parent, entry->d_name);
-        if (rc == 0 && !is_kept(keep, path))
+        /* without a list all are kept, but what is half written goes */
+        if (rc == 0 &&
+            !(keep ? is_kept(keep, path) : name_step(entry->d_name, false) >= 0))
             rc = remove_checkpoint(path, err);
     }
     closedir(dir);

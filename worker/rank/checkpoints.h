@@ -44,8 +44,8 @@ int checkpoints_clean_end(const char *folder, const struct json *known, int64_t 
                           struct err *err);
 
 /* Deletes what a lease's args let go: of folder/checkpoints those of a step under
- * args.newest_step that args.keep does not name, and what an earlier attempt left half
- * written. The newest is never among them. */
+ * args.newest_step that args.keep (none: all are kept) does not name, and what an earlier
+ * attempt left half written. The newest is never among them. */
 int checkpoints_clean(const char *folder, const struct json *args, struct err *err);
 
 #endif
