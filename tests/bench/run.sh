@@ -8,6 +8,7 @@ set -eu
 cd "$(dirname "$0")/../.."
 build=build
 videos=$build/quickstart/videos
+export VNEVA_BIN=$PWD/$build/bin VNEVA_SOURCE=$PWD
 out=$(mktemp -d)
 trap 'rm -rf "$out"' EXIT
 trap 'exit 130' INT TERM
@@ -24,7 +25,7 @@ program() { # the path of a benchmark program
     return 1
 }
 number() { sed -n "s/.*\"$1\": *\([0-9.e+-]*\).*/\1/p"; }
-row() { printf '| %-58s | %14s |\n' "$1" "$2"; }
+row() { printf '| %-72s | %14s |\n' "$1" "$2"; }
 
 echo "operations (bench_ops)..." >&2
 $(program bench_ops) 1 >"$out/ops"
@@ -73,11 +74,11 @@ for name in fp32 fp32-recompute bf16-recompute solo; do
         -v p="$(peak $type)" -v r=$ranks 'BEGIN { printf "%.2f", g / (p * r) }')"
 done
 awk '/videos\/s over/ { n = NF
-    printf "| %-58s | %14s |\n", "decoding, 8 frames, vneva (videos/s)", $(n - 3)
-    printf "| %-58s | %14s |\n", "decoding, the same again with its index kept", $(n - 2)
-    printf "| %-58s | %14s |\n", "decoding, PyAV", $(n - 1)
-    printf "| %-58s | %14s |\n", "decoding, decord", $n }' "$out/decode" 2>/dev/null || true
+    printf "| %-72s | %14s |\n", "decoding, 8 frames, vneva (videos/s)", $(n - 3)
+    printf "| %-72s | %14s |\n", "decoding, the same again with its index kept", $(n - 2)
+    printf "| %-72s | %14s |\n", "decoding, PyAV", $(n - 1)
+    printf "| %-72s | %14s |\n", "decoding, decord", $n }' "$out/decode" 2>/dev/null || true
 awk '/^ *[0-9]+ +[0-9]+ +[0-9.]+ / { what = "dispatch, " $1 " agents, " $2 " tasks"
-    printf "| %-58s | %14s |\n", what ": durable completions/s", $4
-    printf "| %-58s | %14s |\n", what ": lease round trip p50 (ms)", $5
-    printf "| %-58s | %14s |\n", what ": lease round trip p99 (ms)", $6 }' "$out/dispatch"
+    printf "| %-72s | %14s |\n", what ": durable completions/s", $4
+    printf "| %-72s | %14s |\n", what ": lease round trip p50 (ms)", $5
+    printf "| %-72s | %14s |\n", what ": lease round trip p99 (ms)", $6 }' "$out/dispatch"
