@@ -182,6 +182,7 @@ static int extraction_pick(struct extraction *x, struct err *err)
     int64_t room = x->request->num_frames > n ? x->request->num_frames : n;
 
     if (x->request->splice == MEDIA_SPLICE_NONE &&
+        x->request->media.kind == MEDIA_VIDEO &&
         (x->request->num_frames < 0 ? n : x->request->num_frames) > x->limits->max_frames)
         return err_set(err, ERR_LIMIT, "%lld frames are over the cap of %lld",
                        (long long)room, (long long)x->limits->max_frames);

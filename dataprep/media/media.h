@@ -63,7 +63,7 @@ struct media_info {
 };
 
 /* Numbers of the frames a request picks of n source frames: out[at most max(num_frames,n)].
- * Pure. Returns how many. */
+ * An image is one, whatever the request says. Pure. Returns how many. */
 int64_t media_pick_frames(int64_t *out, const struct frame_request *request, int64_t n);
 
 /* What the file is: opens, reads the packet index, decodes one frame. The reason of a

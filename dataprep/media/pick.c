@@ -28,6 +28,10 @@ int64_t media_pick_frames(int64_t *out, const struct frame_request *request, int
 
     if (n <= 0)
         return 0;
+    if (request->media.kind == MEDIA_IMAGE) {
+        out[0] = 0;
+        return 1;
+    }
     if (request->splice != MEDIA_SPLICE_NONE) {
         out[0] = pick_spliced(request->splice, n);
         return 1;

@@ -363,6 +363,42 @@ static void a_member_of_a_tar_is_read_in_place(void **state)
     buf_fini(&tar);
 }
 
+/* A sample's image is one frame among videos of eight; also the first of an animation. */
+static void an_image_is_one_frame_whatever_num_frames(void **state)
+{
+    static const uint8_t rgb[SIZE * SIZE * 3] = {200};
+    struct encode_settings settings = {.codec = "mpeg4", .gop_frames = 10};
+    uint8_t *png = NULL, frames[FRAME_BYTES];
+    size_t n_bytes = 0;
+    char path[300];
+    struct frame_request request;
+    struct media_info info;
+    struct err err;
+
+    (void)state;
+    snprintf(path, sizeof(path), "%s/still.png", folder);
+    assert_int_equal(media_encode_png(&png, &n_bytes, rgb, SIZE, SIZE, &err), 0);
+    assert_int_equal(fs_write_file_atomic(path, (char *)png, n_bytes, NULL), 0);
+    free(png);
+    request = clip_request(path, 8);
+    request.media.kind = MEDIA_IMAGE;
+    request.image_size = SIZE;
+    for (int i = 0; i < 2; i++) {
+        if (media_frames(frames, sizeof(frames), &info, &request, &clip_limits, &err) < 0)
+            fail_msg("%s", err.text);
+        assert_int_equal(info.n_frames, 1);
+        request.num_frames = -1;
+    }
+    snprintf(request.media.path, sizeof(request.media.path), "%s/many.avi", folder);
+    if (clip_write(request.media.path, &settings, 20, false) != 0)
+        return; /* no such encoder here, which was said */
+    request.num_frames = 8;
+    assert_int_equal(
+        media_frames(frames, sizeof(frames), &info, &request, &clip_limits, &err), 0);
+    assert_int_equal(info.n_frames, 1);
+    assert_int_equal(clip_read_number(frames, SIZE), 0);
+}
+
 static int make_folder(void **state)
 {
     (void)state;
@@ -382,6 +418,7 @@ int main(void)
         cmocka_unit_test(frames_are_right_in_every_codec),
         cmocka_unit_test(a_rotated_video_comes_out_upright),
         cmocka_unit_test(a_member_of_a_tar_is_read_in_place),
+        cmocka_unit_test(an_image_is_one_frame_whatever_num_frames),
     };
 
     return cmocka_run_group_tests(tests, make_folder, remove_folder);
