@@ -22,16 +22,24 @@ struct run {
 static int check(const struct neva *model, const struct neva_batch *batch,
                  const struct generate_args *args, struct err *err)
 {
+    int64_t longest = 0; /* rows end at their length; what pads them takes no place */
+
     if (args->max_new_tokens < 1)
-        return err_set(err, ERR_INVALID, "inference.tokens_to_generate is %lld",
+        return err_set(err, ERR_INVALID,
+                       "inference.tokens_to_generate is %lld: it must be 1 or more",
                        (long long)args->max_new_tokens);
-    if (batch->n_samples < 1 || batch->n_tokens < 1 ||
-        batch->n_tokens + args->max_new_tokens > model->config.max_tokens)
+    if (batch->n_samples < 1 || batch->n_tokens < 1)
+        return err_set(err, ERR_INVALID, "%lld prompts of %lld tokens",
+                       (long long)batch->n_samples, (long long)batch->n_tokens);
+    for (int64_t b = 0; b < batch->n_samples; b++)
+        if (batch->lens[b] > longest)
+            longest = batch->lens[b];
+    if (longest + args->max_new_tokens > model->config.max_tokens)
         return err_set(err, ERR_LIMIT,
-                       "%lld prompts of %lld tokens and %lld new ones: "
-                       "model.encoder_seq_length is %lld",
-                       (long long)batch->n_samples, (long long)batch->n_tokens,
-                       (long long)args->max_new_tokens,
+                       "a prompt of %lld tokens and %lld new ones are more than "
+                       "model.encoder_seq_length %lld: lower "
+                       "inference.tokens_to_generate",
+                       (long long)longest, (long long)args->max_new_tokens,
                        (long long)model->config.max_tokens);
     return 0;
 }
@@ -58,8 +66,10 @@ static int run_init(struct run *run, struct err *err)
     run->caches = calloc(n_layers, sizeof(*run->caches));
     run->cache_rows = malloc(n * (size_t)run->n_prompt * sizeof(int32_t));
     run->kv_lens = malloc(3 * n * sizeof(int32_t));
-    if (!run->caches || !run->cache_rows || !run->kv_lens)
-        return err_set(err, ERR_NOMEM, "cannot allocate tables for %zu prompts", n);
+    if (!run->caches || !run->cache_rows || !run->kv_lens) {
+        err_set(err, ERR_NOMEM, "cannot allocate tables for %zu prompts", n);
+        return -1;
+    }
     run->next = run->kv_lens + n;
     run->head_rows = run->next + n;
     cache_layout(run);

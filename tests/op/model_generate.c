@@ -192,6 +192,39 @@ static void too_long(struct tiny_rank *rank)
     tiny_batch_fini(&all);
 }
 
+/* A prompt and its answer just fit; the row it is padded to goes beyond. */
+static void padded(struct tiny_rank *rank)
+{
+    struct neva_config config = tiny_config();
+    struct generate_args args = {NEW, -5};
+    struct neva *model = NULL;
+    struct tiny_batch all;
+    struct neva_batch row;
+    int32_t tokens[NEW + 1];
+    int64_t lens[1], b = 0;
+    struct err err = {0};
+
+    tiny_batch_init(&all, &config, ROWS, PROMPT, FRAMES_EACH, 21);
+    while (b < ROWS - 1 && all.lens[b] == PROMPT)
+        b++;
+    EXPECT_MSG(all.lens[b] < PROMPT, "no row of the batch is padded");
+    row = tiny_part(&all, &config, b, 1, 0, 1);
+    config.max_tokens = all.lens[b] + NEW;
+    EXPECT_OK(neva_create(&model, &config, rank->backend, rank->tensor, &err), &err);
+    EXPECT_OK(generate_greedy(model, &row, &args, tokens, lens, &err), &err);
+    EXPECT(lens[0] == NEW);
+    args.max_new_tokens++;
+    EXPECT(generate_greedy(model, &row, &args, tokens, lens, &err) < 0);
+    EXPECT_MSG(strstr(err.text, "lower inference.tokens_to_generate"), "%s", err.text);
+    neva_destroy(model);
+    tiny_batch_fini(&all);
+}
+
+static void padding_takes_no_place_from_the_answer(void)
+{
+    tiny_run("ref", 1, 1, padded, NULL);
+}
+
 static void answers_past_the_longest_row_are_refused(void)
 {
     tiny_run("ref", 1, 1, too_long, NULL);
@@ -203,6 +236,7 @@ int main(void)
     EXPECT_RUN(a_batch_gives_each_row_what_it_gets_alone);
     EXPECT_RUN(ranks_give_what_one_gives);
     EXPECT_RUN(the_end_token_stops_its_row_only);
+    EXPECT_RUN(padding_takes_no_place_from_the_answer);
     EXPECT_RUN(answers_past_the_longest_row_are_refused);
     return expect_end();
 }
