@@ -13,8 +13,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define MANIFEST_MAX_BYTES (256u << 20)
-
 static const char *const aspect_names[] = {
     [MEDIA_ASPECT_SQUARE] = "square",
     [MEDIA_ASPECT_PAD] = "pad",

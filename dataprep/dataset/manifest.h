@@ -12,7 +12,9 @@
 #define MANIFEST_FILE "manifest.json"
 #define MANIFEST_REJECTS "rejects.jsonl"
 #define MANIFEST_TOKENIZER "tokenizer.model"
+#define MANIFEST_FORMAT "vneva prepared dataset" /* its "format" */
 #define MANIFEST_VERSION 1
+#define MANIFEST_MAX_BYTES (256u << 20)
 
 struct manifest_shard {
     char *file; /* in the dataset's folder */

@@ -124,6 +124,24 @@ static int add_shards(struct total *total, struct err *err)
     return rc;
 }
 
+/* Whether a file is ours and no longer needed: a shard past the last, or what a killed
+ * process was writing. Other files of the folder are somebody else's. */
+static bool is_leftover(const char *name, int64_t n_shards)
+{
+    const char *temporary = strstr(name, ".sqlite.tmp-");
+    bool is_shard = strncmp(name, "shard-", 6) == 0;
+    char own[40];
+    int64_t number;
+
+    if (temporary)
+        return is_shard || strncmp(name, PLAN_FILE ".tmp-", strlen(PLAN_FILE) + 5) == 0;
+    if (!is_shard)
+        return false;
+    number = strtoll(name + 6, NULL, 10);
+    settings_shard_name(own, sizeof(own), number);
+    return number >= n_shards && strcmp(name, own) == 0;
+}
+
 /* Shards of an earlier, larger dataset and what killed processes left behind. */
 static int remove_leftovers(const struct total *total, struct err *err)
 {
@@ -134,13 +152,9 @@ static int remove_leftovers(const struct total *total, struct err *err)
     if (!dir)
         return err_set(err, ERR_IO, "cannot list '%s': %s", folder, strerror(errno));
     while ((entry = readdir(dir))) {
-        long long number = strncmp(entry->d_name, "shard-", 6) == 0
-                               ? strtoll(entry->d_name + 6, NULL, 10)
-                               : 0;
-        bool is_temporary = strstr(entry->d_name, ".sqlite.tmp-") != NULL;
         char path[FS_PATH_MAX];
 
-        if ((number < total->n_shards && !is_temporary) ||
+        if (!is_leftover(entry->d_name, total->n_shards) ||
             fs_path(path, NULL, "%s/%s", folder, entry->d_name) < 0)
             continue;
         unlink(path); /* what stays does no harm: the manifest does not name it */
@@ -176,10 +190,12 @@ static void list_reasons(struct buf *out, const struct json *reasons)
 
 static int check_rejects(const struct total *total, struct err *err)
 {
-    double allowed = total->config->max_reject_fraction * (double)total->n_records;
+    /* 0.29 of 100 is 29, though in binary it is a little less */
+    int64_t allowed =
+        (int64_t)(total->config->max_reject_fraction * (double)total->n_records + 1e-6);
     struct buf reasons = BUF_INIT;
 
-    if ((double)total->n_rejects <= allowed && total->n_samples)
+    if (total->n_rejects <= allowed && total->n_samples)
         return 0;
     list_reasons(&reasons, total->reasons);
     err_set(
@@ -223,7 +239,7 @@ static struct json *make_manifest(const struct total *total, struct err *err)
 
     snprintf(hex, sizeof(hex), "%016" PRIx64, fingerprint);
     if (settings &&
-        json_set(tree, "format", json_new_string("vneva prepared dataset"), err) == 0 &&
+        json_set(tree, "format", json_new_string(MANIFEST_FORMAT), err) == 0 &&
         json_set(tree, "version", json_new_int(MANIFEST_VERSION), err) == 0 &&
         json_set(tree, "n_samples", json_new_int(total->n_samples), err) == 0 &&
         json_set(tree, "n_rejects", json_new_int(total->n_rejects), err) == 0 &&

@@ -15,6 +15,7 @@
 struct planner {
     struct plan_writer *writer;
     int64_t file;
+    int64_t n_records;
     uint64_t hash;
 };
 
@@ -40,6 +41,7 @@ static int add_record(void *state, const struct annotation *annotation, struct e
     /* What does not parse has no id; its range rejects it with the reason. */
     if (json_parse(&tree, annotation->text, (size_t)annotation->n_bytes, NULL) == 0)
         rc = record_id(&id, tree);
+    planner->n_records++;
     add_hash(planner, &record.hash, sizeof(record.hash));
     rc = plan_writer_add(planner->writer, &record, rc == 0 ? buf_str(&id) : NULL, err);
     buf_fini(&id);
@@ -58,6 +60,29 @@ static int add_member(void *state, const char *name, uint64_t offset, uint64_t n
     return plan_writer_add_member(planner->writer, name, offset, n_bytes, err);
 }
 
+/* Whether the manifest that stands there is ours to remove. */
+static int check_manifest(const char *path, struct err *err)
+{
+    struct buf text = BUF_INIT;
+    struct json *tree = NULL;
+    const char *format = NULL;
+    int rc = 0;
+
+    if (!fs_exists(path))
+        return 0;
+    if (fs_read_file(&text, path, MANIFEST_MAX_BYTES, NULL) == 0 &&
+        json_parse(&tree, buf_str(&text), text.n_bytes, NULL) == 0)
+        format = json_get_string(tree, "format");
+    if (!format || strcmp(format, MANIFEST_FORMAT) != 0)
+        rc = err_set(err, ERR_EXISTS,
+                     "'%s' is there and no prepared dataset's: choose another folder "
+                     "as model.data.output",
+                     path);
+    json_free(tree);
+    buf_fini(&text);
+    return rc;
+}
+
 /* A manifest from before would name shards that are about to change. */
 static int remove_manifest(const struct prepare_config *config, struct err *err)
 {
@@ -71,22 +96,6 @@ static int remove_manifest(const struct prepare_config *config, struct err *err)
             return err_set(err, ERR_IO, "cannot remove '%s': %s", path, strerror(errno));
     }
     return fs_sync_dir(config->output, err);
-}
-
-static int copy_tokenizer(const struct prepare_config *config, uint64_t *hash,
-                          struct err *err)
-{
-    struct buf model = BUF_INIT;
-    char path[FS_PATH_MAX];
-    int rc = fs_read_file(&model, config->tokenizer, TOKENIZER_MAX_BYTES, err);
-
-    if (rc == 0)
-        rc = settings_path(path, config, MANIFEST_TOKENIZER, err);
-    if (rc == 0)
-        rc = fs_write_file_atomic(path, model.data, model.n_bytes, err);
-    *hash = hash64(buf_str(&model), model.n_bytes, 0);
-    buf_fini(&model);
-    return rc;
 }
 
 /* Starts the hash with the settings: shards made under others do not fit this plan. */
@@ -111,12 +120,15 @@ static int hash_settings(struct planner *planner, const struct prepare_config *c
     return 0;
 }
 
-static int write_plan(struct planner *planner, const struct prepare_config *config,
-                      const struct media_root *root, int64_t *n_samples, struct err *err)
+/* Everything that input can be wrong in; the folder keeps what it holds. */
+static int scan_all(struct planner *planner, const struct prepare_config *config,
+                    const struct media_root *root, struct err *err)
 {
     char path[FS_PATH_MAX];
 
-    if (settings_path(path, config, PLAN_FILE, err) < 0 ||
+    if (settings_path(path, config, MANIFEST_FILE, err) < 0 ||
+        check_manifest(path, err) < 0 ||
+        settings_path(path, config, PLAN_FILE, err) < 0 ||
         plan_writer_create(&planner->writer, path, err) < 0)
         return -1;
     for (int i = 0; i < config->n_data_paths; i++) {
@@ -124,7 +136,20 @@ static int write_plan(struct planner *planner, const struct prepare_config *conf
         if (annotations_scan(config->data_paths[i], add_record, planner, err) < 0)
             return -1;
     }
-    if (root->is_tar && tar_scan(root->path, add_member, planner, err) < 0)
+    if (planner->n_records == 0)
+        return err_set(err, ERR_INVALID, "no records in the annotation files");
+    return root->is_tar ? tar_scan(root->path, add_member, planner, err) : 0;
+}
+
+/* From here on the dataset that was in the folder is no more. */
+static int replace(struct planner *planner, const struct prepare_config *config,
+                   const struct buf *tokenizer, int64_t *n_samples, struct err *err)
+{
+    char path[FS_PATH_MAX];
+
+    if (remove_manifest(config, err) < 0 ||
+        settings_path(path, config, MANIFEST_TOKENIZER, err) < 0 ||
+        fs_write_file_atomic(path, tokenizer->data, tokenizer->n_bytes, err) < 0)
         return -1;
     return plan_writer_commit(planner->writer, planner->hash, n_samples, err);
 }
@@ -133,21 +158,19 @@ int prepare_plan(const struct prepare_config *config, int64_t *n_samples, struct
 {
     struct planner planner = {0};
     struct media_root root;
-    uint64_t tokenizer_hash;
-    int rc;
+    struct buf tokenizer = BUF_INIT;
+    int rc = -1;
 
-    if (settings_check(config, err) < 0 || settings_find_root(&root, config, err) < 0 ||
-        fs_make_dirs(config->output, 0777, err) < 0 ||
-        copy_tokenizer(config, &tokenizer_hash, err) < 0 ||
-        hash_settings(&planner, config, &root, tokenizer_hash, err) < 0 ||
-        remove_manifest(config, err) < 0)
-        return err_wrap(err, "cannot plan dataset '%s'",
-                        config->output ? config->output : "");
-    rc = write_plan(&planner, config, &root, n_samples, err);
+    if (settings_check(config, err) == 0 && settings_find_root(&root, config, err) == 0 &&
+        fs_make_dirs(config->output, 0777, err) == 0 &&
+        fs_read_file(&tokenizer, config->tokenizer, TOKENIZER_MAX_BYTES, err) == 0 &&
+        hash_settings(&planner, config, &root,
+                      hash64(buf_str(&tokenizer), tokenizer.n_bytes, 0), err) == 0 &&
+        scan_all(&planner, config, &root, err) == 0)
+        rc = replace(&planner, config, &tokenizer, n_samples, err);
     plan_writer_destroy(planner.writer);
-    if (rc == 0 && *n_samples == 0)
-        rc = err_set(err, ERR_INVALID, "no records in the annotation files");
-    if (rc < 0)
-        err_wrap(err, "cannot plan dataset '%s'", config->output);
-    return rc;
+    buf_fini(&tokenizer);
+    return rc < 0 ? err_wrap(err, "cannot plan dataset '%s'",
+                             config->output ? config->output : "")
+                  : 0;
 }

@@ -516,6 +516,137 @@ static void a_medium_of_many_samples_is_asked_for_once(void **state)
     json_free(summary);
 }
 
+static void assert_whole(const char *output)
+{
+    struct dataset *dataset = NULL;
+    struct err err;
+
+    if (dataset_open(&dataset, output, &err) < 0)
+        fail_msg("%s", err.text);
+    dataset_close(dataset);
+}
+
+static void wrong_input_leaves_the_dataset_that_is_there(void **state)
+{
+    static const char *const bad[] = {"[{\"id\": 1}, {", "[]"};
+    const char *data = in_folder("keep.json"), *output = in_folder("keep");
+    struct prepare_config config = config_for(&data, 1, in_folder("media"), output);
+    int64_t n;
+    struct err err;
+
+    (void)state;
+    write_text("keep.json", "[{\"id\": \"a\", " ASK("\"good.mp4\"", "<video>", "b") "]");
+    dataset_close(prepare_and_open(&config));
+    for (int i = 0; i < 2; i++) {
+        write_text("keep.json", bad[i]);
+        assert_int_equal(prepare_plan(&config, &n, &err), -1);
+        assert_whole(output);
+    }
+    config.media_root = in_folder("cut.tar"); /* damaged, see above */
+    write_text("keep.json", "[{\"id\": 1}]");
+    assert_int_equal(prepare_plan(&config, &n, &err), -1);
+    assert_whole(output);
+}
+
+static void files_of_others_stay_in_the_folder(void **state)
+{
+    static const char *const theirs[] = {"shard-000123.tar", "shard-9.sqlite",
+                                         "notes.sqlite.tmp-1"};
+    static const char *const ours[] = {"shard-00007.sqlite", "shard-00000.sqlite.tmp-1",
+                                       "plan.sqlite.tmp-1"};
+    const char *data = in_folder("mixed.jsonl");
+    struct prepare_config config =
+        config_for(&data, 1, in_folder("media"), in_folder("mixed"));
+    char name[100];
+    int64_t n;
+    struct err err;
+
+    (void)state;
+    assert_int_equal(fs_make_dirs(in_folder("mixed"), 0777, &err), 0);
+    write_text("mixed.jsonl", "{\"id\": \"a\", " ASK("\"good.mp4\"", "<video>", "b"));
+    for (int i = 0; i < 3; i++) {
+        snprintf(name, sizeof(name), "mixed/%s", theirs[i]);
+        write_text(name, "x");
+        snprintf(name, sizeof(name), "mixed/%s", ours[i]);
+        write_text(name, "x");
+    }
+    dataset_close(prepare_and_open(&config));
+    for (int i = 0; i < 3; i++) {
+        snprintf(name, sizeof(name), "mixed/%s", theirs[i]);
+        assert_true(fs_exists(in_folder(name)));
+        snprintf(name, sizeof(name), "mixed/%s", ours[i]);
+        assert_false(fs_exists(in_folder(name)));
+    }
+    /* nor is a manifest of something else taken for an old one of ours */
+    write_text("mixed/manifest.json", "{\"name\": \"a web page\"}");
+    assert_int_equal(prepare_plan(&config, &n, &err), -1);
+    assert_non_null(strstr(err.text, "model.data.output"));
+    assert_true(fs_exists(in_folder("mixed/manifest.json")));
+}
+
+static void the_reject_limit_is_exact(void **state)
+{
+    const char *data = in_folder("exact.jsonl");
+    struct prepare_config config =
+        config_for(&data, 1, in_folder("media"), in_folder("exact"));
+    struct json *summary = NULL;
+    struct buf text = BUF_INIT;
+    struct err err;
+
+    (void)state;
+    for (int i = 0; i < 100; i++)
+        buf_printf(&text, "{\"id\": %d, " ASK("\"%s\"", "<video>", "b"), i,
+                   i < 29 ? "gone.mp4" : "good.mp4");
+    write_text("exact.jsonl", buf_str(&text));
+    buf_fini(&text);
+    config.shard_size = 100;
+    config.max_reject_fraction = 0.29; /* times 100 it is 28.999999999999996 */
+    if (prepare(&config, &summary, NULL, &err) < 0)
+        fail_msg("%s", err.text);
+    json_free(summary);
+    config.max_reject_fraction = 0.28;
+    assert_int_equal(prepare(&config, &summary, NULL, &err), -1);
+    assert_non_null(strstr(err.text, "allows 28"));
+}
+
+/* Media may lie under a root that makes their paths too long for a request. */
+static void a_path_that_is_too_long_is_the_records_fault(void **state)
+{
+    const char *data = in_folder("far.jsonl");
+    struct prepare_config config = config_for(&data, 1, NULL, in_folder("far"));
+    struct buf deep = BUF_INIT, name = BUF_INIT, text = BUF_INIT;
+    struct dataset *dataset;
+    struct json *rejects;
+    char path[FS_PATH_MAX];
+    struct err err;
+
+    (void)state;
+    for (int i = 0; i < 6; i++)
+        buf_printf(&name, "%s%0100d", i ? "/" : "", i);
+    buf_printf(&deep, "%s/%s", folder, buf_str(&name));
+    snprintf(path, sizeof(path), "%s/%s", buf_str(&deep), buf_str(&name));
+    assert_int_equal(fs_make_dirs(path, 0777, &err), 0);
+    snprintf(path, sizeof(path), "%s/%s/x.mp4", buf_str(&deep), buf_str(&name));
+    assert_int_equal(fs_write_file_atomic(path, "frames 5", 8, &err), 0);
+    buf_printf(&text,
+               "{\"id\": 1, \"conversations\": [{\"from\": \"human\", \"value\": "
+               "\"a\"}, {\"from\": \"gpt\", \"value\": \"b\"}]}\n"
+               "{\"id\": 2, " ASK("\"%s/x.mp4\"", "<video>", "b"),
+               buf_str(&name));
+    write_text("far.jsonl", buf_str(&text));
+    config.media_root = buf_str(&deep);
+    dataset = prepare_and_open(&config);
+    assert_int_equal(dataset_info(dataset)->n_samples, 1);
+    dataset_close(dataset);
+    rejects = read_lines(in_folder("far/rejects.jsonl"));
+    assert_int_equal(json_count(rejects), 1);
+    assert_non_null(strstr(json_get_string(json_at(rejects, 0), "reason"), "at most"));
+    json_free(rejects);
+    buf_fini(&deep);
+    buf_fini(&name);
+    buf_fini(&text);
+}
+
 /* ---- NeMo's tokens through prepare, read and expand ---- */
 
 static void assert_expands_to(const struct dataset_sample *sample,
@@ -639,6 +770,10 @@ int main(void)
         cmocka_unit_test(files_whose_records_cannot_be_told_apart_are_refused),
         cmocka_unit_test(fifty_damaged_of_two_hundred_are_all_listed),
         cmocka_unit_test(a_medium_of_many_samples_is_asked_for_once),
+        cmocka_unit_test(wrong_input_leaves_the_dataset_that_is_there),
+        cmocka_unit_test(files_of_others_stay_in_the_folder),
+        cmocka_unit_test(the_reject_limit_is_exact),
+        cmocka_unit_test(a_path_that_is_too_long_is_the_records_fault),
         cmocka_unit_test(prepared_samples_expand_to_what_nemo_trains_on),
     };
     int failed;
