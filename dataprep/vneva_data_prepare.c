@@ -75,7 +75,7 @@ static int read_config(struct prepare_config *out, const struct spec *spec,
             (const char *const *)spec->tokenizer.additional_special_tokens.items,
         .n_extra_tokens = (int)spec->tokenizer.additional_special_tokens.count,
         .use_im_start_end = spec->mm_cfg.use_im_start_end,
-        .num_frames = is_image ? 1 : spec->data.num_frames,
+        .num_frames = spec->data.num_frames,
         .image_size = spec->vision.crop_size,
         .patch = spec->vision.patch_dim,
         .max_tokens = spec->model.encoder_seq_length,
@@ -164,7 +164,9 @@ static int run(int argc, char **argv)
         return data_fail(&err);
     for (int64_t i = 0; i < notes.ignored.count; i++)
         fprintf(stderr, "vneva data: ignored: %s\n", notes.ignored.items[i]);
-    status = prepare(spec);
+    for (int64_t i = 0; i < notes.refused.count; i++)
+        fprintf(stderr, "vneva data: refused: %s\n", notes.refused.items[i]);
+    status = notes.refused.count ? DATA_USAGE : prepare(spec);
     spec_notes_fini(&notes);
     spec_free(spec);
     return status;

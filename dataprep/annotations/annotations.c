@@ -1,5 +1,7 @@
 #include "dataprep/annotations/annotations.h"
 
+#include "common/base/fs.h"
+
 #include <errno.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -197,7 +199,9 @@ int annotations_scan(const char *path,
     c = skip_mark(&s);
     rc = is_lines(path) ? scan_lines(&s, c, err) : scan_array(&s, c, err);
     if (ferror(s.file))
-        rc = err_set(err, ERR_IO, "cannot read annotations '%s'", path);
+        rc = fs_is_dir(path) ? err_set(err, ERR_INVALID,
+                                       "'%s' is a folder: name annotation files", path)
+                             : err_set(err, ERR_IO, "cannot read annotations '%s'", path);
     fclose(s.file);
     buf_fini(&s.text);
     return rc;

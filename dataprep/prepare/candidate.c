@@ -58,7 +58,9 @@ static int find_media(struct candidate *candidate,
     bool found = false;
 
     if (!root->path[0]) {
-        err_set(&reason, ERR_INVALID, "'%s' is named, but no media folder or tar is set",
+        err_set(&reason, ERR_INVALID,
+                "'%s' is named, but no media folder or tar is set: give "
+                "model.data.video_folder, or image_folder with media_type image",
                 ref->path);
     } else if (root->is_tar) {
         if (plan_find_member(context->plan, ref->path, &found, &ref->offset,
@@ -79,6 +81,10 @@ static int find_media(struct candidate *candidate,
             err_set(&reason, ERR_NOT_FOUND, "no file '%s/%s'", root->path, ref->path);
         else if (!S_ISREG(st.st_mode))
             err_set(&reason, ERR_INVALID, "'%s' is no file", path);
+        else if (strlen(path) >= sizeof(ref->path))
+            err_set(&reason, ERR_LIMIT,
+                    "%zu bytes of path with its folder, at most %zu fit: '%.200s'...",
+                    strlen(path), sizeof(ref->path) - 1, path);
     }
     if (reason.code == ERR_NONE)
         return 0;

@@ -98,8 +98,24 @@ clips_become_a_dataset() {
     grep -q "shard-00000.sqlite' is damaged" err || fail "verify says: $(cat err)"
 }
 
+what_a_submit_would_refuse_is_refused_here_too() {
+    exits 2 "$data" prepare "$VNEVA_SOURCE/jobs/quickstart/prepare.yaml" \
+        model.data.data_path=motion/annotations.jsonl model.data.video_folder=motion \
+        model.tokenizer.model=t.model model.data.output=refused model.data.num_frames=99
+    grep -q "refused: model.data.num_frames: 99 frames" err || fail "$(cat err)"
+    [ ! -e refused ] || fail "a dataset was begun all the same"
+}
+
+a_folder_is_no_annotation_file() {
+    exits 2 "$data" tokenize --tokenizer "$golden/tiny_llama.model" --template v1 \
+        --num-frames 4 --patches-per-frame 4 motion
+    grep -q "'motion' is a folder: name annotation files" err || fail "$(cat err)"
+}
+
 every_command_has_help_with_an_example
 tokenize_prints_what_nemo_gave
 tokenize_names_wrong_lines_and_prints_the_others
 clips_become_a_dataset
+what_a_submit_would_refuse_is_refused_here_too
+a_folder_is_no_annotation_file
 exit $failed

@@ -322,9 +322,6 @@ int config_prepare(struct prepare_config *out, const struct spec *spec, struct e
         .store_frames = spec->data.store_frames,
         .max_reject_fraction = spec->data.max_reject_fraction,
     };
-    if (!out->media_root)
-        return err_set(err, ERR_INVALID, "model.data.%s_folder is not set",
-                       is_image ? "image" : "video");
     if (!out->output || !out->tokenizer || out->n_data_paths == 0)
         return err_set(err, ERR_INVALID, "%s is not set",
                        !out->output      ? "model.data.output"
