@@ -190,7 +190,12 @@ static int run_command(struct client *client, const struct command *command, int
     struct err err;
 
     if (command->max_words < 0) { /* the other program reads them */
-        for (int i = 0; i < argc && i < ARGS_WORDS_MAX; i++)
+        if (argc > ARGS_WORDS_MAX) {
+            fprintf(client->err, "vneva: %s: more than %d words; run '%s/vneva-%s'\n",
+                    command->name, ARGS_WORDS_MAX, client->programs, command->name);
+            return EXIT_USAGE;
+        }
+        for (int i = 0; i < argc; i++)
             args.words[args.n_words++] = argv[i];
         return command->run(client, &args);
     }

@@ -551,6 +551,17 @@ static void other_programs_that_are_missing_are_named(void **state)
     assert_run(no_rules, W("coordinator"), EXIT_SYSTEM, NULL, "vneva-coordinator");
 }
 
+/* Words that do not fit are never dropped: they may be files of data. */
+static void too_many_words_for_another_program_are_refused(void **state)
+{
+    const char *words[ARGS_WORDS_MAX + 3] = {"data"};
+
+    (void)state;
+    for (int i = 1; i <= ARGS_WORDS_MAX + 1; i++)
+        words[i] = "x.jsonl";
+    assert_run(no_rules, words, EXIT_USAGE, NULL, "more than 512 words");
+}
+
 static void numbers_are_written_for_people(void **state)
 {
     struct buf text = BUF_INIT;
@@ -605,6 +616,7 @@ int main(void)
         cmocka_unit_test(up_says_when_it_runs_already),
         cmocka_unit_test(up_says_why_a_program_did_not_start),
         cmocka_unit_test(other_programs_that_are_missing_are_named),
+        cmocka_unit_test(too_many_words_for_another_program_are_refused),
         cmocka_unit_test(numbers_are_written_for_people),
         cmocka_unit_test(pieces_of_a_sentencepiece_model_are_counted),
     };
