@@ -34,7 +34,8 @@ finish() {
 
 say "installing what is missing, building into build/"
 sh jobs/setup.sh build
-cmake -G Ninja -B build -DCMAKE_BUILD_TYPE=Release -DVNEVA_TESTS=OFF >/dev/null
+cmake -G Ninja -B build -DCMAKE_BUILD_TYPE=Release -DVNEVA_TESTS=OFF \
+    -DVNEVA_MODEL_ONLY=OFF >/dev/null
 cmake --build build -j "$(nproc 2>/dev/null || echo 2)"
 
 vneva down >/dev/null 2>&1 || true

@@ -34,8 +34,9 @@ if [ "$(id -u)" != 0 ]; then
 fi
 echo "setup: installing$missing"
 log=$(mktemp)
-if $as_root apt-get update -qq >"$log" 2>&1 &&
-    $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq \
+# lists that are not to be had anew may still do: one broken source is no reason to stop
+$as_root apt-get update -qq >"$log" 2>&1 || true
+if $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq \
         --no-install-recommends $missing >>"$log" 2>&1; then
     rm -f "$log"
     exit 0

@@ -8,9 +8,14 @@ cd "$(dirname "$0")/.."
 jobs=$(nproc 2>/dev/null || echo 2)
 
 sh jobs/setup.sh test
-cmake -G Ninja -B build -DCMAKE_BUILD_TYPE=Release >/dev/null
+# said here because CMake remembers: the quickstart builds into build/ without tests
+everything="-DVNEVA_TESTS=ON -DVNEVA_MODEL_ONLY=OFF"
+# shellcheck disable=SC2086
+cmake -G Ninja -B build -DCMAKE_BUILD_TYPE=Release $everything >/dev/null
 cmake --build build -j "$jobs"
-cmake -G Ninja -B build-asan -DCMAKE_BUILD_TYPE=Debug -DVNEVA_SANITIZE=ON >/dev/null
+# shellcheck disable=SC2086
+cmake -G Ninja -B build-asan -DCMAKE_BUILD_TYPE=Debug -DVNEVA_SANITIZE=ON $everything \
+    >/dev/null
 cmake --build build-asan -j "$jobs"
 
 # Detached processes of the tests are found by their home folders; none outlives a test.
