@@ -320,8 +320,13 @@ struct task *job_task_next(struct job *job, int64_t now_ms)
     while (job->first_open < job->n_tasks &&
            job->tasks[job->first_open].state != TASK_READY)
         job->first_open++;
-    for (size_t i = job->first_open; i < job->n_tasks; i++)
-        if (job->tasks[i].state == TASK_READY && job->tasks[i].not_before_ms <= now_ms)
-            return &job->tasks[i];
+    for (size_t i = job->first_open; i < job->n_tasks; i++) {
+        struct task *task = &job->tasks[i];
+
+        if (task->state == TASK_READY && task->not_before_ms <= now_ms)
+            return task;
+        if (task->state == TASK_READY && job->plan.is_training)
+            break;
+    }
     return NULL;
 }

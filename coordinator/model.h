@@ -117,7 +117,8 @@ size_t job_count_idle(const struct job *job);
 /* Puts a task at `at` (n_tasks: the end); pointers to tasks become invalid. */
 int job_task_insert(struct job *job, size_t at, const struct task *task, struct err *err);
 struct task *job_task_find(struct job *job, int64_t id);
-/* The next task to lease: ready and its time has come; NULL: none now. */
+/* The next task to lease: ready and its time has come; NULL: none now. Steps of training
+ * are never leased past ones that still have to wait. */
 struct task *job_task_next(struct job *job, int64_t now_ms);
 
 bool attempt_is_live(const struct attempt *attempt); /* starting or running */

@@ -1,5 +1,6 @@
-/* Every state x event pair of the three machines, against the diagrams of states.h; and
- * the placement of attempts. */
+/* Every state x event pair of the three machines, against the diagrams of states.h; the
+ * placement of attempts; and which task is next. */
+#include "coordinator/model.h"
 #include "coordinator/scheduler.h"
 #include "coordinator/states.h"
 
@@ -223,6 +224,27 @@ static void without_nodes_every_job_says_what_it_needs(void **state)
     scheduler_plan_fini(&p);
 }
 
+/* A failed task waits; of a batch job the others may go before it. */
+static void steps_of_training_are_not_leased_past_ones_that_wait(void **state)
+{
+    struct task waits = {.id = 1, .count = 10, .not_before_ms = 50, .state = TASK_READY};
+    struct task next = {.id = 2, .first = 10, .count = 10, .state = TASK_READY};
+    struct model model = {0};
+    struct job *job;
+    struct err err;
+
+    (void)state;
+    job = model_job_add(&model, 1, "n", "pretrain", "{}", &err);
+    assert_non_null(job);
+    assert_int_equal(job_task_insert(job, 0, &waits, &err), 0);
+    assert_int_equal(job_task_insert(job, 1, &next, &err), 0);
+    assert_int_equal(job_task_next(job, 40)->id, 2);
+    job->plan.is_training = true;
+    assert_null(job_task_next(job, 40));
+    assert_int_equal(job_task_next(job, 50)->id, 1);
+    model_fini(&model);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -237,6 +259,7 @@ int main(void)
         cmocka_unit_test(job_that_never_fits_does_not_block_others),
         cmocka_unit_test(job_without_a_ready_task_starts_nothing),
         cmocka_unit_test(without_nodes_every_job_says_what_it_needs),
+        cmocka_unit_test(steps_of_training_are_not_leased_past_ones_that_wait),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
