@@ -173,6 +173,21 @@ static void newest_checkpoint_of_a_run_is_found(void **state)
     assert_string_equal(found, path);
 }
 
+static void source_found_once_holds_when_its_run_goes_on(void **state)
+{
+    char run[FS_PATH_MAX], first[FS_PATH_MAX], found[FS_PATH_MAX];
+    struct err err = {0};
+
+    assert_int_equal(fs_path(run, &err, "%s/run", (char *)*state), 0);
+    assert_int_equal(checkpoints_find_once(found, *state, run, &err), -1);
+    assert_int_equal(err.code, ERR_NOT_FOUND); /* and nothing is noted */
+    make_checkpoint(run, 10, 1);
+    assert_int_equal(checkpoints_find_once(first, *state, run, &err), 0);
+    make_checkpoint(run, 20, 1);
+    assert_int_equal(checkpoints_find_once(found, *state, run, &err), 0);
+    assert_string_equal(found, first);
+}
+
 static void going_on_under_other_settings_is_refused(void **state)
 {
     struct json *meta = parse("{\"step\":5,\"binding\":{\"model.seed\":1,\"x\":null}}");
@@ -382,6 +397,7 @@ int main(void)
         TEST(lease_that_keeps_all_clears_only_what_is_half_written),
         TEST(last_k_checkpoints_stay_at_the_end),
         TEST(newest_checkpoint_of_a_run_is_found),
+        TEST(source_found_once_holds_when_its_run_goes_on),
         TEST(going_on_under_other_settings_is_refused),
         TEST(sample_log_is_cut_to_the_step_gone_on_from),
         TEST(result_has_the_questions_fields_and_ours),

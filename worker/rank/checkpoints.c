@@ -172,6 +172,40 @@ int checkpoints_find(char *out, const char *path, struct err *err)
     return fs_path(out, err, "%s/%s", folder, name);
 }
 
+/* The first of several ranks that come here at once wins. */
+static int note_source(const char *note, const char *source, struct err *err)
+{
+    char mine[FS_PATH_MAX];
+    int rc = 0;
+
+    if (fs_path(mine, err, "%s.%d", note, (int)getpid()) < 0 ||
+        fs_write_file_atomic(mine, source, strlen(source), err) < 0)
+        return -1;
+    if (link(mine, note) < 0 && errno != EEXIST)
+        rc = err_set(err, ERR_IO, "cannot make '%s': %s", note, strerror(errno));
+    (void)unlink(mine);
+    return rc;
+}
+
+int checkpoints_find_once(char *out, const char *folder, const char *path,
+                          struct err *err)
+{
+    char note[FS_PATH_MAX];
+    struct buf source = BUF_INIT;
+    int rc;
+
+    if (fs_path(note, err, "%s/source.txt", folder) < 0)
+        return -1;
+    if (!fs_exists(note) &&
+        (checkpoints_find(out, path, err) < 0 || note_source(note, out, err) < 0))
+        return -1;
+    rc = fs_read_file(&source, note, FS_PATH_MAX, err);
+    if (rc == 0)
+        rc = fs_path(out, err, "%s", buf_str(&source));
+    buf_fini(&source);
+    return rc;
+}
+
 /* ---- cleaning ---- */
 
 static bool is_kept(const struct json *keep, const char *path)

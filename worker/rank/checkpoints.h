@@ -33,6 +33,12 @@ int checkpoints_check(int64_t *step, const struct json *meta, const struct json 
  * ERR_NOT_FOUND says what was looked for. out[FS_PATH_MAX] */
 int checkpoints_find(char *out, const char *path, struct err *err);
 
+/* As checkpoints_find, but once a job: what its first rank finds is noted in
+ * folder/source.txt and holds for all ranks and attempts, also when the run it is of goes
+ * on meanwhile. folder: the job's own. */
+int checkpoints_find_once(char *out, const char *folder, const char *path,
+                          struct err *err);
+
 /* Adds a checkpoint to a list of paths in order of their steps. */
 int checkpoints_add(struct json *known, const char *path, struct err *err);
 /* The list after a lease said which ones it keeps: those, and what of `known` is newer

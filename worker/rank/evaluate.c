@@ -69,8 +69,8 @@ static int evaluate_open_checkpoint(struct evaluate *evaluate, struct err *err)
 
     if (!evaluate->spec->evaluate.neva_model_file)
         return err_set(err, ERR_INVALID, "neva_model_file is not set");
-    if (checkpoints_find(evaluate->checkpoint, evaluate->spec->evaluate.neva_model_file,
-                         err) < 0)
+    if (checkpoints_find_once(evaluate->checkpoint, evaluate->rank->start->folder,
+                              evaluate->spec->evaluate.neva_model_file, err) < 0)
         return err_wrap(err, "neva_model_file");
     if (checkpoint_read_meta(&meta, evaluate->checkpoint, err) < 0)
         return -1;

@@ -114,7 +114,7 @@ static int train_load(struct train *train, struct err *err)
     int rc;
 
     if (!resume[0] && restore && restore[0]) {
-        if (checkpoints_find(path, restore, err) < 0)
+        if (checkpoints_find_once(path, train->rank->start->folder, restore, err) < 0)
             return err_wrap(err, "model.restore_from_path");
         log_info("weights from '%s'", path);
         return checkpoint_load(train->engine.model, path, false, err);
