@@ -298,8 +298,13 @@ static size_t consume(struct stream *stream, void *bytes, size_t n_bytes)
         return 0;
     memcpy(bytes, stream->taken_in.data + stream->n_consumed, n);
     stream->n_consumed += n;
-    if (!n_taken_in(stream)) {
-        buf_reset(&stream->taken_in);
+    /* Else a stream that is never quite empty would grow for ever. */
+    if (stream->n_consumed > stream->taken_in.n_bytes / 2) {
+        size_t n_left = n_taken_in(stream);
+
+        memmove(stream->taken_in.data, stream->taken_in.data + stream->n_consumed,
+                n_left);
+        stream->taken_in.n_bytes = n_left;
         stream->n_consumed = 0;
     }
     return n;
