@@ -5,7 +5,7 @@
  * RANK_EXIT.
  * Owns: pipe and file. Threads: one caller. Units: bytes; ms of the monotonic clock.
  * Bounds: the file holds CHILD_LOG_FILE_MAX; pieces are CHILD_LOG_PIECE_MAX long and
- * CHILD_LOG_RATE_BYTES a second are handed on. What is over is counted and said.
+ * CHILD_LOG_RATE_BYTES a second are handed on. What is not handed on is counted and said.
  */
 #ifndef VNEVA_WORKER_AGENT_CHILD_LOG_H
 #define VNEVA_WORKER_AGENT_CHILD_LOG_H
