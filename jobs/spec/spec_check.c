@@ -113,6 +113,15 @@ static bool in_bounds(const struct spec_key *key, const struct json *value)
     return json_double(value, 0) >= key->min && json_double(value, 0) <= key->max;
 }
 
+/* OmegaConf's mark of a value that somebody must give, alone or in a list. */
+static bool is_missing(const struct json *value)
+{
+    for (size_t i = 0; json_type(value) == JSON_ARRAY && i < json_count(value); i++)
+        if (is_missing(json_at(value, i)))
+            return true;
+    return json_string(value) && strcmp(json_string(value), "???") == 0;
+}
+
 /* A path from the folder; "~/" is the home folder. NULL: out of memory. */
 static struct json *absolute(struct checker *c, const char *path, bool only_existing)
 {
@@ -177,6 +186,8 @@ static struct json *plain_value(struct checker *c, const struct spec_key *key,
 
     if (is_text && text && !*text)
         return json_new(JSON_NULL);
+    if (is_missing(value))
+        return json_clone(value); /* check_used says so */
     if (key->type == SPEC_PRECISION)
         return plain_precision(value);
     if ((key->type == SPEC_PATH || key->type == SPEC_MAYBE_PATH) && text)
@@ -221,7 +232,7 @@ static int check_used(struct checker *c, const struct spec_key *key,
 
     if (json_type(value) == JSON_NULL)
         return 0;
-    if (json_string(value) && strcmp(json_string(value), "???") == 0)
+    if (is_missing(value))
         return fail(c, ERR_INVALID, key->path, "'\?\?\?' stands for a value to be given");
     if (key->choices)
         add_choices(&choices, key->choices);

@@ -165,6 +165,11 @@ static void wrong_types_show_value_and_what_was_expected(void **state)
                    "override 'model.num_layers=four'");
     assert_refused(TRAIN_TEXT, (const char *[]){"trainer.precision=fp7", NULL},
                    "32, bf16 or 16", "\"fp7\"");
+    assert_refused(TRAIN_TEXT,
+                   (const char *[]){"model.data.data_path=[a,'\?\?\?']", NULL},
+                   "data_path: '\?\?\?' stands for a value to be given", NULL);
+    assert_refused(TRAIN_TEXT, (const char *[]){"model.tokenizer.model='\?\?\?'", NULL},
+                   "model: '\?\?\?' stands for a value to be given", NULL);
     assert_refused(TRAIN_TEXT, (const char *[]){"model.num_layers='\?\?\?'", NULL},
                    "stands for a value", NULL);
     assert_refused(
