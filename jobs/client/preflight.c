@@ -17,6 +17,7 @@ struct look {
     struct spec_notes *notes;
     struct json *report;
     int64_t vocab, longest; /* of the datasets; 0: not known */
+    const char *key;        /* that named the path being looked at */
     struct err *err;
 };
 
@@ -83,14 +84,55 @@ static int check_files(struct look *l)
 
 /* ---- data ---- */
 
-static void refuse_other(struct look *l, const char *path, const char *what, int64_t has,
-                         int64_t wanted)
+static int refuse_other(struct look *l, const char *path, const char *what, int64_t has,
+                        int64_t wanted)
 {
     char why[128];
 
     snprintf(why, sizeof(why), "was prepared for %s %" PRId64 ", not %" PRId64, what, has,
              wanted);
-    refuse(l, "model.data.data_path", path, why);
+    return refuse(l, l->key, path, why);
+}
+
+/* Fewer frames than a dataset was prepared for always fit. More do when its longest
+ * sample has room for them; all frames only if it was prepared with all. */
+static int check_frames(struct look *l, const char *path, const struct json *settings,
+                        int64_t longest)
+{
+    const struct spec *spec = l->spec;
+    const char *splice = json_get_string(settings, "splice");
+    int64_t side = spec->vision.crop_size / spec->vision.patch_dim;
+    int64_t has = json_get_int(settings, "num_frames", 0);
+    int64_t wanted = spec->data.splice_single_frame ? 1 : spec->data.num_frames;
+
+    if (splice && strcmp(splice, "none") != 0)
+        has = 1;
+    if (has == 0 || wanted == has || strcmp(spec->data.media_type, "image") == 0)
+        return 0;
+    if (wanted < 0 || (has > 0 && longest + (wanted - has) * side * side >
+                                      spec->model.encoder_seq_length))
+        return refuse_other(l, path, "num_frames", has, wanted);
+    return 0;
+}
+
+/* A dataset's numbers beside those of the model that is to learn from it. */
+static int check_settings(struct look *l, const char *path, const struct json *settings,
+                          int64_t longest)
+{
+    const struct spec *spec = l->spec;
+    int64_t image = json_get_int(settings, "image_size", 0);
+    int64_t patch = json_get_int(settings, "patch", 0);
+
+    if (image && image != spec->vision.crop_size &&
+        refuse_other(l, path, "crop_size", image, spec->vision.crop_size) < 0)
+        return -1;
+    if (patch && patch != spec->vision.patch_dim &&
+        refuse_other(l, path, "patch_dim", patch, spec->vision.patch_dim) < 0)
+        return -1;
+    if (longest > spec->model.encoder_seq_length)
+        return refuse_other(l, path, "encoder_seq_length of at least", longest,
+                            spec->model.encoder_seq_length);
+    return check_frames(l, path, settings, longest);
 }
 
 /* What the manifest says, beside what the specification wants. */
@@ -100,21 +142,13 @@ static int add_manifest(struct look *l, struct json *entry, const char *path,
     const struct spec *spec = l->spec;
     int64_t longest = json_get_int(manifest, "longest_tokens", 0);
     const struct json *settings = json_get(manifest, "settings");
-    int64_t image = json_get_int(settings, "image_size", 0);
-    int64_t patch = json_get_int(settings, "patch", 0);
 
     if (longest > l->longest)
         l->longest = longest;
     l->vocab = json_get_int(settings, "vocab", l->vocab);
-    if (spec_kind_is_training(spec->kind)) {
-        if (image && image != spec->vision.crop_size)
-            refuse_other(l, path, "crop_size", image, spec->vision.crop_size);
-        if (patch && patch != spec->vision.patch_dim)
-            refuse_other(l, path, "patch_dim", patch, spec->vision.patch_dim);
-        if (longest > spec->model.encoder_seq_length)
-            refuse_other(l, path, "encoder_seq_length of at least", longest,
-                         spec->model.encoder_seq_length);
-    }
+    if (spec_kind_is_training(spec->kind) &&
+        check_settings(l, path, settings, longest) < 0)
+        return -1;
     if (put(l, entry, "samples", json_new_int(json_get_int(manifest, "n_samples", 0))) <
         0)
         return -1;
@@ -145,6 +179,7 @@ static int add_data(struct look *l, struct json *list, const char *key, const ch
     struct json *entry = json_new(JSON_OBJECT);
     bool is_dataset;
 
+    l->key = key;
     if (json_append(list, entry, l->err) < 0 || must_exist(l, key, path) < 0 ||
         fs_path(manifest, l->err, "%s/manifest.json", path) < 0)
         return -1;
