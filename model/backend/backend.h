@@ -44,6 +44,19 @@ struct attention_args {
     int64_t q_stride, kv_stride;
 };
 
+enum rope_scaling { ROPE_PLAIN, ROPE_LINEAR, ROPE_LLAMA3 };
+
+/* Pair i of a head's first rot_dims turns by position times rope_frequency(args, i), which
+ * model/backend/rope.h defines. */
+struct rope_args {
+    int64_t rot_dims; /* even */
+    float theta;      /* the base, usually 10000 */
+    enum rope_scaling scaling;
+    float factor;                            /* all but ROPE_PLAIN: above 0 */
+    float low_freq_factor, high_freq_factor; /* ROPE_LLAMA3 */
+    int64_t original_positions;              /* ROPE_LLAMA3: of the first training */
+};
+
 struct adamw_args {
     float lr, beta1, beta2, eps, weight_decay;
     float grad_scale; /* multiplies the gradient first: 1/tokens and clipping */
@@ -85,17 +98,18 @@ struct backend_ops {
 
     /* ---- normalisation over the last dimension ---- */
 
-    /* y [N,D] T = (x - mean) * rstd * w + bias; mean, rstd [N] F32 are kept */
+    /* y [N,D] T = (x - mean) * rstd * (shift + w) + bias; mean, rstd [N] F32 are kept.
+     * shift: 0, or 1 where weights are stored around zero (LayerNorm1P); added in fp32 */
     int (*layernorm_fwd)(struct backend *b, struct tensor *y, struct tensor *mean,
                          struct tensor *rstd, const struct tensor *x,
-                         const struct tensor *w, const struct tensor *bias, float eps,
-                         struct err *err);
+                         const struct tensor *w, const struct tensor *bias, float shift,
+                         float eps, struct err *err);
     /* dx = (overwritten); dw, dbias F32 += (NULL: not wanted) */
     int (*layernorm_bwd)(struct backend *b, struct tensor *dx, struct tensor *dw,
                          struct tensor *dbias, const struct tensor *dy,
                          const struct tensor *x, const struct tensor *w,
                          const struct tensor *mean, const struct tensor *rstd,
-                         struct err *err);
+                         float shift, struct err *err);
     /* y [N,D] T = x * rstd * w; rstd [N] F32 is kept */
     int (*rmsnorm_fwd)(struct backend *b, struct tensor *y, struct tensor *rstd,
                        const struct tensor *x, const struct tensor *w, float eps,
@@ -109,10 +123,10 @@ struct backend_ops {
 
     /* In place on x [N, heads, K] T: rotates the first rot_dims of each of the first
      * n_heads heads (queries and keys of a joint [N, H+2G, K] product) by
-     * positions[n] * theta^(-2i/rot_dims), pairs (i, i + rot_dims/2) as Hugging Face's
+     * positions[n] * rope_frequency(i), pairs (i, i + rot_dims/2) as Hugging Face's
      * LLaMA has them; inverse for the backward pass. positions: host [N]. */
     int (*rope)(struct backend *b, struct tensor *x, int64_t n_heads,
-                const int32_t *positions, int64_t rot_dims, float theta, bool inverse,
+                const int32_t *positions, const struct rope_args *args, bool inverse,
                 struct err *err);
 
     /* o [B,Tq,H*K] T = softmax(scale q k^T, masked) v;  lse [B,H,Tq] F32 is kept.

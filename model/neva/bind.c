@@ -31,9 +31,9 @@ static struct tensor joint(const struct param *first, int n, bool is_grad)
 struct names {
     const char *prefix, *norm1, *norm2, *q, *out, *up, *down;
     int n_up; /* parameters joined into the up product */
-    bool has_bias;
 };
 
+/* A layer's weights; a bias that is not in the table does not exist. */
 static void bind_layer(struct neva *model, const struct names *names, int64_t layer,
                        struct block_weights *w, bool is_grad)
 {
@@ -41,24 +41,24 @@ static void bind_layer(struct neva *model, const struct names *names, int64_t la
         const char *name;
         int n;
         struct tensor *weight, *bias;
-        bool has_bias;
     } parts[] = {
-        {names->norm1, 1, &w->norm1_w, &w->norm1_b, names->has_bias},
-        {names->q, 3, &w->qkv_w, &w->qkv_b, names->has_bias},
-        {names->out, 1, &w->out_w, &w->out_b, names->has_bias},
-        {names->norm2, 1, &w->norm2_w, &w->norm2_b, names->has_bias},
-        {names->up, names->n_up, &w->up_w, &w->up_b, names->has_bias},
-        {names->down, 1, &w->down_w, &w->down_b, names->has_bias},
+        {names->norm1, 1, &w->norm1_w, &w->norm1_b},
+        {names->q, 3, &w->qkv_w, &w->qkv_b},
+        {names->out, 1, &w->out_w, &w->out_b},
+        {names->norm2, 1, &w->norm2_w, &w->norm2_b},
+        {names->up, names->n_up, &w->up_w, &w->up_b},
+        {names->down, 1, &w->down_w, &w->down_b},
     };
 
     for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++) {
+        const struct param *bias = find(model, "%slayers.%lld.%s.bias", names->prefix,
+                                        (long long)layer, parts[i].name);
+
         *parts[i].weight = joint(find(model, "%slayers.%lld.%s.weight", names->prefix,
                                       (long long)layer, parts[i].name),
                                  parts[i].n, is_grad);
-        if (parts[i].has_bias)
-            *parts[i].bias = joint(find(model, "%slayers.%lld.%s.bias", names->prefix,
-                                        (long long)layer, parts[i].name),
-                                   parts[i].n, is_grad);
+        if (bias)
+            *parts[i].bias = joint(bias, parts[i].n, is_grad);
     }
 }
 
@@ -79,20 +79,20 @@ void neva_bind(struct neva *model)
                                         "self_attn.out_proj",
                                         "mlp.fc1",
                                         "mlp.fc2",
-                                        1,
-                                        true};
-    static const struct names llm = {"model.language_model.",
-                                     "input_layernorm",
-                                     "post_attention_layernorm",
-                                     "self_attn.q_proj",
-                                     "self_attn.o_proj",
-                                     "mlp.gate_proj",
-                                     "mlp.down_proj",
-                                     2,
-                                     false};
+                                        1};
+    bool is_gated = model->config.llm.mlp == NEVA_MLP_SWIGLU;
+    const struct names llm = {"model.language_model.",
+                              "input_layernorm",
+                              "post_attention_layernorm",
+                              "self_attn.q_proj",
+                              "self_attn.o_proj",
+                              is_gated ? "mlp.gate_proj" : "mlp.up_proj",
+                              "mlp.down_proj",
+                              is_gated ? 2 : 1};
     const char *clip = "model.vision_tower.vision_model";
     const char *linear = "model.multi_modal_projector.linear";
     struct param *norm = find(model, "model.language_model.norm.weight");
+    struct param *norm_bias = find(model, "model.language_model.norm.bias");
     struct param *head =
         model->config.llm.tied ? model->embed : find(model, "lm_head.weight");
 
@@ -112,4 +112,8 @@ void neva_bind(struct neva *model)
     model->head.w = head->value;
     model->head.d_norm_w = norm->grad;
     model->head.dw = head->grad;
+    if (norm_bias) {
+        model->head.norm_b = norm_bias->value;
+        model->head.d_norm_b = norm_bias->grad;
+    }
 }

@@ -29,8 +29,14 @@ struct block_config neva_vision_block(const struct neva_config *config)
         .ffn_width = config->vision.ffn_width,
         .is_trained = !config->vision.freeze,
         .act = config->vision.act,
-        .eps = config->vision.eps,
+        .norm = {NN_NORM_LAYER, config->vision.eps},
     };
+}
+
+int64_t neva_rotary_dims(int64_t head_size, double percentage)
+{
+    /* 1e-9: 0.7 of 10 are 7, whatever 0.7 is in binary */
+    return (int64_t)((double)head_size * percentage + 1e-9);
 }
 
 struct block_config neva_llm_block(const struct neva_config *config, int n_ranks)
@@ -41,12 +47,12 @@ struct block_config neva_llm_block(const struct neva_config *config, int n_ranks
         .n_kv_heads = config->llm.n_kv_heads / n_ranks,
         .head_size = config->llm.width / config->llm.n_heads,
         .ffn_width = (config->llm.ffn_width + n_ranks - 1) / n_ranks,
-        .is_rms = true,
-        .is_gated = true,
+        .norm = config->llm.norm,
+        .is_gated = config->llm.mlp == NEVA_MLP_SWIGLU,
+        .act = config->llm.mlp == NEVA_MLP_GELU ? ACT_GELU : ACT_RELU_SQUARED,
         .is_causal = true,
         .is_trained = !config->llm.freeze,
-        .eps = config->llm.eps,
-        .rope_theta = config->llm.rope_theta,
+        .rope = config->llm.rope,
     };
 }
 
@@ -136,6 +142,32 @@ static int check_vision(const struct neva_config *config, struct err *err)
     return 0;
 }
 
+static int check_rope(const struct neva_config *config, struct err *err)
+{
+    const struct rope_args *rope = &config->llm.rope;
+    int64_t head_size = config->llm.width / config->llm.n_heads;
+
+    if (rope->rot_dims < 2 || rope->rot_dims % 2 || rope->rot_dims > head_size)
+        return err_set(err, ERR_INVALID,
+                       "model.rotary_percentage of hidden_size / num_attention_heads "
+                       "(%lld) are %lld: rotary embedding turns pairs, it must be even "
+                       "and 2 to %lld",
+                       (long long)head_size, (long long)rope->rot_dims,
+                       (long long)head_size);
+    if (!(rope->theta > 0))
+        return err_set(err, ERR_INVALID, "model.rotary_base must be above 0");
+    if (rope->scaling != ROPE_PLAIN && !(rope->factor > 0))
+        return err_set(err, ERR_INVALID,
+                       "model.seq_len_interpolation_factor must be above 0");
+    if (rope->scaling == ROPE_LLAMA3 &&
+        (!(rope->low_freq_factor > 0) || rope->original_positions < 1 ||
+         !(rope->high_freq_factor > rope->low_freq_factor)))
+        return err_set(err, ERR_INVALID,
+                       "Llama 3's rotary scaling needs 0 < low < high frequency factor "
+                       "and the positions first trained on");
+    return 0;
+}
+
 static int check_llm(const struct neva_config *config, int n_ranks, struct err *err)
 {
     if (need_divisor("model.hidden_size", config->llm.width, "num_attention_heads",
@@ -151,14 +183,7 @@ static int check_llm(const struct neva_config *config, int n_ranks, struct err *
                        "tensor_model_parallel_size (%d): key-value heads are not "
                        "replicated, use fewer tensor-parallel ranks",
                        (long long)config->llm.n_kv_heads, n_ranks);
-    if (config->llm.width / config->llm.n_heads % 2)
-        return err_set(err, ERR_INVALID,
-                       "model.hidden_size / num_attention_heads is odd (%lld): rotary "
-                       "embedding turns pairs",
-                       (long long)(config->llm.width / config->llm.n_heads));
-    if (!(config->llm.rope_theta > 0))
-        return err_set(err, ERR_INVALID, "model.rotary_base must be above 0");
-    return 0;
+    return check_rope(config, err);
 }
 
 int neva_config_check(const struct neva_config *config, int n_ranks, struct err *err)
@@ -175,7 +200,8 @@ int neva_config_check(const struct neva_config *config, int n_ranks, struct err 
         return err_set(err, ERR_INVALID,
                        "trainer.precision: compute type must be 32, "
                        "bf16 or 16");
-    if (!(config->init_std >= 0) || !(config->vision.eps > 0) || !(config->llm.eps > 0))
+    if (!(config->init_std >= 0) || !(config->vision.eps > 0) ||
+        !(config->llm.norm.eps > 0))
         return err_set(err, ERR_INVALID,
                        "model.init_method_std must be 0 or more and "
                        "layernorm_epsilon above 0");

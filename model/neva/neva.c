@@ -28,7 +28,7 @@ int neva_init_plan(struct neva *model, const struct neva_config *config, int ran
     model->embed = param_find(&model->params, "model.language_model.embed_tokens.weight");
     head = config->llm.tied ? model->embed : param_find(&model->params, "lm_head.weight");
     model->head = (struct head){
-        .n_real = head->n_real, .first = (int32_t)head->first, .eps = config->llm.eps};
+        .n_real = head->n_real, .first = (int32_t)head->first, .norm = config->llm.norm};
     model->head.w = tensor_of(NULL, config->dtype, head->n_dims, head->local_dims);
     return 0;
 }

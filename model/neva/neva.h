@@ -1,9 +1,11 @@
-/* neva.h - the VideoNeVA model: CLIP ViT over frames, projector, LLaMA decoder
+/* neva.h - the VideoNeVA model: CLIP ViT over frames, projector, decoder
  *
  * Owns: parameters, gradients, optimizer moments and activations, in arenas of the
  * backend it is given. Borrows: backend and communicator, which must outlive it.
  * Threads: one. COLLECTIVE calls must be made by every rank of the tensor-parallel group
  * in the same order.
+ * The decoder is LLaMA's or a relative: its settings make it Mistral's, Qwen2's or, as
+ * NeMo's NVGPT, Nemotron's.
  * Source of the architecture: Hugging Face's LlavaForConditionalGeneration and NeMo's
  * MegatronNevaModel.
  */
@@ -13,12 +15,15 @@
 #include "model/backend/backend.h"
 #include "model/comm/comm.h"
 #include "model/neva/param.h"
+#include "model/nn/nn.h"
 
 /* In neva_batch.tokens: here one row of projected features goes (frames of the batch in
  * order, patches of a frame in order). */
 #define NEVA_TOKEN_MEDIA (-1)
 
 enum neva_projector { NEVA_PROJECTOR_LINEAR, NEVA_PROJECTOR_MLP2X_GELU };
+/* The decoder's feed-forward layers: down(act(gate) * up), or down(act(up)). */
+enum neva_mlp { NEVA_MLP_SWIGLU, NEVA_MLP_RELU_SQUARED, NEVA_MLP_GELU };
 enum neva_recompute {
     NEVA_RECOMPUTE_NONE,
     NEVA_RECOMPUTE_SELECTIVE,
@@ -39,7 +44,12 @@ struct neva_config {
     enum neva_projector projector;
     struct {
         int64_t vocab, width, ffn_width, n_layers, n_heads, n_kv_heads;
-        float eps, rope_theta;
+        struct nn_norm norm;
+        enum neva_mlp mlp;
+        bool has_bias;     /* in q, k, v, o and the feed-forward layers */
+        bool has_qkv_bias; /* in q, k, v at least */
+        /* rot_dims and theta: see neva_rotary_dims for NeMo's rotary_percentage */
+        struct rope_args rope;
         bool tied; /* share_embeddings_and_output_weights */
         bool freeze;
     } llm;
@@ -61,6 +71,10 @@ struct neva;
 int neva_create(struct neva **out, const struct neva_config *config, struct backend *b,
                 struct comm *tensor_group, struct err *err);
 void neva_destroy(struct neva *model);
+
+/* Dimensions of a head that are rotated: NeMo's rotary_percentage of head_size, rounded
+ * down as Megatron and Hugging Face's partial_rotary_factor do. */
+int64_t neva_rotary_dims(int64_t head_size, double percentage);
 
 /* Patches a frame gives: (image_size / patch)^2. */
 int64_t neva_patches(const struct neva_config *config);

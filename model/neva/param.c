@@ -7,8 +7,9 @@
 #include <string.h>
 
 /* Names are those of LlavaForConditionalGeneration.state_dict() in Hugging Face
- * transformers 4.52 and later. Source:
- * https://github.com/huggingface/transformers, src/transformers/models/llava and clip. */
+ * transformers 4.52 and later, with a decoder of one of its classes Llama, Mistral, Qwen2,
+ * StableLm (all gated) and Nemotron. Source: https://github.com/huggingface/transformers,
+ * src/transformers/models: llava, clip and those decoders. */
 #define VISION "model.vision_tower.vision_model."
 #define PROJECTOR "model.multi_modal_projector."
 #define LLM "model.language_model."
@@ -205,28 +206,80 @@ static void add_projector(struct builder *b)
 
 /* ---- the decoder ---- */
 
-static void add_llm_layer(struct builder *b, int64_t layer)
+static void add_llm_norm(struct builder *b, const char *name)
+{
+    enum nn_norm_kind kind = b->config->llm.norm.kind;
+    int64_t d = b->config->llm.width;
+
+    add(b, vector(d, kind == NN_NORM_LAYER_1P ? INIT_ZERO : INIT_ONE), LLM "%s.weight",
+        name);
+    if (kind != NN_NORM_RMS)
+        add(b, vector(d, INIT_ZERO), LLM "%s.bias", name);
+}
+
+static void add_llm_attention(struct builder *b, int64_t layer)
+{
+    const struct neva_config *config = b->config;
+    int64_t d = config->llm.width, k = d / config->llm.n_heads;
+    int64_t kv = config->llm.n_kv_heads * k;
+    const int64_t rows[] = {d, kv, kv};
+    float std = config->init_std, out = output_std(config, config->llm.n_layers);
+    static const char *const heads[] = {"q", "k", "v"};
+    long long n = layer;
+
+    for (int i = 0; i < 3; i++) {
+        struct param w = sharded(matrix(rows[i], d, std), 0, k);
+
+        add(b, i ? joined(w) : w, LLM "layers.%lld.self_attn.%s_proj.weight", n,
+            heads[i]);
+    }
+    for (int i = 0; i < 3 && (config->llm.has_bias || config->llm.has_qkv_bias); i++) {
+        struct param bias = sharded(vector(rows[i], INIT_ZERO), 0, k);
+
+        add(b, i ? joined(bias) : bias, LLM "layers.%lld.self_attn.%s_proj.bias", n,
+            heads[i]);
+    }
+    add(b, sharded(matrix(d, d, out), 1, k), LLM "layers.%lld.self_attn.o_proj.weight",
+        n);
+    if (config->llm.has_bias)
+        add(b, vector(d, INIT_ZERO), LLM "layers.%lld.self_attn.o_proj.bias", n);
+}
+
+static void add_llm_mlp(struct builder *b, int64_t layer)
 {
     const struct neva_config *config = b->config;
     int64_t d = config->llm.width, f = config->llm.ffn_width;
-    int64_t k = d / config->llm.n_heads, kv = config->llm.n_kv_heads * k;
-    float std = config->init_std, out = output_std(config, config->llm.n_layers);
+    bool is_gated = config->llm.mlp == NEVA_MLP_SWIGLU;
+    struct param up = sharded(matrix(f, d, config->init_std), 0, 1);
+    struct param up_bias = sharded(vector(f, INIT_ZERO), 0, 1);
+    struct param down =
+        sharded(matrix(d, f, output_std(config, config->llm.n_layers)), 1, 1);
     long long n = layer;
 
-    add(b, vector(d, INIT_ONE), LLM "layers.%lld.input_layernorm.weight", n);
-    add(b, sharded(matrix(d, d, std), 0, k), LLM "layers.%lld.self_attn.q_proj.weight",
-        n);
-    add(b, joined(sharded(matrix(kv, d, std), 0, k)),
-        LLM "layers.%lld.self_attn.k_proj.weight", n);
-    add(b, joined(sharded(matrix(kv, d, std), 0, k)),
-        LLM "layers.%lld.self_attn.v_proj.weight", n);
-    add(b, sharded(matrix(d, d, out), 1, k), LLM "layers.%lld.self_attn.o_proj.weight",
-        n);
-    add(b, vector(d, INIT_ONE), LLM "layers.%lld.post_attention_layernorm.weight", n);
-    add(b, sharded(matrix(f, d, std), 0, 1), LLM "layers.%lld.mlp.gate_proj.weight", n);
-    add(b, joined(sharded(matrix(f, d, std), 0, 1)), LLM "layers.%lld.mlp.up_proj.weight",
-        n);
-    add(b, sharded(matrix(d, f, out), 1, 1), LLM "layers.%lld.mlp.down_proj.weight", n);
+    if (is_gated)
+        add(b, up, LLM "layers.%lld.mlp.gate_proj.weight", n);
+    add(b, is_gated ? joined(up) : up, LLM "layers.%lld.mlp.up_proj.weight", n);
+    if (is_gated && config->llm.has_bias)
+        add(b, up_bias, LLM "layers.%lld.mlp.gate_proj.bias", n);
+    if (config->llm.has_bias)
+        add(b, is_gated ? joined(up_bias) : up_bias, LLM "layers.%lld.mlp.up_proj.bias",
+            n);
+    add(b, down, LLM "layers.%lld.mlp.down_proj.weight", n);
+    if (config->llm.has_bias)
+        add(b, vector(d, INIT_ZERO), LLM "layers.%lld.mlp.down_proj.bias", n);
+}
+
+static void add_llm_layer(struct builder *b, int64_t layer)
+{
+    char name[PARAM_NAME_MAX];
+
+    snprintf(name, sizeof(name), "layers.%lld.input_layernorm", (long long)layer);
+    add_llm_norm(b, name);
+    add_llm_attention(b, layer);
+    snprintf(name, sizeof(name), "layers.%lld.post_attention_layernorm",
+             (long long)layer);
+    add_llm_norm(b, name);
+    add_llm_mlp(b, layer);
 }
 
 static void add_llm(struct builder *b)
@@ -240,7 +293,7 @@ static void add_llm(struct builder *b)
     add(b, vocab, LLM "embed_tokens.weight");
     for (int64_t i = 0; i < config->llm.n_layers; i++)
         add_llm_layer(b, i);
-    add(b, vector(config->llm.width, INIT_ONE), LLM "norm.weight");
+    add_llm_norm(b, "norm");
     if (!config->llm.tied)
         add(b, vocab, "lm_head.weight");
 }

@@ -52,7 +52,8 @@ static int encoder_fwd(struct neva *model, const uint8_t *pixels, struct err *er
         embed_fwd(model, err) < 0 ||
         ops->layernorm_fwd(nn->backend, &stack->x[0], &acts->mean, &acts->rstd,
                            &acts->embedded, &model->encoder.norm_w->value,
-                           &model->encoder.norm_b->value, config->vision.eps, err) < 0 ||
+                           &model->encoder.norm_b->value, 0, config->vision.eps,
+                           err) < 0 ||
         stack_fwd(nn, stack, &model->vision_rows, NULL, err) < 0)
         return err_wrap(err, "vision encoder");
     return ops->gather_rows(nn->backend, &acts->features, &stack->x[stack->n_layers],
@@ -77,7 +78,7 @@ static int embed_bwd(struct neva *model, struct err *err)
                            (const int64_t[]){tensor_count(&d_position)});
     if (ops->layernorm_bwd(nn->backend, &d, &model->encoder.norm_w->grad,
                            &model->encoder.norm_b->grad, &acts->d, &acts->embedded,
-                           &model->encoder.norm_w->value, &acts->mean, &acts->rstd,
+                           &model->encoder.norm_w->value, &acts->mean, &acts->rstd, 0,
                            err) < 0 ||
         ops->bias_bwd(nn->backend, &d_position, &frames, err) < 0)
         return -1;

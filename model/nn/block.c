@@ -61,7 +61,7 @@ void block_acts_layout(struct block_acts *acts, const struct block_config *confi
     int64_t n = rows->batch * rows->tokens, d = config->width;
 
     *acts = (struct block_acts){0};
-    if (!config->is_rms) {
+    if (config->norm.kind != NN_NORM_RMS) {
         acts->mean1 = arena_take_1d(arena, DTYPE_F32, n);
         acts->mean2 = arena_take_1d(arena, DTYPE_F32, n);
     }
@@ -86,32 +86,6 @@ void block_acts_layout(struct block_acts *acts, const struct block_config *confi
 }
 
 /* ---- pieces ---- */
-
-static int norm_fwd(struct nn *nn, const struct block_config *config, struct tensor *y,
-                    struct tensor *mean, struct tensor *rstd, const struct tensor *x,
-                    const struct tensor *w, const struct tensor *bias, struct err *err)
-{
-    const struct backend_ops *ops = nn->backend->ops;
-
-    if (config->is_rms)
-        return ops->rmsnorm_fwd(nn->backend, y, rstd, x, w, config->eps, err);
-    return ops->layernorm_fwd(nn->backend, y, mean, rstd, x, w, bias, config->eps, err);
-}
-
-/* dx = ; dw, db += when the weights are trained */
-static int norm_bwd(struct nn *nn, const struct block_config *config, struct tensor *dx,
-                    struct tensor *dw, struct tensor *db, const struct tensor *dy,
-                    const struct tensor *x, const struct tensor *w,
-                    const struct tensor *mean, const struct tensor *rstd, struct err *err)
-{
-    const struct backend_ops *ops = nn->backend->ops;
-
-    if (!config->is_trained)
-        dw = db = NULL;
-    if (config->is_rms)
-        return ops->rmsnorm_bwd(nn->backend, dx, dw, dy, x, w, rstd, err);
-    return ops->layernorm_bwd(nn->backend, dx, dw, db, dy, x, w, mean, rstd, err);
-}
 
 static int act_fwd(struct nn *nn, const struct block_config *config,
                    struct tensor *hidden, const struct tensor *up, struct err *err)
@@ -183,11 +157,11 @@ static int rotate(struct nn *nn, const struct block_config *config, struct tenso
         (const int64_t[]){joint->dims[0], config->n_heads + 2 * config->n_kv_heads,
                           config->head_size});
 
-    if (config->rope_theta == 0)
+    if (config->rope.rot_dims == 0)
         return 0;
     return nn->backend->ops->rope(nn->backend, &heads,
                                   config->n_heads + config->n_kv_heads, rows->positions,
-                                  config->head_size, config->rope_theta, inverse, err);
+                                  &config->rope, inverse, err);
 }
 
 /* ---- forward ---- */
@@ -218,15 +192,17 @@ static int qkv_apart(struct nn *nn, const struct block_config *config,
     for (int64_t i = 0, first = 0; i < 3; i++) {
         int64_t width = heads[i] * config->head_size;
         struct tensor y = tensor_of(data, nn->dtype, 2, (const int64_t[]){n, width});
-        struct tensor w = tensor_rows(&block->w.qkv_w, first, width);
+        struct tensor w = tensor_rows(&block->w.qkv_w, first, width), bias = {0};
         struct tensor turned = tensor_of(
             data, nn->dtype, 3, (const int64_t[]){n, heads[i], config->head_size});
 
-        if (nn_linear_fwd(nn, &y, &acts->normed1, &w, NULL, err) < 0)
+        if (block->w.qkv_b.data)
+            bias = tensor_rows(&block->w.qkv_b, first, width);
+        if (nn_linear_fwd(nn, &y, &acts->normed1, &w, &bias, err) < 0)
             return -1;
-        if (i < 2 &&
+        if (i < 2 && config->rope.rot_dims > 0 &&
             nn->backend->ops->rope(nn->backend, &turned, heads[i], rows->positions,
-                                   config->head_size, config->rope_theta, false, err) < 0)
+                                   &config->rope, false, err) < 0)
             return -1;
         *parts[i] = batched(&y, rows);
         data += tensor_bytes(&y);
@@ -271,8 +247,8 @@ static int attention_half_fwd(struct nn *nn, const struct block_config *config,
 {
     const struct block_weights *w = &block->w;
 
-    if (norm_fwd(nn, config, &acts->normed1, &acts->mean1, &acts->rstd1, x, &w->norm1_w,
-                 &w->norm1_b, err) < 0)
+    if (nn_norm_fwd(nn, &config->norm, &acts->normed1, &acts->mean1, &acts->rstd1, x,
+                    &w->norm1_w, &w->norm1_b, err) < 0)
         return -1;
     if (cache) {
         if (attention_cached(nn, config, block, acts, rows, cache, err) < 0)
@@ -297,8 +273,8 @@ int block_fwd(struct nn *nn, const struct block_config *config, const struct blo
 
     if (attention_half_fwd(nn, config, block, x, acts, scratch, rows, cache, err) < 0)
         return -1;
-    if (norm_fwd(nn, config, &acts->normed2, &acts->mean2, &acts->rstd2, &acts->mid,
-                 &w->norm2_w, &w->norm2_b, err) < 0 ||
+    if (nn_norm_fwd(nn, &config->norm, &acts->normed2, &acts->mean2, &acts->rstd2,
+                    &acts->mid, &w->norm2_w, &w->norm2_b, err) < 0 ||
         nn_linear_fwd(nn, &acts->up, &acts->normed2, &w->up_w, &w->up_b, err) < 0)
         return -1;
     if (!y && !config->is_trained)
@@ -331,8 +307,9 @@ static int mlp_half_bwd(struct nn *nn, const struct block_config *config,
              0))
         return -1;
     if (nn_linear_column_bwd_x(nn, &scratch->d_part, &scratch->d_up, &w->up_w, err) < 0 ||
-        norm_bwd(nn, config, &scratch->part, &dw->norm2_w, &dw->norm2_b, &scratch->d_part,
-                 &acts->mid, &w->norm2_w, &acts->mean2, &acts->rstd2, err) < 0)
+        nn_norm_bwd(nn, &config->norm, &scratch->part, &dw->norm2_w, &dw->norm2_b,
+                    &scratch->d_part, &acts->mid, &w->norm2_w, &acts->mean2, &acts->rstd2,
+                    err) < 0)
         return -1;
     return nn->backend->ops->add(nn->backend, d, d, &scratch->part, 1, err);
 }
@@ -372,8 +349,9 @@ static int attention_half_bwd(struct nn *nn, const struct block_config *config,
         return -1;
     if (nn_linear_column_bwd_x(nn, &scratch->d_part, &scratch->d_qkv, &w->qkv_w, err) <
             0 ||
-        norm_bwd(nn, config, &scratch->part, &dw->norm1_w, &dw->norm1_b, &scratch->d_part,
-                 x, &w->norm1_w, &acts->mean1, &acts->rstd1, err) < 0)
+        nn_norm_bwd(nn, &config->norm, &scratch->part, &dw->norm1_w, &dw->norm1_b,
+                    &scratch->d_part, x, &w->norm1_w, &acts->mean1, &acts->rstd1,
+                    err) < 0)
         return -1;
     return nn->backend->ops->add(nn->backend, d, d, &scratch->part, 1, err);
 }

@@ -4,8 +4,9 @@
  *     y   = mid + down(act(up(norm2(mid))))
  *
  * CLIP's layer: layernorm, biases, QuickGELU, no rotation. LLaMA's: rmsnorm, rotary
- * embedding, grouped queries, up and gate as one product and SwiGLU. q, k and v are one
- * product as well. When nn is split over ranks, qkv and up are column-parallel, out and
+ * embedding, grouped queries, up and gate as one product and SwiGLU. Nemotron's:
+ * layernorm1p, part of each head rotated, squared ReLU. q, k and v are one product as
+ * well. When nn is split over ranks, qkv and up are column-parallel, out and
  * down row-parallel (Megatron): sizes here are this rank's.
  * Letters as in backend.h; S = (H + 2G) K, F inner width, U = F or 2F (gated).
  */
@@ -19,13 +20,13 @@ struct block_config {
     int64_t width;                          /* D */
     int64_t n_heads, n_kv_heads, head_size; /* H/R, G/R, K */
     int64_t ffn_width;                      /* F/R */
-    bool is_rms;                            /* rmsnorm, without bias; else layernorm */
+    struct nn_norm norm;
     bool is_gated; /* up is [gate; up] and SwiGLU; else up and act */
     bool is_causal;
     bool is_trained;      /* weights get gradients */
     bool keeps_attention; /* o is stored for the backward pass, else computed again */
     enum activation act;
-    float eps, rope_theta; /* theta 0: no rotation */
+    struct rope_args rope; /* rot_dims 0: no rotation */
 };
 
 /* Weights T, or their gradients F32. Tensors without data do not exist. */

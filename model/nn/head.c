@@ -19,6 +19,8 @@ void head_scratch_layout(struct head_scratch *scratch, const struct head *head,
     scratch->d_x = arena_take_2d(arena, dtype, n, d);
     scratch->normed = arena_take_2d(arena, dtype, n, d);
     scratch->rstd = arena_take_1d(arena, DTYPE_F32, n);
+    if (head->norm.kind != NN_NORM_RMS)
+        scratch->mean = arena_take_1d(arena, DTYPE_F32, n);
     scratch->max = arena_take_1d(arena, DTYPE_F32, n);
     scratch->sums = arena_take_2d(arena, DTYPE_F32, 2, n);
     scratch->logits = arena_take_2d(arena, DTYPE_F32, n, v);
@@ -36,6 +38,8 @@ static struct head_scratch first_rows(const struct head_scratch *all, int64_t n)
     part.d_x = tensor_rows(&all->d_x, 0, n);
     part.normed = tensor_rows(&all->normed, 0, n);
     part.rstd = tensor_rows(&all->rstd, 0, n);
+    if (all->mean.n_dims > 0)
+        part.mean = tensor_rows(&all->mean, 0, n);
     part.logits = tensor_rows(&all->logits, 0, n);
     part.d_logits = tensor_rows(&all->d_logits, 0, n);
     part.max = tensor_rows(&all->max, 0, n);
@@ -50,8 +54,8 @@ static int logits_fwd(struct nn *nn, struct head *head, struct head_scratch *s,
     const struct backend_ops *ops = nn->backend->ops;
 
     if (ops->gather_rows(nn->backend, &s->x, x, rows, n, err) < 0 ||
-        ops->rmsnorm_fwd(nn->backend, &s->normed, &s->rstd, &s->x, &head->norm_w,
-                         head->eps, err) < 0)
+        nn_norm_fwd(nn, &head->norm, &s->normed, &s->mean, &s->rstd, &s->x, &head->norm_w,
+                    &head->norm_b, err) < 0)
         return -1;
     return nn_linear_fwd(nn, &s->logits, &s->normed, &head->w, NULL, err);
 }
@@ -105,9 +109,8 @@ static int logits_bwd(struct nn *nn, struct head *head, struct head_scratch *s,
         return -1;
     /* from here on `normed` holds gradients: of the norm's output, then of its input */
     if (nn_linear_column_bwd_x(nn, &s->normed, &s->d_logits, &head->w, err) < 0 ||
-        ops->rmsnorm_bwd(nn->backend, &s->d_x,
-                         head->d_norm_w.data ? &head->d_norm_w : NULL, &s->normed, &s->x,
-                         &head->norm_w, &s->rstd, err) < 0)
+        nn_norm_bwd(nn, &head->norm, &s->d_x, &head->d_norm_w, &head->d_norm_b,
+                    &s->normed, &s->x, &head->norm_w, &s->mean, &s->rstd, err) < 0)
         return -1;
     return ops->scatter_rows(nn->backend, d, &s->d_x, rows, n, err);
 }

@@ -16,18 +16,18 @@
 #define HEAD_VOCAB_MAX (1 << 24) /* token numbers travel between ranks as floats */
 
 struct head {
-    struct tensor norm_w, w;    /* [D], [V/R,D] T */
-    struct tensor d_norm_w, dw; /* F32; without data: not trained */
+    struct nn_norm norm;
+    struct tensor norm_w, norm_b, w;      /* [D], [D] (not RMS), [V/R,D] T */
+    struct tensor d_norm_w, d_norm_b, dw; /* F32; without data: not trained */
     int64_t n_real;
     int32_t first;
-    float eps;
 };
 
 struct head_scratch {
     int64_t n_rows_max;
-    struct tensor x, d_x, normed, rstd; /* [n,D], [n,D], [n,D], [n] */
-    struct tensor logits;               /* [n,V/R] F32 */
-    struct tensor d_logits;             /* T; the logits' memory when that is F32 */
+    struct tensor x, d_x, normed, rstd, mean; /* [n,D] x 3, [n], [n] (not RMS) */
+    struct tensor logits;                     /* [n,V/R] F32 */
+    struct tensor d_logits;                   /* T; the logits' memory when that is F32 */
     struct tensor max, sums; /* [n], [2,n]: sum of exponentials, label's logit */
     float *host;             /* [3,n], borrowed */
 };

@@ -13,6 +13,38 @@ bool nn_is_split(const struct nn *nn)
     return nn->group && comm_size(nn->group) > 1;
 }
 
+static float norm_shift(const struct nn_norm *norm)
+{
+    return norm->kind == NN_NORM_LAYER_1P ? 1 : 0;
+}
+
+int nn_norm_fwd(struct nn *nn, const struct nn_norm *norm, struct tensor *y,
+                struct tensor *mean, struct tensor *rstd, const struct tensor *x,
+                const struct tensor *w, const struct tensor *b, struct err *err)
+{
+    const struct backend_ops *ops = nn->backend->ops;
+
+    if (norm->kind == NN_NORM_RMS)
+        return ops->rmsnorm_fwd(nn->backend, y, rstd, x, w, norm->eps, err);
+    return ops->layernorm_fwd(nn->backend, y, mean, rstd, x, w, b, norm_shift(norm),
+                              norm->eps, err);
+}
+
+int nn_norm_bwd(struct nn *nn, const struct nn_norm *norm, struct tensor *dx,
+                struct tensor *dw, struct tensor *db, const struct tensor *dy,
+                const struct tensor *x, const struct tensor *w, const struct tensor *mean,
+                const struct tensor *rstd, struct err *err)
+{
+    const struct backend_ops *ops = nn->backend->ops;
+
+    dw = dw && dw->data ? dw : NULL;
+    db = db && db->data ? db : NULL;
+    if (norm->kind == NN_NORM_RMS)
+        return ops->rmsnorm_bwd(nn->backend, dx, dw, dy, x, w, rstd, err);
+    return ops->layernorm_bwd(nn->backend, dx, dw, db, dy, x, w, mean, rstd,
+                              norm_shift(norm), err);
+}
+
 int nn_linear_fwd(struct nn *nn, struct tensor *y, const struct tensor *x,
                   const struct tensor *w, const struct tensor *bias, struct err *err)
 {

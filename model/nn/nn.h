@@ -1,4 +1,4 @@
-/* nn.h - linear layers over backend and communicator, whole or split over the ranks
+/* nn.h - norms and linear layers over backend and communicator, whole or split over the ranks
  *
  * Owns: nothing but a host buffer for collectives of device memory. Borrows backend and
  * group. Threads: one. Weights are [out, in] as in Hugging Face's state dicts.
@@ -23,6 +23,29 @@ void nn_fini(struct nn *nn);
 
 /* True when the layer's weights are split over more than one rank. */
 bool nn_is_split(const struct nn *nn);
+
+/* Kinds of norm over the last dimension, D. */
+enum nn_norm_kind {
+    NN_NORM_RMS,     /* x rstd w */
+    NN_NORM_LAYER,   /* (x - mean) rstd w + b */
+    NN_NORM_LAYER_1P /* (x - mean) rstd (1 + w) + b: w is stored around zero */
+};
+
+struct nn_norm {
+    enum nn_norm_kind kind;
+    float eps;
+};
+
+/* y [N,D] T = norm(x); rstd [N] F32, and mean [N] F32 but for RMS, are kept. b: not read
+ * for RMS. */
+int nn_norm_fwd(struct nn *nn, const struct nn_norm *norm, struct tensor *y,
+                struct tensor *mean, struct tensor *rstd, const struct tensor *x,
+                const struct tensor *w, const struct tensor *b, struct err *err);
+/* dx = ; dw, db F32 += (NULL or without data: not wanted) */
+int nn_norm_bwd(struct nn *nn, const struct nn_norm *norm, struct tensor *dx,
+                struct tensor *dw, struct tensor *db, const struct tensor *dy,
+                const struct tensor *x, const struct tensor *w, const struct tensor *mean,
+                const struct tensor *rstd, struct err *err);
 
 /* y [N,out] T = x [N,in] w^T + bias ([out] T or NULL) */
 int nn_linear_fwd(struct nn *nn, struct tensor *y, const struct tensor *x,

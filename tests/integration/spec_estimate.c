@@ -73,8 +73,9 @@ static struct neva_config config_of(const struct spec *spec, int64_t vocab)
     c.llm.n_heads = spec->model.num_attention_heads;
     c.llm.n_kv_heads = spec->model.num_query_groups;
     c.llm.tied = spec->model.share_embeddings_and_output_weights;
-    c.llm.eps = (float)spec->model.layernorm_epsilon;
-    c.llm.rope_theta = (float)spec->model.rotary_base;
+    c.llm.norm.eps = (float)spec->model.layernorm_epsilon;
+    c.llm.rope.rot_dims = c.llm.width / c.llm.n_heads;
+    c.llm.rope.theta = (float)spec->model.rotary_base;
     c.llm.freeze = spec->mm_cfg.llm_freeze;
     c.max_tokens = spec->model.encoder_seq_length;
     c.dtype = strcmp(spec->trainer.precision, "32") == 0 ? DTYPE_F32 : DTYPE_BF16;

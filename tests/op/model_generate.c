@@ -137,6 +137,18 @@ static void each_token_is_the_most_probable_one(void)
     tiny_run("ref", 1, 1, compare, &got);
 }
 
+/* The cached pass has products of its own for q, k and v, biases and rotation included. */
+static void so_are_another_decoder_s(void)
+{
+    for (int decoder = 1; decoder < TINY_DECODER_COUNT; decoder++) {
+        struct answers got = {.config = tiny_decoder_config((enum tiny_decoder)decoder),
+                              .end_token = -5};
+
+        tiny_run("ref", 1, 1, answer, &got);
+        tiny_run("ref", 1, 1, compare, &got);
+    }
+}
+
 static void a_batch_gives_each_row_what_it_gets_alone(void)
 {
     struct answers alone = answers_of("ref", 1, true, -5);
@@ -233,6 +245,7 @@ static void answers_past_the_longest_row_are_refused(void)
 int main(void)
 {
     EXPECT_RUN(each_token_is_the_most_probable_one);
+    EXPECT_RUN(so_are_another_decoder_s);
     EXPECT_RUN(a_batch_gives_each_row_what_it_gets_alone);
     EXPECT_RUN(ranks_give_what_one_gives);
     EXPECT_RUN(the_end_token_stops_its_row_only);

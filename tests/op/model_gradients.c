@@ -117,10 +117,34 @@ static void frozen_parts_let_gradients_through(void)
     tiny_run("ref", 1, 1, compare, &config);
 }
 
+static void other_decoders_too(void)
+{
+    for (int decoder = 1; decoder < TINY_DECODER_COUNT; decoder++) {
+        struct neva_config config = tiny_decoder_config((enum tiny_decoder)decoder);
+
+        tiny_run("ref", 1, 1, compare, &config);
+    }
+}
+
+static void biases_in_gated_layers_too(void)
+{
+    struct neva_config config = tiny_config();
+
+    config.llm.has_bias = true;
+    config.llm.rope.scaling = ROPE_LLAMA3;
+    config.llm.rope.factor = 8;
+    config.llm.rope.low_freq_factor = 1;
+    config.llm.rope.high_freq_factor = 4;
+    config.llm.rope.original_positions = 16;
+    tiny_run("ref", 1, 1, compare, &config);
+}
+
 int main(void)
 {
     EXPECT_RUN(gradients_equal_finite_differences);
     EXPECT_RUN(tied_head_grouped_queries_and_linear_projector_too);
     EXPECT_RUN(frozen_parts_let_gradients_through);
+    EXPECT_RUN(other_decoders_too);
+    EXPECT_RUN(biases_in_gated_layers_too);
     return expect_end();
 }

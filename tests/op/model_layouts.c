@@ -170,6 +170,15 @@ static void nor_do_they_with_a_tied_head(void)
     layouts_of(&config);
 }
 
+static void nor_with_another_decoder(void)
+{
+    for (int decoder = 1; decoder < TINY_DECODER_COUNT; decoder++) {
+        struct neva_config config = tiny_decoder_config((enum tiny_decoder)decoder);
+
+        layouts_of(&config);
+    }
+}
+
 static void nor_with_frozen_parts(void)
 {
     struct neva_config config = tiny_config();
@@ -189,9 +198,8 @@ static void a_rank_without_vocabulary_takes_part(void)
     layouts_of(&config);
 }
 
-static void recomputation_gives_the_same_bits(void)
+static void recomputation_of(struct neva_config config)
 {
-    struct neva_config config = tiny_config();
     static const struct {
         enum neva_recompute what;
         enum neva_recompute_method method;
@@ -221,9 +229,14 @@ static void recomputation_gives_the_same_bits(void)
     }
 }
 
-static void the_cpu_backend_agrees_with_ref(void)
+static void recomputation_gives_the_same_bits(void)
 {
-    struct neva_config config = tiny_config();
+    for (int decoder = 0; decoder < TINY_DECODER_COUNT; decoder++)
+        recomputation_of(tiny_decoder_config((enum tiny_decoder)decoder));
+}
+
+static void cpu_agrees_with_ref(struct neva_config config)
+{
     struct run want = run_layout(&config, "ref", 1, 1, 1);
 
     expect_same(&want, &config, "cpu", 1, 1, 1, SAME);
@@ -234,6 +247,12 @@ static void the_cpu_backend_agrees_with_ref(void)
     config.dtype = DTYPE_F16;
     expect_same(&want, &config, "ref", 2, 1, 1, 0.01);
     free(want.grad);
+}
+
+static void the_cpu_backend_agrees_with_ref(void)
+{
+    for (int decoder = 0; decoder < TINY_DECODER_COUNT; decoder++)
+        cpu_agrees_with_ref(tiny_decoder_config((enum tiny_decoder)decoder));
 }
 
 static void device_memory_is_exchanged_through_the_host(void)
@@ -262,6 +281,7 @@ int main(void)
 {
     EXPECT_RUN(tensor_and_data_ranks_and_micro_batches_change_nothing);
     EXPECT_RUN(nor_do_they_with_a_tied_head);
+    EXPECT_RUN(nor_with_another_decoder);
     EXPECT_RUN(nor_with_frozen_parts);
     EXPECT_RUN(a_rank_without_vocabulary_takes_part);
     EXPECT_RUN(recomputation_gives_the_same_bits);

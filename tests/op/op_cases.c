@@ -18,9 +18,12 @@ enum {
     BETA = 8,
     C_F32 = 16, /* c is F32 whatever T is */
     CAUSAL = 32,
-    JOINT = 64,  /* q, k, v are columns of one product */
-    LENS = 128,  /* rows have fewer keys than there is room for */
-    FROZEN = 256 /* no gradients of parameters wanted */
+    JOINT = 64,        /* q, k, v are columns of one product */
+    LENS = 128,        /* rows have fewer keys than there is room for */
+    FROZEN = 256,      /* no gradients of parameters wanted */
+    AROUND_ZERO = 512, /* LayerNorm1P */
+    LINEAR = 1024,     /* scaling of rope */
+    LLAMA3 = 2048
 };
 
 /* ids [n], each below `limit` or -1 (every seventh); fixed by the case's name */
@@ -71,6 +74,7 @@ static void run_layernorm(struct op_run *r)
 {
     const int64_t *n = r->op->n;
     bool is_frozen = r->op->flags & FROZEN;
+    float shift = r->op->flags & AROUND_ZERO ? 1 : 0;
     struct tensor x = op_input(r, "x", r->dtype, 1, 3, D(n[0], n[1]));
     struct tensor w = op_input(r, "w", r->dtype, 0.5, 1, D(n[1]));
     struct tensor bias = op_input(r, "bias", r->dtype, 1, 0, D(n[1]));
@@ -82,11 +86,11 @@ static void run_layernorm(struct op_run *r)
     struct tensor mean = op_output(r, DTYPE_F32, D(n[0]));
     struct tensor rstd = op_output(r, DTYPE_F32, D(n[0]));
 
-    op_check(r, r->b->ops->layernorm_fwd(r->b, &y, &mean, &rstd, &x, &w, &bias, 1e-5F,
-                                         &r->err));
+    op_check(r, r->b->ops->layernorm_fwd(r->b, &y, &mean, &rstd, &x, &w, &bias, shift,
+                                         1e-5F, &r->err));
     op_check(r, r->b->ops->layernorm_bwd(r->b, &dx, is_frozen ? NULL : &dw,
                                          is_frozen ? NULL : &dbias, &dy, &x, &w, &mean,
-                                         &rstd, &r->err));
+                                         &rstd, shift, &r->err));
     op_keep(r, "y", &y);
     op_keep(r, "mean", &mean);
     op_keep(r, "rstd", &rstd);
@@ -123,11 +127,19 @@ static void run_rope(struct op_run *r)
     struct tensor x = op_input(r, "x", r->dtype, 1, 0, D(n[0], n[1], n[3]));
     struct tensor back = op_input(r, "back", r->dtype, 1, 0, D(n[0], n[1], n[3]));
     int32_t positions[64];
+    struct rope_args args = {.rot_dims = n[4],
+                             .theta = 1e4F,
+                             .factor = 8,
+                             .low_freq_factor = 1,
+                             .high_freq_factor = 4,
+                             .original_positions = 128};
 
+    if (r->op->flags & (LINEAR | LLAMA3))
+        args.scaling = r->op->flags & LINEAR ? ROPE_LINEAR : ROPE_LLAMA3;
     for (int64_t i = 0; i < n[0]; i++)
         positions[i] = (int32_t)(n[5] + i * 3);
-    op_check(r, r->b->ops->rope(r->b, &x, n[2], positions, n[4], 1e4F, false, &r->err));
-    op_check(r, r->b->ops->rope(r->b, &back, n[2], positions, n[4], 1e4F, true, &r->err));
+    op_check(r, r->b->ops->rope(r->b, &x, n[2], positions, &args, false, &r->err));
+    op_check(r, r->b->ops->rope(r->b, &back, n[2], positions, &args, true, &r->err));
     op_keep(r, "x", &x);
     op_keep(r, "back", &back);
 }
@@ -408,12 +420,16 @@ const struct op_case op_cases[] = {
     {"layernorm 5x17", run_layernorm, {5, 17}, 0},
     {"layernorm 261x96", run_layernorm, {261, 96}, 0},
     {"layernorm 3x1031 frozen", run_layernorm, {3, 1031}, FROZEN},
+    {"layernorm1p 5x97", run_layernorm, {5, 97}, AROUND_ZERO},
+    {"layernorm1p 7x33 frozen", run_layernorm, {7, 33}, AROUND_ZERO | FROZEN},
     {"rmsnorm 1x3", run_rmsnorm, {1, 3}, 0},
     {"rmsnorm 261x96", run_rmsnorm, {261, 96}, 0},
     {"rmsnorm 9x1031 frozen", run_rmsnorm, {9, 1031}, FROZEN},
     {"rope 7x3x24", run_rope, {7, 3, 3, 24, 24, 0}, 0},
     {"rope 5x6x32, 4 heads, 16 dims", run_rope, {5, 6, 4, 32, 16, 1000}, 0},
     {"rope 3x1x12 far", run_rope, {3, 1, 1, 12, 12, 100000}, 0},
+    {"rope 9x2x16 linear", run_rope, {9, 2, 2, 16, 8, 20}, LINEAR},
+    {"rope 9x2x64 llama3", run_rope, {9, 2, 2, 64, 64, 200}, LLAMA3},
     {"attention 1x1x1", run_attention, {1, 1, 1, 1, 1, 4}, 0},
     {"attention 2x17 full", run_attention, {2, 17, 17, 3, 3, 12}, 0},
     {"attention 2x37 causal", run_attention, {2, 37, 37, 4, 4, 24}, CAUSAL},

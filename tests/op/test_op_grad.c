@@ -177,19 +177,29 @@ static void linear_gradients_are_slopes(struct check *check)
 static void layernorm_fwd(struct grad *g)
 {
     g->b->ops->layernorm_fwd(g->b, &g->y, &g->kept[0], &g->kept[1], &g->in[0], &g->in[1],
-                             &g->in[2], 1e-5F, &g->err);
+                             &g->in[2], 0, 1e-5F, &g->err);
 }
 
 static void layernorm_bwd(struct grad *g)
 {
     g->b->ops->layernorm_bwd(g->b, &g->d_in[0], &g->d_in[1], &g->d_in[2], &g->dy,
-                             &g->in[0], &g->in[1], &g->kept[0], &g->kept[1], &g->err);
+                             &g->in[0], &g->in[1], &g->kept[0], &g->kept[1], 0, &g->err);
 }
 
-static void layernorm_gradients_are_slopes(struct check *check)
+static void layernorm1p_fwd(struct grad *g)
 {
-    struct grad g = grad_of("layernorm", layernorm_fwd, layernorm_bwd);
+    g->b->ops->layernorm_fwd(g->b, &g->y, &g->kept[0], &g->kept[1], &g->in[0], &g->in[1],
+                             &g->in[2], 1, 1e-5F, &g->err);
+}
 
+static void layernorm1p_bwd(struct grad *g)
+{
+    g->b->ops->layernorm_bwd(g->b, &g->d_in[0], &g->d_in[1], &g->d_in[2], &g->dy,
+                             &g->in[0], &g->in[1], &g->kept[0], &g->kept[1], 1, &g->err);
+}
+
+static void check_layernorm(struct check *check, struct grad g)
+{
     add_input(&g, DIMS(3, 7));
     add_input(&g, DIMS(7));
     add_input(&g, DIMS(7));
@@ -197,6 +207,12 @@ static void layernorm_gradients_are_slopes(struct check *check)
     g.kept[0] = new_tensor(&g, DIMS(3), 0);
     g.kept[1] = new_tensor(&g, DIMS(3), 0);
     check_grad(check, &g);
+}
+
+static void layernorm_gradients_are_slopes(struct check *check)
+{
+    check_layernorm(check, grad_of("layernorm", layernorm_fwd, layernorm_bwd));
+    check_layernorm(check, grad_of("layernorm1p", layernorm1p_fwd, layernorm1p_bwd));
 }
 
 static void rmsnorm_fwd(struct grad *g)
@@ -283,17 +299,18 @@ static void attention_gradients_are_slopes(struct check *check)
 /* ---- rope: turned back is the transpose ---- */
 
 static const int32_t rope_positions[4] = {0, 1, 2, 900};
+static const struct rope_args rope_args = {.rot_dims = 4, .theta = 100};
 
 static void rope_fwd(struct grad *g)
 {
     memcpy(g->y.data, g->in[0].data, tensor_bytes(&g->y));
-    g->b->ops->rope(g->b, &g->y, 2, rope_positions, 4, 100, false, &g->err);
+    g->b->ops->rope(g->b, &g->y, 2, rope_positions, &rope_args, false, &g->err);
 }
 
 static void rope_bwd(struct grad *g)
 {
     memcpy(g->d_in[0].data, g->dy.data, tensor_bytes(&g->dy));
-    g->b->ops->rope(g->b, &g->d_in[0], 2, rope_positions, 4, 100, true, &g->err);
+    g->b->ops->rope(g->b, &g->d_in[0], 2, rope_positions, &rope_args, true, &g->err);
 }
 
 static void rope_gradient_is_the_inverse(struct check *check)

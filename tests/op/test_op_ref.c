@@ -1,6 +1,7 @@
 /* test_op_ref.c - `ref` against values worked out independently, roundings, creation */
 #include "model/backend/backend.h"
 #include "model/backend/half.h"
+#include "model/backend/rope.h"
 #include "tests/op/check.h"
 
 #include <stdlib.h>
@@ -123,10 +124,12 @@ static void norms_give_unit_rows(struct check *check)
     struct tensor bias = VIEW(bias_data, 4), mean = VIEW(mean_data, 1);
     struct tensor rstd = VIEW(rstd_data, 1);
 
-    b->ops->layernorm_fwd(b, &y, &mean, &rstd, &x, &w, &bias, 0, NULL);
+    b->ops->layernorm_fwd(b, &y, &mean, &rstd, &x, &w, &bias, 0, 0, NULL);
     check_near(check, mean_data[0], 3, 0, "mean"); /* variance (4+1+0+9)/4 = 3.5 */
     check_near(check, rstd_data[0], 1 / sqrt(3.5), 1e-7, "rstd of LayerNorm");
     check_near(check, y_data[3], 3 / sqrt(3.5), 1e-6, "LayerNorm");
+    b->ops->layernorm_fwd(b, &y, &mean, &rstd, &x, &w, &bias, 1, 0, NULL);
+    check_near(check, y_data[3], 2 * 3 / sqrt(3.5), 1e-6, "LayerNorm1P");
     b->ops->rmsnorm_fwd(b, &y, &rstd, &x, &w, 0, NULL);
     check_near(check, rstd_data[0], 1 / sqrt(12.5), 1e-7, "rstd of RMSNorm");
     check_near(check, y_data[3], 6 / sqrt(12.5), 1e-6, "RMSNorm");
@@ -138,19 +141,43 @@ static void rope_turns_the_pairs_of_hugging_face_and_back(struct check *check)
     struct backend *b = open_ref();
     float data[8] = {1, 0, 0, 0, 5, 6, 7, 8}, before[8];
     struct tensor x = VIEW(data, 1, 2, 4);
+    const struct rope_args args = {.rot_dims = 4, .theta = 100};
     int32_t position = 3;
 
     memcpy(before, data, sizeof(data));
-    b->ops->rope(b, &x, 1, &position, 4, 100, false, NULL);
+    b->ops->rope(b, &x, 1, &position, &args, false, NULL);
     /* element 0 pairs with element 2, angle 3; the second head is not turned */
     check_near(check, data[0], cos(3), 1e-7, "x[0]");
     check_near(check, data[2], sin(3), 1e-7, "x[2]");
     for (int i = 4; i < 8; i++)
         check_near(check, data[i], before[i], 0, "a head past n_heads");
-    b->ops->rope(b, &x, 1, &position, 4, 100, true, NULL);
+    b->ops->rope(b, &x, 1, &position, &args, true, NULL);
     for (int i = 0; i < 4; i++)
         check_near(check, data[i], before[i], 1e-7, "turned back");
     backend_destroy(b);
+}
+
+static void scaled_rope_slows_what_turns_slowly(struct check *check)
+{
+    /* frequencies 1, 0.1, 0.01, 0.001: over 100 positions 15.9, 1.59, 0.159, 0.0159 turns */
+    struct rope_args args = {.rot_dims = 8,
+                             .theta = 10000,
+                             .scaling = ROPE_LINEAR,
+                             .factor = 4,
+                             .low_freq_factor = 1,
+                             .high_freq_factor = 4,
+                             .original_positions = 100};
+    double share = (10 / (2 * acos(-1)) - 1) / 3;
+
+    check_near(check, rope_frequency(&args, 0), 0.25, 1e-12, "linear, first pair");
+    check_near(check, rope_frequency(&args, 3), 0.00025, 1e-12, "linear, last pair");
+    args.scaling = ROPE_LLAMA3;
+    check_near(check, rope_frequency(&args, 0), 1, 1e-12, "llama3, fast");
+    check_near(check, rope_frequency(&args, 1), 0.1 * share + 0.025 * (1 - share), 1e-12,
+               "llama3, between");
+    check_near(check, rope_frequency(&args, 2), 0.0025, 1e-12, "llama3, slow");
+    args.scaling = ROPE_PLAIN;
+    check_near(check, rope_frequency(&args, 2), 0.01, 1e-12, "plain");
 }
 
 static void attention_weighs_values_by_the_keys_it_sees(struct check *check)
@@ -285,6 +312,7 @@ int main(void)
     check_run(&check, activations_have_their_known_values);
     check_run(&check, norms_give_unit_rows);
     check_run(&check, rope_turns_the_pairs_of_hugging_face_and_back);
+    check_run(&check, scaled_rope_slows_what_turns_slowly);
     check_run(&check, attention_weighs_values_by_the_keys_it_sees);
     check_run(&check, adamw_follows_the_formula);
     check_run(&check, argmax_takes_the_first_of_equals_and_no_padding);

@@ -32,14 +32,40 @@ struct neva_config tiny_config(void)
                 .n_layers = 3,
                 .n_heads = 4,
                 .n_kv_heads = 4,
-                .eps = 1e-5F,
-                .rope_theta = 10000},
+                .norm = {NN_NORM_RMS, 1e-5F},
+                .rope = {.rot_dims = 4, .theta = 10000}},
         .max_tokens = 64,
         .dtype = DTYPE_F32,
         .init_std = 0.2F,
         .scaled_init = true,
         .seed = 7,
     };
+}
+
+struct neva_config tiny_decoder_config(enum tiny_decoder decoder)
+{
+    struct neva_config config = tiny_config();
+
+    switch (decoder) {
+    case TINY_NEMOTRON:
+        config.llm.norm.kind = NN_NORM_LAYER_1P;
+        config.llm.mlp = NEVA_MLP_RELU_SQUARED;
+        config.llm.rope.rot_dims = 2;
+        break;
+    case TINY_GPT:
+        config.llm.norm.kind = NN_NORM_LAYER;
+        config.llm.mlp = NEVA_MLP_GELU;
+        config.llm.has_bias = true;
+        break;
+    case TINY_QWEN2:
+        config.llm.has_qkv_bias = true;
+        config.llm.rope.scaling = ROPE_LINEAR;
+        config.llm.rope.factor = 3;
+        break;
+    default:
+        break;
+    }
+    return config;
 }
 
 /* ---- batches ---- */

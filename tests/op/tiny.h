@@ -10,6 +10,11 @@
  * layers, 61 words (no power of two, no multiple of 2 or 4), inner width 22. */
 struct neva_config tiny_config(void);
 
+/* The same with another decoder. Nemotron: layernorm1p, squared ReLU, half of each head
+ * rotated. GPT: layernorm, GELU, all biases. Qwen2: biases in q, k, v, scaled rotation. */
+enum tiny_decoder { TINY_LLAMA, TINY_NEMOTRON, TINY_GPT, TINY_QWEN2, TINY_DECODER_COUNT };
+struct neva_config tiny_decoder_config(enum tiny_decoder decoder);
+
 /* A micro batch that owns its memory. Rows start with their frames' patches; lengths
  * differ; about half of the text tokens carry labels. Depends on seed alone. */
 struct tiny_batch {

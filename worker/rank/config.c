@@ -133,8 +133,11 @@ static void config_llm(struct neva_config *out, const struct spec *spec, int64_t
     out->llm.n_kv_heads = spec->model.num_query_groups > 0
                               ? spec->model.num_query_groups
                               : spec->model.num_attention_heads;
-    out->llm.eps = (float)spec->model.layernorm_epsilon;
-    out->llm.rope_theta = (float)spec->model.rotary_base;
+    out->llm.norm.eps = (float)spec->model.layernorm_epsilon;
+    out->llm.rope.rot_dims =
+        neva_rotary_dims(spec->model.hidden_size / spec->model.num_attention_heads,
+                         spec->model.rotary_percentage);
+    out->llm.rope.theta = (float)spec->model.rotary_base;
     out->llm.tied = spec->model.share_embeddings_and_output_weights;
     out->llm.freeze = spec->mm_cfg.llm_freeze;
 }

@@ -30,8 +30,8 @@ struct cpu {
     size_t scratch_floats;
     /* cosines and sines of rope, [n_positions][2][rot_dims/2] */
     float *rope;
-    int64_t rope_positions, rope_dims;
-    float rope_theta;
+    int64_t rope_positions;
+    struct rope_args rope_args;
 };
 
 static inline struct cpu *cpu_of(struct backend *b)

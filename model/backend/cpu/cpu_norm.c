@@ -8,6 +8,19 @@
 
 #include <string.h>
 
+/* shift + w [d], in buf when that is another place than w's own */
+static const float *gain_read(const struct cpu *cpu, const struct tensor *w, float shift,
+                              int64_t d, float *buf)
+{
+    const float *values = cpu_read(cpu, w, 0, d, buf);
+
+    if (shift == 0)
+        return values;
+    for (int64_t i = 0; i < d; i++)
+        buf[i] = shift + values[i];
+    return buf;
+}
+
 /* ---- forward ---- */
 
 struct norm_fwd {
@@ -17,7 +30,7 @@ struct norm_fwd {
     const float *w, *bias;
     struct cpu_scratch scratch;
     int64_t d;
-    float eps;
+    float shift, eps;
 };
 
 static void norm_fwd_rows(void *context, int64_t first, int64_t last, int thread)
@@ -52,7 +65,7 @@ static int norm_fwd(struct norm_fwd *f, struct cpu *cpu, const struct tensor *w,
     f->d = rows.dims[1];
     if (cpu_scratch(cpu, 2 * f->d, 2 * f->d, &f->scratch, err) < 0)
         return -1;
-    f->w = cpu_read(cpu, w, 0, f->d, f->scratch.shared);
+    f->w = gain_read(cpu, w, f->shift, f->d, f->scratch.shared);
     if (bias)
         f->bias = cpu_read(cpu, bias, 0, f->d, f->scratch.shared + f->d);
     cpu_parallel(cpu, rows.dims[0], 1 + 4 * CPU_CHUNK / (f->d + 1), norm_fwd_rows, f);
@@ -61,9 +74,10 @@ static int norm_fwd(struct norm_fwd *f, struct cpu *cpu, const struct tensor *w,
 
 int cpu_layernorm_fwd(struct backend *b, struct tensor *y, struct tensor *mean,
                       struct tensor *rstd, const struct tensor *x, const struct tensor *w,
-                      const struct tensor *bias, float eps, struct err *err)
+                      const struct tensor *bias, float shift, float eps, struct err *err)
 {
-    struct norm_fwd f = {.y = y, .mean = mean, .rstd = rstd, .x = x, .eps = eps};
+    struct norm_fwd f = {
+        .y = y, .mean = mean, .rstd = rstd, .x = x, .shift = shift, .eps = eps};
 
     return norm_fwd(&f, cpu_of(b), w, bias, err);
 }
@@ -87,6 +101,7 @@ struct norm_bwd {
     float *dw, *dbias; /* [n_parts][d] partial sums, or NULL */
     struct cpu_scratch scratch;
     int64_t n, d, n_parts;
+    float shift;
 };
 
 static void norm_bwd_part(const struct norm_bwd *g, int64_t part, float *buf)
@@ -140,7 +155,7 @@ static int norm_bwd(struct norm_bwd *g, struct cpu *cpu, struct tensor *dw,
     g->n_parts = n_parts;
     if (cpu_scratch(cpu, d + 2 * sums, 3 * d, &g->scratch, err) < 0)
         return -1;
-    g->w = cpu_read(cpu, w, 0, d, g->scratch.shared + 2 * sums);
+    g->w = gain_read(cpu, w, g->shift, d, g->scratch.shared + 2 * sums);
     memset(g->scratch.shared, 0, (size_t)(2 * sums) * sizeof(float));
     g->dw = dw ? g->scratch.shared : NULL;
     g->dbias = dbias ? g->scratch.shared + sums : NULL;
@@ -155,10 +170,11 @@ static int norm_bwd(struct norm_bwd *g, struct cpu *cpu, struct tensor *dw,
 int cpu_layernorm_bwd(struct backend *b, struct tensor *dx, struct tensor *dw,
                       struct tensor *dbias, const struct tensor *dy,
                       const struct tensor *x, const struct tensor *w,
-                      const struct tensor *mean, const struct tensor *rstd,
+                      const struct tensor *mean, const struct tensor *rstd, float shift,
                       struct err *err)
 {
-    struct norm_bwd g = {.dx = dx, .dy = dy, .x = x, .mean = mean, .rstd = rstd};
+    struct norm_bwd g = {
+        .dx = dx, .dy = dy, .x = x, .mean = mean, .rstd = rstd, .shift = shift};
 
     return norm_bwd(&g, cpu_of(b), dw, dbias, w, err);
 }

@@ -45,11 +45,11 @@ int ref_bias_bwd(struct backend *b, struct tensor *db, const struct tensor *dy,
 
 int ref_layernorm_fwd(struct backend *b, struct tensor *y, struct tensor *mean,
                       struct tensor *rstd, const struct tensor *x, const struct tensor *w,
-                      const struct tensor *bias, float eps, struct err *err);
+                      const struct tensor *bias, float shift, float eps, struct err *err);
 int ref_layernorm_bwd(struct backend *b, struct tensor *dx, struct tensor *dw,
                       struct tensor *dbias, const struct tensor *dy,
                       const struct tensor *x, const struct tensor *w,
-                      const struct tensor *mean, const struct tensor *rstd,
+                      const struct tensor *mean, const struct tensor *rstd, float shift,
                       struct err *err);
 int ref_rmsnorm_fwd(struct backend *b, struct tensor *y, struct tensor *rstd,
                     const struct tensor *x, const struct tensor *w, float eps,
@@ -59,7 +59,7 @@ int ref_rmsnorm_bwd(struct backend *b, struct tensor *dx, struct tensor *dw,
                     const struct tensor *w, const struct tensor *rstd, struct err *err);
 
 int ref_rope(struct backend *b, struct tensor *x, int64_t n_heads,
-             const int32_t *positions, int64_t rot_dims, float theta, bool inverse,
+             const int32_t *positions, const struct rope_args *args, bool inverse,
              struct err *err);
 int ref_attention_fwd(struct backend *b, struct tensor *o, struct tensor *lse,
                       const struct tensor *q, const struct tensor *k,

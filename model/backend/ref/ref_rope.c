@@ -1,17 +1,21 @@
 #include "model/backend/ref/ref.h"
 
+#include "model/backend/rope.h"
+
 #include <math.h>
 
 /* Su et al. 2021, "RoFormer", with the halves paired as Hugging Face's LLaMA pairs them
  * (modeling_llama.py, rotate_half):
  *   x'[i]     = x[i] cos(a) - x[i + r/2] sin(a)
- *   x'[i+r/2] = x[i + r/2] cos(a) + x[i] sin(a),   a = position theta^(-2i/r), i < r/2
- * The inverse turns by -a, which is also the transpose: the backward pass. */
-static void rotate_head(struct tensor *x, int64_t start, double position, int64_t r,
-                        double theta, double sign)
+ *   x'[i+r/2] = x[i + r/2] cos(a) + x[i] sin(a),   a = position f(i), i < r/2
+ * f is rope_frequency. The inverse turns by -a, which is also the transpose: the backward pass. */
+static void rotate_head(struct tensor *x, int64_t start, double position,
+                        const struct rope_args *args, double sign)
 {
+    int64_t r = args->rot_dims;
+
     for (int64_t i = 0; i < r / 2; i++) {
-        double angle = position * pow(theta, -2.0 * (double)i / (double)r);
+        double angle = position * rope_frequency(args, i);
         double c = cos(angle), s = sign * sin(angle);
         double x0 = ref_get(x, start + i), x1 = ref_get(x, start + i + r / 2);
 
@@ -21,7 +25,7 @@ static void rotate_head(struct tensor *x, int64_t start, double position, int64_
 }
 
 int ref_rope(struct backend *b, struct tensor *x, int64_t n_heads,
-             const int32_t *positions, int64_t rot_dims, float theta, bool inverse,
+             const int32_t *positions, const struct rope_args *args, bool inverse,
              struct err *err)
 {
     int64_t head_size = x->dims[x->n_dims - 1];
@@ -32,7 +36,7 @@ int ref_rope(struct backend *b, struct tensor *x, int64_t n_heads,
     (void)err;
     for (int64_t n = 0; n < n_rows; n++)
         for (int64_t h = 0; h < n_heads; h++)
-            rotate_head(x, (n * n_heads_all + h) * head_size, positions[n], rot_dims,
-                        theta, inverse ? -1 : 1);
+            rotate_head(x, (n * n_heads_all + h) * head_size, positions[n], args,
+                        inverse ? -1 : 1);
     return 0;
 }
