@@ -58,7 +58,9 @@ struct spec {
             num_attention_heads, num_query_groups;
         char *normalization, *activation, *position_embedding_type;
         double layernorm_epsilon, rotary_percentage, rotary_base, init_method_std;
-        bool use_scaled_init_method, share_embeddings_and_output_weights, bias;
+        double seq_len_interpolation_factor; /* 1: positions as they are */
+        bool use_scaled_init_method, share_embeddings_and_output_weights, bias, qkv_bias;
+        bool scale_positional_embedding;
         char *activations_checkpoint_granularity; /* NULL, "selective", "full" */
         char *activations_checkpoint_method;      /* "uniform", "block" */
         int64_t activations_checkpoint_num_layers;

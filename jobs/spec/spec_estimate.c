@@ -82,11 +82,11 @@ static int64_t layer_vectors(const struct spec *spec)
 {
     int64_t width = spec->model.hidden_size, ffn = spec->model.ffn_hidden_size;
     int64_t norm = strcmp(spec->model.normalization, "rmsnorm") == 0 ? width : 2 * width;
-    int64_t biases = spec->model.bias ? 3 * width + 2 * kv_width(spec) +
-                                            (n_ffn_matrices(spec) - 1) * ffn
-                                      : 0;
+    int64_t qkv = width + 2 * kv_width(spec);
+    int64_t others = 2 * width + (n_ffn_matrices(spec) - 1) * ffn;
 
-    return 2 * norm + biases;
+    return 2 * norm + (spec->model.bias || spec->model.qkv_bias ? qkv : 0) +
+           (spec->model.bias ? others : 0);
 }
 
 static int64_t n_vocab_matrices(const struct spec *spec)

@@ -61,6 +61,29 @@ static int check_layout(const struct spec *spec, struct spec_notes *notes,
     return 0;
 }
 
+/* Rotated dimensions come in pairs. 1e-9: 0.7 of 10 are 7, whatever 0.7 is in binary. */
+static int check_rotation(const struct spec *spec, struct err *err)
+{
+    int64_t head_size = spec->model.hidden_size / spec->model.num_attention_heads;
+    int64_t n = (int64_t)((double)head_size * spec->model.rotary_percentage + 1e-9);
+
+    if (n < 2 || n % 2)
+        return err_set(err, ERR_INVALID,
+                       "model.rotary_percentage (%g) of hidden_size / "
+                       "num_attention_heads (%" PRId64 ") is %" PRId64
+                       ": rotary positions need an even number above 0, try %g",
+                       spec->model.rotary_percentage, head_size, n,
+                       (double)(n < 2 ? 2 : n - 1) / (double)head_size);
+    if (spec->model.scale_positional_embedding &&
+        spec->model.seq_len_interpolation_factor != 1)
+        return err_set(err, ERR_INVALID,
+                       "model.scale_positional_embedding and "
+                       "seq_len_interpolation_factor (%g) both scale the rotation: set "
+                       "one",
+                       spec->model.seq_len_interpolation_factor);
+    return 0;
+}
+
 static int check_llm(const struct spec *spec, struct err *err)
 {
     static const char tp_name[] = "model.tensor_model_parallel_size";
@@ -78,11 +101,8 @@ static int check_llm(const struct spec *spec, struct err *err)
         need_multiple("model.ffn_hidden_size", spec->model.ffn_hidden_size, tp_name, tp,
                       err) < 0)
         return -1;
-    if ((spec->model.hidden_size / heads) % 2)
-        return err_set(err, ERR_INVALID,
-                       "model.hidden_size / num_attention_heads is %" PRId64
-                       ": rotary positions need an even number",
-                       spec->model.hidden_size / heads);
+    if (check_rotation(spec, err) < 0)
+        return -1;
     if (json_type(kv) != JSON_NULL && json_int(kv, 0) != spec->model.hidden_size / heads)
         return err_set(
             err, ERR_UNSUPPORTED,

@@ -73,6 +73,14 @@ static struct neva_config config_of(const struct spec *spec, int64_t vocab)
     c.llm.n_heads = spec->model.num_attention_heads;
     c.llm.n_kv_heads = spec->model.num_query_groups;
     c.llm.tied = spec->model.share_embeddings_and_output_weights;
+    c.llm.norm.kind = strcmp(spec->model.normalization, "layernorm1p") == 0
+                          ? NN_NORM_LAYER_1P
+                          : NN_NORM_RMS;
+    c.llm.mlp = strcmp(spec->model.activation, "squared-relu") == 0
+                    ? NEVA_MLP_RELU_SQUARED
+                    : NEVA_MLP_SWIGLU;
+    c.llm.has_bias = spec->model.bias;
+    c.llm.has_qkv_bias = spec->model.qkv_bias;
     c.llm.norm.eps = (float)spec->model.layernorm_epsilon;
     c.llm.rope.rot_dims = c.llm.width / c.llm.n_heads;
     c.llm.rope.theta = (float)spec->model.rotary_base;
@@ -94,6 +102,10 @@ static void parameters_are_those_of_the_model(void **state)
         "model.mm_cfg.vision_encoder.hidden_size=1024",
         "model.mm_cfg.vision_encoder.patch_dim=8",
         "model.hidden_size=256",
+        "model.normalization=layernorm1p",
+        "model.activation=squared-relu",
+        "model.bias=true",
+        "model.qkv_bias=true",
     };
 
     (void)state;

@@ -440,13 +440,14 @@ static void what_cannot_run_is_listed_by_check_and_refused_by_submit(void **stat
     (void)state;
     make_spec(fake_home(fake), spec, data);
     said = client_says(fake_home(fake),
-                       W("submit", "--check", spec, data, "model.activation=gelu"));
+                       W("submit", "--check", spec, data, "model.activation=reglu"));
     assert_int_equal(said.status, EXIT_DONE);
-    assert_says(said.out, "model.activation: \"gelu\" cannot be run by this version");
+    assert_says(said.out, "model.activation: \"reglu\" cannot be run by this version");
     said_fini(&said);
-    said = client_says(fake_home(fake), W("submit", spec, data, "model.activation=gelu"));
+    said =
+        client_says(fake_home(fake), W("submit", spec, data, "model.activation=reglu"));
     assert_int_equal(said.status, EXIT_USAGE);
-    assert_says(said.err, "model.activation: \"gelu\" cannot be run by this version");
+    assert_says(said.err, "model.activation: \"reglu\" cannot be run by this version");
     said_fini(&said);
     said = client_says(fake_home(fake), W("submit", spec, data,
                                           "model.mm_cfg.vision_encoder.crop_size=224"));
@@ -506,7 +507,7 @@ static void nemo_file_passes_the_check_as_it_is(void **state)
     said =
         client_says(fake_home(fake), W("submit", "--kind", "pretrain", nemo, data, llm));
     assert_int_equal(said.status, EXIT_USAGE);
-    assert_says(said.err, "model.activation: \"squared-relu\"");
+    assert_says(said.err, "model.data.conv_template: \"llama_2\"");
     said_fini(&said);
     fake_stop(fake);
 }

@@ -192,6 +192,8 @@ static void numbers_that_do_not_divide_get_suggestions(void **state)
         {"model.optim.sched.min_lr=1", "above model.optim.lr"},
         {"model.data.num_frames=0", "expected -1, or 1"},
         {"+model.kv_channels=7", "hidden_size / num_attention_heads (16)"},
+        {"model.rotary_percentage=0.2", "(16) is 3: rotary positions need an even"},
+        {"model.rotary_percentage=0", "is 0: rotary positions need an even"},
     };
 
     (void)state;
@@ -200,6 +202,10 @@ static void numbers_that_do_not_divide_get_suggestions(void **state)
 
         assert_refused(TRAIN_TEXT, overrides, table[i].says, NULL);
     }
+    assert_refused(TRAIN_TEXT,
+                   (const char *[]){"model.scale_positional_embedding=true",
+                                    "model.seq_len_interpolation_factor=2", NULL},
+                   "both scale the rotation", NULL);
 }
 
 static void what_is_missing_is_named_all_at_once(void **state)
@@ -318,8 +324,8 @@ static void json_is_checked_as_strictly(void **state)
         {"{\"kind\": \"pretrain\", \"modle\": 1}", "no such key"},
         {"{\"kind\": \"evaluate\", \"neva_model_file\": 3}", "expected a path"},
     };
-    struct outcome out = read_text(
-        TRAIN_TEXT, SPEC_NONE, (const char *[]){"model.activation=squared-relu", NULL});
+    struct outcome out = read_text(TRAIN_TEXT, SPEC_NONE,
+                                   (const char *[]){"model.activation=reglu", NULL});
     struct buf text = BUF_INIT;
     struct spec *spec = NULL;
     struct err err;
@@ -403,9 +409,11 @@ static void nemo_file_is_read_as_it_is(void **state)
     assert_int_equal(spec->model.num_query_groups, 8);
     assert_string_equal(spec->data.conv_template, "llama_2");
     assert_true(spec->optim.lr == 2e-3 && spec->model.layernorm_epsilon == 1e-5);
-    assert_true(has_note(&notes.refused, "model.activation: \"squared-relu\""));
-    assert_true(has_note(&notes.refused, "model.normalization"));
-    assert_true(has_note(&notes.refused, "model.rotary_percentage"));
+    assert_false(has_note(&notes.refused, "model.activation"));
+    assert_false(has_note(&notes.refused, "model.normalization"));
+    assert_false(has_note(&notes.refused, "model.rotary_percentage"));
+    assert_true(spec->model.rotary_percentage == 0.5);
+    assert_true(spec->model.seq_len_interpolation_factor == 1);
     assert_true(has_note(&notes.refused, "conv_template"));
     assert_true(has_note(&notes.refused, "4608 tokens"));
     assert_true(has_note(&notes.refused, "ranks (8): try 8"));

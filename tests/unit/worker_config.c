@@ -146,23 +146,68 @@ static void heads_without_groups_have_keys_of_their_own(void **state)
     spec_free(spec);
 }
 
+static void nvgpt_gives_nemotron_s_decoder(void **state)
+{
+    struct spec *spec =
+        read_spec("model.normalization=layernorm1p", "model.activation=squared-relu",
+                  "model.rotary_percentage=0.5", "model.num_query_groups=2", NULL);
+    struct neva_config config;
+    struct err err = {0};
+
+    (void)state;
+    assert_int_equal(config_model(&config, spec, VOCAB, &err), 0);
+    assert_int_equal(config.llm.norm.kind, NN_NORM_LAYER_1P);
+    assert_int_equal(config.llm.mlp, NEVA_MLP_RELU_SQUARED);
+    assert_int_equal(config.llm.rope.rot_dims, 12); /* of 96 / 4 */
+    assert_int_equal(config.llm.rope.scaling, ROPE_PLAIN);
+    assert_false(config.llm.has_bias || config.llm.has_qkv_bias);
+    spec_free(spec);
+}
+
+static void biases_and_longer_contexts_are_taken_over(void **state)
+{
+    struct spec *spec =
+        read_spec("model.qkv_bias=true", "model.normalization=layernorm",
+                  "model.activation=gelu", "model.seq_len_interpolation_factor=4", NULL);
+    struct neva_config config;
+    struct err err = {0};
+
+    (void)state;
+    assert_int_equal(config_model(&config, spec, VOCAB, &err), 0);
+    assert_int_equal(config.llm.norm.kind, NN_NORM_LAYER);
+    assert_int_equal(config.llm.mlp, NEVA_MLP_GELU);
+    assert_true(config.llm.has_qkv_bias && !config.llm.has_bias);
+    assert_int_equal(config.llm.rope.scaling, ROPE_LINEAR);
+    assert_true(config.llm.rope.factor == 4);
+    spec_free(spec);
+    spec = read_spec("model.bias=true", "model.scale_positional_embedding=true", NULL);
+    assert_int_equal(config_model(&config, spec, VOCAB, &err), 0);
+    assert_true(config.llm.has_bias);
+    assert_int_equal(config.llm.rope.scaling, ROPE_LLAMA3);
+    assert_int_equal(config.llm.rope.original_positions, 8192);
+    spec_free(spec);
+}
+
 static void other_decoders_are_refused_by_key(void **state)
 {
     struct spec *spec = read_spec(NULL, NULL);
     struct neva_config config;
     struct err err = {0};
-    char *kept = spec->model.normalization, other[] = "layernorm1p";
+    char *kept = spec->model.normalization, other[] = "low_precision_layernorm";
+    char act[] = "reglu";
 
     (void)state;
     spec->model.normalization = other;
     assert_int_equal(config_model(&config, spec, VOCAB, &err), -1);
     assert_int_equal(err.code, ERR_UNSUPPORTED);
-    assert_non_null(strstr(err.text, "model.normalization: 'layernorm1p'"));
+    assert_non_null(strstr(err.text, "model.normalization: 'low_precision_layernorm'"));
     assert_non_null(strstr(err.text, "'rmsnorm'"));
     spec->model.normalization = kept;
-    spec->model.rotary_percentage = 0.5;
+    kept = spec->model.activation;
+    spec->model.activation = act;
     assert_int_equal(config_model(&config, spec, VOCAB, &err), -1);
-    assert_non_null(strstr(err.text, "model.rotary_percentage"));
+    assert_non_null(strstr(err.text, "model.activation: 'reglu'"));
+    spec->model.activation = kept;
     spec_free(spec);
 }
 
@@ -251,6 +296,8 @@ int main(void)
         cmocka_unit_test(quickstart_gives_its_model),
         cmocka_unit_test(precision_chooses_the_compute_type),
         cmocka_unit_test(heads_without_groups_have_keys_of_their_own),
+        cmocka_unit_test(nvgpt_gives_nemotron_s_decoder),
+        cmocka_unit_test(biases_and_longer_contexts_are_taken_over),
         cmocka_unit_test(other_decoders_are_refused_by_key),
         cmocka_unit_test(optimizer_gets_schedule_and_clipping),
         cmocka_unit_test(global_batch_is_divided_over_data_ranks),

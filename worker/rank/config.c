@@ -1,7 +1,6 @@
 #include "worker/rank/config.h"
 
 #include <inttypes.h>
-#include <math.h>
 #include <string.h>
 
 #define POOL_FRAMES_MAX_BYTES (512u << 20) /* decoded ahead, of one rank */
@@ -78,29 +77,56 @@ static int config_words(struct neva_config *out, const struct spec *spec, struct
     return 0;
 }
 
-/* NeMo's decoders come in many kinds; this one is LLaMA's. */
-static int check_decoder(const struct spec *spec, struct err *err)
+/* NeMo's decoders come in many kinds; these are LLaMA and its relatives. */
+static int config_decoder(struct neva_config *out, const struct spec *spec,
+                          struct err *err)
 {
-    static const struct word norms[] = {{"rmsnorm", 0}};
-    static const struct word acts[] = {{"swiglu", 0}, {"fast-swiglu", 0}};
+    static const struct word norms[] = {{"rmsnorm", NN_NORM_RMS},
+                                        {"layernorm", NN_NORM_LAYER},
+                                        {"layernorm1p", NN_NORM_LAYER_1P}};
+    static const struct word mlps[] = {{"swiglu", NEVA_MLP_SWIGLU},
+                                       {"fast-swiglu", NEVA_MLP_SWIGLU},
+                                       {"squared-relu", NEVA_MLP_RELU_SQUARED},
+                                       {"gelu", NEVA_MLP_GELU}};
     static const struct word positions[] = {{"rope", 0}};
-    int ignored;
+    int norm, mlp, ignored;
 
-    if (WORD_FIND(&ignored, norms, spec->model.normalization, "model.normalization",
-                  err) < 0 ||
-        WORD_FIND(&ignored, acts, spec->model.activation, "model.activation", err) < 0 ||
+    if (WORD_FIND(&norm, norms, spec->model.normalization, "model.normalization", err) <
+            0 ||
+        WORD_FIND(&mlp, mlps, spec->model.activation, "model.activation", err) < 0 ||
         WORD_FIND(&ignored, positions, spec->model.position_embedding_type,
                   "model.position_embedding_type", err) < 0)
         return -1;
-    if (spec->model.bias)
-        return err_set(err, ERR_UNSUPPORTED,
-                       "model.bias: a decoder with biases is not to be had here, set "
-                       "false");
-    if (fabs(spec->model.rotary_percentage - 1.0) > 1e-9)
-        return err_set(err, ERR_UNSUPPORTED,
-                       "model.rotary_percentage: %g is not to be had here, only 1.0",
-                       spec->model.rotary_percentage);
+    out->llm.norm.kind = (enum nn_norm_kind)norm;
+    out->llm.norm.eps = (float)spec->model.layernorm_epsilon;
+    out->llm.mlp = (enum neva_mlp)mlp;
+    out->llm.has_bias = spec->model.bias;
+    out->llm.has_qkv_bias = spec->model.qkv_bias;
     return 0;
+}
+
+/* NeMo's two ways to a longer context. The figures of scale_positional_embedding are
+ * Llama 3.1's, which NeMo has as constants. */
+static struct rope_args config_rope(const struct spec *spec)
+{
+    struct rope_args rope = {
+        .rot_dims =
+            neva_rotary_dims(spec->model.hidden_size / spec->model.num_attention_heads,
+                             spec->model.rotary_percentage),
+        .theta = (float)spec->model.rotary_base,
+    };
+
+    if (spec->model.scale_positional_embedding) {
+        rope.scaling = ROPE_LLAMA3;
+        rope.factor = 8;
+        rope.low_freq_factor = 1;
+        rope.high_freq_factor = 4;
+        rope.original_positions = 8192;
+    } else if (spec->model.seq_len_interpolation_factor > 1) {
+        rope.scaling = ROPE_LINEAR;
+        rope.factor = (float)spec->model.seq_len_interpolation_factor;
+    }
+    return rope;
 }
 
 static void config_vision(struct neva_config *out, const struct spec *spec)
@@ -133,11 +159,7 @@ static void config_llm(struct neva_config *out, const struct spec *spec, int64_t
     out->llm.n_kv_heads = spec->model.num_query_groups > 0
                               ? spec->model.num_query_groups
                               : spec->model.num_attention_heads;
-    out->llm.norm.eps = (float)spec->model.layernorm_epsilon;
-    out->llm.rope.rot_dims =
-        neva_rotary_dims(spec->model.hidden_size / spec->model.num_attention_heads,
-                         spec->model.rotary_percentage);
-    out->llm.rope.theta = (float)spec->model.rotary_base;
+    out->llm.rope = config_rope(spec);
     out->llm.tied = spec->model.share_embeddings_and_output_weights;
     out->llm.freeze = spec->mm_cfg.llm_freeze;
 }
@@ -146,7 +168,7 @@ int config_model(struct neva_config *out, const struct spec *spec, int64_t vocab
                  struct err *err)
 {
     *out = (struct neva_config){0};
-    if (config_words(out, spec, err) < 0 || check_decoder(spec, err) < 0)
+    if (config_words(out, spec, err) < 0 || config_decoder(out, spec, err) < 0)
         return -1;
     config_vision(out, spec);
     config_llm(out, spec, vocab);
