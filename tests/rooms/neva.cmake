@@ -4,6 +4,8 @@ target_link_libraries(vneva_tiny PUBLIC vneva_neva PRIVATE vneva_flags)
 vneva_test(op_model_gradients LABEL op SOURCES op/model_gradients.c LIBS vneva_tiny)
 vneva_test(op_model_layouts LABEL op SOURCES op/model_layouts.c LIBS vneva_tiny)
 vneva_test(op_model_generate LABEL op SOURCES op/model_generate.c LIBS vneva_tiny vneva_generate)
+vneva_test(op_model_decoders LABEL op SOURCES op/model_decoders.c
+  LIBS vneva_tiny vneva_generate vneva_checkpoint)
 vneva_test(op_model_train LABEL op SOURCES op/model_train.c
   LIBS vneva_tiny vneva_optim vneva_checkpoint)
 vneva_test(unit_comm_collectives LABEL unit SOURCES unit/comm_collectives.c
