@@ -174,9 +174,8 @@ static void training_reduces_the_loss(void)
     train_fini(&train);
 }
 
-static void any_layout_takes_the_same_steps(void)
+static void layouts_take_the_same_steps(struct neva_config config)
 {
-    struct neva_config config = tiny_config();
     struct train want = run_train(&config, 1, 1, 0, 3, NULL, NULL);
     static const int layouts[][2] = {{2, 1}, {4, 1}, {1, 2}, {2, 2}};
 
@@ -190,6 +189,12 @@ static void any_layout_takes_the_same_steps(void)
         train_fini(&got);
     }
     train_fini(&want);
+}
+
+static void any_layout_takes_the_same_steps(void)
+{
+    for (int decoder = 0; decoder < TINY_DECODER_COUNT; decoder++)
+        layouts_take_the_same_steps(tiny_decoder_config((enum tiny_decoder)decoder));
 }
 
 /* ---- checkpoints ---- */
@@ -232,9 +237,8 @@ static void resumed_training_gives_the_same_bits(void)
     EXPECT_OK(fs_remove_tree(folder, &err), &err);
 }
 
-static void a_checkpoint_passes_through_all_layouts_unchanged(void)
+static void pass_through_layouts(struct neva_config config)
 {
-    struct neva_config config = tiny_config();
     char *folder = temporary_folder(), path[5][128];
     static const int ranks[] = {1, 2, 4, 1, 2};
     struct train want;
@@ -251,6 +255,12 @@ static void a_checkpoint_passes_through_all_layouts_unchanged(void)
     }
     train_fini(&want);
     EXPECT_OK(fs_remove_tree(folder, &err), &err);
+}
+
+static void a_checkpoint_passes_through_all_layouts_unchanged(void)
+{
+    for (int decoder = 0; decoder < TINY_DECODER_COUNT; decoder++)
+        pass_through_layouts(tiny_decoder_config((enum tiny_decoder)decoder));
 }
 
 /* ---- what is refused ---- */
@@ -384,6 +394,14 @@ static void configurations_that_cannot_be_are_refused_by_key(void)
     config = tiny_config();
     config.llm.n_heads = 3;
     expect_refused(&config, 1, "num_attention_heads");
+    config = tiny_config();
+    config.llm.rope.rot_dims = 3;
+    expect_refused(&config, 1, "rotary_percentage");
+    config.llm.rope.rot_dims = 6; /* a head has 4 */
+    expect_refused(&config, 1, "rotary_percentage");
+    config = tiny_config();
+    config.llm.rope.scaling = ROPE_LINEAR;
+    expect_refused(&config, 1, "seq_len_interpolation_factor");
 }
 
 /* ---- memory ---- */
@@ -474,6 +492,10 @@ static void the_plan_says_what_is_taken(void)
     config.vision.freeze = config.llm.freeze = true;
     config.dtype = DTYPE_BF16;
     tiny_run("ref", 1, 1, measure, &config);
+    for (int decoder = 1; decoder < TINY_DECODER_COUNT; decoder++) {
+        config = tiny_decoder_config((enum tiny_decoder)decoder);
+        tiny_run("ref", 1, 1, measure, &config);
+    }
 }
 
 int main(void)
