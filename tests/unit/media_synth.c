@@ -25,7 +25,7 @@ static void find_shape(const uint8_t *rgb, double *x, double *y)
     double n = 0, sum_x = 0, sum_y = 0;
 
     for (int i = 0; i < SYNTH_SIZE * SYNTH_SIZE; i++) {
-        int away = 0;
+        int away = 0, row = i / SYNTH_SIZE;
 
         for (int c = 0; c < 3; c++)
             away += abs(rgb[i * 3 + c] - corner[c]);
@@ -33,7 +33,7 @@ static void find_shape(const uint8_t *rgb, double *x, double *y)
             continue;
         n++;
         sum_x += i % SYNTH_SIZE;
-        sum_y += i / SYNTH_SIZE;
+        sum_y += row;
     }
     assert_true(n > 20);
     *x = sum_x / n;
