@@ -6,24 +6,68 @@ struct turn {
     const char *text;
     size_t n_bytes;
     bool is_human;
+    const char *quality; /* NULL: none given */
 };
 
+/* What NeMo writes around the turns. A turn without text is its role alone. */
 struct conv_template {
     const char *name;
-    const char *system; /* what opens the conversation */
-    const char *human, *gpt;
+    const char *opening, *system, *system_end; /* what opens the conversation */
+    const char *first;                         /* opens the first question */
+    const char *human, *human_begin, *human_end;
+    const char *gpt, *gpt_begin, *gpt_end;
+    const char *next;     /* between an answer and the next question */
+    const char *quality;  /* SteerLM's label where the answer has none */
+    const char *stop;     /* the token that ends gpt_end; NULL: end of sentence */
+    bool has_begin;       /* a begin of sentence opens the conversation, */
+    bool has_begins;      /* or every question but the first */
     bool is_plain;        /* media and caption, nothing else */
+    bool takes_system;    /* the record's "system" replaces the template's */
     bool has_patch_token; /* NeMo keeps the patch token; elsewhere it writes 0 */
 };
+
+#define SEPARATOR "<extra_id_1>"
+#define QUALITY "<extra_id_2>"
+#define CURIOUS_USER                                                                     \
+    "A chat between a curious user and an artificial intelligence assistant. The "       \
+    "assistant gives helpful, detailed, and polite answers to the user's questions."
+#define LLAVA_SYSTEM                                                                     \
+    "You are a helpful language and vision assistant. You are able to understand the "   \
+    "visual content that the user provides, and assist the user with a variety of "      \
+    "tasks using natural language."
+#define NV_TURNS                                                                         \
+    .opening = "<extra_id_0>System\n", .system_end = SEPARATOR, .human = "User\n",       \
+    .human_end = "\n" SEPARATOR, .gpt = "Assistant\n", .gpt_end = "\n" SEPARATOR,        \
+    .stop = SEPARATOR, .takes_system = true, .has_patch_token = true
+#define STEERLM                                                                          \
+    NV_TURNS, .system = CURIOUS_USER "\n\n",                                             \
+              .quality = "quality:4,toxicity:0,humor:0,creativity:0,helpfulness:4,"      \
+                         "correctness:4,coherence:4,complexity:4,verbosity:4"
 
 static const struct conv_template templates[] = {
     {.name = "plain", .is_plain = true, .has_patch_token = true},
     {.name = "v1",
-     .system = "A chat between a curious user and an artificial intelligence assistant. "
-               "The assistant gives helpful, detailed, and polite answers to the user's "
-               "questions. ",
+     .system = CURIOUS_USER " ",
      .human = "USER:",
-     .gpt = "ASSISTANT:"},
+     .human_begin = " ",
+     .human_end = " ",
+     .gpt = "ASSISTANT:",
+     .gpt_begin = " ",
+     .next = " "},
+    {.name = "llama_2",
+     .first = "<<SYS>>\n" LLAVA_SYSTEM "\n<</SYS>>\n\n",
+     .human_begin = " [INST] ",
+     .human_end = " [/INST]",
+     .gpt_begin = " ",
+     .gpt_end = " ",
+     .has_begins = true},
+    {.name = "mistral",
+     .human_begin = " [INST] ",
+     .human_end = " [/INST]",
+     .has_begin = true},
+    {.name = "nvgpt", STEERLM},
+    {.name = "nv_steerlm", STEERLM},
+    {.name = "nv_dpo", NV_TURNS, .system = "\n"},
 };
 
 const struct conv_template *conv_template_find(const char *name)
@@ -36,7 +80,7 @@ const struct conv_template *conv_template_find(const char *name)
 
 const char *conv_template_names(void)
 {
-    return "plain, v1";
+    return "plain, v1, llama_2, mistral, nvgpt, nv_steerlm, nv_dpo";
 }
 
 /* ---- rendering ---- */
@@ -62,7 +106,8 @@ static void add_text(struct conversation *out, const char *text, size_t n_bytes,
 
 static void add_words(struct conversation *out, const char *words)
 {
-    add_text(out, words, strlen(words), false);
+    if (words)
+        add_text(out, words, strlen(words), false);
 }
 
 /* The next <video> or <image> at or after `at`; n_bytes when there is none. */
@@ -110,6 +155,7 @@ static int read_turn(struct turn *out, const struct json *turns, size_t i,
     out->is_human = strcmp(from, "human") == 0;
     out->text = json_string(value);
     out->n_bytes = json_string_bytes(value);
+    out->quality = json_get_string(turn, "label");
     if (out->is_human != (i % 2 == 0))
         return err_set(
             err, ERR_INVALID,
@@ -121,24 +167,62 @@ static int read_turn(struct turn *out, const struct json *turns, size_t i,
     return 0;
 }
 
-/* "USER: question ASSISTANT: answer</s>USER: ..."; a turn without text is its role alone,
- * as in NeMo. The space before an answer belongs to it: SentencePiece makes it part of
- * the answer's first token. */
-static void add_v1_turn(struct conversation *out, const struct conv_template *template,
-                        const struct turn *turn)
+static void add_question(struct conversation *out, const struct conv_template *template,
+                         const struct turn *turn, bool is_first)
 {
-    add_words(out, turn->is_human ? template->human : template->gpt);
+    add_words(out, template->human);
     if (!turn->n_bytes)
         return;
-    if (turn->is_human) {
-        add_words(out, " ");
-        add_human(out, turn, false);
-        add_words(out, " ");
+    if (template->has_begins && !is_first)
+        add_part(out, (struct conv_part){.kind = CONV_BEGIN});
+    add_words(out, template->human_begin);
+    if (is_first)
+        add_words(out, template->first);
+    add_human(out, turn, false);
+    add_words(out, template->human_end);
+}
+
+/* SteerLM's qualities of an answer, the turn's own or the template's; they are given, not
+ * predicted, whatever they say. */
+static const char *add_quality(struct conversation *out,
+                               const struct conv_template *template,
+                               const struct turn *turn)
+{
+    const char *quality = template->takes_system ? turn->quality : NULL;
+
+    if (!quality)
+        quality = template->quality;
+    if (quality) {
+        add_words(out, QUALITY);
+        add_words(out, quality);
+        add_words(out, "\n");
+    }
+    return quality;
+}
+
+/* The space before an answer belongs to it: SentencePiece makes it part of the answer's
+ * first token. */
+static void add_answer(struct conversation *out, const struct conv_template *template,
+                       const struct turn *turn, bool is_last)
+{
+    const char *quality;
+
+    add_words(out, template->gpt);
+    quality = add_quality(out, template, turn);
+    if (!turn->n_bytes) {
+        if (quality && !is_last)
+            add_words(out, template->gpt_end);
         return;
     }
-    add_text(out, " ", 1, true);
+    if (template->gpt_begin)
+        add_text(out, template->gpt_begin, strlen(template->gpt_begin), true);
     add_text(out, turn->text, turn->n_bytes, true);
-    add_part(out, (struct conv_part){.kind = CONV_STOP, .is_answer = true});
+    if (template->gpt_end)
+        add_text(out, template->gpt_end, strlen(template->gpt_end), true);
+    if (!template->stop)
+        add_part(out, (struct conv_part){.kind = CONV_STOP, .is_answer = true});
+    if (!is_last)
+        add_words(out, template->next);
 }
 
 static int render_plain(struct conversation *out, const struct json *turns,
@@ -162,16 +246,37 @@ static int render_plain(struct conversation *out, const struct json *turns,
     return 0;
 }
 
-static int render_turns(struct conversation *out, const struct conv_template *template,
-                        const struct json *turns, struct err *err)
+static void add_opening(struct conversation *out, const struct conv_template *template,
+                        const struct json *record)
 {
+    const char *system =
+        template->takes_system ? json_get_string(record, "system") : NULL;
+
+    if (template->has_begin)
+        add_part(out, (struct conv_part){.kind = CONV_BEGIN});
+    add_words(out, template->opening);
+    add_words(out, system ? system : template->system);
+    add_words(out, template->system_end);
+}
+
+static int render_turns(struct conversation *out, const struct conv_template *template,
+                        const struct json *record, struct err *err)
+{
+    const struct json *turns = json_get(record, "conversations");
+    size_t n = json_count(turns);
     struct turn turn = {0};
 
-    add_words(out, template->system);
-    for (size_t i = 0; i < json_count(turns); i++) {
+    add_opening(out, template, record);
+    for (size_t i = 0; i < n; i++) {
         if (read_turn(&turn, turns, i, err) < 0)
             return -1;
-        add_v1_turn(out, template, &turn);
+        if (turn.is_human && i == 0 && !turn.n_bytes && !template->human)
+            return err_set(err, ERR_INVALID, "template %s wants a first question",
+                           template->name);
+        if (turn.is_human)
+            add_question(out, template, &turn, i == 0);
+        else
+            add_answer(out, template, &turn, i + 1 == n);
     }
     if (turn.is_human)
         return err_set(err, ERR_INVALID, "the last question has no answer");
@@ -189,7 +294,7 @@ int conversation_render(struct conversation *out, const struct conv_template *te
         return err_set(err, ERR_INVALID,
                        "no 'conversations', a list of turns, in the record");
     rc = template->is_plain ? render_plain(out, turns, err)
-                            : render_turns(out, template, turns, err);
+                            : render_turns(out, template, record, err);
     if (rc < 0 || buf_check(&out->text, err) < 0 || buf_check(&out->parts, err) < 0) {
         conversation_fini(out);
         return -1;
@@ -205,25 +310,35 @@ void conversation_fini(struct conversation *conversation)
 
 /* ---- encoding ---- */
 
-/* Does SentencePiece itself find start and end tokens inside of text? Then the text
- * around media is encoded as one, without a new leading space after the end token. */
-static int find_inline(struct conv_encoder *encoder, struct err *err)
+/* Does the tokenizer find two tokens inside of text? Then the text around them is encoded
+ * as one, as NeMo does, without a new leading space after them. */
+static int find_inline(const struct conv_encoder *encoder, bool *out, const char *probe,
+                       int32_t first, int32_t second, struct err *err)
 {
-    static const char probe[] = "a" CONV_MEDIA_START CONV_MEDIA_END "a";
     struct buf spans = BUF_INIT;
     const struct token_span *span;
     size_t n;
 
-    if (tokenizer_encode_spans(encoder->tokenizer, &spans, probe, sizeof(probe) - 1,
-                               err) < 0)
+    if (tokenizer_encode_spans(encoder->tokenizer, &spans, probe, strlen(probe), err) < 0)
         return -1;
     span = (const struct token_span *)spans.data;
     n = spans.n_bytes / sizeof(*span);
-    for (size_t i = 0; i + 1 < n; i++)
-        if (span[i].id == encoder->start && span[i + 1].id == encoder->end)
-            encoder->is_inline = true;
+    for (size_t i = 0; first >= 0 && i + 1 < n; i++)
+        if (span[i].id == first && span[i + 1].id == second)
+            *out = true;
     buf_fini(&spans);
     return 0;
+}
+
+static int find_inlines(struct conv_encoder *encoder, struct err *err)
+{
+    if (find_inline(encoder, &encoder->is_inline, "a" CONV_MEDIA_START CONV_MEDIA_END "a",
+                    encoder->start, encoder->end, err) < 0)
+        return -1;
+    return find_inline(encoder, &encoder->has_inline_ends,
+                       "a" CONV_BEGIN_TEXT CONV_STOP_TEXT "a",
+                       tokenizer_id(encoder->tokenizer, CONV_BEGIN_TEXT),
+                       tokenizer_id(encoder->tokenizer, CONV_STOP_TEXT), err);
 }
 
 /* plain ends an answer with a line break: the token that a break at the end becomes. */
@@ -259,7 +374,9 @@ int conv_encoder_init(struct conv_encoder *encoder, const struct conv_template *
         .use_im_start_end = use_im_start_end,
         .start = tokenizer_id(tokenizer, CONV_MEDIA_START),
         .end = tokenizer_id(tokenizer, CONV_MEDIA_END),
-        .stop = tokenizer_eos(tokenizer),
+        .begin = tokenizer_bos(tokenizer),
+        .stop = template->stop ? tokenizer_id(tokenizer, template->stop)
+                               : tokenizer_eos(tokenizer),
     };
     if (use_im_start_end && (encoder->start < 0 || encoder->end < 0))
         return err_set(err, ERR_INVALID,
@@ -267,13 +384,17 @@ int conv_encoder_init(struct conv_encoder *encoder, const struct conv_template *
                        "does not have; add them to additional_special_tokens",
                        CONV_MEDIA_START, CONV_MEDIA_END);
     if (template->is_plain)
-        return find_break(encoder, err) < 0 ? -1 : find_inline(encoder, err);
+        return find_break(encoder, err) < 0 ? -1 : find_inlines(encoder, err);
     if (encoder->stop < 0)
         return err_set(err, ERR_INVALID,
-                       "the tokenizer has no end of sentence, which ends every answer of "
-                       "template %s",
+                       "the tokenizer has no %s, which ends every answer of template %s",
+                       template->stop ? template->stop : "end of sentence",
                        template->name);
-    return find_inline(encoder, err);
+    if (encoder->begin < 0 && (template->has_begin || template->has_begins))
+        return err_set(err, ERR_INVALID,
+                       "the tokenizer has no begin of sentence, which template %s writes",
+                       template->name);
+    return find_inlines(encoder, err);
 }
 
 /* Where a part of the conversation lies in the text that is encoded as one. */
@@ -288,6 +409,7 @@ struct builder {
     struct buf chunk;  /* text encoded as one */
     struct buf ranges; /* struct range of the chunk, in order */
     struct buf spans;
+    bool after_end; /* the token before the chunk is a begin or end of sentence */
 };
 
 static void put(struct conv_tokens *out, int32_t token, bool is_label)
@@ -329,6 +451,17 @@ static const struct range *range_at(const struct builder *b, size_t *i, size_t a
     return &ranges[*i];
 }
 
+static bool is_end(const struct conv_part *part)
+{
+    return part->kind == CONV_BEGIN || part->kind == CONV_STOP;
+}
+
+static void put_end(struct builder *b, const struct conv_part *part)
+{
+    put(b->out, part->kind == CONV_BEGIN ? b->encoder->begin : b->encoder->stop,
+        part->is_answer);
+}
+
 static void put_span(struct builder *b, const struct token_span *span, size_t *i)
 {
     const struct range *first = range_at(b, i, span->begin);
@@ -336,7 +469,9 @@ static void put_span(struct builder *b, const struct token_span *span, size_t *i
     const struct range *last =
         span->end > span->begin ? range_at(b, &j, span->end - 1) : first;
 
-    if (first->part->kind != CONV_MEDIA || span->end == span->begin)
+    if (is_end(first->part) && span->end > span->begin)
+        put_end(b, first->part);
+    else if (first->part->kind != CONV_MEDIA || span->end == span->begin)
         put(b->out, span->id, first->part->is_answer || last->part->is_answer);
     else if (span->id == b->encoder->start)
         put_media(b, first->part->media); /* its end token comes with it */
@@ -372,19 +507,30 @@ static int add_to_tokens(struct builder *b, const struct conversation *conversat
                          const struct conv_part *part, struct err *err)
 {
     static const char markers[] = CONV_MEDIA_START CONV_MEDIA_END;
+    const char *text = buf_str(&conversation->text) + part->begin;
+    size_t n_bytes = part->end - part->begin;
+    const char *ends = part->kind == CONV_BEGIN ? CONV_BEGIN_TEXT : CONV_STOP_TEXT;
 
+    if (part->kind == CONV_TEXT && b->after_end && *text == ' ') {
+        text++; /* the tokenizer puts its own space where a chunk begins */
+        n_bytes--;
+    }
+    b->after_end = false;
     if (part->kind == CONV_TEXT) {
-        add_to_chunk(b, part, conversation->text.data + part->begin,
-                     part->end - part->begin);
+        if (n_bytes)
+            add_to_chunk(b, part, text, n_bytes);
     } else if (part->kind == CONV_MEDIA && b->encoder->is_inline) {
         add_to_chunk(b, part, markers, sizeof(markers) - 1);
+    } else if (is_end(part) && b->encoder->has_inline_ends) {
+        add_to_chunk(b, part, ends, strlen(ends));
     } else {
         if (flush(b, err) < 0)
             return -1;
         if (part->kind == CONV_MEDIA)
             put_media(b, part->media);
         else
-            put(b->out, b->encoder->stop, part->is_answer);
+            put_end(b, part);
+        b->after_end = is_end(part);
     }
     return 0;
 }
@@ -392,7 +538,7 @@ static int add_to_tokens(struct builder *b, const struct conversation *conversat
 int conv_encode(const struct conv_encoder *encoder, struct conv_tokens *out,
                 const struct conversation *conversation, struct err *err)
 {
-    struct builder b = {encoder, out, BUF_INIT, BUF_INIT, BUF_INIT};
+    struct builder b = {encoder, out, BUF_INIT, BUF_INIT, BUF_INIT, false};
     const struct conv_part *parts = (const struct conv_part *)conversation->parts.data;
     size_t n_parts = conversation->parts.n_bytes / sizeof(*parts);
     int rc = 0;

@@ -5,8 +5,8 @@
  * in a human turn. Rendering puts the template's words around the turns and notes which
  * bytes are answers; a token is to be predicted when it holds bytes of an answer, so the
  * mask does not hang on how pieces would be tokenized apart.
- * Templates: plain, v1 (vicuna_v1). Source: tests/golden/nemo_conversations.jsonl, made
- * by NeMo 2.0, which both match token for token.
+ * Templates: plain, v1 (vicuna_v1), llama_2, mistral, nvgpt (nv_steerlm), nv_dpo. Source:
+ * tests/golden/nemo_conversations.jsonl, made by NeMo 2.0, which all match token for token.
  * Threads: none. Owns: what its structs hold; free with the _fini of each.
  */
 #ifndef VNEVA_DATAPREP_TEXT_CONVERSATION_H
@@ -22,15 +22,18 @@
 #define CONV_PATCH "<extra_id_3>"
 #define CONV_MEDIA_START "<extra_id_4>"
 #define CONV_MEDIA_END "<extra_id_5>"
+#define CONV_BEGIN_TEXT "<extra_id_6>" /* NeMo's names of begin and end of sentence */
+#define CONV_STOP_TEXT "<extra_id_7>"
 
 struct conv_template;
 
 const struct conv_template *conv_template_find(const char *name); /* NULL: no such */
-const char *conv_template_names(void);                            /* "plain, v1" */
+const char *conv_template_names(void);                            /* "plain, v1, ..." */
 
 enum conv_part_kind {
     CONV_TEXT,  /* bytes [begin, end) of the text */
     CONV_MEDIA, /* one media item */
+    CONV_BEGIN, /* the tokenizer's begin of sentence */
     CONV_STOP,  /* the tokenizer's end of sentence */
 };
 
@@ -57,7 +60,9 @@ struct conv_encoder {
     const struct tokenizer *tokenizer;
     bool use_im_start_end; /* media stand between start and end tokens */
     bool is_inline;        /* SentencePiece finds the start and end tokens in text */
+    bool has_inline_ends;  /* so it does NeMo's begin and end of sentence */
     int32_t start, end;    /* of media; -1: the tokenizer has none */
+    int32_t begin;         /* of sentence; -1: the tokenizer has none */
     int32_t stop;          /* what ends an answer */
 };
 

@@ -80,9 +80,15 @@ static void assert_like_nemo(const struct json *row)
 
 static void tokens_and_labels_are_those_of_nemo(void **state)
 {
+    static const struct {
+        const char *name;
+        int n;
+    } expected[] = {{"plain", 18},    {"v1", 129},    {"llama_2", 140},
+                    {"mistral", 122}, {"nvgpt", 138}, {"nv_dpo", 135}};
+    enum { N = sizeof(expected) / sizeof(*expected) };
+    int n[N] = {0};
     struct buf file = BUF_INIT;
     char *save = NULL;
-    int n_plain = 0, n_v1 = 0;
     struct err err;
 
     (void)state;
@@ -95,14 +101,12 @@ static void tokens_and_labels_are_those_of_nemo(void **state)
         if (json_parse(&row, line, strlen(line), &err) < 0)
             fail_msg("%s", err.text);
         assert_like_nemo(row);
-        if (strcmp(json_get_string(row, "template"), "v1") == 0)
-            n_v1++;
-        else
-            n_plain++;
+        for (int i = 0; i < N; i++)
+            n[i] += strcmp(json_get_string(row, "template"), expected[i].name) == 0;
         json_free(row);
     }
-    assert_int_equal(n_plain, 18);
-    assert_int_equal(n_v1, 129);
+    for (int i = 0; i < N; i++)
+        assert_int_equal(n[i], expected[i].n);
     buf_fini(&file);
 }
 
@@ -171,19 +175,67 @@ static void prompt_ends_where_the_answer_begins(void **state)
     static const char *const answers[] = {
         TURNS("q", "Left."), TURNS("q", " Left."), TURNS("q", "\\u4e24"),
         TURNS("q", "\\n"),   TURNS("q", ": x"),    TURNS("q", "ASSISTANT: x")};
-    struct conv_tokens first = {0}, tokens = {0};
+    static const char *const templates[] = {"v1",    "llama_2",    "mistral",
+                                            "nvgpt", "nv_steerlm", "nv_dpo"};
+    enum { N = sizeof(answers) / sizeof(*answers) };
 
     (void)state;
-    encode(&first, "v1", answers[0]);
-    for (size_t i = 1; i < sizeof(answers) / sizeof(*answers); i++) {
-        encode(&tokens, "v1", answers[i]);
-        assert_int_equal(tokens.n_prompt, first.n_prompt);
-        assert_memory_equal(tokens.tokens.data, first.tokens.data,
-                            (size_t)first.n_prompt * 4);
-        assert_int_equal(tokens.n_labels, tokens.n_tokens - tokens.n_prompt);
-        conv_tokens_fini(&tokens);
+    for (size_t t = 0; t < sizeof(templates) / sizeof(*templates); t++) {
+        struct conv_tokens first = {0}, tokens = {0};
+
+        encode(&first, templates[t], answers[0]);
+        for (size_t i = 1; i < N; i++) {
+            /* NeMo's mistral has nothing between "[/INST]" and an answer, and a token "]:"
+             * takes from both. */
+            if (strcmp(templates[t], "mistral") == 0 && strstr(answers[i], "\": x"))
+                continue;
+            encode(&tokens, templates[t], answers[i]);
+            assert_int_equal(tokens.n_prompt, first.n_prompt);
+            assert_memory_equal(tokens.tokens.data, first.tokens.data,
+                                (size_t)first.n_prompt * 4);
+            assert_int_equal(tokens.n_labels, tokens.n_tokens - tokens.n_prompt);
+            conv_tokens_fini(&tokens);
+        }
+        conv_tokens_fini(&first);
     }
-    conv_tokens_fini(&first);
+}
+
+/* The literal text; begin and end of sentence are parts of their own. */
+static void templates_write_this_text(void **state)
+{
+    static const struct {
+        const char *template, *record, *text;
+    } rows[] = {
+        {"mistral", TURNS("a", "b"), " [INST] a [/INST]b"},
+        {"llama_2", TURNS("a", "b"),
+         " [INST] <<SYS>>\nYou are a helpful language and vision assistant. You are able "
+         "to understand the visual content that the user provides, and assist the user "
+         "with a variety of tasks using natural language.\n<</SYS>>\n\na [/INST] b "},
+        {"nv_dpo", TURNS("a", "b"),
+         "<extra_id_0>System\n\n<extra_id_1>User\na\n<extra_id_1>Assistant\nb\n"
+         "<extra_id_1>"},
+        {"nv_dpo",
+         "{\"system\": \"S\", \"conversations\": [{\"from\": \"human\", \"value\": "
+         "\"a\"},"
+         " {\"from\": \"gpt\", \"value\": \"b\", \"label\": \"quality:1\"}]}",
+         "<extra_id_0>System\nS<extra_id_1>User\na\n<extra_id_1>Assistant\n"
+         "<extra_id_2>quality:1\nb\n<extra_id_1>"},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(rows) / sizeof(*rows); i++) {
+        struct conversation conversation = {0};
+        struct json *json = NULL;
+        struct err err;
+
+        if (json_parse(&json, rows[i].record, strlen(rows[i].record), &err) < 0 ||
+            conversation_render(&conversation, conv_template_find(rows[i].template), json,
+                                &err) < 0)
+            fail_msg("%s", err.text);
+        assert_string_equal(buf_str(&conversation.text), rows[i].text);
+        conversation_fini(&conversation);
+        json_free(json);
+    }
 }
 
 static void wrong_turns_are_refused_with_a_reason(void **state)
@@ -201,6 +253,7 @@ static void wrong_turns_are_refused_with_a_reason(void **state)
         {"v1", "{\"conversations\": [{\"from\": \"human\", \"value\": \"a\"}]}",
          "no answer"},
         {"v1", TURNS("a", "<video>"), "placeholder"},
+        {"llama_2", TURNS("", "b"), "first question"},
         {"plain", TURNS("a", "b"), "wants <video>"},
         {"plain", "{\"conversations\": [{\"from\": \"human\", \"value\": \"a\"}]}",
          "1 turns"},
@@ -232,6 +285,7 @@ int main(void)
         cmocka_unit_test(media_stand_where_their_placeholders_stood),
         cmocka_unit_test(markers_written_in_a_question_are_no_media),
         cmocka_unit_test(prompt_ends_where_the_answer_begins),
+        cmocka_unit_test(templates_write_this_text),
         cmocka_unit_test(wrong_turns_are_refused_with_a_reason),
     };
 
