@@ -19,7 +19,7 @@ static const char help[] =
     "and -1 where masked. Media files are not opened.\n"
     "\n"
     "  --tokenizer MODEL       a SentencePiece .model\n"
-    "  --template NAME         plain or v1\n"
+    "  --template NAME         plain, v1, llama_2, mistral, nvgpt, nv_steerlm, nv_dpo\n"
     "  --num-frames N          frames of a video; an image is one\n"
     "  --patches-per-frame P   (image size / patch size) squared\n"
     "  --use-im-start-end      media stand between start and end tokens\n"

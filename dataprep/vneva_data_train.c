@@ -19,7 +19,7 @@ static const char help[] =
     "\n"
     "  --vocab-size N    at least 300\n"
     "  --output FILE     the .model to write\n"
-    "  --template NAME   plain or v1 (default v1)\n"
+    "  --template NAME   plain, v1, llama_2, mistral, nvgpt, nv_dpo (default v1)\n"
     "\n"
     "Exit status: 0 done, 2 wrong usage or input, 5 an error of the system.\n"
     "\n"

@@ -335,7 +335,7 @@ const struct spec_key spec_keys[] = {
     USED("model.data.conv_template", STRING, data.conv_template,
          "${model.mm_cfg.llm.model_type}", TRAIN | PREP, "how conversations are written",
          .choices = "plain|v1|nvgpt|nv_steerlm|nv_dpo|llama_2|llama_3|mistral",
-         .now = "plain|v1"),
+         .now = "plain|v1|nvgpt|nv_steerlm|nv_dpo|llama_2|mistral"),
     USED("model.data.image_folder", PATH, data.image_folder, NULL, ALL,
          "folder or .tar with the images"),
     USED("model.data.video_folder", PATH, data.video_folder, NULL, ALL,
