@@ -507,7 +507,7 @@ static void nemo_file_passes_the_check_as_it_is(void **state)
     said =
         client_says(fake_home(fake), W("submit", "--kind", "pretrain", nemo, data, llm));
     assert_int_equal(said.status, EXIT_USAGE);
-    assert_says(said.err, "model.data.conv_template: \"llama_2\"");
+    assert_says(said.err, "model.data.num_frames: 8 frames of 576 patches");
     said_fini(&said);
     fake_stop(fake);
 }
