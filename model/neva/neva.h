@@ -21,7 +21,16 @@
  * order, patches of a frame in order). */
 #define NEVA_TOKEN_MEDIA (-1)
 
-enum neva_projector { NEVA_PROJECTOR_LINEAR, NEVA_PROJECTOR_MLP2X_GELU };
+/* Hugging Face's CLIPVisionModel or SiglipVisionModel. */
+enum neva_encoder { NEVA_ENCODER_CLIP, NEVA_ENCODER_SIGLIP };
+/* Which rows of the selected layer become features: NeMo's vision_select_feature. */
+enum neva_select { NEVA_SELECT_PATCH, NEVA_SELECT_CLS_PATCH };
+/* mlp_downsample is VILA's: 2 x 2 patches become one, then a norm and two layers. */
+enum neva_projector {
+    NEVA_PROJECTOR_LINEAR,
+    NEVA_PROJECTOR_MLP2X_GELU,
+    NEVA_PROJECTOR_MLP_DOWNSAMPLE
+};
 /* The decoder's feed-forward layers: down(act(gate) * up), or down(act(up)). */
 enum neva_mlp { NEVA_MLP_SWIGLU, NEVA_MLP_RELU_SQUARED, NEVA_MLP_GELU };
 enum neva_recompute {
@@ -33,9 +42,11 @@ enum neva_recompute_method { NEVA_RECOMPUTE_UNIFORM, NEVA_RECOMPUTE_BLOCK };
 
 struct neva_config {
     struct {
+        enum neva_encoder encoder;
         int64_t image_size, patch, width, ffn_width, n_layers, n_heads;
         int64_t select_layer; /* -2: output of the last but one layer; -1: the last */
-        int64_t class_token_length; /* 1: CLIP's, dropped after selection; or 0 */
+        enum neva_select select_feature;
+        int64_t class_token_length; /* 1: CLIP's; or 0 */
         enum activation act;
         float eps;
         float mean[3], std[3];
