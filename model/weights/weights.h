@@ -44,6 +44,13 @@ int weights_open(struct weights **out, const char *folder, struct err *err);
 void weights_close(struct weights *weights);
 const struct weights_info *weights_info(const struct weights *weights);
 
+/* The parameters of the parts that are there, whole (one rank); value.dtype is the one
+ * they are stored in, value.data is NULL. Borrowed. */
+const struct param_table *weights_params(const struct weights *weights);
+/* Copies parameter i of that table, whole, in its stored dtype, to out. A checksum that
+ * does not fit is refused by name. */
+int weights_read(struct weights *weights, int i, void *out, struct err *err);
+
 /* Writes these parts into the model: this rank's slices, converted to its type. Shapes
  * must be the model's, but for a larger vocabulary of the model: the rows that the folder
  * does not have keep their fresh values. A checksum that does not fit is refused by name.
