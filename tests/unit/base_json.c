@@ -31,6 +31,14 @@ static void assert_round_trip(const char *text, const char *expected)
     json_free(json);
 }
 
+static void long_arrays_come_back(void **state)
+{
+    (void)state;
+    assert_round_trip("[0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20]",
+                      "[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, "
+                      "18, 19, 20]");
+}
+
 static void values_come_back_as_they_were(void **state)
 {
     (void)state;
@@ -135,6 +143,43 @@ static void objects_set_replace_and_remove(void **state)
     json_free(copy);
 }
 
+/* Large objects find their keys another way than small ones. */
+static void large_objects_behave_as_small_ones_do(void **state)
+{
+    enum { N = 5000 };
+    struct json *json = json_new(JSON_OBJECT), *again = NULL;
+    struct buf text = BUF_INIT;
+    struct err err;
+    char key[16];
+
+    (void)state;
+    for (int i = 0; i < N; i++) {
+        snprintf(key, sizeof(key), "k%d", i);
+        assert_int_equal(json_set(json, key, json_new_int(i), &err), 0);
+    }
+    assert_int_equal(json_set(json, "k77", json_new_int(-1), &err), 0);
+    assert_int_equal(json_remove(json, "k4000"), 0);
+    assert_int_equal(json_remove(json, "k4000"), -1);
+    assert_int_equal(json_count(json), N - 1);
+    for (int i = 0; i < N; i++) {
+        snprintf(key, sizeof(key), "k%d", i);
+        assert_int_equal(json_get_int(json, key, -2), i == 77 ? -1 : i == 4000 ? -2 : i);
+    }
+    assert_null(json_get(json, "k5000"));
+    assert_string_equal(json_key_at(json, 4000), "k4001");
+
+    json_write(&text, json, 0);
+    assert_int_equal(json_parse(&again, buf_str(&text), text.n_bytes, &err), 0);
+    assert_int_equal(json_get_int(again, "k4999", -1), 4999);
+    json_free(again);
+    text.n_bytes--; /* the brace */
+    buf_add_str(&text, ", \"k3\": 0}");
+    assert_int_equal(json_parse(&again, buf_str(&text), text.n_bytes, &err), -1);
+    assert_non_null(strstr(err.text, "stands twice"));
+    buf_fini(&text);
+    json_free(json);
+}
+
 static void a_piece_of_a_file_counts_from_where_it_stands(void **state)
 {
     struct json *json = NULL;
@@ -151,11 +196,13 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_piece_of_a_file_counts_from_where_it_stands),
+        cmocka_unit_test(long_arrays_come_back),
         cmocka_unit_test(values_come_back_as_they_were),
         cmocka_unit_test(text_that_is_no_json_is_refused_with_its_place),
         cmocka_unit_test(nesting_has_a_bound),
         cmocka_unit_test(every_cut_is_an_error),
         cmocka_unit_test(objects_set_replace_and_remove),
+        cmocka_unit_test(large_objects_behave_as_small_ones_do),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
