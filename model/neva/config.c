@@ -9,6 +9,18 @@ int64_t neva_patches(const struct neva_config *config)
     return side * side;
 }
 
+int64_t neva_features(const struct neva_config *config)
+{
+    int64_t side = config->vision.image_size / config->vision.patch;
+    bool has_class = config->vision.select_feature == NEVA_SELECT_CLS_PATCH;
+
+    if (config->projector == NEVA_PROJECTOR_MLP_DOWNSAMPLE) {
+        side = (side + 1) / 2;
+        return side * side;
+    }
+    return side * side + (has_class ? config->vision.class_token_length : 0);
+}
+
 int64_t neva_vision_tokens(const struct neva_config *config)
 {
     return neva_patches(config) + config->vision.class_token_length;
@@ -191,11 +203,13 @@ static int check_built(const struct neva_config *config, struct err *err)
 {
     if (config->vision.encoder == NEVA_ENCODER_CLIP &&
         config->vision.select_feature == NEVA_SELECT_PATCH &&
-        config->projector != NEVA_PROJECTOR_MLP_DOWNSAMPLE)
+        config->projector != NEVA_PROJECTOR_MLP_DOWNSAMPLE &&
+        !config->projector_no_bias && !config->vision.has_head)
         return 0;
     return err_set(err, ERR_UNSUPPORTED,
-                   "SigLIP, vision_select_feature 'cls_patch' and mm_mlp_adapter_type "
-                   "'mlp_downsample' are not built yet");
+                   "SigLIP, vision_select_feature 'cls_patch', mm_mlp_adapter_type "
+                   "'mlp_downsample' and multimodal_projector_bias false are not built "
+                   "yet");
 }
 
 int neva_config_check(const struct neva_config *config, int n_ranks, struct err *err)

@@ -25,7 +25,8 @@
 enum neva_encoder { NEVA_ENCODER_CLIP, NEVA_ENCODER_SIGLIP };
 /* Which rows of the selected layer become features: NeMo's vision_select_feature. */
 enum neva_select { NEVA_SELECT_PATCH, NEVA_SELECT_CLS_PATCH };
-/* mlp_downsample is VILA's: 2 x 2 patches become one, then a norm and two layers. */
+/* mlp_downsample is NeMo's and VILA 1.5's: 2 x 2 patches become one, then a norm ("norm"
+ * in the table, beside linear_1 and linear_2) and two layers. */
 enum neva_projector {
     NEVA_PROJECTOR_LINEAR,
     NEVA_PROJECTOR_MLP2X_GELU,
@@ -44,15 +45,19 @@ struct neva_config {
     struct {
         enum neva_encoder encoder;
         int64_t image_size, patch, width, ffn_width, n_layers, n_heads;
-        int64_t select_layer; /* -2: output of the last but one layer; -1: the last */
+        /* index of Hugging Face's hidden_states: 0 the embeddings, n the output of layer
+         * n; -1 the output of the last layer, -2 of the one before */
+        int64_t select_layer;
         enum neva_select select_feature;
-        int64_t class_token_length; /* 1: CLIP's; or 0 */
+        int64_t class_token_length; /* 1: CLIP's; or 0, always 0 with SigLIP */
+        bool has_head; /* SigLIP's pooling head (vision_use_head): carried, never run */
         enum activation act;
         float eps;
         float mean[3], std[3];
         bool freeze;
     } vision;
     enum neva_projector projector;
+    bool projector_no_bias; /* LLaVA's multimodal_projector_bias: false */
     struct {
         int64_t vocab, width, ffn_width, n_layers, n_heads, n_kv_heads;
         struct nn_norm norm;
@@ -87,8 +92,11 @@ void neva_destroy(struct neva *model);
  * down as Megatron and Hugging Face's partial_rotary_factor do. */
 int64_t neva_rotary_dims(int64_t head_size, double percentage);
 
-/* Patches a frame gives: (image_size / patch)^2. */
+/* Patches of a frame: (image_size / patch)^2, the quotient rounded down. */
 int64_t neva_patches(const struct neva_config *config);
+/* Features a frame gives, each of which takes a token's place: NEVA_TOKEN_MEDIA times
+ * frames. */
+int64_t neva_features(const struct neva_config *config);
 /* Parameters of the whole model, all ranks. */
 int64_t neva_n_params(const struct neva_config *config);
 /* Floating-point operations of one training step over n_samples rows of n_tokens (T), all
