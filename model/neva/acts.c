@@ -33,12 +33,16 @@ static void vision_layout(struct neva *model, int64_t n_frames, bool has_backwar
     int64_t n_patches = n_frames * neva_patches(config), d = config->vision.width;
 
     acts->patches = arena_take_2d(arena, config->dtype, n_patches, 3 * side * side);
-    acts->embedded = arena_take_2d(arena, config->dtype, n_rows, d);
-    acts->mean = arena_take_1d(arena, DTYPE_F32, n_rows);
-    acts->rstd = arena_take_1d(arena, DTYPE_F32, n_rows);
+    if (config->vision.encoder == NEVA_ENCODER_CLIP) {
+        acts->embedded = arena_take_2d(arena, config->dtype, n_rows, d);
+        acts->mean = arena_take_1d(arena, DTYPE_F32, n_rows);
+        acts->rstd = arena_take_1d(arena, DTYPE_F32, n_rows);
+    }
     if (has_backward)
         acts->d = arena_take_2d(arena, config->dtype, n_rows, d);
     stack_layout(&model->vision, &policy, &model->vision_rows, config->dtype, arena);
+    if (config->vision.encoder == NEVA_ENCODER_SIGLIP)
+        acts->embedded = model->vision.x[0]; /* no norm lies between */
 }
 
 static void vision_scratch_layout(struct neva *model, int64_t n_frames,
@@ -55,18 +59,27 @@ static void vision_scratch_layout(struct neva *model, int64_t n_frames,
     stack_scratch_layout(&model->vision, &model->vision_rows, config->dtype, arena);
 }
 
+static int64_t projector_width(const struct neva_config *config)
+{
+    return config->vision.width * neva_feature_rows(config);
+}
+
 static void projector_layout(struct neva *model, int64_t n_frames, int64_t n_most,
                              int rank, int n_ranks, struct arena *arena)
 {
     const struct neva_config *config = &model->config;
     struct projector_acts *acts = &model->projector_acts;
-    int64_t n = n_frames * neva_patches(config), most = n_most * neva_patches(config);
-    int64_t d = config->llm.width;
+    int64_t n = n_frames * neva_features(config), most = n_most * neva_features(config);
+    int64_t d = config->llm.width, width = projector_width(config);
     struct tensor mine;
 
-    model->vision_acts.features =
-        arena_take_2d(arena, config->dtype, n, config->vision.width);
-    if (config->projector == NEVA_PROJECTOR_MLP2X_GELU) {
+    model->vision_acts.features = arena_take_2d(arena, config->dtype, n, width);
+    if (config->projector == NEVA_PROJECTOR_MLP_DOWNSAMPLE) {
+        acts->mean = arena_take_1d(arena, DTYPE_F32, n);
+        acts->rstd = arena_take_1d(arena, DTYPE_F32, n);
+        acts->normed = arena_take_2d(arena, config->dtype, n, width);
+    }
+    if (config->projector != NEVA_PROJECTOR_LINEAR) {
         acts->up = arena_take_2d(arena, config->dtype, n, d);
         acts->hidden = arena_take_2d(arena, config->dtype, n, d);
     }
@@ -80,11 +93,14 @@ static void projector_scratch_layout(struct neva *model, int64_t n_frames,
 {
     const struct neva_config *config = &model->config;
     struct projector_acts *acts = &model->projector_acts;
-    int64_t n = n_frames * neva_patches(config), d = config->llm.width;
+    int64_t n = n_frames * neva_features(config), d = config->llm.width;
+    int64_t width = projector_width(config);
 
     acts->d_out = arena_take_2d(arena, config->dtype, n, d);
-    acts->d_features = arena_take_2d(arena, config->dtype, n, config->vision.width);
-    if (config->projector == NEVA_PROJECTOR_MLP2X_GELU) {
+    acts->d_features = arena_take_2d(arena, config->dtype, n, width);
+    if (config->projector == NEVA_PROJECTOR_MLP_DOWNSAMPLE)
+        acts->d_normed = arena_take_2d(arena, config->dtype, n, width);
+    if (config->projector != NEVA_PROJECTOR_LINEAR) {
         acts->d_hidden = arena_take_2d(arena, config->dtype, n, d);
         acts->d_up = arena_take_2d(arena, config->dtype, n, d);
     }
@@ -149,7 +165,9 @@ static int index_reserve(struct neva_index *index, const struct neva *model,
 {
     size_t n = (size_t)(shape->n_samples * shape->n_tokens);
     size_t n_vision = (size_t)(shape->n_frames * neva_vision_tokens(&model->config));
-    size_t n_bytes = (7 * n + 3 * n_vision) * sizeof(int32_t) +
+    size_t n_features = (size_t)(shape->n_frames * neva_features(&model->config) *
+                                 neva_feature_rows(&model->config));
+    size_t n_bytes = (7 * n + 4 * n_vision + n_features) * sizeof(int32_t) +
                      (size_t)HEAD_ROWS_MAX * 3 * sizeof(float);
     int32_t **per_row[] = {&index->positions,  &index->text_rows, &index->text_ids,
                            &index->media_rows, &index->labels,    &index->label_rows,
@@ -172,7 +190,47 @@ static int index_reserve(struct neva_index *index, const struct neva *model,
     index->patch_rows = at;
     index->class_rows = at + n_vision;
     index->zeros = index->class_rows + n_vision;
+    index->row_features = index->zeros + n_vision;
+    index->feature_rows = index->row_features + n_vision;
     return 0;
+}
+
+/* Patch of a frame that is row j of feature i; -1: behind the edge of an odd grid.
+ * mlp_downsample goes through a grid column by column, of each 2 x 2 patches row by row,
+ * as NeMo's DownSampleBlock (parallel_adapters.py) and VILA 1.5's do. */
+static int64_t feature_patch(const struct neva_config *config, int64_t i, int64_t j)
+{
+    int64_t grid = neva_grid(config), half = (grid + 1) / 2;
+    int64_t row = 2 * (i % half) + j / 2, column = 2 * (i / half) + j % 2;
+
+    if (config->projector != NEVA_PROJECTOR_MLP_DOWNSAMPLE)
+        return i;
+    return row < grid && column < grid ? row * grid + column : -1;
+}
+
+/* Which rows of the encoder become features, and back. */
+static void index_features(struct neva *model)
+{
+    const struct neva_config *config = &model->config;
+    struct neva_index *index = &model->index;
+    int64_t n_rows = neva_vision_tokens(config), n_join = neva_feature_rows(config);
+    int64_t n_all = model->vision_rows.batch * n_rows, n_seen = 0;
+    /* row of a frame that comes first */
+    int64_t first = config->vision.select_feature == NEVA_SELECT_CLS_PATCH
+                        ? 0
+                        : config->vision.class_token_length;
+
+    for (int64_t i = 0; i < n_all; i++)
+        index->row_features[i] = -1;
+    for (int64_t frame = 0; frame < model->vision_rows.batch; frame++)
+        for (int64_t i = 0; i < neva_features(config) * n_join; i++, n_seen++) {
+            int64_t patch = feature_patch(config, i / n_join, i % n_join);
+            int64_t row = frame * n_rows + first + patch;
+
+            index->feature_rows[n_seen] = patch < 0 ? -1 : (int32_t)row;
+            if (patch >= 0)
+                index->row_features[row] = (int32_t)n_seen;
+        }
 }
 
 /* The tables that depend on the shape alone. */
@@ -193,6 +251,7 @@ static void index_shape(struct neva *model)
         for (int64_t i = 0; i < n_patches; i++)
             index->patch_rows[n_seen++] = (int32_t)(row + n_class + i);
     }
+    index_features(model);
 }
 
 int neva_prepare(struct neva *model, const struct neva_shape *shape, struct err *err)

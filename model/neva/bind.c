@@ -70,6 +70,24 @@ static void bind_stack(struct neva *model, const struct names *names, struct sta
     }
 }
 
+static void bind_projector(struct neva *model)
+{
+    const struct {
+        const char *name;
+        struct param **param;
+    } parts[] = {
+        {"norm.weight", &model->projector.norm_w},
+        {"norm.bias", &model->projector.norm_b},
+        {"linear_1.weight", &model->projector.w1},
+        {"linear_1.bias", &model->projector.b1},
+        {"linear_2.weight", &model->projector.w2},
+        {"linear_2.bias", &model->projector.b2},
+    };
+
+    for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++)
+        *parts[i].param = find(model, "model.multi_modal_projector.%s", parts[i].name);
+}
+
 void neva_bind(struct neva *model)
 {
     static const struct names vision = {"model.vision_tower.vision_model.encoder.",
@@ -89,8 +107,7 @@ void neva_bind(struct neva *model)
                               is_gated ? "mlp.gate_proj" : "mlp.up_proj",
                               "mlp.down_proj",
                               is_gated ? 2 : 1};
-    const char *clip = "model.vision_tower.vision_model";
-    const char *linear = "model.multi_modal_projector.linear";
+    const char *tower = "model.vision_tower.vision_model";
     struct param *norm = find(model, "model.language_model.norm.weight");
     struct param *norm_bias = find(model, "model.language_model.norm.bias");
     struct param *head =
@@ -98,16 +115,14 @@ void neva_bind(struct neva *model)
 
     bind_stack(model, &vision, &model->vision);
     bind_stack(model, &llm, &model->llm);
-    model->encoder.class_embedding = find(model, "%s.embeddings.class_embedding", clip);
-    model->encoder.patch = find(model, "%s.embeddings.patch_embedding.weight", clip);
+    model->encoder.class_embedding = find(model, "%s.embeddings.class_embedding", tower);
+    model->encoder.patch = find(model, "%s.embeddings.patch_embedding.weight", tower);
+    model->encoder.patch_bias = find(model, "%s.embeddings.patch_embedding.bias", tower);
     model->encoder.position =
-        find(model, "%s.embeddings.position_embedding.weight", clip);
-    model->encoder.norm_w = find(model, "%s.pre_layrnorm.weight", clip);
-    model->encoder.norm_b = find(model, "%s.pre_layrnorm.bias", clip);
-    model->projector.w1 = find(model, "%s_1.weight", linear);
-    model->projector.b1 = find(model, "%s_1.bias", linear);
-    model->projector.w2 = find(model, "%s_2.weight", linear);
-    model->projector.b2 = find(model, "%s_2.bias", linear);
+        find(model, "%s.embeddings.position_embedding.weight", tower);
+    model->encoder.norm_w = find(model, "%s.pre_layrnorm.weight", tower);
+    model->encoder.norm_b = find(model, "%s.pre_layrnorm.bias", tower);
+    bind_projector(model);
     model->head.norm_w = norm->value;
     model->head.w = head->value;
     model->head.d_norm_w = norm->grad;

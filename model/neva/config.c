@@ -2,23 +2,34 @@
 
 #include <math.h>
 
+int64_t neva_grid(const struct neva_config *config)
+{
+    return config->vision.image_size / config->vision.patch;
+}
+
 int64_t neva_patches(const struct neva_config *config)
 {
-    int64_t side = config->vision.image_size / config->vision.patch;
+    return neva_grid(config) * neva_grid(config);
+}
 
-    return side * side;
+static bool selects_class(const struct neva_config *config)
+{
+    return config->vision.select_feature == NEVA_SELECT_CLS_PATCH &&
+           config->vision.class_token_length > 0;
 }
 
 int64_t neva_features(const struct neva_config *config)
 {
-    int64_t side = config->vision.image_size / config->vision.patch;
-    bool has_class = config->vision.select_feature == NEVA_SELECT_CLS_PATCH;
+    int64_t half = (neva_grid(config) + 1) / 2;
 
-    if (config->projector == NEVA_PROJECTOR_MLP_DOWNSAMPLE) {
-        side = (side + 1) / 2;
-        return side * side;
-    }
-    return side * side + (has_class ? config->vision.class_token_length : 0);
+    if (config->projector == NEVA_PROJECTOR_MLP_DOWNSAMPLE)
+        return half * half;
+    return neva_patches(config) + selects_class(config);
+}
+
+int64_t neva_feature_rows(const struct neva_config *config)
+{
+    return config->projector == NEVA_PROJECTOR_MLP_DOWNSAMPLE ? 4 : 1;
 }
 
 int64_t neva_vision_tokens(const struct neva_config *config)
@@ -28,7 +39,9 @@ int64_t neva_vision_tokens(const struct neva_config *config)
 
 int64_t neva_vision_layers(const struct neva_config *config)
 {
-    return config->vision.n_layers + 1 + config->vision.select_layer;
+    int64_t layer = config->vision.select_layer;
+
+    return layer < 0 ? config->vision.n_layers + 1 + layer : layer;
 }
 
 struct block_config neva_vision_block(const struct neva_config *config)
@@ -126,25 +139,48 @@ static int check_sizes(const struct neva_config *config, struct err *err)
     return 0;
 }
 
-static int check_vision(const struct neva_config *config, struct err *err)
+/* Which rows of which layer the projector reads. */
+static int check_selection(const struct neva_config *config, struct err *err)
 {
     int64_t n = config->vision.n_layers, class_length = config->vision.class_token_length;
+    bool is_siglip = config->vision.encoder == NEVA_ENCODER_SIGLIP;
 
-    if (need_divisor("model.mm_cfg.vision_encoder.crop_size", config->vision.image_size,
-                     "patch_dim", config->vision.patch, err) < 0 ||
-        need_divisor("model.mm_cfg.vision_encoder.hidden_size", config->vision.width,
-                     "num_attention_heads", config->vision.n_heads, err) < 0)
+    if (class_length < 0 || class_length > !is_siglip)
+        return err_set(err, ERR_INVALID,
+                       "model.mm_cfg.vision_encoder.class_token_length is %lld: %s",
+                       (long long)class_length,
+                       is_siglip ? "SigLIP has no class token, it must be 0"
+                                 : "1 (CLIP) or 0");
+    if (config->vision.has_head && !is_siglip)
+        return err_set(err, ERR_INVALID,
+                       "vision_use_head: CLIP has no pooling head, only SigLIP has");
+    if (config->vision.select_layer > n || config->vision.select_layer < -n - 1)
+        return err_set(err, ERR_INVALID,
+                       "model.mm_cfg.vision_encoder.vision_select_layer is %lld: of %lld "
+                       "layers -1 is the last, -2 the one before, 0 the embeddings and "
+                       "%lld the last again",
+                       (long long)config->vision.select_layer, (long long)n,
+                       (long long)n);
+    if (config->projector == NEVA_PROJECTOR_MLP_DOWNSAMPLE && selects_class(config))
+        return err_set(err, ERR_INVALID,
+                       "model.mm_cfg.mm_mlp_adapter_type 'mlp_downsample' joins "
+                       "neighbouring patches, a class token has no neighbours: set "
+                       "model.mm_cfg.vision_encoder.vision_select_feature to 'patch'");
+    return 0;
+}
+
+static int check_vision(const struct neva_config *config, struct err *err)
+{
+    if (config->vision.image_size < config->vision.patch)
+        return err_set(err, ERR_INVALID,
+                       "model.mm_cfg.vision_encoder.crop_size (%lld) must not be under "
+                       "patch_dim (%lld)",
+                       (long long)config->vision.image_size,
+                       (long long)config->vision.patch);
+    if (need_divisor("model.mm_cfg.vision_encoder.hidden_size", config->vision.width,
+                     "num_attention_heads", config->vision.n_heads, err) < 0 ||
+        check_selection(config, err) < 0)
         return -1;
-    if (class_length != 0 && class_length != 1)
-        return err_set(err, ERR_INVALID,
-                       "model.mm_cfg.vision_encoder.class_token_length is %lld: 1 (CLIP) "
-                       "or 0",
-                       (long long)class_length);
-    if (config->vision.select_layer > -1 || config->vision.select_layer < -n - 1)
-        return err_set(err, ERR_INVALID,
-                       "model.mm_cfg.vision_encoder.vision_select_layer is %lld: -1 is "
-                       "the last of the %lld layers, -2 the one before",
-                       (long long)config->vision.select_layer, (long long)n);
     for (int i = 0; i < 3; i++)
         if (!(config->vision.std[i] > 0))
             return err_set(err, ERR_INVALID,
@@ -198,28 +234,14 @@ static int check_llm(const struct neva_config *config, int n_ranks, struct err *
     return check_rope(config, err);
 }
 
-/* What the enumerations name and the passes do not have yet. */
-static int check_built(const struct neva_config *config, struct err *err)
-{
-    if (config->vision.encoder == NEVA_ENCODER_CLIP &&
-        config->vision.select_feature == NEVA_SELECT_PATCH &&
-        config->projector != NEVA_PROJECTOR_MLP_DOWNSAMPLE &&
-        !config->projector_no_bias && !config->vision.has_head)
-        return 0;
-    return err_set(err, ERR_UNSUPPORTED,
-                   "SigLIP, vision_select_feature 'cls_patch', mm_mlp_adapter_type "
-                   "'mlp_downsample' and multimodal_projector_bias false are not built "
-                   "yet");
-}
-
 int neva_config_check(const struct neva_config *config, int n_ranks, struct err *err)
 {
     if (n_ranks < 1 || n_ranks > NEVA_RANKS_MAX)
         return err_set(err, ERR_INVALID,
                        "model.tensor_model_parallel_size is %d: 1 to %d", n_ranks,
                        NEVA_RANKS_MAX);
-    if (check_built(config, err) < 0 || check_sizes(config, err) < 0 ||
-        check_vision(config, err) < 0 || check_llm(config, n_ranks, err) < 0)
+    if (check_sizes(config, err) < 0 || check_vision(config, err) < 0 ||
+        check_llm(config, n_ranks, err) < 0)
         return -1;
     if (config->dtype != DTYPE_F32 && config->dtype != DTYPE_BF16 &&
         config->dtype != DTYPE_F16)
@@ -299,6 +321,19 @@ static double stack_step_flops(const struct block_config *block, int64_t n_layer
     return (double)n_layers * once + again;
 }
 
+/* The norm of mlp_downsample is trained, so the gradient goes through its first product
+ * even with a frozen encoder. */
+static double projector_step_flops(const struct neva_config *config, double n_frames)
+{
+    double n = n_frames * (double)neva_features(config), d = (double)config->llm.width;
+    double width = (double)(config->vision.width * neva_feature_rows(config));
+    bool needs_dx =
+        !config->vision.freeze || config->projector == NEVA_PROJECTOR_MLP_DOWNSAMPLE;
+    double second = config->projector == NEVA_PROJECTOR_LINEAR ? 0 : 2 * n * d * d;
+
+    return 2 * n * width * d * (needs_dx ? 3 : 2) + second * 3;
+}
+
 double neva_step_flops(const struct neva_config *config, int64_t n_samples,
                        int64_t n_tokens, int64_t n_frames, int64_t n_labels)
 {
@@ -310,15 +345,12 @@ double neva_step_flops(const struct neva_config *config, int64_t n_samples,
     double dv = (double)config->vision.width, d = (double)config->llm.width;
     double pixels = 3.0 * (double)(config->vision.patch * config->vision.patch);
     double head = 2 * labels * d * (double)config->llm.vocab;
-    double projector = 2 * patches * dv * d, second = 2 * patches * d * d;
     bool trains_vision = !config->vision.freeze;
 
-    if (config->projector != NEVA_PROJECTOR_MLP2X_GELU)
-        second = 0;
     return 2 * patches * pixels * dv * (trains_vision ? 2 : 1) +
            stack_step_flops(&vision, neva_vision_layers(config), rows,
                             (double)neva_vision_tokens(config), trains_vision, config) +
-           projector * (trains_vision ? 3 : 2) + second * 3 +
+           projector_step_flops(config, (double)n_frames) +
            stack_step_flops(&llm, config->llm.n_layers, tokens,
                             ((double)n_tokens + 1) / 2, true, config) +
            head * (config->llm.freeze ? 2 : 3);

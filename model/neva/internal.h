@@ -7,7 +7,8 @@
 #include "model/nn/head.h"
 #include "model/nn/stack.h"
 
-#define NEVA_RANKS_MAX 1024 /* tensor-parallel ranks: bounds host tables of ranks */
+#define NEVA_RANKS_MAX 1024      /* tensor-parallel ranks: bounds host tables of ranks */
+#define NEVA_PROJECTOR_EPS 1e-5F /* of mlp_downsample's norm: PyTorch's default */
 
 /* ---- config.c: pure ---- */
 
@@ -16,6 +17,10 @@ int neva_config_check(const struct neva_config *config, int n_ranks, struct err 
 int64_t neva_vision_layers(const struct neva_config *config);
 /* Tokens of a frame inside the encoder: patches and class token. */
 int64_t neva_vision_tokens(const struct neva_config *config);
+/* Patches on each side of a frame. */
+int64_t neva_grid(const struct neva_config *config);
+/* Rows of the encoder that lie behind each other in one feature: 4 of mlp_downsample. */
+int64_t neva_feature_rows(const struct neva_config *config);
 struct block_config neva_vision_block(const struct neva_config *config);
 struct block_config neva_llm_block(const struct neva_config *config, int n_ranks);
 /* Rank r's share [*first, *first + *count) of n_frames. */
@@ -43,21 +48,24 @@ struct neva_shape {
     bool is_training;
 };
 
+/* Fl: frames of this rank; S: the encoder's tokens of a frame; Q: features of a frame,
+ * each of J rows of the encoder (neva_feature_rows). */
 struct vision_acts {
     struct tensor pixels;        /* [Fl,S,S,3] U8 */
     struct tensor patches;       /* [Fl*P, 3pp] T */
-    struct tensor embedded;      /* [Fl*S, D] before the first norm */
+    struct tensor embedded;      /* [Fl*S, D] before CLIP's first norm; SigLIP's x[0] */
     struct tensor rows, classes; /* patch rows [Fl*P,D], class rows [Fl,D] */
     struct tensor mean, rstd;    /* of the first norm */
-    struct tensor features;      /* [Fl*P, D] selected */
+    struct tensor features;      /* [Fl*Q, J*D] selected */
     struct tensor d;             /* [Fl*S, D] gradient of the residual stream */
 };
 
 struct projector_acts {
-    struct tensor up, hidden; /* [Fl*P, D'] mlp2x_gelu only */
-    struct tensor out;        /* [Fl*P, D'] */
-    struct tensor d_out, d_hidden, d_up, d_features;
-    struct tensor gathered; /* [R, most frames of a rank * P, D'] ; out lies inside */
+    struct tensor mean, rstd, normed; /* [Fl*Q], [Fl*Q, J*D] mlp_downsample only */
+    struct tensor up, hidden;         /* [Fl*Q, D'] with two layers only */
+    struct tensor out;                /* [Fl*Q, D'] */
+    struct tensor d_out, d_hidden, d_up, d_normed, d_features;
+    struct tensor gathered; /* [R, most frames of a rank * Q, D'] ; out lies inside */
 };
 
 struct text_acts {
@@ -75,7 +83,9 @@ struct neva_index {
     int32_t *label_rows, *labels;
     int32_t *all_ids;                         /* [N]: token, or -1 at media */
     int32_t *patch_rows, *class_rows, *zeros; /* of the encoder's [Fl*S] rows */
-    float *head;                              /* HEAD_ROWS_MAX * 3 */
+    int32_t *feature_rows; /* [Fl*Q*J]: row of the encoder's; -1 behind the grid's edge */
+    int32_t *row_features; /* [Fl*S]: the way back; -1 where the row is not selected */
+    float *head;           /* HEAD_ROWS_MAX * 3 */
     int64_t n_text, n_media, n_labels;
     void *memory;
     size_t n_bytes;
@@ -92,12 +102,12 @@ struct neva {
     struct head head;
     struct head_scratch head_scratch;
     struct {
-        struct param *class_embedding, *patch, *position;
+        struct param *class_embedding, *patch, *patch_bias, *position;
         struct param *norm_w, *norm_b;
-    } encoder;
+    } encoder; /* NULL: this one has not got it */
     struct {
-        struct param *w1, *b1, *w2, *b2;
-    } projector;
+        struct param *norm_w, *norm_b, *w1, *b1, *w2, *b2;
+    } projector; /* likewise */
     struct param *embed;
     struct neva_shape shape; /* laid out now */
     struct block_rows vision_rows, llm_rows;

@@ -229,7 +229,9 @@ static int check_batch(const struct neva *model, const struct neva_batch *batch,
                        "rows of %lld tokens, model.encoder_seq_length is %lld",
                        (long long)batch->n_tokens, (long long)model->config.max_tokens);
     if (batch->n_samples * batch->n_tokens > INT32_MAX ||
-        batch->n_frames > INT32_MAX / neva_vision_tokens(&model->config))
+        batch->n_frames > INT32_MAX / (neva_vision_tokens(&model->config) +
+                                       neva_features(&model->config) *
+                                           neva_feature_rows(&model->config)))
         return err_set(err, ERR_LIMIT,
                        "the micro batch has more than %d rows: use a "
                        "smaller model.micro_batch_size",

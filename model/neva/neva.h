@@ -1,4 +1,4 @@
-/* neva.h - the VideoNeVA model: CLIP ViT over frames, projector, decoder
+/* neva.h - the VideoNeVA model: CLIP or SigLIP ViT over frames, projector, decoder
  *
  * Owns: parameters, gradients, optimizer moments and activations, in arenas of the
  * backend it is given. Borrows: backend and communicator, which must outlive it.

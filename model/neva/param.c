@@ -9,7 +9,8 @@
 /* Names are those of LlavaForConditionalGeneration.state_dict() in Hugging Face
  * transformers 4.52 and later, with a decoder of one of its classes Llama, Mistral, Qwen2,
  * StableLm (all gated) and Nemotron. Source: https://github.com/huggingface/transformers,
- * src/transformers/models: llava, clip and those decoders. */
+ * src/transformers/models: llava, clip, siglip and those decoders. mlp_downsample, which
+ * that class does not have, has its norm beside linear_1 and linear_2. */
 #define VISION "model.vision_tower.vision_model."
 #define PROJECTOR "model.multi_modal_projector."
 #define LLM "model.language_model."
@@ -155,9 +156,10 @@ static void add_vision_layer(struct builder *b, int64_t layer)
     add(b, vector(d, INIT_ZERO), VISION "encoder.layers.%lld.mlp.fc2.bias", n);
 }
 
-static void add_vision(struct builder *b)
+static void add_vision_embeddings(struct builder *b)
 {
     const struct neva_config *config = b->config;
+    bool is_siglip = config->vision.encoder == NEVA_ENCODER_SIGLIP;
     int64_t d = config->vision.width, p = config->vision.patch;
     float std = config->init_std;
     struct param patch = {.n_dims = 4,
@@ -166,8 +168,6 @@ static void add_vision(struct builder *b)
                           .init = INIT_NORMAL,
                           .init_std = std};
 
-    b->group = PARAM_VISION;
-    b->is_trained = !config->vision.freeze;
     if (config->vision.class_token_length) {
         struct param class_embedding = vector(d, INIT_NORMAL);
 
@@ -175,10 +175,49 @@ static void add_vision(struct builder *b)
         add(b, class_embedding, VISION "embeddings.class_embedding");
     }
     add(b, patch, VISION "embeddings.patch_embedding.weight");
+    if (is_siglip)
+        add(b, vector(d, INIT_ZERO), VISION "embeddings.patch_embedding.bias");
     add(b, matrix(neva_vision_tokens(config), d, std),
         VISION "embeddings.position_embedding.weight");
+    if (is_siglip)
+        return;
     add(b, vector(d, INIT_ONE), VISION "pre_layrnorm.weight"); /* sic */
     add(b, vector(d, INIT_ZERO), VISION "pre_layrnorm.bias");
+}
+
+/* SigLIP's attention pooling: nothing here runs it. */
+static void add_vision_head(struct builder *b)
+{
+    const struct neva_config *config = b->config;
+    int64_t d = config->vision.width, f = config->vision.ffn_width;
+    float std = config->init_std;
+    struct param probe = {.n_dims = 3,
+                          .dims = {1, 1, d},
+                          .shard_axis = -1,
+                          .init = INIT_NORMAL,
+                          .init_std = std};
+
+    add(b, probe, VISION "head.probe");
+    add(b, matrix(3 * d, d, std), VISION "head.attention.in_proj_weight");
+    add(b, vector(3 * d, INIT_ZERO), VISION "head.attention.in_proj_bias");
+    add(b, matrix(d, d, std), VISION "head.attention.out_proj.weight");
+    add(b, vector(d, INIT_ZERO), VISION "head.attention.out_proj.bias");
+    add(b, vector(d, INIT_ONE), VISION "head.layernorm.weight");
+    add(b, vector(d, INIT_ZERO), VISION "head.layernorm.bias");
+    add(b, matrix(f, d, std), VISION "head.mlp.fc1.weight");
+    add(b, vector(f, INIT_ZERO), VISION "head.mlp.fc1.bias");
+    add(b, matrix(d, f, std), VISION "head.mlp.fc2.weight");
+    add(b, vector(d, INIT_ZERO), VISION "head.mlp.fc2.bias");
+}
+
+static void add_vision(struct builder *b)
+{
+    const struct neva_config *config = b->config;
+    int64_t d = config->vision.width;
+
+    b->group = PARAM_VISION;
+    b->is_trained = !config->vision.freeze;
+    add_vision_embeddings(b);
     for (int64_t i = 0; i < config->vision.n_layers; i++) {
         if (i >= neva_vision_layers(config))
             b->is_trained = false; /* behind the selected layer: carried, never run */
@@ -187,21 +226,30 @@ static void add_vision(struct builder *b)
     b->is_trained = false;
     add(b, vector(d, INIT_ONE), VISION "post_layernorm.weight");
     add(b, vector(d, INIT_ZERO), VISION "post_layernorm.bias");
+    if (config->vision.has_head)
+        add_vision_head(b);
 }
 
 static void add_projector(struct builder *b)
 {
     const struct neva_config *config = b->config;
-    int64_t from = config->vision.width, to = config->llm.width;
+    int64_t from = config->vision.width * neva_feature_rows(config);
+    int64_t to = config->llm.width;
 
     b->group = PARAM_PROJECTOR;
     b->is_trained = true;
+    if (config->projector == NEVA_PROJECTOR_MLP_DOWNSAMPLE) {
+        add(b, vector(from, INIT_ONE), PROJECTOR "norm.weight");
+        add(b, vector(from, INIT_ZERO), PROJECTOR "norm.bias");
+    }
     add(b, matrix(to, from, config->init_std), PROJECTOR "linear_1.weight");
-    add(b, vector(to, INIT_ZERO), PROJECTOR "linear_1.bias");
-    if (config->projector != NEVA_PROJECTOR_MLP2X_GELU)
+    if (!config->projector_no_bias)
+        add(b, vector(to, INIT_ZERO), PROJECTOR "linear_1.bias");
+    if (config->projector == NEVA_PROJECTOR_LINEAR)
         return;
     add(b, matrix(to, to, config->init_std), PROJECTOR "linear_2.weight");
-    add(b, vector(to, INIT_ZERO), PROJECTOR "linear_2.bias");
+    if (!config->projector_no_bias)
+        add(b, vector(to, INIT_ZERO), PROJECTOR "linear_2.bias");
 }
 
 /* ---- the decoder ---- */

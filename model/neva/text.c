@@ -44,7 +44,7 @@ int neva_index_fill(struct neva *model, const struct neva_batch *batch, bool has
                     struct err *err)
 {
     struct neva_index *index = &model->index;
-    int64_t n_wanted = batch->n_frames * neva_patches(&model->config);
+    int64_t n_wanted = batch->n_frames * neva_features(&model->config);
 
     index->n_text = index->n_media = index->n_labels = 0;
     for (int64_t i = 0; i < batch->n_samples; i++) {
@@ -56,10 +56,10 @@ int neva_index_fill(struct neva *model, const struct neva_batch *batch, bool has
     }
     if (index->n_media != n_wanted)
         return err_set(err, ERR_INVALID,
-                       "%lld media tokens for %lld frames of %lld patches: there must be "
-                       "one for each patch",
+                       "%lld media tokens for %lld frames of %lld features: there must "
+                       "be one for each feature",
                        (long long)index->n_media, (long long)batch->n_frames,
-                       (long long)neva_patches(&model->config));
+                       (long long)neva_features(&model->config));
     return 0;
 }
 

@@ -9,9 +9,19 @@ static struct tensor as_matrix(const struct tensor *x, int64_t rows)
                      (const int64_t[]){rows, tensor_count(x) / rows});
 }
 
+static const struct tensor *value_of(const struct param *param)
+{
+    return param ? &param->value : NULL;
+}
+
+static struct tensor *grad_of(struct param *param)
+{
+    return param ? &param->grad : NULL;
+}
+
 /* ---- encoder ---- */
 
-/* embedded [Fl*S,D] = [class; patches w^T] + positions */
+/* embedded [Fl*S,D] = [class; patches w^T + bias] + positions */
 static int embed_fwd(struct neva *model, struct err *err)
 {
     struct nn *nn = &model->vision_nn;
@@ -21,7 +31,8 @@ static int embed_fwd(struct neva *model, struct err *err)
     struct param *class_embedding = model->encoder.class_embedding;
     struct tensor w = as_matrix(&model->encoder.patch->value, model->config.vision.width);
 
-    if (nn_linear_fwd(nn, &acts->rows, &acts->patches, &w, NULL, err) < 0 ||
+    if (nn_linear_fwd(nn, &acts->rows, &acts->patches, &w,
+                      value_of(model->encoder.patch_bias), err) < 0 ||
         ops->scatter_rows(nn->backend, &acts->embedded, &acts->rows, index->patch_rows,
                           acts->rows.dims[0], err) < 0)
         return -1;
@@ -37,6 +48,25 @@ static int embed_fwd(struct neva *model, struct err *err)
                     &model->encoder.position->value, 1, err);
 }
 
+/* x[0] of the layers: CLIP has a norm in front of them. */
+static int first_norm_fwd(struct neva *model, struct err *err)
+{
+    struct vision_acts *acts = &model->vision_acts;
+
+    if (!model->encoder.norm_w)
+        return 0;
+    return model->backend->ops->layernorm_fwd(
+        model->backend, &model->vision.x[0], &acts->mean, &acts->rstd, &acts->embedded,
+        &model->encoder.norm_w->value, &model->encoder.norm_b->value, 0,
+        model->config.vision.eps, err);
+}
+
+/* [n, J*D] as [n*J, D] */
+static struct tensor encoder_rows(const struct neva *model, const struct tensor *features)
+{
+    return as_matrix(features, tensor_count(features) / model->config.vision.width);
+}
+
 static int encoder_fwd(struct neva *model, const uint8_t *pixels, struct err *err)
 {
     struct nn *nn = &model->vision_nn;
@@ -44,23 +74,36 @@ static int encoder_fwd(struct neva *model, const uint8_t *pixels, struct err *er
     const struct neva_config *config = &model->config;
     struct vision_acts *acts = &model->vision_acts;
     struct stack *stack = &model->vision;
+    struct tensor features;
 
     if (ops->upload(nn->backend, acts->pixels.data, pixels, tensor_bytes(&acts->pixels),
                     err) < 0 ||
         ops->patchify(nn->backend, &acts->patches, &acts->pixels, config->vision.patch,
                       config->vision.mean, config->vision.std, err) < 0 ||
-        embed_fwd(model, err) < 0 ||
-        ops->layernorm_fwd(nn->backend, &stack->x[0], &acts->mean, &acts->rstd,
-                           &acts->embedded, &model->encoder.norm_w->value,
-                           &model->encoder.norm_b->value, 0, config->vision.eps,
-                           err) < 0 ||
+        embed_fwd(model, err) < 0 || first_norm_fwd(model, err) < 0 ||
         stack_fwd(nn, stack, &model->vision_rows, NULL, err) < 0)
         return err_wrap(err, "vision encoder");
-    return ops->gather_rows(nn->backend, &acts->features, &stack->x[stack->n_layers],
-                            model->index.patch_rows, acts->features.dims[0], err);
+    features = encoder_rows(model, &acts->features);
+    return ops->embed_fwd(nn->backend, &features, &stack->x[stack->n_layers],
+                          model->index.feature_rows, 0, err);
 }
 
-/* d [Fl*S,D]: gradient of the first norm's output -> gradients of the embeddings */
+/* d [Fl*S,D] = gradient of the embeddings, from that of x[0] */
+static int first_norm_bwd(struct neva *model, struct tensor *d, struct err *err)
+{
+    struct vision_acts *acts = &model->vision_acts;
+
+    *d = acts->d;
+    if (!model->encoder.norm_w)
+        return 0;
+    *d = model->vision.scratch.part;
+    return model->backend->ops->layernorm_bwd(
+        model->backend, d, &model->encoder.norm_w->grad, &model->encoder.norm_b->grad,
+        &acts->d, &acts->embedded, &model->encoder.norm_w->value, &acts->mean,
+        &acts->rstd, 0, err);
+}
+
+/* Gradients of class, positions, patches and their bias. */
 static int embed_bwd(struct neva *model, struct err *err)
 {
     struct nn *nn = &model->vision_nn;
@@ -68,19 +111,17 @@ static int embed_bwd(struct neva *model, struct err *err)
     struct vision_acts *acts = &model->vision_acts;
     const struct neva_index *index = &model->index;
     struct param *class_embedding = model->encoder.class_embedding;
-    struct tensor d = model->vision.scratch.part;
-    struct tensor frames = as_matrix(&d, model->vision_rows.batch);
+    struct tensor d, frames;
     struct tensor d_position = model->encoder.position->grad;
     struct tensor d_patch =
         as_matrix(&model->encoder.patch->grad, model->config.vision.width);
 
     d_position = tensor_of(d_position.data, DTYPE_F32, 1,
                            (const int64_t[]){tensor_count(&d_position)});
-    if (ops->layernorm_bwd(nn->backend, &d, &model->encoder.norm_w->grad,
-                           &model->encoder.norm_b->grad, &acts->d, &acts->embedded,
-                           &model->encoder.norm_w->value, &acts->mean, &acts->rstd, 0,
-                           err) < 0 ||
-        ops->bias_bwd(nn->backend, &d_position, &frames, err) < 0)
+    if (first_norm_bwd(model, &d, err) < 0)
+        return -1;
+    frames = as_matrix(&d, model->vision_rows.batch);
+    if (ops->bias_bwd(nn->backend, &d_position, &frames, err) < 0)
         return -1;
     if (class_embedding &&
         (ops->gather_rows(nn->backend, &acts->classes, &d, index->class_rows,
@@ -90,7 +131,8 @@ static int embed_bwd(struct neva *model, struct err *err)
     if (ops->gather_rows(nn->backend, &acts->rows, &d, index->patch_rows,
                          acts->rows.dims[0], err) < 0)
         return -1;
-    return nn_linear_bwd_w(nn, &d_patch, NULL, &acts->rows, &acts->patches, err);
+    return nn_linear_bwd_w(nn, &d_patch, grad_of(model->encoder.patch_bias), &acts->rows,
+                           &acts->patches, err);
 }
 
 static int encoder_bwd(struct neva *model, struct err *err)
@@ -98,11 +140,10 @@ static int encoder_bwd(struct neva *model, struct err *err)
     struct nn *nn = &model->vision_nn;
     const struct backend_ops *ops = nn->backend->ops;
     struct vision_acts *acts = &model->vision_acts;
-    const struct tensor *d_features = &model->projector_acts.d_features;
+    struct tensor d_features = encoder_rows(model, &model->projector_acts.d_features);
 
-    if (ops->zero(nn->backend, acts->d.data, tensor_bytes(&acts->d), err) < 0 ||
-        ops->scatter_rows(nn->backend, &acts->d, d_features, model->index.patch_rows,
-                          d_features->dims[0], err) < 0 ||
+    if (ops->embed_fwd(nn->backend, &acts->d, &d_features, model->index.row_features, 0,
+                       err) < 0 ||
         stack_bwd(nn, &model->vision, &acts->d, &model->vision_rows, err) < 0)
         return -1;
     return embed_bwd(model, err);
@@ -113,31 +154,64 @@ static int encoder_bwd(struct neva *model, struct err *err)
 static int projector_fwd(struct neva *model, struct err *err)
 {
     struct nn *nn = &model->vision_nn;
+    const struct backend_ops *ops = nn->backend->ops;
     struct projector_acts *acts = &model->projector_acts;
-    const struct tensor *features = &model->vision_acts.features;
-    const struct tensor *w1 = &model->projector.w1->value,
-                        *b1 = &model->projector.b1->value;
+    const struct tensor *in = &model->vision_acts.features;
+    const struct tensor *w1 = &model->projector.w1->value;
+    const struct tensor *b1 = value_of(model->projector.b1);
 
+    if (model->projector.norm_w) {
+        if (ops->layernorm_fwd(nn->backend, &acts->normed, &acts->mean, &acts->rstd, in,
+                               &model->projector.norm_w->value,
+                               &model->projector.norm_b->value, 0, NEVA_PROJECTOR_EPS,
+                               err) < 0)
+            return -1;
+        in = &acts->normed;
+    }
     if (!model->projector.w2)
-        return nn_linear_fwd(nn, &acts->out, features, w1, b1, err);
-    if (nn_linear_fwd(nn, &acts->up, features, w1, b1, err) < 0 ||
-        nn->backend->ops->act_fwd(nn->backend, &acts->hidden, &acts->up, ACT_GELU, err) <
-            0)
+        return nn_linear_fwd(nn, &acts->out, in, w1, b1, err);
+    if (nn_linear_fwd(nn, &acts->up, in, w1, b1, err) < 0 ||
+        ops->act_fwd(nn->backend, &acts->hidden, &acts->up, ACT_GELU, err) < 0)
         return -1;
     return nn_linear_fwd(nn, &acts->out, &acts->hidden, &model->projector.w2->value,
-                         &model->projector.b2->value, err);
+                         value_of(model->projector.b2), err);
 }
 
-/* d_out -> d_features (wanted by a trained encoder only) and the projector's gradients */
+/* d [Fl*Q,D']: gradient of the first layer's output -> d_features (wanted by a trained
+ * encoder only) and the gradients of the first layer and of the norm in front of it */
+static int projector_first_bwd(struct neva *model, const struct tensor *d,
+                               struct err *err)
+{
+    struct nn *nn = &model->vision_nn;
+    struct projector_acts *acts = &model->projector_acts;
+    const struct tensor *features = &model->vision_acts.features;
+    struct param *w1 = model->projector.w1, *norm_w = model->projector.norm_w;
+
+    if (nn_linear_bwd_w(nn, &w1->grad, grad_of(model->projector.b1), d,
+                        norm_w ? &acts->normed : features, err) < 0)
+        return -1;
+    if (!norm_w && model->config.vision.freeze)
+        return 0;
+    if (nn_linear_bwd_x(nn, norm_w ? &acts->d_normed : &acts->d_features, d, &w1->value,
+                        err) < 0)
+        return -1;
+    if (!norm_w)
+        return 0;
+    return nn->backend->ops->layernorm_bwd(
+        nn->backend, &acts->d_features, &norm_w->grad, &model->projector.norm_b->grad,
+        &acts->d_normed, features, &norm_w->value, &acts->mean, &acts->rstd, 0, err);
+}
+
+/* d_out -> d_features and the projector's gradients */
 static int projector_bwd(struct neva *model, struct err *err)
 {
     struct nn *nn = &model->vision_nn;
     struct projector_acts *acts = &model->projector_acts;
-    struct param *w1 = model->projector.w1, *w2 = model->projector.w2;
+    struct param *w2 = model->projector.w2;
     struct tensor *d = &acts->d_out;
 
     if (w2) {
-        if (nn_linear_bwd_w(nn, &w2->grad, &model->projector.b2->grad, d, &acts->hidden,
+        if (nn_linear_bwd_w(nn, &w2->grad, grad_of(model->projector.b2), d, &acts->hidden,
                             err) < 0 ||
             nn_linear_bwd_x(nn, &acts->d_hidden, d, &w2->value, err) < 0 ||
             nn->backend->ops->act_bwd(nn->backend, &acts->d_up, &acts->d_hidden,
@@ -145,12 +219,7 @@ static int projector_bwd(struct neva *model, struct err *err)
             return -1;
         d = &acts->d_up;
     }
-    if (nn_linear_bwd_w(nn, &w1->grad, &model->projector.b1->grad, d,
-                        &model->vision_acts.features, err) < 0)
-        return -1;
-    if (model->config.vision.freeze)
-        return 0;
-    return nn_linear_bwd_x(nn, &acts->d_features, d, &w1->value, err);
+    return projector_first_bwd(model, d, err);
 }
 
 /* ---- both ---- */
@@ -161,7 +230,8 @@ static int place_features(struct neva *model, struct err *err)
     const struct backend_ops *ops = model->backend->ops;
     struct tensor *gathered = &model->projector_acts.gathered;
     int n_ranks = comm_size(model->group);
-    int64_t most = gathered->dims[0] / n_ranks, n_patches = neva_patches(&model->config);
+    int64_t most = gathered->dims[0] / n_ranks,
+            n_features = neva_features(&model->config);
 
     for (int rank = 0; rank < n_ranks; rank++) {
         int64_t first, count;
@@ -170,10 +240,10 @@ static int place_features(struct neva *model, struct err *err)
         neva_frame_share(model->shape.n_frames, rank, n_ranks, &first, &count);
         if (count == 0)
             break;
-        part = tensor_rows(gathered, rank * most, count * n_patches);
+        part = tensor_rows(gathered, rank * most, count * n_features);
         if (ops->scatter_rows(model->backend, &model->llm.x[0], &part,
-                              model->index.media_rows + first * n_patches,
-                              count * n_patches, err) < 0)
+                              model->index.media_rows + first * n_features,
+                              count * n_features, err) < 0)
             return -1;
     }
     return 0;
@@ -198,14 +268,14 @@ int vision_fwd(struct neva *model, const uint8_t *pixels, struct err *err)
 int vision_bwd(struct neva *model, struct err *err)
 {
     struct projector_acts *acts = &model->projector_acts;
-    int64_t first, count, n_patches = neva_patches(&model->config);
+    int64_t first, count, n_features = neva_features(&model->config);
 
     neva_frame_range(model, model->shape.n_frames, &first, &count);
     if (count == 0)
         return 0;
     if (model->backend->ops->gather_rows(
             model->backend, &acts->d_out, &model->text_acts.d,
-            model->index.media_rows + first * n_patches, count * n_patches, err) < 0 ||
+            model->index.media_rows + first * n_features, count * n_features, err) < 0 ||
         projector_bwd(model, err) < 0)
         return err_wrap(err, "projector backward");
     if (!model->config.vision.freeze && encoder_bwd(model, err) < 0)

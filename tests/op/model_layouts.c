@@ -179,6 +179,15 @@ static void nor_with_another_decoder(void)
     }
 }
 
+static void nor_with_another_encoder_or_projector(void)
+{
+    for (int vision = 1; vision < TINY_VISION_COUNT; vision++) {
+        struct neva_config config = tiny_vision_config((enum tiny_vision)vision);
+
+        layouts_of(&config);
+    }
+}
+
 static void nor_with_frozen_parts(void)
 {
     struct neva_config config = tiny_config();
@@ -233,6 +242,8 @@ static void recomputation_gives_the_same_bits(void)
 {
     for (int decoder = 0; decoder < TINY_DECODER_COUNT; decoder++)
         recomputation_of(tiny_decoder_config((enum tiny_decoder)decoder));
+    for (int vision = 1; vision < TINY_VISION_COUNT; vision++)
+        recomputation_of(tiny_vision_config((enum tiny_vision)vision));
 }
 
 static void cpu_agrees_with_ref(struct neva_config config)
@@ -253,6 +264,8 @@ static void the_cpu_backend_agrees_with_ref(void)
 {
     for (int decoder = 0; decoder < TINY_DECODER_COUNT; decoder++)
         cpu_agrees_with_ref(tiny_decoder_config((enum tiny_decoder)decoder));
+    for (int vision = 1; vision < TINY_VISION_COUNT; vision++)
+        cpu_agrees_with_ref(tiny_vision_config((enum tiny_vision)vision));
 }
 
 static void device_memory_is_exchanged_through_the_host(void)
@@ -282,6 +295,7 @@ int main(void)
     EXPECT_RUN(tensor_and_data_ranks_and_micro_batches_change_nothing);
     EXPECT_RUN(nor_do_they_with_a_tied_head);
     EXPECT_RUN(nor_with_another_decoder);
+    EXPECT_RUN(nor_with_another_encoder_or_projector);
     EXPECT_RUN(nor_with_frozen_parts);
     EXPECT_RUN(a_rank_without_vocabulary_takes_part);
     EXPECT_RUN(recomputation_gives_the_same_bits);

@@ -195,6 +195,8 @@ static void any_layout_takes_the_same_steps(void)
 {
     for (int decoder = 0; decoder < TINY_DECODER_COUNT; decoder++)
         layouts_take_the_same_steps(tiny_decoder_config((enum tiny_decoder)decoder));
+    for (int vision = 1; vision < TINY_VISION_COUNT; vision++)
+        layouts_take_the_same_steps(tiny_vision_config((enum tiny_vision)vision));
 }
 
 /* ---- checkpoints ---- */
@@ -261,6 +263,8 @@ static void a_checkpoint_passes_through_all_layouts_unchanged(void)
 {
     for (int decoder = 0; decoder < TINY_DECODER_COUNT; decoder++)
         pass_through_layouts(tiny_decoder_config((enum tiny_decoder)decoder));
+    for (int vision = 1; vision < TINY_VISION_COUNT; vision++)
+        pass_through_layouts(tiny_vision_config((enum tiny_vision)vision));
 }
 
 /* ---- what is refused ---- */
@@ -383,11 +387,22 @@ static void configurations_that_cannot_be_are_refused_by_key(void)
     expect_refused(&config, 4, "num_query_groups");
     config = tiny_config();
     expect_refused(&config, 3, "tensor_model_parallel_size");
-    config.vision.patch = 3;
+    config.vision.patch = 9;
     expect_refused(&config, 1, "patch_dim");
     config = tiny_config();
     config.vision.select_layer = -5;
     expect_refused(&config, 1, "vision_select_layer");
+    config.vision.select_layer = 4;
+    expect_refused(&config, 1, "vision_select_layer");
+    config = tiny_config();
+    config.vision.has_head = true;
+    expect_refused(&config, 1, "vision_use_head");
+    config = tiny_vision_config(TINY_SIGLIP);
+    config.vision.class_token_length = 1;
+    expect_refused(&config, 1, "class_token_length");
+    config = tiny_vision_config(TINY_CLASS);
+    config.projector = NEVA_PROJECTOR_MLP_DOWNSAMPLE;
+    expect_refused(&config, 1, "mm_mlp_adapter_type");
     config = tiny_config();
     config.recompute = NEVA_RECOMPUTE_FULL;
     expect_refused(&config, 1, "activations_checkpoint_num_layers");
@@ -494,6 +509,12 @@ static void the_plan_says_what_is_taken(void)
     tiny_run("ref", 1, 1, measure, &config);
     for (int decoder = 1; decoder < TINY_DECODER_COUNT; decoder++) {
         config = tiny_decoder_config((enum tiny_decoder)decoder);
+        tiny_run("ref", 1, 1, measure, &config);
+    }
+    for (int vision = 1; vision < TINY_VISION_COUNT; vision++) {
+        config = tiny_vision_config((enum tiny_vision)vision);
+        tiny_run("ref", 1, 1, measure, &config);
+        config.vision.freeze = true;
         tiny_run("ref", 1, 1, measure, &config);
     }
 }

@@ -68,6 +68,30 @@ struct neva_config tiny_decoder_config(enum tiny_decoder decoder)
     return config;
 }
 
+struct neva_config tiny_vision_config(enum tiny_vision vision)
+{
+    struct neva_config config = tiny_config();
+
+    switch (vision) {
+    case TINY_SIGLIP:
+        config.vision.encoder = NEVA_ENCODER_SIGLIP;
+        config.vision.image_size = 13;
+        config.vision.class_token_length = 0;
+        config.vision.has_head = true;
+        config.vision.act = ACT_GELU_TANH;
+        config.projector = NEVA_PROJECTOR_MLP_DOWNSAMPLE;
+        break;
+    case TINY_CLASS:
+        config.vision.select_feature = NEVA_SELECT_CLS_PATCH;
+        config.vision.select_layer = 2;
+        config.projector_no_bias = true;
+        break;
+    default:
+        break;
+    }
+    return config;
+}
+
 /* ---- batches ---- */
 
 static void row_fill(struct tiny_batch *out, const struct neva_config *config,
@@ -109,7 +133,7 @@ void tiny_batch_init(struct tiny_batch *out, const struct neva_config *config,
                                      out->labels, out->lens, n_samples * n_frames_each,
                                      out->pixels};
     for (int64_t i = 0; i < n_samples; i++)
-        row_fill(out, config, i, n_frames_each * neva_patches(config), key);
+        row_fill(out, config, i, n_frames_each * neva_features(config), key);
     for (size_t i = 0; i < n_pixels; i++)
         out->pixels[i] = (uint8_t)rng_below(key, 1000000 + i, 256);
 }

@@ -15,7 +15,13 @@ struct neva_config tiny_config(void);
 enum tiny_decoder { TINY_LLAMA, TINY_NEMOTRON, TINY_GPT, TINY_QWEN2, TINY_DECODER_COUNT };
 struct neva_config tiny_decoder_config(enum tiny_decoder decoder);
 
-/* A micro batch that owns its memory. Rows start with their frames' patches; lengths
+/* The same with another encoder and projector. SigLIP: a grid of 3 x 3 with a pixel over,
+ * pooling head, mlp_downsample. Class: CLIP's class token is a feature too, a layer counted
+ * from the front, no biases in the projector. */
+enum tiny_vision { TINY_CLIP, TINY_SIGLIP, TINY_CLASS, TINY_VISION_COUNT };
+struct neva_config tiny_vision_config(enum tiny_vision vision);
+
+/* A micro batch that owns its memory. Rows start with their frames' features; lengths
  * differ; about half of the text tokens carry labels. Depends on seed alone. */
 struct tiny_batch {
     struct neva_batch batch;
