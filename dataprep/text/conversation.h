@@ -5,8 +5,14 @@
  * in a human turn. Rendering puts the template's words around the turns and notes which
  * bytes are answers; a token is to be predicted when it holds bytes of an answer, so the
  * mask does not hang on how pieces would be tokenized apart.
- * Templates: plain, v1 (vicuna_v1), llama_2, mistral, nvgpt (nv_steerlm), nv_dpo. Source:
- * tests/golden/nemo_conversations.jsonl, made by NeMo 2.0, which all match token for token.
+ * Templates and their names are those of NeMo 2.0 (conv_template_names); nvgpt, llama_2
+ * and the others match tests/golden/nemo_conversations.jsonl, made by NeMo 2.0, token for
+ * token, and llama_3, yi_34b and interleaved match tests/golden/conversations.jsonl,
+ * made by tests/golden/make_conversations.py.
+ * Special tokens that a turn spells out are those tokens, as in NeMo, whose tokenizers
+ * look for them in the whole text; they stand for no medium and end no turn of the mask.
+ * "system" of the record takes the place of the template's system prompt. (NeMo does so
+ * for nvgpt and nv_dpo and passes over it elsewhere.)
  * Threads: none. Owns: what its structs hold; free with the _fini of each.
  */
 #ifndef VNEVA_DATAPREP_TEXT_CONVERSATION_H
@@ -47,9 +53,19 @@ struct conv_part {
 struct conversation {
     struct buf text;
     struct buf parts; /* struct conv_part, in order */
+    bool is_prompt;   /* an answer is to follow */
 };
 
-/* ERR_INVALID: the record's turns are not what the template wants; says why. */
+/* CONV_MEDIA_FIRST: NeMo's sep_image_conv_front, the media of the first question before
+ * its words, " USER: " between them.
+ * CONV_PROMPT: up to where the last answer begins, which need not be there. */
+enum conv_flag { CONV_MEDIA_FIRST = 1, CONV_PROMPT = 2 };
+
+/* flags: of enum conv_flag. ERR_INVALID: the record's turns are not what the template
+ * wants; says why. */
+int conversation_render_as(struct conversation *out, const struct conv_template *template,
+                           unsigned flags, const struct json *record, struct err *err);
+/* The same without flags. */
 int conversation_render(struct conversation *out, const struct conv_template *template,
                         const struct json *record, struct err *err);
 void conversation_fini(struct conversation *conversation);
@@ -58,15 +74,19 @@ void conversation_fini(struct conversation *conversation);
 struct conv_encoder {
     const struct conv_template *template;
     const struct tokenizer *tokenizer;
-    bool use_im_start_end; /* media stand between start and end tokens */
-    bool is_inline;        /* SentencePiece finds the start and end tokens in text */
-    bool has_inline_ends;  /* so it does NeMo's begin and end of sentence */
-    int32_t start, end;    /* of media; -1: the tokenizer has none */
-    int32_t begin;         /* of sentence; -1: the tokenizer has none */
-    int32_t stop;          /* what ends an answer */
+    bool use_im_start_end;     /* media stand between start and end tokens */
+    const char *const *marker; /* texts of patch, start and end of media */
+    bool is_inline;            /* the tokenizer finds the start and end tokens in text */
+    bool has_inline_ends;      /* so it does NeMo's begin and end of sentence */
+    bool adds_space;           /* the tokenizer puts a space before a text */
+    int32_t patch, start, end; /* of media; -1: the tokenizer has none */
+    int32_t pad;               /* likewise */
+    int32_t begin;             /* of sentence; -1: the tokenizer has none */
+    int32_t stop;              /* what ends an answer */
 };
 
-/* ERR_INVALID: the tokenizer lacks a token that is needed, says which. */
+/* ERR_INVALID: the tokenizer lacks a token that the template needs; says which, and what
+ * to do. */
 int conv_encoder_init(struct conv_encoder *encoder, const struct conv_template *template,
                       const struct tokenizer *tokenizer, bool use_im_start_end,
                       struct err *err);
@@ -76,7 +96,7 @@ struct conv_tokens {
     struct buf is_label; /* uint8 a token; not shifted */
     struct buf media;    /* enum media_kind an item */
     int64_t n_tokens, n_media, n_labels;
-    int64_t n_prompt; /* tokens before the last answer */
+    int64_t n_prompt; /* tokens before the last answer; all of a prompt */
 };
 
 int conv_encode(const struct conv_encoder *encoder, struct conv_tokens *out,

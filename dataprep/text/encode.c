@@ -2,35 +2,73 @@
 
 #include <string.h>
 
+enum { PATCH, START, END };
+
+/* NeMo takes the second row where llm.model_type is llama_3. */
+static const char *const media_markers[2][3] = {
+    {CONV_PATCH, CONV_MEDIA_START, CONV_MEDIA_END},
+    {"<|reserved_special_token_3|>", "<|reserved_special_token_4|>",
+     "<|reserved_special_token_5|>"},
+};
+
 /* Does the tokenizer find two tokens inside of text? Then the text around them is encoded
  * as one, as NeMo does, without a new leading space after them. */
-static int find_inline(const struct conv_encoder *encoder, bool *out, const char *probe,
-                       int32_t first, int32_t second, struct err *err)
+static int find_inline(const struct conv_encoder *encoder, bool *out, const char *first,
+                       const char *second, struct err *err)
 {
-    struct buf spans = BUF_INIT;
+    int32_t ids[2] = {tokenizer_id(encoder->tokenizer, first),
+                      tokenizer_id(encoder->tokenizer, second)};
+    struct buf probe = BUF_INIT, spans = BUF_INIT;
     const struct token_span *span;
     size_t n;
+    int rc;
 
-    if (tokenizer_encode_spans(encoder->tokenizer, &spans, probe, strlen(probe), err) < 0)
-        return -1;
+    *out = false;
+    buf_printf(&probe, "a%s%sa", first, second);
+    rc = buf_check(&probe, err);
+    if (rc == 0)
+        rc = tokenizer_encode_spans(encoder->tokenizer, &spans, buf_str(&probe),
+                                    probe.n_bytes, err);
     span = (const struct token_span *)spans.data;
     n = spans.n_bytes / sizeof(*span);
-    for (size_t i = 0; first >= 0 && i + 1 < n; i++)
-        if (span[i].id == first && span[i + 1].id == second)
+    for (size_t i = 0; rc == 0 && ids[0] >= 0 && i + 1 < n; i++)
+        if (span[i].id == ids[0] && span[i + 1].id == ids[1])
             *out = true;
+    buf_fini(&probe);
     buf_fini(&spans);
-    return 0;
+    return rc;
+}
+
+static int encode_words(const struct conv_encoder *encoder, struct buf *out,
+                        const char *words, struct err *err)
+{
+    return tokenizer_encode(encoder->tokenizer, out, words, strlen(words), err);
+}
+
+/* SentencePiece puts a space before a text, so that a word is the same token anywhere;
+ * byte-level tokenizers do not. */
+static int find_space(struct conv_encoder *encoder, struct err *err)
+{
+    struct buf both = BUF_INIT, each = BUF_INIT;
+    int rc = encode_words(encoder, &both, "a a", err);
+
+    for (int i = 0; i < 2 && rc == 0; i++)
+        rc = encode_words(encoder, &each, "a", err);
+    encoder->adds_space = rc == 0 && both.n_bytes == each.n_bytes && both.n_bytes &&
+                          memcmp(both.data, each.data, both.n_bytes) == 0;
+    buf_fini(&both);
+    buf_fini(&each);
+    return rc;
 }
 
 static int find_inlines(struct conv_encoder *encoder, struct err *err)
 {
-    if (find_inline(encoder, &encoder->is_inline, "a" CONV_MEDIA_START CONV_MEDIA_END "a",
-                    encoder->start, encoder->end, err) < 0)
+    if (find_inline(encoder, &encoder->is_inline, encoder->marker[START],
+                    encoder->marker[END], err) < 0 ||
+        find_inline(encoder, &encoder->has_inline_ends, CONV_BEGIN_TEXT, CONV_STOP_TEXT,
+                    err) < 0)
         return -1;
-    return find_inline(encoder, &encoder->has_inline_ends,
-                       "a" CONV_BEGIN_TEXT CONV_STOP_TEXT "a",
-                       tokenizer_id(encoder->tokenizer, CONV_BEGIN_TEXT),
-                       tokenizer_id(encoder->tokenizer, CONV_STOP_TEXT), err);
+    return find_space(encoder, err);
 }
 
 /* plain ends an answer with a line break: the token that a break at the end becomes. */
@@ -56,6 +94,60 @@ out:
     return rc;
 }
 
+/* The tokens in the template's words: each must be one token, found in the text. */
+static int check_needs(const struct conv_encoder *encoder, struct err *err)
+{
+    const struct conv_template *template = encoder->template;
+
+    for (int i = 0; i < CONV_NEEDS_MAX && template->needs[i]; i++) {
+        bool is_found = false;
+
+        if (find_inline(encoder, &is_found, template->needs[i], template->needs[i], err) <
+            0)
+            return -1;
+        if (!is_found)
+            return err_set(err, ERR_INVALID,
+                           "template %s writes %s, which the tokenizer does not have as "
+                           "one token: add it to "
+                           "model.tokenizer.additional_special_tokens, or take the "
+                           "tokenizer of a model that was trained with this template",
+                           template->name, template->needs[i]);
+    }
+    return 0;
+}
+
+static int check_ends(const struct conv_encoder *encoder, struct err *err)
+{
+    const struct conv_template *template = encoder->template;
+
+    if (encoder->stop < 0)
+        return err_set(err, ERR_INVALID,
+                       "the tokenizer has no %s, which ends every answer of template %s; "
+                       "take a tokenizer that has one",
+                       template->stop ? template->stop : "end of sentence",
+                       template->name);
+    if (encoder->begin < 0 && (template->has_begin || template->has_begins))
+        return err_set(err, ERR_INVALID,
+                       "the tokenizer has no begin of sentence, which template %s "
+                       "writes; take a tokenizer that has one",
+                       template->name);
+    return 0;
+}
+
+/* The template's own media tokens, or those of the two that the tokenizer has. */
+static void choose_markers(struct conv_encoder *encoder)
+{
+    const struct tokenizer *tokenizer = encoder->tokenizer;
+    int own = encoder->template->is_llama_3;
+    bool has_own = tokenizer_id(tokenizer, media_markers[own][START]) >= 0;
+    bool has_other = tokenizer_id(tokenizer, media_markers[!own][START]) >= 0;
+
+    encoder->marker = media_markers[has_own || !has_other ? own : !own];
+    encoder->patch = tokenizer_id(tokenizer, encoder->marker[PATCH]);
+    encoder->start = tokenizer_id(tokenizer, encoder->marker[START]);
+    encoder->end = tokenizer_id(tokenizer, encoder->marker[END]);
+}
+
 int conv_encoder_init(struct conv_encoder *encoder, const struct conv_template *template,
                       const struct tokenizer *tokenizer, bool use_im_start_end,
                       struct err *err)
@@ -64,29 +156,21 @@ int conv_encoder_init(struct conv_encoder *encoder, const struct conv_template *
         .template = template,
         .tokenizer = tokenizer,
         .use_im_start_end = use_im_start_end,
-        .start = tokenizer_id(tokenizer, CONV_MEDIA_START),
-        .end = tokenizer_id(tokenizer, CONV_MEDIA_END),
+        .pad = tokenizer_id(tokenizer, CONV_PAD),
         .begin = tokenizer_bos(tokenizer),
         .stop = template->stop ? tokenizer_id(tokenizer, template->stop)
                                : tokenizer_eos(tokenizer),
     };
+    choose_markers(encoder);
     if (use_im_start_end && (encoder->start < 0 || encoder->end < 0))
         return err_set(err, ERR_INVALID,
                        "use_im_start_end wants the tokens %s and %s, which the tokenizer "
                        "does not have; add them to additional_special_tokens",
-                       CONV_MEDIA_START, CONV_MEDIA_END);
-    if (template->is_plain)
-        return find_break(encoder, err) < 0 ? -1 : find_inlines(encoder, err);
-    if (encoder->stop < 0)
-        return err_set(err, ERR_INVALID,
-                       "the tokenizer has no %s, which ends every answer of template %s",
-                       template->stop ? template->stop : "end of sentence",
-                       template->name);
-    if (encoder->begin < 0 && (template->has_begin || template->has_begins))
-        return err_set(err, ERR_INVALID,
-                       "the tokenizer has no begin of sentence, which template %s writes",
-                       template->name);
-    return find_inlines(encoder, err);
+                       encoder->marker[START], encoder->marker[END]);
+    if (check_needs(encoder, err) < 0 || find_inlines(encoder, err) < 0)
+        return -1;
+    return template->shape == CONV_SHAPE_PLAIN ? find_break(encoder, err)
+                                               : check_ends(encoder, err);
 }
 
 /* Where a part of the conversation lies in the text that is encoded as one. */
@@ -104,15 +188,16 @@ struct builder {
     bool after_end; /* the token before the chunk is a begin or end of sentence */
 };
 
-static void put(struct conv_tokens *out, int32_t token, bool is_label)
+/* The first token is nothing's label: no entry comes before it. */
+static void put(struct conv_tokens *out, int32_t token, bool is_answer)
 {
-    uint8_t flag = is_label;
+    uint8_t is_label = is_answer && out->n_tokens > 0;
     const uint8_t *before = (const uint8_t *)out->is_label.data;
 
-    if (is_label && (!out->n_tokens || !before[out->n_tokens - 1]))
+    if (is_label && !before[out->n_tokens - 1])
         out->n_prompt = out->n_tokens;
     buf_add(&out->tokens, &token, sizeof(token));
-    buf_add(&out->is_label, &flag, sizeof(flag));
+    buf_add(&out->is_label, &is_label, sizeof(is_label));
     if (out->tokens.failed || out->is_label.failed)
         return; /* found by buf_check at the end */
     out->n_tokens++;
@@ -154,17 +239,25 @@ static void put_end(struct builder *b, const struct conv_part *part)
         part->is_answer);
 }
 
+/* NeMo masks these in an interleaved text, wherever they come from. */
+static bool is_masked(const struct conv_encoder *encoder, int32_t id)
+{
+    return encoder->template->shape == CONV_SHAPE_INTERLEAVED &&
+           (id == encoder->start || id == encoder->end || id == encoder->pad);
+}
+
 static void put_span(struct builder *b, const struct token_span *span, size_t *i)
 {
     const struct range *first = range_at(b, i, span->begin);
     size_t j = *i;
     const struct range *last =
         span->end > span->begin ? range_at(b, &j, span->end - 1) : first;
+    bool is_answer = first->part->is_answer || last->part->is_answer;
 
     if (is_end(first->part) && span->end > span->begin)
         put_end(b, first->part);
     else if (first->part->kind != CONV_MEDIA || span->end == span->begin)
-        put(b->out, span->id, first->part->is_answer || last->part->is_answer);
+        put(b->out, span->id, is_answer && !is_masked(b->encoder, span->id));
     else if (span->id == b->encoder->start)
         put_media(b, first->part->media); /* its end token comes with it */
 }
@@ -195,15 +288,26 @@ static void add_to_chunk(struct builder *b, const struct conv_part *part,
     buf_add(&b->ranges, &range, sizeof(range));
 }
 
+static void add_markers_to_chunk(struct builder *b, const struct conv_part *part)
+{
+    const char *start = b->encoder->marker[START], *end = b->encoder->marker[END];
+    size_t n_start = strlen(start), n_end = strlen(end);
+    struct range range = {part, b->chunk.n_bytes, b->chunk.n_bytes + n_start + n_end};
+
+    buf_add(&b->chunk, start, n_start);
+    buf_add(&b->chunk, end, n_end);
+    buf_add(&b->ranges, &range, sizeof(range));
+}
+
 static int add_to_tokens(struct builder *b, const struct conversation *conversation,
                          const struct conv_part *part, struct err *err)
 {
-    static const char markers[] = CONV_MEDIA_START CONV_MEDIA_END;
     const char *text = buf_str(&conversation->text) + part->begin;
     size_t n_bytes = part->end - part->begin;
     const char *ends = part->kind == CONV_BEGIN ? CONV_BEGIN_TEXT : CONV_STOP_TEXT;
 
-    if (part->kind == CONV_TEXT && b->after_end && *text == ' ') {
+    if (part->kind == CONV_TEXT && b->after_end && b->encoder->adds_space &&
+        *text == ' ') {
         text++; /* the tokenizer puts its own space where a chunk begins */
         n_bytes--;
     }
@@ -212,7 +316,7 @@ static int add_to_tokens(struct builder *b, const struct conversation *conversat
         if (n_bytes)
             add_to_chunk(b, part, text, n_bytes);
     } else if (part->kind == CONV_MEDIA && b->encoder->is_inline) {
-        add_to_chunk(b, part, markers, sizeof(markers) - 1);
+        add_markers_to_chunk(b, part);
     } else if (is_end(part) && b->encoder->has_inline_ends) {
         add_to_chunk(b, part, ends, strlen(ends));
     } else {
@@ -225,6 +329,19 @@ static int add_to_tokens(struct builder *b, const struct conversation *conversat
         b->after_end = is_end(part);
     }
     return 0;
+}
+
+/* The last entry is only a label, so a medium that ends a text would be cut. */
+static int check_end(const struct conv_tokens *out, const struct conversation *of,
+                     struct err *err)
+{
+    const int32_t *tokens = (const int32_t *)out->tokens.data;
+
+    if (of->is_prompt || !out->n_tokens || tokens[out->n_tokens - 1] != CONV_TOKEN_MEDIA)
+        return 0;
+    return err_set(err, ERR_INVALID,
+                   "the text ends with a medium, after which nothing is to be learnt; "
+                   "put its text after it");
 }
 
 int conv_encode(const struct conv_encoder *encoder, struct conv_tokens *out,
@@ -243,9 +360,9 @@ int conv_encode(const struct conv_encoder *encoder, struct conv_tokens *out,
         rc = flush(&b, err);
     if (rc == 0 &&
         (buf_check(&out->tokens, err) < 0 || buf_check(&out->is_label, err) < 0 ||
-         buf_check(&out->media, err) < 0))
+         buf_check(&out->media, err) < 0 || check_end(out, conversation, err) < 0))
         rc = -1;
-    if (!out->n_labels)
+    if (!out->n_labels || conversation->is_prompt)
         out->n_prompt = out->n_tokens;
     if (rc < 0)
         conv_tokens_fini(out);

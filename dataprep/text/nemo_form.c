@@ -7,11 +7,10 @@ static void add_int(struct buf *out, int32_t value)
 
 static void add_media(const struct conv_encoder *encoder, struct buf *tokens, int64_t n)
 {
-    int32_t patch = tokenizer_id(encoder->tokenizer, CONV_PATCH);
     bool has_ends = !encoder->use_im_start_end && n >= 2 && encoder->start >= 0;
+    int32_t patch =
+        encoder->template->has_patch_token && encoder->patch >= 0 ? encoder->patch : 0;
 
-    if (!encoder->template->has_patch_token || patch < 0)
-        patch = 0;
     for (int64_t i = 0; i < n; i++)
         add_int(tokens, has_ends && i == 0       ? encoder->start
                         : has_ends && i == n - 1 ? encoder->end

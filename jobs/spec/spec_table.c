@@ -31,6 +31,9 @@
 #define EVAL SPEC_OF(SPEC_EVALUATE)
 #define MANY 1e15 /* no upper bound */
 
+#define CONVERSATIONS /* as conv_template_names, dataprep/text */                        \
+    "plain|v1|llama_2|llama_3|mistral|nvgpt|nv_steerlm|nv_dpo|yi_34b|interleaved|"       \
+    "v0_plain|vicuna_v1|llava_v1|llava_llama_2"
 #define NO_LOGGER "runs are recorded by the coordinator"
 #define NO_LIGHTNING "belongs to PyTorch Lightning"
 #define NO_DROPOUT "dropout is not built"
@@ -140,8 +143,7 @@ const struct spec_key spec_keys[] = {
     USED("model.mm_cfg.llm.freeze", BOOL, mm_cfg.llm_freeze, "false", TRAIN,
          "leave the LLM as it is"),
     USED("model.mm_cfg.llm.model_type", STRING, mm_cfg.llm_model_type, "v1", TRAIN | PREP,
-         "family of the LLM: conversations follow it",
-         .choices = "plain|v1|nvgpt|llama_2|llama_3|mistral"),
+         "family of the LLM: conversations follow it", .choices = CONVERSATIONS),
     USED("model.mm_cfg.vision_encoder.from_pretrained", MAYBE_PATH,
          vision.from_pretrained, NULL, TRAIN, "folder with the encoder's weights"),
     IGNORED("model.mm_cfg.vision_encoder.from_hf",
@@ -334,8 +336,7 @@ const struct spec_key spec_keys[] = {
           "media stay where the text has them"),
     USED("model.data.conv_template", STRING, data.conv_template,
          "${model.mm_cfg.llm.model_type}", TRAIN | PREP, "how conversations are written",
-         .choices = "plain|v1|nvgpt|nv_steerlm|nv_dpo|llama_2|llama_3|mistral",
-         .now = "plain|v1|nvgpt|nv_steerlm|nv_dpo|llama_2|mistral"),
+         .choices = CONVERSATIONS),
     USED("model.data.image_folder", PATH, data.image_folder, NULL, ALL,
          "folder or .tar with the images"),
     USED("model.data.video_folder", PATH, data.video_folder, NULL, ALL,

@@ -1,6 +1,8 @@
 vneva_test(text_tokenizer LABEL unit SOURCES unit/text_tokenizer.c LIBS vneva_text cmocka)
 vneva_test(text_conversation LABEL unit SOURCES unit/text_conversation.c
   LIBS vneva_text cmocka)
+vneva_test(text_templates LABEL unit SOURCES unit/text_templates.c
+  LIBS vneva_text vneva_spec cmocka)
 vneva_test(dataset_read LABEL unit SOURCES unit/dataset_read.c LIBS vneva_dataset cmocka)
 
 add_library(test_fake_frames STATIC support/fake_frames.c)

@@ -51,7 +51,8 @@ static void assert_ints(const struct buf *got, const struct json *expected,
                      (long long)json_int(json_at(expected, i), -2));
 }
 
-static void assert_like_nemo(const struct json *row)
+/* Row by row of a golden file: what we give is what stands there. */
+static void assert_like_nemo(const struct tokenizer *tokens_of, const struct json *row)
 {
     const struct json *source = json_get(row, "source");
     const char *id = json_get_string(source, "id");
@@ -59,16 +60,19 @@ static void assert_like_nemo(const struct json *row)
     struct conversation conversation = {0};
     struct conv_tokens tokens = {0};
     struct buf out_tokens = BUF_INIT, out_labels = BUF_INIT;
-    int64_t n_patches =
+    int64_t n =
         json_get_int(row, "num_frames", 0) * json_get_int(row, "patches_per_frame", 0);
+    int64_t n_patches[] = {n, n};
     struct err err;
 
     if (conv_encoder_init(&encoder, conv_template_find(json_get_string(row, "template")),
-                          tokenizer, json_bool(json_get(row, "use_im_start_end"), false),
+                          tokens_of, json_bool(json_get(row, "use_im_start_end"), false),
                           &err) < 0 ||
         conversation_render(&conversation, encoder.template, source, &err) < 0 ||
-        conv_encode(&encoder, &tokens, &conversation, &err) < 0 ||
-        conv_nemo_form(&encoder, &tokens, &n_patches, &out_tokens, &out_labels, &err) < 0)
+        conv_encode(&encoder, &tokens, &conversation, &err) < 0)
+        fail_msg("%s: %s", id, err.text);
+    assert_true(tokens.n_media <= 2);
+    if (conv_nemo_form(&encoder, &tokens, n_patches, &out_tokens, &out_labels, &err) < 0)
         fail_msg("%s: %s", id, err.text);
     assert_ints(&out_tokens, json_get(row, "tokens"), "tokens", id);
     assert_ints(&out_labels, json_get(row, "labels"), "labels", id);
@@ -100,13 +104,58 @@ static void tokens_and_labels_are_those_of_nemo(void **state)
 
         if (json_parse(&row, line, strlen(line), &err) < 0)
             fail_msg("%s", err.text);
-        assert_like_nemo(row);
+        assert_like_nemo(tokenizer, row);
         for (int i = 0; i < N; i++)
             n[i] += strcmp(json_get_string(row, "template"), expected[i].name) == 0;
         json_free(row);
     }
     for (int i = 0; i < N; i++)
         assert_int_equal(n[i], expected[i].n);
+    buf_fini(&file);
+}
+
+/* The tokenizer that a golden file's first line describes. */
+static struct tokenizer *open_with_extras(const struct json *head)
+{
+    const struct json *list = json_get(head, "extra_tokens");
+    const char *extras[16];
+    struct tokenizer *out = NULL;
+    struct err err;
+
+    assert_in_range(json_count(list), 1, 16);
+    for (size_t i = 0; i < json_count(list); i++)
+        extras[i] = json_string(json_at(list, i));
+    if (tokenizer_open(&out, golden_path("tiny_llama.model"), extras,
+                       (int)json_count(list), &err) < 0)
+        fail_msg("%s", err.text);
+    return out;
+}
+
+static void the_other_templates_follow_nemos_rules(void **state)
+{
+    struct tokenizer *with_extras = NULL;
+    struct buf file = BUF_INIT;
+    char *save = NULL;
+    int n = 0;
+    struct err err;
+
+    (void)state;
+    assert_int_equal(
+        fs_read_file(&file, golden_path("conversations.jsonl"), 1 << 22, &err), 0);
+    for (char *line = strtok_r(file.data, "\n", &save); line;
+         line = strtok_r(NULL, "\n", &save), n++) {
+        struct json *row = NULL;
+
+        if (json_parse(&row, line, strlen(line), &err) < 0)
+            fail_msg("%s", err.text);
+        if (!with_extras)
+            with_extras = open_with_extras(row);
+        else
+            assert_like_nemo(with_extras, row);
+        json_free(row);
+    }
+    assert_int_equal(n, 60);
+    tokenizer_close(with_extras);
     buf_fini(&file);
 }
 
@@ -282,6 +331,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(tokens_and_labels_are_those_of_nemo),
+        cmocka_unit_test(the_other_templates_follow_nemos_rules),
         cmocka_unit_test(media_stand_where_their_placeholders_stood),
         cmocka_unit_test(markers_written_in_a_question_are_no_media),
         cmocka_unit_test(prompt_ends_where_the_answer_begins),
