@@ -144,9 +144,10 @@ static int next_pass(struct run *run, struct err *err)
     return pick(run, err);
 }
 
-/* Takes every running row's new token; the number of rows that still run. */
-static int64_t take_tokens(const struct run *run, int64_t step, int64_t max_new,
-                           int32_t *out, int64_t *out_lens)
+/* Takes every running row's new token; the number of rows that still run, or -1. */
+static int64_t take_tokens(const struct run *run, int64_t step,
+                           const struct generate_args *args, int32_t *out,
+                           int64_t *out_lens, struct err *err)
 {
     int64_t n_running = 0;
 
@@ -155,9 +156,11 @@ static int64_t take_tokens(const struct run *run, int64_t step, int64_t max_new,
             continue;
         if (run->next[b] == run->end_token)
             continue;
-        out[b * max_new + step] = run->next[b];
+        out[b * args->max_new_tokens + step] = run->next[b];
         out_lens[b]++;
         n_running++;
+        if (args->on_token && args->on_token(args->state, b, run->next[b], err) < 0)
+            return -1;
     }
     return n_running;
 }
@@ -182,10 +185,14 @@ int generate_greedy(struct neva *model, const struct neva_batch *batch,
         rc = first_pass(&run, batch, err);
     for (int64_t step = 0; rc == 0; step++) {
         /* every rank has the same tokens, so all stop at the same step */
-        if (take_tokens(&run, step, args->max_new_tokens, out, out_lens) == 0 ||
-            step + 1 == args->max_new_tokens)
+        int64_t n_running = take_tokens(&run, step, args, out, out_lens, err);
+
+        if (n_running < 0)
+            rc = -1;
+        else if (n_running == 0 || step + 1 == args->max_new_tokens)
             break;
-        rc = next_pass(&run, err);
+        else
+            rc = next_pass(&run, err);
     }
     run_fini(&run);
     return rc < 0 ? err_wrap(err, "generation") : 0;

@@ -287,7 +287,7 @@ static void check_generated(struct run *run, struct neva *model, bool is_first)
     const struct tensor *want = find(&run->file, "generated");
     const int32_t *tokens = want->data;
     int64_t n_rows = want->dims[0], n = want->dims[1];
-    struct generate_args args = {n, -5};
+    struct generate_args args = {.max_new_tokens = n, .end_token = -5};
     int32_t *got = calloc((size_t)(n_rows * n), sizeof(*got));
     int64_t lens[8];
     struct err err = {0};

@@ -24,7 +24,7 @@ static void answer(struct tiny_rank *rank)
 {
     struct answers *answers = rank->arg;
     struct answers mine = *answers;
-    struct generate_args args = {NEW, answers->end_token};
+    struct generate_args args = {.max_new_tokens = NEW, .end_token = answers->end_token};
     int64_t each = answers->one_by_one ? 1 : ROWS;
     struct neva *model = NULL;
     struct tiny_batch all;
@@ -185,10 +185,56 @@ static void the_end_token_stops_its_row_only(void)
     }
 }
 
+/* What a listener was told, and when it wants the end. */
+struct heard {
+    int32_t tokens[ROWS][NEW];
+    int64_t lens[ROWS], n, stop_after;
+};
+
+static int hear(void *state, int64_t row, int32_t token, struct err *err)
+{
+    struct heard *heard = state;
+
+    heard->tokens[row][heard->lens[row]++] = token;
+    if (++heard->n == heard->stop_after)
+        return err_set(err, ERR_STATE, "enough");
+    return 0;
+}
+
+static void listen(struct tiny_rank *rank)
+{
+    struct neva_config config = tiny_config();
+    struct heard heard = {.stop_after = -1};
+    struct generate_args args = {.max_new_tokens = NEW, .end_token = -5};
+    struct neva *model = NULL;
+    struct tiny_batch all;
+    int32_t tokens[ROWS][NEW];
+    int64_t lens[ROWS];
+    struct err err = {0};
+
+    args.on_token = hear;
+    args.state = &heard;
+    tiny_batch_init(&all, &config, ROWS, PROMPT, FRAMES_EACH, 21);
+    EXPECT_OK(neva_create(&model, &config, rank->backend, rank->tensor, &err), &err);
+    EXPECT_OK(generate_greedy(model, &all.batch, &args, tokens[0], lens, &err), &err);
+    EXPECT(memcmp(heard.lens, lens, sizeof(lens)) == 0);
+    EXPECT(memcmp(heard.tokens, tokens, sizeof(tokens)) == 0);
+    heard = (struct heard){.stop_after = ROWS + 1};
+    EXPECT(generate_greedy(model, &all.batch, &args, tokens[0], lens, &err) < 0);
+    EXPECT_MSG(heard.n == ROWS + 1 && strstr(err.text, "enough"), "%s", err.text);
+    neva_destroy(model);
+    tiny_batch_fini(&all);
+}
+
+static void every_token_is_told_once_until_the_listener_has_enough(void)
+{
+    tiny_run("ref", 1, 1, listen, NULL);
+}
+
 static void too_long(struct tiny_rank *rank)
 {
     struct neva_config config = tiny_config();
-    struct generate_args args = {config.max_tokens, 2};
+    struct generate_args args = {.max_new_tokens = config.max_tokens, .end_token = 2};
     struct neva *model = NULL;
     struct tiny_batch all;
     int32_t tokens[64];
@@ -208,7 +254,7 @@ static void too_long(struct tiny_rank *rank)
 static void padded(struct tiny_rank *rank)
 {
     struct neva_config config = tiny_config();
-    struct generate_args args = {NEW, -5};
+    struct generate_args args = {.max_new_tokens = NEW, .end_token = -5};
     struct neva *model = NULL;
     struct tiny_batch all;
     struct neva_batch row;
@@ -249,6 +295,7 @@ int main(void)
     EXPECT_RUN(a_batch_gives_each_row_what_it_gets_alone);
     EXPECT_RUN(ranks_give_what_one_gives);
     EXPECT_RUN(the_end_token_stops_its_row_only);
+    EXPECT_RUN(every_token_is_told_once_until_the_listener_has_enough);
     EXPECT_RUN(padding_takes_no_place_from_the_answer);
     EXPECT_RUN(answers_past_the_longest_row_are_refused);
     return expect_end();
