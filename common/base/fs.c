@@ -11,7 +11,8 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
-#define FS_OPEN_FOLDERS 16 /* file descriptors fs_remove_tree may use */
+#define FS_BLOCK_BYTES (1 << 16) /* read at once */
+#define FS_OPEN_FOLDERS 16       /* file descriptors fs_remove_tree may use */
 
 int fs_path(char *out, struct err *err, const char *format, ...)
 {
@@ -54,7 +55,7 @@ int fs_make_dirs(const char *path, unsigned mode, struct err *err)
 int fs_read_file(struct buf *out, const char *path, size_t max_bytes, struct err *err)
 {
     int fd = open(path, O_RDONLY | O_CLOEXEC);
-    char block[1 << 16];
+    char block[FS_BLOCK_BYTES];
     size_t total = 0;
     ssize_t n;
 
@@ -113,6 +114,45 @@ int fs_write_file_atomic(const char *path, const void *bytes, size_t n_bytes,
         return -1;
     }
     return fs_sync_dir(slash == path ? "/" : folder, err);
+}
+
+/* The rest of one open file into another; names the file at fault. */
+static int copy_bytes(int out, const char *to, int in, const char *from, struct err *err)
+{
+    char block[FS_BLOCK_BYTES];
+    ssize_t n;
+
+    while ((n = read(in, block, sizeof(block))) != 0) {
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            return err_set(err, ERR_IO, "cannot read '%s': %s", from, strerror(errno));
+        if (write_all(out, block, (size_t)n) < 0)
+            return err_set(err, ERR_IO, "cannot write '%s': %s", to, strerror(errno));
+    }
+    if (fsync(out) < 0)
+        return err_set(err, ERR_IO, "cannot sync '%s': %s", to, strerror(errno));
+    return 0;
+}
+
+int fs_copy_file(const char *to, const char *from, struct err *err)
+{
+    int in = open(from, O_RDONLY | O_CLOEXEC), out, rc;
+
+    if (in < 0)
+        return err_set(err, errno == ENOENT ? ERR_NOT_FOUND : ERR_IO,
+                       "cannot open '%s': %s", from, strerror(errno));
+    out = open(to, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+    if (out < 0) {
+        err_set(err, ERR_IO, "cannot create '%s': %s", to, strerror(errno));
+        close(in);
+        return -1;
+    }
+    rc = copy_bytes(out, to, in, from, err);
+    close(in);
+    if (close(out) < 0 && rc == 0)
+        rc = err_set(err, ERR_IO, "cannot close '%s': %s", to, strerror(errno));
+    return rc;
 }
 
 int fs_sync_dir(const char *path, struct err *err)

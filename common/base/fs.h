@@ -28,6 +28,9 @@ int fs_read_file(struct buf *out, const char *path, size_t max_bytes, struct err
 int fs_write_file_atomic(const char *path, const void *bytes, size_t n_bytes,
                          struct err *err);
 
+/* Copies a file's bytes to a new file, synced: what is at `to` already is replaced. */
+int fs_copy_file(const char *to, const char *from, struct err *err);
+
 /* fsync of a folder: makes a rename inside it durable. */
 int fs_sync_dir(const char *path, struct err *err);
 

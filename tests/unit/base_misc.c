@@ -92,7 +92,7 @@ static void below_stays_below_and_reaches_all(void **state)
 
 static void files_are_replaced_whole(void **state)
 {
-    char folder[] = "/tmp/vneva-base-XXXXXX", path[FS_PATH_MAX];
+    char folder[] = "/tmp/vneva-base-XXXXXX", path[FS_PATH_MAX], copy[FS_PATH_MAX];
     struct buf text = BUF_INIT;
     struct err err;
 
@@ -107,6 +107,14 @@ static void files_are_replaced_whole(void **state)
     assert_string_equal(buf_str(&text), "three");
     assert_int_equal(fs_read_file(&text, path, 4, &err), -1);
     assert_int_equal(err.code, ERR_LIMIT);
+    assert_int_equal(fs_path(copy, &err, "%s/a/copy", folder), 0);
+    assert_int_equal(fs_write_file_atomic(copy, "what was there", 14, &err), 0);
+    assert_int_equal(fs_copy_file(copy, path, &err), 0);
+    buf_reset(&text);
+    assert_int_equal(fs_read_file(&text, copy, 100, &err), 0);
+    assert_string_equal(buf_str(&text), "three");
+    assert_int_equal(fs_copy_file(copy, "/no/such/file", &err), -1);
+    assert_int_equal(err.code, ERR_NOT_FOUND);
     assert_int_equal(fs_make_dirs(path, 0755, &err), -1); /* a file is in the way */
     assert_int_equal(fs_remove_tree(folder, &err), 0);
     assert_false(fs_exists(folder));
