@@ -270,6 +270,20 @@ static int batch_plan_frames(struct batch *batch, struct err *err)
     return 0;
 }
 
+int batch_plan_one(struct batch *batch, struct dataset_sample *sample,
+                   const struct dataset_info *info, struct err *err)
+{
+    batch_reset(batch);
+    batch->neva = (struct neva_batch){0};
+    batch->samples[0] = sample;
+    batch->infos[0] = info;
+    batch->n_samples = 1;
+    if (batch_plan_sample(batch, 0, err) < 0)
+        return -1;
+    batch_pad(batch);
+    return batch_plan_frames(batch, err);
+}
+
 int batch_plan(struct batch *batch, const int64_t *numbers, int64_t n, struct err *err)
 {
     batch_reset(batch);

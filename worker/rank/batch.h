@@ -19,7 +19,7 @@
 #define BATCH_TOKENS_STEP 8
 
 struct batch_source { /* what batches are made of; borrowed */
-    struct corpus *corpus;
+    struct corpus *corpus; /* NULL: only batch_plan_one */
     const struct frame_config *frames;
     struct frame_service *service;
     const struct neva *model; /* for neva_frame_range; NULL: all frames are wanted here */
@@ -34,6 +34,10 @@ int batch_create(struct batch **out, const struct batch_source *source, int64_t 
 void batch_destroy(struct batch *batch);
 
 int batch_plan(struct batch *batch, const int64_t *numbers, int64_t n, struct err *err);
+/* A batch of one sample that is in no dataset. The batch owns it from here on, whatever is
+ * returned; info, borrowed until reset, says what a dataset's would. */
+int batch_plan_one(struct batch *batch, struct dataset_sample *sample,
+                   const struct dataset_info *info, struct err *err);
 /* 1: everything is asked for, 0: the decoders' queue is full. */
 int batch_submit(struct batch *batch, struct err *err);
 int batch_finish(struct batch *batch, struct err *err);

@@ -11,6 +11,7 @@
 #include "common/base/log.h"
 #include "dataprep/text/tokenizer.h"
 #include "model/generate/generate.h"
+#include "worker/rank/answer.h"
 #include "worker/rank/checkpoints.h"
 #include "worker/rank/engine.h"
 #include "worker/rank/examples.h"
@@ -160,62 +161,6 @@ static int evaluate_need_model(struct evaluate *evaluate, struct err *err)
 
 /* ---- answers ---- */
 
-/* Prompt and answer as one text (a space between them belongs to neither alone), media as
- * NeMo marks them. tokens: n_prompt of the prompt, then those of the answer. */
-static int full_text(struct buf *out, const struct evaluate *evaluate,
-                     const struct dataset_sample *sample, const int32_t *tokens,
-                     int64_t n_tokens, struct err *err)
-{
-    int64_t first = 0, media = 0;
-
-    for (int64_t t = 0; t <= n_tokens; t++) {
-        if (t < n_tokens && tokens[t] != DATASET_TOKEN_MEDIA)
-            continue;
-        if (t > first && tokenizer_decode(evaluate->tokenizer, out, tokens + first,
-                                          t - first, err) < 0)
-            return -1;
-        if (t < n_tokens)
-            buf_add_str(out, sample->media[media++].ref.kind == MEDIA_VIDEO ? "<video>"
-                                                                            : "<image>");
-        first = t + 1;
-    }
-    return buf_check(out, err);
-}
-
-static int answer_texts(struct buf *answer, struct buf *full,
-                        const struct evaluate *evaluate,
-                        const struct dataset_sample *sample, const int32_t *tokens,
-                        int64_t n_tokens, struct err *err)
-{
-    struct buf all = BUF_INIT;
-    int rc = -1;
-
-    buf_add(&all, sample->tokens, (size_t)sample->n_prompt * sizeof(*tokens));
-    buf_add(&all, tokens, (size_t)n_tokens * sizeof(*tokens));
-    if (buf_check(&all, err) == 0 &&
-        tokenizer_decode(evaluate->tokenizer, answer, tokens, n_tokens, err) == 0)
-        rc = full_text(full, evaluate, sample, (const int32_t *)(void *)all.data,
-                       sample->n_prompt + n_tokens, err);
-    buf_fini(&all);
-    buf_add(answer, "", 0); /* so that there is a text to trim */
-    return rc < 0 ? -1 : buf_check(answer, err);
-}
-
-static int answer_add(struct buf *lines, const struct evaluate *evaluate,
-                      const struct dataset_sample *sample, const int32_t *tokens,
-                      int64_t n_tokens, struct err *err)
-{
-    struct buf answer = BUF_INIT, full = BUF_INIT;
-    int rc = answer_texts(&answer, &full, evaluate, sample, tokens, n_tokens, err);
-
-    if (rc == 0)
-        rc = results_add(lines, sample->record, buf_str(&full), results_trim(answer.data),
-                         err);
-    buf_fini(&answer);
-    buf_fini(&full);
-    return rc < 0 ? err_wrap(err, "sample '%s'", sample->id) : 0;
-}
-
 static int evaluate_batch(struct evaluate *evaluate, const struct batch *batch,
                           struct buf *lines, struct err *err)
 {
@@ -228,7 +173,7 @@ static int evaluate_batch(struct evaluate *evaluate, const struct batch *batch,
                         evaluate->answers, evaluate->answer_lens, err) < 0)
         return -1;
     for (int64_t i = 0; i < batch_get(batch)->n_samples; i++)
-        if (answer_add(lines, evaluate, batch_sample(batch, i),
+        if (answer_add(lines, evaluate->tokenizer, batch_sample(batch, i),
                        evaluate->answers + i * args.max_new_tokens,
                        evaluate->answer_lens[i], err) < 0)
             return -1;
