@@ -2,6 +2,7 @@
  *
  * A checkpoint is a folder:
  *     tensors-RRRR.safetensors   one per tensor-parallel rank: its slices
+ *     other files                what makes it complete for people, as the tokenizer's
  *     checkpoint.json            written last: what is inside, sizes and checksums
  * A slice is a tensor named as in the parameter table ("NAME", "NAME#m", "NAME#v", F32
  * masters); the safetensors metadata gives its place in the whole: axis, first, whole
@@ -22,6 +23,16 @@
  * on every rank only when the renamed folder is durable. */
 int checkpoint_save(struct neva *model, const char *folder, const struct json *meta,
                     struct err *err);
+
+/* Puts further files into a folder that is not there under its final name yet, synced. */
+struct checkpoint_extra {
+    void *state;
+    int (*write)(void *state, const char *folder, struct err *err);
+};
+/* checkpoint_save; rank 0 calls `extra` as well, before the folder is renamed. NULL: there
+ * is nothing else. COLLECTIVE */
+int checkpoint_save_with(struct neva *model, const char *folder, const struct json *meta,
+                         const struct checkpoint_extra *extra, struct err *err);
 
 /* Reads parameters (and moments when with_optim and present) written by any layout.
  * Missing, extra, wrongly shaped or damaged tensors are refused by name. COLLECTIVE */

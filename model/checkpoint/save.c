@@ -231,10 +231,13 @@ static int rename_folder(const char *from, const char *to, struct err *err)
 }
 
 static int finish(struct neva *model, const char *temporary, const char *folder,
-                  const struct written *files, const struct json *meta, struct err *err)
+                  const struct written *files, const struct json *meta,
+                  const struct checkpoint_extra *extra, struct err *err)
 {
     if (comm_rank(model->group) > 0)
         return 0;
+    if (extra && extra->write(extra->state, temporary, err) < 0)
+        return -1;
     if (write_json(temporary, files, comm_size(model->group), meta, err) < 0 ||
         fs_sync_dir(temporary, err) < 0)
         return -1;
@@ -250,8 +253,8 @@ static int begin(struct neva *model, const char *temporary, struct err *err)
     return fs_make_dirs(temporary, 0777, err);
 }
 
-int checkpoint_save(struct neva *model, const char *folder, const struct json *meta,
-                    struct err *err)
+int checkpoint_save_with(struct neva *model, const char *folder, const struct json *meta,
+                         const struct checkpoint_extra *extra, struct err *err)
 {
     struct written mine = {0};
     struct written *all = calloc((size_t)comm_size(model->group), sizeof(*all));
@@ -266,8 +269,14 @@ int checkpoint_save(struct neva *model, const char *folder, const struct json *m
     if (rc == 0 && all)
         rc = comm_all_gather(model->group, all, &mine, sizeof(mine), err);
     if (rc == 0 && all)
-        rc = checkpoint_agree(model, finish(model, temporary, folder, all, meta, err),
-                              err);
+        rc = checkpoint_agree(
+            model, finish(model, temporary, folder, all, meta, extra, err), err);
     free(all);
     return rc < 0 ? err_wrap(err, "cannot save checkpoint '%s'", folder) : 0;
+}
+
+int checkpoint_save(struct neva *model, const char *folder, const struct json *meta,
+                    struct err *err)
+{
+    return checkpoint_save_with(model, folder, meta, NULL, err);
 }

@@ -1,5 +1,6 @@
 /* Whole jobs through a real coordinator, agent and ranks: prepare, train, evaluate. */
 #include "common/base/fs.h"
+#include "model/checkpoint/checkpoint.h"
 #include "tests/integration/worker_data.h"
 #include "tests/integration/worker_home.h"
 
@@ -33,6 +34,29 @@ static void expect_file(const struct home *home, int64_t job, const char *name)
         fail_msg("'%s' is not there", path);
 }
 
+/* A checkpoint can be asked by itself: it has the dataset's tokenizer, and says how the
+ * conversations were laid out. */
+static void expect_complete(const char *checkpoint, const char *dataset)
+{
+    struct buf want = BUF_INIT, got = BUF_INIT;
+    char path[FS_PATH_MAX];
+    struct json *meta;
+    struct err err = {0};
+
+    assert_int_equal(fs_path(path, &err, "%s/tokenizer.model", dataset), 0);
+    assert_int_equal(fs_read_file(&want, path, SIZE_MAX, &err), 0);
+    assert_int_equal(fs_path(path, &err, "%s/tokenizer.model", checkpoint), 0);
+    assert_int_equal(fs_read_file(&got, path, SIZE_MAX, &err), 0);
+    assert_int_equal(got.n_bytes, want.n_bytes);
+    assert_memory_equal(got.data, want.data, want.n_bytes);
+    assert_int_equal(checkpoint_read_meta(&meta, checkpoint, &err), 0);
+    assert_string_equal(json_get_string(json_get(meta, "prompt"), "template"), "v1");
+    assert_true(json_get_int(json_get(meta, "prompt"), "end_token", -1) > 0);
+    json_free(meta);
+    buf_fini(&want);
+    buf_fini(&got);
+}
+
 static void clips_are_prepared_trained_on_and_asked_about(void **state)
 {
     struct home home;
@@ -53,6 +77,7 @@ static void clips_are_prepared_trained_on_and_asked_about(void **state)
     home_last_checkpoint(&home, job, checkpoint, sizeof(checkpoint));
     assert_non_null(strstr(checkpoint, "step-00000012"));
     assert_true(fs_is_dir(checkpoint));
+    expect_complete(checkpoint, dataset);
     snprintf(run, sizeof(run), "%s/jobs/%lld", home.folder, (long long)job);
     data_spec_evaluate(&spec, run, dataset, NULL);
     job = run_job(&home, "evaluate", &spec);

@@ -17,7 +17,7 @@ add_dependencies(worker_rank vneva-rank vneva-decode)
 vneva_room(vneva_test_home SOURCES integration/worker_home.c integration/worker_data.c
   LIBS vneva_net vneva_wire vneva_synth vneva_text vneva_spec cmocka)
 vneva_test(worker_jobs LABEL integration SOURCES integration/worker_jobs.c
-  LIBS vneva_test_home)
+  LIBS vneva_test_home vneva_checkpoint)
 vneva_test(worker_resume LABEL fault SOURCES fault/worker_resume.c LIBS vneva_test_home
   TIMEOUT 600)
 foreach(test worker_jobs worker_resume)

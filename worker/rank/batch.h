@@ -18,7 +18,7 @@
 
 #define BATCH_TOKENS_STEP 8
 
-struct batch_source { /* what batches are made of; borrowed */
+struct batch_source {      /* what batches are made of; borrowed */
     struct corpus *corpus; /* NULL: only batch_plan_one */
     const struct frame_config *frames;
     struct frame_service *service;

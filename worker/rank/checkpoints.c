@@ -75,16 +75,43 @@ int checkpoints_binding(struct json **out, const struct spec *spec, uint64_t fin
     return 0;
 }
 
+static struct json *extra_tokens(const struct dataset_info *data, struct err *err)
+{
+    struct json *list = json_new(JSON_ARRAY);
+
+    for (int i = 0; i < data->n_extra_tokens && list; i++)
+        if (json_append(list, json_new_string(data->extra_tokens[i]), err) < 0) {
+            json_free(list);
+            return NULL;
+        }
+    return list;
+}
+
+static struct json *prompt_json(const struct dataset_info *data, struct err *err)
+{
+    struct json *json = json_new(JSON_OBJECT);
+
+    if (set_text(json, "template", data->conv_template, err) == 0 &&
+        json_set(json, "use_im_start_end", json_new_bool(data->use_im_start_end), err) ==
+            0 &&
+        json_set(json, "extra_tokens", extra_tokens(data, err), err) == 0 &&
+        set_int(json, "end_token", data->end_token, err) == 0)
+        return json;
+    json_free(json);
+    return NULL;
+}
+
 int checkpoints_meta(struct json **out, const struct spec *spec,
-                     const struct json *binding, int64_t step, int64_t vocab,
-                     struct err *err)
+                     const struct json *binding, int64_t step,
+                     const struct dataset_info *data, struct err *err)
 {
     struct json *json = json_new(JSON_OBJECT);
 
     if (set_int(json, "step", step, err) < 0 ||
         set_int(json, "consumed_samples", step * spec->model.global_batch_size, err) <
             0 ||
-        set_int(json, "vocab", vocab, err) < 0 ||
+        set_int(json, "vocab", data->vocab, err) < 0 ||
+        json_set(json, "prompt", prompt_json(data, err), err) < 0 ||
         set_text(json, "kind", spec_kind_name(spec->kind), err) < 0 ||
         json_set(json, "binding", json_clone(binding), err) < 0 ||
         json_set(json, "spec", json_clone(spec->tree), err) < 0) {

@@ -11,6 +11,7 @@
 #define VNEVA_WORKER_RANK_CHECKPOINTS_H
 
 #include "common/base/fs.h"
+#include "dataprep/dataset/dataset.h"
 #include "jobs/spec/spec.h"
 #include "model/checkpoint/checkpoint.h"
 
@@ -21,10 +22,12 @@ int checkpoints_path(char *out, const char *folder, int64_t step, int64_t attemp
 /* The binding of a run on data of this fingerprint; the caller frees it. */
 int checkpoints_binding(struct json **out, const struct spec *spec, uint64_t fingerprint,
                         struct err *err);
-/* checkpoint.json's meta: step, consumed samples, vocabulary, binding and the whole spec. */
+/* checkpoint.json's meta: step, consumed samples, vocabulary, binding, the whole spec, and
+ * as "prompt" how the data's conversations were made tokens: template, use_im_start_end,
+ * extra_tokens, end_token. data: the dataset's. */
 int checkpoints_meta(struct json **out, const struct spec *spec,
-                     const struct json *binding, int64_t step, int64_t vocab,
-                     struct err *err);
+                     const struct json *binding, int64_t step,
+                     const struct dataset_info *data, struct err *err);
 /* The step to go on from. ERR_STATE names the setting that differs from `binding`. */
 int checkpoints_check(int64_t *step, const struct json *meta, const struct json *binding,
                       struct err *err);

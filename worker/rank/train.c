@@ -10,6 +10,7 @@
 #include "common/base/fault.h"
 #include "common/base/log.h"
 #include "model/checkpoint/checkpoint.h"
+#include "worker/rank/carried.h"
 #include "worker/rank/checkpoints.h"
 #include "worker/rank/engine.h"
 #include "worker/rank/loader.h"
@@ -35,6 +36,7 @@ struct train {
     struct optim_config optim;
     struct order order, valid_order;
     struct json *binding;
+    struct carried *carried; /* rank 0's */
     struct loader *loader;
     struct sample_log *sample_log; /* rank 0's */
     struct json *known;            /* rank 0's: checkpoints there are, oldest first */
@@ -56,6 +58,7 @@ static void train_close(void *state)
     feed_close(&train->valid_feed);
     engine_close(&train->engine);
     json_free(train->binding);
+    carried_free(train->carried);
     json_free(train->known);
     free(train);
 }
@@ -187,9 +190,12 @@ static int train_open(void **state, struct rank *rank, struct err *err)
         engine_open(&train->engine, rank, spec, vocab, err) < 0 ||
         train_load(train, err) < 0 || train_open_data(train, err) < 0)
         return -1;
-    if (rank->layout.rank == 0)
-        return sample_log_open(&train->sample_log, rank->start->folder, train->step, err);
-    return 0;
+    if (rank->layout.rank != 0)
+        return 0;
+    if (carried_read(&train->carried, spec->data.data_path.items[0],
+                     corpus_info(train->feed.corpus), err) < 0)
+        return -1;
+    return sample_log_open(&train->sample_log, rank->start->folder, train->step, err);
 }
 
 /* ---- a step ---- */
@@ -404,10 +410,10 @@ static int train_save(struct train *train, char *path, struct err *err)
         checkpoints_path(path, rank->start->folder, train->step, rank->start->attempt,
                          err) < 0 ||
         checkpoints_meta(&meta, train->spec, train->binding, train->step,
-                         corpus_vocab(train->feed.corpus), err) < 0)
+                         corpus_info(train->feed.corpus), err) < 0)
         return -1;
     rc = rank->layout.data_rank == 0
-             ? checkpoint_save(train->engine.model, path, meta, err)
+             ? carried_save(train->carried, train->engine.model, path, meta, err)
              : 0;
     json_free(meta);
     if (rc < 0 || (train->sample_log && sample_log_sync(train->sample_log, err) < 0))
