@@ -87,6 +87,7 @@ int cmd_down(struct client *client, const struct args *args);
 int cmd_coordinator(struct client *client, const struct args *args);
 int cmd_worker(struct client *client, const struct args *args);
 int cmd_data(struct client *client, const struct args *args);
+int cmd_generate(struct client *client, const struct args *args);
 int cmd_submit(struct client *client, const struct args *args);
 int cmd_status(struct client *client, const struct args *args);
 int cmd_show(struct client *client, const struct args *args);

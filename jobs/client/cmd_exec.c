@@ -1,4 +1,4 @@
-/* vneva coordinator, worker, data: the sibling programs, as git does it. */
+/* vneva coordinator, worker, data, generate, model, import, export: the sibling programs, as git does it. */
 #include "jobs/client/client.h"
 
 #include <errno.h>
@@ -29,6 +29,11 @@ int cmd_coordinator(struct client *client, const struct args *args)
 int cmd_worker(struct client *client, const struct args *args)
 {
     return exec_sibling(client, "vneva-worker", args);
+}
+
+int cmd_generate(struct client *client, const struct args *args)
+{
+    return exec_sibling(client, "vneva-generate", args);
 }
 
 int cmd_data(struct client *client, const struct args *args)

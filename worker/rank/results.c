@@ -22,13 +22,14 @@ const char *results_trim(char *text)
 
 /* ---- lines ---- */
 
-/* The last thing the assistant says. */
+/* The last thing the assistant says; NULL when a question is the last turn. */
 static const char *expected_answer(const struct json *record)
 {
     const struct json *turns = json_get(record, "conversations");
-    size_t n = json_count(turns);
+    const struct json *last = json_at(turns, json_count(turns) - 1);
+    const char *from = json_get_string(last, "from");
 
-    return n ? json_get_string(json_at(turns, n - 1), "value") : NULL;
+    return from && strcmp(from, "gpt") == 0 ? json_get_string(last, "value") : NULL;
 }
 
 static int set_text(struct json *object, const char *key, const char *text,
@@ -37,27 +38,35 @@ static int set_text(struct json *object, const char *key, const char *text,
     return json_set(object, key, json_new_string(text), err);
 }
 
-static int results_fill(struct json *line, const char *full_text, const char *answer,
+static int set_expected(struct json *line, const char *expected, const char *answer,
                         struct err *err)
 {
-    const char *expected = expected_answer(line);
-    const char *category = json_get_string(line, "category");
-    char *copy = strdup(expected ? expected : "");
     bool is_correct;
+    char *copy = strdup(expected);
     int rc = -1;
 
     if (!copy)
         return err_set(err, ERR_NOMEM, "out of memory");
     expected = results_trim(copy);
     is_correct = strcmp(expected, answer) == 0;
-    if (set_text(line, "full_text", full_text, err) == 0 &&
-        set_text(line, "pred_answer", answer, err) == 0 &&
-        set_text(line, "expected", expected, err) == 0 &&
-        json_set(line, "is_correct", json_new_bool(is_correct), err) == 0 &&
-        (category || set_text(line, "category", NO_CATEGORY, err) == 0))
-        rc = 0;
+    if (set_text(line, "expected", expected, err) == 0 &&
+        json_set(line, "is_correct", json_new_bool(is_correct), err) == 0)
+        rc = json_get_string(line, "category")
+                 ? 0
+                 : set_text(line, "category", NO_CATEGORY, err);
     free(copy);
     return rc;
+}
+
+int results_fill(struct json *line, const char *full_text, const char *answer,
+                 struct err *err)
+{
+    const char *expected = expected_answer(line);
+
+    if (set_text(line, "full_text", full_text, err) < 0 ||
+        set_text(line, "pred_answer", answer, err) < 0)
+        return -1;
+    return expected ? set_expected(line, expected, answer, err) : 0;
 }
 
 int results_add(struct buf *out, const char *record, const char *full_text,

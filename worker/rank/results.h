@@ -17,6 +17,11 @@
 /* Text without the white space around it, as NeMo trims answers; changes it in place. */
 const char *results_trim(char *text);
 
+/* Adds full_text and pred_answer to a record's own fields; to one that ends with an answer
+ * also expected, is_correct and category. answer: trimmed. */
+int results_fill(struct json *line, const char *full_text, const char *answer,
+                 struct err *err);
+
 /* Appends the line. record: the annotation as it was, JSON text. answer: trimmed. */
 int results_add(struct buf *out, const char *record, const char *full_text,
                 const char *answer, struct err *err);

@@ -1,0 +1,201 @@
+#include "worker/generate/options.h"
+
+#include "dataprep/text/conversation.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <stdlib.h>
+#include <string.h>
+
+const char options_help[] =
+    "usage: vneva generate --model FOLDER [--video FILE | --image FILE]... QUESTION\n"
+    "       vneva generate --model FOLDER --questions FILE.jsonl\n"
+    "\n"
+    "Answers questions about videos on this machine, without a coordinator. FOLDER is a\n"
+    "checkpoint, the folder of a training job (its newest checkpoint is meant) or a\n"
+    "LLaVA folder of Hugging Face's. Without a question it talks with you, where there\n"
+    "is a terminal. Put <video> and <image> into the question where the media belong;\n"
+    "without, they come first.\n"
+    "\n"
+    "  --video FILE, --image FILE   what the question is about; as often as you like\n"
+    "  --questions FILE         records as NeMo and LLaVA have them, one answer line "
+    "each\n"
+    "                           (as results.jsonl of an evaluation); - is standard "
+    "input\n"
+    "  --media-root DIR         what the records' media are below (default: FILE's "
+    "folder)\n"
+    "  --num-frames N           frames of a video, -1 for all (default: as trained, or "
+    "8)\n"
+    "  --template NAME          how turns are laid out (default: as trained; else "
+    "guessed)\n"
+    "  --system TEXT            instead of the template's system text\n"
+    "  --max-new-tokens N       longest answer (default: 256, or what there is room "
+    "for)\n"
+    "  --tokenizer PATH         when FOLDER has none\n"
+    "  --backend NAME           auto, cpu, ref, cuda (default auto)\n"
+    "  --precision TYPE         bf16 or 32 (default: what this machine is fast in)\n"
+    "  --threads N              CPU threads (default: all this process may use)\n"
+    "  --json                   a line of JSON an answer, with its token numbers\n"
+    "  --verbose                times and counts, on standard error\n"
+    "  --help                   this text\n"
+    "\n"
+    "Exit status: 0 done; 1 some questions could not be answered; 2 wrong usage or bad\n"
+    "input; 5 an error of the system; 130 interrupted.\n"
+    "\n"
+    "Example:\n"
+    "  vneva generate --model ~/.vneva/jobs/2 --video cat.mp4 \"What does the cat "
+    "do?\"\n";
+
+enum { OPTION_VIDEO = 256, OPTION_IMAGE };
+
+static int parse_int(int64_t *out, const char *option, int64_t least, int64_t most,
+                     struct err *err)
+{
+    char *end;
+
+    errno = 0;
+    *out = strtoll(optarg, &end, 10);
+    if (end == optarg || *end || errno || *out < least || *out > most)
+        return err_set(err, ERR_INVALID,
+                       "%s must be a whole number from %lld to %lld, not '%s'", option,
+                       (long long)least, (long long)most, optarg);
+    return 0;
+}
+
+static int add_media(struct options *out, enum media_kind kind, struct err *err)
+{
+    if (out->n_media == DATASET_MEDIA_MAX)
+        return err_set(err, ERR_LIMIT, "at most %d media in one question",
+                       DATASET_MEDIA_MAX);
+    if (strlen(optarg) >= MEDIA_PATH_MAX)
+        return err_set(err, ERR_LIMIT, "'%.100s...': a path of %zu bytes, at most %d fit",
+                       optarg, strlen(optarg), MEDIA_PATH_MAX - 1);
+    out->media[out->n_media++] = (struct options_media){kind, optarg};
+    return 0;
+}
+
+static int parse_frames(struct options *out, struct err *err)
+{
+    if (parse_int(&out->num_frames, "--num-frames", -1, OPTIONS_FRAMES_MAX, err) < 0)
+        return -1;
+    if (out->num_frames == 0)
+        return err_set(err, ERR_INVALID, "--num-frames 0: 1 or more, or -1 for all");
+    return 0;
+}
+
+static int parse_option(struct options *out, int option, struct err *err)
+{
+    switch (option) {
+    case OPTION_VIDEO:
+        return add_media(out, MEDIA_VIDEO, err);
+    case OPTION_IMAGE:
+        return add_media(out, MEDIA_IMAGE, err);
+    case 'n':
+        return parse_frames(out, err);
+    case 'x':
+        return parse_int(&out->max_new_tokens, "--max-new-tokens", 1, OPTIONS_TOKENS_MAX,
+                         err);
+    case 'j':
+        return parse_int(&out->n_threads, "--threads", 1, OPTIONS_THREADS_MAX, err);
+    default:
+        return err_set(err, ERR_INVALID,
+                       "unknown option or missing value; see vneva generate --help");
+    }
+}
+
+static int check(const struct options *options, struct err *err)
+{
+    if (!options->model)
+        return err_set(err, ERR_INVALID, "--model FOLDER is needed");
+    if (options->question && options->questions)
+        return err_set(err, ERR_INVALID, "a question and --questions exclude each other");
+    if (options->media_root && !options->questions)
+        return err_set(err, ERR_INVALID, "--media-root goes with --questions");
+    if (options->template && !conv_template_find(options->template))
+        return err_set(err, ERR_INVALID, "--template: there is no '%s', only %s",
+                       options->template, conv_template_names());
+    if (options->precision && strcmp(options->precision, "bf16") != 0 &&
+        strcmp(options->precision, "32") != 0)
+        return err_set(err, ERR_INVALID, "--precision must be bf16 or 32, not '%s'",
+                       options->precision);
+    return 0;
+}
+
+/* Where the text of an option goes; NULL: it takes another kind of value. */
+static const char **text_of(struct options *options, int option)
+{
+    switch (option) {
+    case 'm':
+        return &options->model;
+    case 'q':
+        return &options->questions;
+    case 'r':
+        return &options->media_root;
+    case 't':
+        return &options->template;
+    case 'k':
+        return &options->tokenizer;
+    case 's':
+        return &options->system;
+    case 'b':
+        return &options->backend;
+    case 'p':
+        return &options->precision;
+    default:
+        return NULL;
+    }
+}
+
+static bool *switch_of(struct options *options, int option)
+{
+    return option == 'J'   ? &options->is_json
+           : option == 'v' ? &options->is_verbose
+           : option == 'h' ? &options->is_help
+                           : NULL;
+}
+
+int options_parse(struct options *out, int argc, char **argv, struct err *err)
+{
+    static const struct option known[] = {
+        {"model", required_argument, NULL, 'm'},
+        {"video", required_argument, NULL, OPTION_VIDEO},
+        {"image", required_argument, NULL, OPTION_IMAGE},
+        {"questions", required_argument, NULL, 'q'},
+        {"media-root", required_argument, NULL, 'r'},
+        {"num-frames", required_argument, NULL, 'n'},
+        {"template", required_argument, NULL, 't'},
+        {"system", required_argument, NULL, 's'},
+        {"max-new-tokens", required_argument, NULL, 'x'},
+        {"tokenizer", required_argument, NULL, 'k'},
+        {"backend", required_argument, NULL, 'b'},
+        {"precision", required_argument, NULL, 'p'},
+        {"threads", required_argument, NULL, 'j'},
+        {"json", no_argument, NULL, 'J'},
+        {"verbose", no_argument, NULL, 'v'},
+        {"help", no_argument, NULL, 'h'},
+        {NULL, 0, NULL, 0},
+    };
+    int option;
+
+    opterr = 0; /* parse_option says it, in the house's words */
+    while ((option = getopt_long(argc, argv, "h", known, NULL)) != -1) {
+        const char **text = text_of(out, option);
+        bool *flag = switch_of(out, option);
+
+        if (text)
+            *text = optarg;
+        else if (flag)
+            *flag = true;
+        else if (parse_option(out, option, err) < 0)
+            return -1;
+    }
+    if (out->is_help)
+        return 0;
+    if (optind < argc)
+        out->question = argv[optind++];
+    if (optind < argc)
+        return err_set(err, ERR_INVALID,
+                       "'%.60s' is one word too many: put the question in quotes",
+                       argv[optind]);
+    return check(out, err);
+}
