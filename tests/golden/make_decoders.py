@@ -63,16 +63,20 @@ def outer_name(name):
     return name.replace("model.", "model.language_model.", 1)
 
 
+def draw_tensor(name, weight, rng, std):
+    noise = torch.randn(weight.shape, generator=rng)
+    if weight.dim() > 1:
+        values = std * noise
+    elif "norm" in name and name.endswith("weight"):
+        values = weight + 0.2 * noise  # around one, or zero, as the class has it
+    else:
+        values = 0.3 * noise
+    return values.to(torch.bfloat16).float()
+
+
 def draw_weights(model, rng, std):
     for name, weight in model.named_parameters():
-        noise = torch.randn(weight.shape, generator=rng)
-        if weight.dim() == 2:
-            values = std * noise
-        elif "norm" in name and name.endswith("weight"):
-            values = weight + 0.2 * noise  # around one, or zero, as the class has it
-        else:
-            values = 0.3 * noise
-        weight.data = values.to(torch.bfloat16).float()
+        weight.data = draw_tensor(name, weight, rng, std)
 
 
 def draw_batch(rng, vocab):

@@ -1,5 +1,5 @@
 /* expect.h - checks for tests of the whole model, whose ranks are threads: the count is
- * one for the program, and atomic (check.h passes its state along)
+ * one for all files of a program (expect.c), and atomic (check.h passes its state along)
  *
  * A failed check prints where and what, and the program goes on; expect_end() says how many
  * failed and gives main its exit status.
@@ -22,7 +22,7 @@ struct expect_state {
     atomic_int n_checks;
 };
 
-static struct expect_state expect_state;
+extern struct expect_state expect_state;
 
 static inline bool expect_that(bool holds, const char *file, int line, const char *format,
                                ...) __attribute__((format(printf, 4, 5)));

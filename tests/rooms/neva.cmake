@@ -1,14 +1,17 @@
 # model/comm, nn, neva, optim, checkpoint, generate
-add_library(vneva_tiny STATIC op/tiny.c)
+add_library(vneva_tiny STATIC op/tiny.c op/expect.c)
 target_link_libraries(vneva_tiny PUBLIC vneva_neva PRIVATE vneva_flags)
 vneva_test(op_model_gradients LABEL op SOURCES op/model_gradients.c LIBS vneva_tiny)
 vneva_test(op_model_layouts LABEL op SOURCES op/model_layouts.c LIBS vneva_tiny)
 vneva_test(op_model_generate LABEL op SOURCES op/model_generate.c LIBS vneva_tiny vneva_generate)
-vneva_test(op_model_decoders LABEL op SOURCES op/model_decoders.c
-  LIBS vneva_tiny vneva_generate vneva_checkpoint)
+add_library(vneva_golden STATIC op/golden.c)
+target_link_libraries(vneva_golden PUBLIC vneva_tiny vneva_generate vneva_checkpoint
+  PRIVATE vneva_flags)
+vneva_test(op_model_decoders LABEL op SOURCES op/model_decoders.c LIBS vneva_golden)
+vneva_test(op_model_llava LABEL op SOURCES op/model_llava.c LIBS vneva_golden)
 vneva_test(op_model_train LABEL op SOURCES op/model_train.c
   LIBS vneva_tiny vneva_optim vneva_checkpoint)
-vneva_test(unit_comm_collectives LABEL unit SOURCES unit/comm_collectives.c
+vneva_test(unit_comm_collectives LABEL unit SOURCES unit/comm_collectives.c op/expect.c
   LIBS vneva_comm)
 vneva_test(unit_checkpoint_files LABEL unit SOURCES unit/checkpoint_files.c
   LIBS vneva_tiny vneva_checkpoint)

@@ -1,0 +1,3 @@
+#include "tests/op/expect.h"
+
+struct expect_state expect_state;
