@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -190,35 +191,53 @@ static int bad(struct err *err, const char *path, const char *name, const char *
                    name, what);
 }
 
-static int dtype_of(enum dtype *out, const char *name)
-{
-    static const enum dtype known[] = {DTYPE_F32, DTYPE_BF16, DTYPE_F16, DTYPE_I32,
-                                       DTYPE_U8};
+/* Types of the format; `known` of those that enum dtype has. */
+static const struct {
+    const char *name;
+    bool is_known;
+    enum dtype dtype;
+    uint64_t n_bytes;
+} types[] = {
+    {"F32", true, DTYPE_F32, 4},     {"BF16", true, DTYPE_BF16, 2},
+    {"F16", true, DTYPE_F16, 2},     {"I32", true, DTYPE_I32, 4},
+    {"U8", true, DTYPE_U8, 1},       {"F64", false, DTYPE_U8, 8},
+    {"I64", false, DTYPE_U8, 8},     {"U64", false, DTYPE_U8, 8},
+    {"U32", false, DTYPE_U8, 4},     {"I16", false, DTYPE_U8, 2},
+    {"U16", false, DTYPE_U8, 2},     {"I8", false, DTYPE_U8, 1},
+    {"BOOL", false, DTYPE_U8, 1},    {"F8_E4M3", false, DTYPE_U8, 1},
+    {"F8_E5M2", false, DTYPE_U8, 1},
+};
 
-    for (size_t i = 0; name && i < sizeof(known) / sizeof(known[0]); i++)
-        if (strcmp(dtype_name(known[i]), name) == 0) {
-            *out = known[i];
-            return 0;
-        }
+static int type_of(const char *name)
+{
+    for (int i = 0; name && i < (int)(sizeof(types) / sizeof(types[0])); i++)
+        if (strcmp(types[i].name, name) == 0)
+            return i;
     return -1;
 }
 
 /* Shape and dtype; -1 when they are not what they should be. *n_bytes: what they take. */
-static int read_shape(struct tensor *out, const struct json *entry, uint64_t *n_bytes)
+static int read_shape(struct safetensor *to, const struct json *entry, uint64_t *n_bytes)
 {
     const struct json *shape = json_get(entry, "shape");
-    enum dtype dtype;
+    int type = type_of(json_get_string(entry, "dtype"));
+    struct tensor *out = &to->tensor;
 
-    if (json_type(shape) != JSON_ARRAY || json_count(shape) > TENSOR_DIMS_MAX ||
-        dtype_of(&dtype, json_get_string(entry, "dtype")) < 0)
+    if (json_type(shape) != JSON_ARRAY || json_count(shape) > TENSOR_DIMS_MAX || type < 0)
         return -1;
-    *n_bytes = dtype_bytes(dtype);
-    *out = (struct tensor){.dtype = dtype, .n_dims = (int)json_count(shape)};
+    *n_bytes = types[type].n_bytes;
+    *out = (struct tensor){.dtype = types[type].dtype, .n_dims = (int)json_count(shape)};
     for (int i = 0; i < out->n_dims; i++) {
         out->dims[i] = json_int(json_at(shape, (size_t)i), -1);
         if (out->dims[i] < 0 ||
             __builtin_mul_overflow(*n_bytes, (uint64_t)out->dims[i], n_bytes))
             return -1;
+    }
+    if (!types[type].is_known) {
+        if (*n_bytes > INT64_MAX)
+            return -1;
+        snprintf(to->foreign, sizeof(to->foreign), "%s", types[type].name);
+        *out = tensor_of(NULL, DTYPE_U8, 1, (const int64_t[]){(int64_t)*n_bytes});
     }
     return 0;
 }
@@ -235,7 +254,7 @@ static int read_entry(struct safetensor *out, const char *path, const char *name
 
     if (strlen(name) >= sizeof(out->name))
         return bad(err, path, name, "has too long a name");
-    if (read_shape(&out->tensor, entry, &n_bytes) < 0)
+    if (read_shape(out, entry, &n_bytes) < 0)
         return bad(err, path, name, "has a shape or dtype that cannot be");
     if (json_count(place) != 2 || first < 0 || end < first ||
         (uint64_t)end > data_bytes || (uint64_t)(end - first) != n_bytes)
@@ -303,7 +322,7 @@ static int read_header(struct safetensors *out, const char *path,
     return check_places(out, path, data, data_bytes, err);
 }
 
-static int map_file(struct safetensors *out, const char *path, struct err *err)
+int safetensors_map(struct safetensors *out, const char *path, struct err *err)
 {
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     struct stat st;
@@ -313,7 +332,7 @@ static int map_file(struct safetensors *out, const char *path, struct err *err)
                        "cannot open '%s': %s", path, strerror(errno));
     if (fstat(fd, &st) < 0 || st.st_size < LENGTH_BYTES) {
         close(fd);
-        return err_set(err, ERR_FORMAT, "'%s' is too short for a safetensors file", path);
+        return err_set(err, ERR_FORMAT, "'%s' is too short for a file of tensors", path);
     }
     out->n_bytes = (uint64_t)st.st_size;
     out->map = mmap(NULL, out->n_bytes, PROT_READ, MAP_PRIVATE, fd, 0);
@@ -350,7 +369,7 @@ static int parse(struct safetensors *out, const char *path, struct err *err)
 int safetensors_open(struct safetensors *out, const char *path, struct err *err)
 {
     *out = (struct safetensors){0};
-    if (map_file(out, path, err) < 0)
+    if (safetensors_map(out, path, err) < 0)
         return -1;
     if (parse(out, path, err) < 0) {
         safetensors_close(out);

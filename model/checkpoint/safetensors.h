@@ -21,6 +21,9 @@ struct safetensor {
     char name[SAFETENSORS_NAME_MAX];
     struct tensor tensor; /* reading: points into the file. writing: no data needed */
     char note[160];       /* its entry of __metadata__, "" when there is none */
+    /* The name of a dtype that enum dtype does not have ("I64", "F64"...), when reading;
+     * the tensor is then U8, its bytes. Else "". */
+    char foreign[8];
 };
 
 /* ---- writing ---- */
@@ -44,10 +47,12 @@ struct safetensors {
     struct safetensor *tensors; /* in the order of their data */
     int n_tensors;
     uint64_t header_hash, n_bytes; /* as safetensors_write gave them */
-    void *map;
+    void *map;                     /* read-only, private: of the whole file */
 };
 
 int safetensors_open(struct safetensors *out, const char *path, struct err *err);
+/* The mapping alone, for readers of other formats with the same result. */
+int safetensors_map(struct safetensors *out, const char *path, struct err *err);
 void safetensors_close(struct safetensors *file); /* a zeroed one is fine */
 
 #endif

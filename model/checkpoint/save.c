@@ -1,5 +1,6 @@
 #define _GNU_SOURCE /* renameat2 */
 #include "model/checkpoint/internal.h"
+#include "model/weights/manifest.h"
 
 #include "common/base/fault.h"
 #include "common/base/fs.h"
@@ -19,22 +20,6 @@ const struct tensor *checkpoint_tensor(const struct param *param,
     if (part == CHECKPOINT_WEIGHT)
         return param->master.data ? &param->master : &param->value;
     return part == CHECKPOINT_M ? &param->m : &param->v;
-}
-
-int checkpoint_agree(struct neva *model, int rc, struct err *err)
-{
-    double failed = rc < 0 ? comm_rank(model->group) + 1 : 0;
-
-    if (rc < 0) { /* keep the own text; the others learn that somebody failed */
-        comm_all_reduce_f64(model->group, &failed, 1, COMM_MAX, NULL);
-        return -1;
-    }
-    if (comm_all_reduce_f64(model->group, &failed, 1, COMM_MAX, err) < 0)
-        return -1;
-    if (failed > 0)
-        return err_set(err, ERR_PEER, "tensor-parallel rank %d failed; its log says why",
-                       (int)failed - 1);
-    return 0;
 }
 
 /* ---- this rank's file ---- */
@@ -189,8 +174,8 @@ static int write_json(const char *folder, const struct written *files, int n_fil
         err_set(err, ERR_IO, "fault point checkpoint.json");
         goto out;
     }
-    if (json_set(root, "format", json_new_string(CHECKPOINT_FORMAT), err) < 0 ||
-        json_set(root, "version", json_new_int(CHECKPOINT_VERSION), err) < 0 ||
+    if (json_set(root, "format", json_new_string(MANIFEST_FORMAT), err) < 0 ||
+        json_set(root, "version", json_new_int(MANIFEST_VERSION), err) < 0 ||
         json_set(root, "files", files_json(files, n_files, err), err) < 0 ||
         json_set(root, "meta", meta ? json_clone(meta) : json_new(JSON_OBJECT), err) < 0)
         goto out;
@@ -263,14 +248,14 @@ int checkpoint_save_with(struct neva *model, const char *folder, const struct js
                  : err_set(err, ERR_NOMEM, "cannot allocate a table of ranks");
 
     /* each stage ends with all ranks knowing whether all did it: none is left waiting */
-    rc = checkpoint_agree(model, rc == 0 ? begin(model, temporary, err) : rc, err);
+    rc = neva_agree(model, rc == 0 ? begin(model, temporary, err) : rc, err);
     if (rc == 0)
-        rc = checkpoint_agree(model, write_slices(model, temporary, &mine, err), err);
+        rc = neva_agree(model, write_slices(model, temporary, &mine, err), err);
     if (rc == 0 && all)
         rc = comm_all_gather(model->group, all, &mine, sizeof(mine), err);
     if (rc == 0 && all)
-        rc = checkpoint_agree(
-            model, finish(model, temporary, folder, all, meta, extra, err), err);
+        rc = neva_agree(model, finish(model, temporary, folder, all, meta, extra, err),
+                        err);
     free(all);
     return rc < 0 ? err_wrap(err, "cannot save checkpoint '%s'", folder) : 0;
 }

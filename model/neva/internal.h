@@ -133,6 +133,13 @@ int neva_init_plan(struct neva *model, const struct neva_config *config, int ran
                    int n_ranks, struct err *err);
 void neva_fini_plan(struct neva *model);
 
+/* Elements [first, first + n) of the whole tensor, as neva_init_fresh makes them. */
+void neva_fresh_values(const struct neva_config *config, const struct param *param,
+                       int64_t first, int64_t n, float *out);
+/* 0 when every rank of the group says 0; else -1 on all of them, the text on those that
+ * did not fail saying that another did. COLLECTIVE */
+int neva_agree(struct neva *model, int rc, struct err *err);
+
 /* Gradients, then moments: made when first needed, all zero. */
 int neva_need_grads(struct neva *model, struct err *err);
 int neva_need_moments(struct neva *model, struct err *err);

@@ -40,25 +40,32 @@ void neva_fini_plan(struct neva *model)
     stack_fini(&model->llm);
 }
 
-/* This rank's entries of a parameter, by their place in the whole tensor. */
+void neva_fresh_values(const struct neva_config *config, const struct param *param,
+                       int64_t first, int64_t n, float *out)
+{
+    struct rng_key key = {config->seed, rng_stream(param->name)};
+
+    for (int64_t i = 0; i < n; i++)
+        if (param->init == INIT_NORMAL)
+            out[i] = param->init_std * (float)rng_normal(key, (uint64_t)(first + i));
+        else
+            out[i] = param->init == INIT_ONE ? 1 : 0;
+}
+
+/* This rank's entries of a parameter, by their place in the whole tensor; padding 0. */
 static void init_values(const struct neva_config *config, const struct param *param,
                         float *out)
 {
     struct param_slice s = param_slice(param);
-    struct rng_key key = {config->seed, rng_stream(param->name)};
 
-    for (int64_t outer = 0; outer < s.outer; outer++)
-        for (int64_t i = 0; i < s.local * s.inner; i++) {
-            int64_t at = outer * s.local * s.inner + i;
-            int64_t whole = (outer * s.whole + s.first) * s.inner + i;
+    for (int64_t outer = 0; outer < s.outer; outer++) {
+        float *row = out + outer * s.local * s.inner;
 
-            if (i >= s.n_real * s.inner || param->init == INIT_ZERO)
-                out[at] = 0;
-            else if (param->init == INIT_ONE)
-                out[at] = 1;
-            else
-                out[at] = param->init_std * (float)rng_normal(key, (uint64_t)whole);
-        }
+        neva_fresh_values(config, param, (outer * s.whole + s.first) * s.inner,
+                          s.n_real * s.inner, row);
+        for (int64_t i = s.n_real * s.inner; i < s.local * s.inner; i++)
+            row[i] = 0;
+    }
 }
 
 int neva_param_write(struct neva *model, struct param *param, const float *host,
@@ -83,7 +90,7 @@ int neva_param_write(struct neva *model, struct param *param, const float *host,
     return rc;
 }
 
-static int init_params(struct neva *model, struct err *err)
+int neva_init_fresh(struct neva *model, unsigned parts, struct err *err)
 {
     int64_t most = 1;
     float *host;
@@ -99,14 +106,18 @@ static int init_params(struct neva *model, struct err *err)
         return err_set(err, ERR_NOMEM, "cannot allocate %lld initial weights",
                        (long long)most);
     for (int i = 0; i < model->params.n_params && rc == 0; i++) {
-        init_values(&model->config, &model->params.params[i], host);
-        rc = neva_param_write(model, &model->params.params[i], host, err);
+        struct param *param = &model->params.params[i];
+
+        if (!(parts & 1U << param->group))
+            continue;
+        init_values(&model->config, param, host);
+        rc = neva_param_write(model, param, host, err);
     }
     free(host);
     return rc;
 }
 
-/* One part of the table in an arena of its own, zeroed. */
+/* One part of the table in an arena of its own; gradients and moments zeroed. */
 static int place_part(struct neva *model, enum param_part part, enum dtype dtype,
                       struct arena *arena, struct err *err)
 {
@@ -119,11 +130,13 @@ static int place_part(struct neva *model, enum param_part part, enum dtype dtype
     if (arena_reserve(arena, b, plan.peak, err) < 0)
         return -1;
     param_table_layout(&model->params, part, dtype, arena);
+    if (part == PARAM_VALUE || part == PARAM_MASTER)
+        return 0; /* written whole, with their padding, before they are read */
     return b->ops->zero(b, arena->base, arena->n_bytes, err);
 }
 
-int neva_create(struct neva **out, const struct neva_config *config, struct backend *b,
-                struct comm *tensor_group, struct err *err)
+int neva_create_bare(struct neva **out, const struct neva_config *config,
+                     struct backend *b, struct comm *tensor_group, struct err *err)
 {
     struct neva *model = calloc(1, sizeof(*model));
 
@@ -140,12 +153,26 @@ int neva_create(struct neva **out, const struct neva_config *config, struct back
     model->llm_nn =
         (struct nn){.backend = b, .group = tensor_group, .dtype = config->dtype};
     if (place_part(model, PARAM_VALUE, config->dtype, &model->values, err) < 0 ||
-        place_part(model, PARAM_MASTER, config->dtype, &model->masters, err) < 0 ||
-        init_params(model, err) < 0) {
+        place_part(model, PARAM_MASTER, config->dtype, &model->masters, err) < 0) {
         neva_destroy(model);
         return err_wrap(err, "cannot create the model");
     }
     neva_bind(model);
+    *out = model;
+    return 0;
+}
+
+int neva_create(struct neva **out, const struct neva_config *config, struct backend *b,
+                struct comm *tensor_group, struct err *err)
+{
+    struct neva *model;
+
+    if (neva_create_bare(&model, config, b, tensor_group, err) < 0)
+        return -1;
+    if (neva_init_fresh(model, ~0U, err) < 0) {
+        neva_destroy(model);
+        return err_wrap(err, "cannot create the model");
+    }
     *out = model;
     return 0;
 }
@@ -182,6 +209,22 @@ int neva_need_moments(struct neva *model, struct err *err)
         return 0;
     if (place_part(model, PARAM_MOMENTS, DTYPE_F32, &model->moments, err) < 0)
         return err_wrap(err, "optimizer state");
+    return 0;
+}
+
+int neva_agree(struct neva *model, int rc, struct err *err)
+{
+    double failed = rc < 0 ? comm_rank(model->group) + 1 : 0;
+
+    if (rc < 0) { /* keep the own text; the others learn that somebody failed */
+        comm_all_reduce_f64(model->group, &failed, 1, COMM_MAX, NULL);
+        return -1;
+    }
+    if (comm_all_reduce_f64(model->group, &failed, 1, COMM_MAX, err) < 0)
+        return -1;
+    if (failed > 0)
+        return err_set(err, ERR_PEER, "tensor-parallel rank %d failed; its log says why",
+                       (int)failed - 1);
     return 0;
 }
 

@@ -86,6 +86,13 @@ struct neva;
  * layout. COLLECTIVE */
 int neva_create(struct neva **out, const struct neva_config *config, struct backend *b,
                 struct comm *tensor_group, struct err *err);
+/* The same without weights: each part must be loaded (weights_load) or made
+ * (neva_init_fresh) before the first pass. */
+int neva_create_bare(struct neva **out, const struct neva_config *config,
+                     struct backend *b, struct comm *tensor_group, struct err *err);
+/* Makes the weights of these parts as neva_create does; parts: 1 << enum param_group,
+ * joined. */
+int neva_init_fresh(struct neva *model, unsigned parts, struct err *err);
 void neva_destroy(struct neva *model);
 
 /* Dimensions of a head that are rotated: NeMo's rotary_percentage of head_size, rounded

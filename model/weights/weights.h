@@ -7,6 +7,7 @@
  *                  CLIPVisionModel, SiglipModel, SiglipVisionModel) or a decoder alone
  *                  (Llama, Mistral, Qwen2, StableLm, Nemotron ForCausalLM)
  *   vneva          checkpoint.json with tensors-*.safetensors, config.json beside it
+ *   a projector    mm_projector.bin or model.safetensors without config.json; or one file
  * Tensors are mapped, never copied as a whole, whatever layout wrote them; names are
  * those of the parameter table (model/neva/param.h).
  * Owns: the mappings, until weights_close. Threads: one caller.
@@ -31,12 +32,17 @@ struct weights_info {
     unsigned parts;           /* what is there */
     /* Sizes and kinds of the parts that are there; the rest is zero, and so is what no
      * folder says (freeze, recompute, seed, dtype of the computation). */
-    struct neva_config config;
-    enum dtype dtype; /* that most weights are stored in */
-    int64_t n_params; /* of the parts that are there */
+    struct neva_config config; /* max_tokens: the longest row it was made for */
+    enum dtype dtype;          /* that most weights are stored in */
+    int64_t n_params;          /* of the parts that are there */
+    int64_t sliding_window;    /* the decoder's, bounds max_tokens; 0: none */
+    int64_t image_token;       /* LLaVA's image_token_index; -1: not said */
 };
 
-/* Reads config.json and the files' headers; checks that every tensor the configuration
+/* A projector alone (pretrain_mm_mlp_adapter: mm_projector.bin or a .safetensors file, or a
+ * folder with one) has architecture "projector", and vision.width and llm.width of its
+ * input and output.
+ * Reads config.json and the files' headers; checks that every tensor the configuration
  * asks for is there, once, in its shape, and that there is no other. Errors name the
  * tensor, the file and what was wanted: missing, extra, wrongly shaped, cut off.
  * ERR_UNSUPPORTED: a .nemo file, an architecture or a setting we do not have, by name. */

@@ -1,0 +1,299 @@
+#define _GNU_SOURCE /* sched_getaffinity */
+#include "model/weights/convert.h"
+#include "model/weights/internal.h"
+
+#include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define THREADS_MAX 8 /* more do not read faster */
+
+/* ---- one parameter ---- */
+
+/* What a stored tensor and this rank's slice have in common. */
+static void fill_common(char *out, enum dtype to, const struct param *param,
+                        const struct stored *from)
+{
+    struct param_slice s = param_slice(param);
+    int axis = param->shard_axis < 0 ? 0 : param->shard_axis;
+    int64_t from_first = from->place.axis < 0 ? 0 : from->place.first;
+    int64_t from_count = param->n_dims ? from->tensor.dims[axis] : 1;
+    int64_t first = s.first > from_first ? s.first : from_first;
+    int64_t end = s.first + s.n_real;
+    const char *data = from->tensor.data;
+    size_t item = dtype_bytes(from->tensor.dtype);
+
+    end = end < from_first + from_count ? end : from_first + from_count;
+    for (int64_t outer = 0; outer < s.outer && first < end; outer++) {
+        int64_t to_at = (outer * s.local + first - s.first) * s.inner;
+        int64_t at = (outer * from_count + first - from_first) * s.inner;
+
+        convert(out + (size_t)to_at * dtype_bytes(to), to, data + (size_t)at * item,
+                from->tensor.dtype, (end - first) * s.inner);
+    }
+}
+
+/* Padding behind the last entry of a split axis. */
+static void zero_padding(char *out, enum dtype to, const struct param *param)
+{
+    struct param_slice s = param_slice(param);
+    size_t item = dtype_bytes(to);
+
+    if (s.n_real == s.local)
+        return;
+    for (int64_t outer = 0; outer < s.outer; outer++)
+        memset(out + (size_t)((outer * s.local + s.n_real) * s.inner) * item, 0,
+               (size_t)((s.local - s.n_real) * s.inner) * item);
+}
+
+/* Rows from `have` on, that no file has. */
+static int fill_fresh(char *out, enum dtype to, const struct param *param, int64_t have,
+                      const struct neva_config *config, struct err *err)
+{
+    struct param_slice s = param_slice(param);
+    float *row;
+
+    if (s.first + s.n_real <= have)
+        return 0;
+    row = malloc((size_t)s.inner * sizeof(*row));
+    if (!row)
+        return err_set(err, ERR_NOMEM, "cannot allocate a row of '%s'", param->name);
+    for (int64_t i = have > s.first ? have : s.first; i < s.first + s.n_real; i++) {
+        neva_fresh_values(config, param, i * s.inner, s.inner, row);
+        convert(out + (size_t)((i - s.first) * s.inner) * dtype_bytes(to), to, row,
+                DTYPE_F32, s.inner);
+    }
+    free(row);
+    return 0;
+}
+
+int weights_fill(void *out, enum dtype to, const struct param *param,
+                 struct stored *first, int n, const struct neva_config *config,
+                 struct err *err)
+{
+    int axis = param->shard_axis < 0 ? 0 : param->shard_axis;
+    int rc = 0;
+
+    for (int i = 0; i < n && rc == 0; i++) {
+        files_need(&first[i].tensor);
+        rc = files_verify(&first[i], err);
+        if (rc == 0)
+            fill_common(out, to, param, &first[i]);
+        files_drop(&first[i].tensor);
+    }
+    if (rc < 0)
+        return -1;
+    zero_padding(out, to, param);
+    if (axis > 0 || param->n_dims == 0)
+        return 0;
+    return fill_fresh(out, to, param, first->place.whole[0], config, err);
+}
+
+/* ---- into the model ---- */
+
+struct loader {
+    struct neva *model;
+    struct weights *weights;
+    unsigned parts;
+    atomic_int next; /* parameter of the model's table */
+    atomic_bool has_failed;
+    pthread_mutex_t lock; /* of err */
+    struct err *err;
+};
+
+/* Memory that the CPU reaches: where the numbers go, without a copy. */
+static int load_host(struct loader *l, struct param *param, struct stored *first, int n,
+                     struct err *err)
+{
+    const struct neva_config *config = &l->model->config;
+    const struct tensor *wide = &param->master;
+
+    if (!wide->data)
+        return weights_fill(param->value.data, param->value.dtype, param, first, n,
+                            config, err);
+    if (weights_fill(wide->data, DTYPE_F32, param, first, n, config, err) < 0)
+        return -1;
+    if (wide->data != param->value.data)
+        convert(param->value.data, param->value.dtype, wide->data, DTYPE_F32,
+                tensor_count(wide));
+    return 0;
+}
+
+static int load_device(struct loader *l, struct param *param, struct stored *first, int n,
+                       struct err *err)
+{
+    struct backend *b = l->model->backend;
+    const struct tensor *to = param->master.data ? &param->master : &param->value;
+    void *room = malloc(tensor_bytes(to) + 1);
+    int rc;
+
+    if (!room)
+        return err_set(err, ERR_NOMEM, "cannot allocate %zu bytes", tensor_bytes(to));
+    rc = weights_fill(room, to->dtype, param, first, n, &l->model->config, err);
+    if (rc == 0)
+        rc = b->ops->upload(b, to->data, room, tensor_bytes(to), err);
+    if (rc == 0 && to->data != param->value.data)
+        rc = b->ops->cast(b, &param->value, to, err);
+    free(room);
+    return rc;
+}
+
+static void fail(struct loader *l, const struct err *err)
+{
+    pthread_mutex_lock(&l->lock);
+    if (!l->has_failed && l->err)
+        *l->err = *err;
+    l->has_failed = true;
+    pthread_mutex_unlock(&l->lock);
+}
+
+static void *work(void *arg)
+{
+    struct loader *l = arg;
+    struct param_table *table = &l->model->params;
+    bool is_host = l->model->backend->ops->is_host;
+
+    for (int i = l->next++; i < table->n_params && !l->has_failed; i = l->next++) {
+        struct param *param = &table->params[i];
+        struct stored *first;
+        struct err err = {0};
+        int n;
+
+        if (!(l->parts & 1U << param->group))
+            continue;
+        n = files_find(&l->weights->files, param->name, &first);
+        if ((is_host ? load_host : load_device)(l, param, first, n, &err) < 0)
+            fail(l, &err);
+    }
+    return NULL;
+}
+
+/* A share of this process's processors: ranks of one machine load at the same time. */
+static int thread_count(const struct neva *model)
+{
+    cpu_set_t cpus;
+    int n = sched_getaffinity(0, sizeof(cpus), &cpus) == 0 ? CPU_COUNT(&cpus) : 1;
+
+    n /= comm_size(model->group);
+    if (!model->backend->ops->is_host || n < 1)
+        return 1; /* a device's calls come from one thread */
+    return n < THREADS_MAX ? n : THREADS_MAX;
+}
+
+static int load_all(struct loader *l)
+{
+    pthread_t threads[THREADS_MAX];
+    int n = thread_count(l->model), n_started = 0;
+
+    while (n_started < n - 1 && pthread_create(&threads[n_started], NULL, work, l) == 0)
+        n_started++;
+    work(l);
+    for (int i = 0; i < n_started; i++)
+        pthread_join(threads[i], NULL);
+    return l->has_failed ? -1 : 0;
+}
+
+/* ---- do folder and model fit ---- */
+
+static bool is_vocab(const struct param *param)
+{
+    return param->group == PARAM_LLM && param->n_dims == 2 &&
+           (strcmp(param->name, "lm_head.weight") == 0 ||
+            strcmp(param->name, "model.language_model.embed_tokens.weight") == 0);
+}
+
+static int check_parts(const struct weights *w, unsigned parts, struct err *err)
+{
+    static const char *const names[PARAM_GROUP_COUNT] = {"vision encoder", "projector",
+                                                         "decoder"};
+
+    for (int i = 0; i < PARAM_GROUP_COUNT; i++)
+        if (parts & ~w->config.parts & 1U << i)
+            return err_set(err, ERR_INVALID, "'%s' (%s) has no %s", w->path,
+                           w->config.architecture, names[i]);
+    return 0;
+}
+
+/* What the model has is in the folder, in its shape. */
+static int check_model(const struct neva *model, const struct weights *w, unsigned parts,
+                       struct err *err)
+{
+    for (int i = 0; i < model->params.n_params; i++) {
+        const struct param *param = &model->params.params[i];
+        struct stored *first;
+        int n;
+
+        if (!(parts & 1U << param->group))
+            continue;
+        n = files_find(&w->files, param->name, &first);
+        if (n == 0 || !param_find(&w->table, param->name))
+            return err_set(err, ERR_INVALID, "tensor '%s' is missing from '%s'%s",
+                           param->name, w->path,
+                           w->config.model.llm.tied && is_vocab(param)
+                               ? ", whose embeddings and output weights are one: set "
+                                 "model.share_embeddings_and_output_weights"
+                               : ", which has another architecture than this model");
+        if (files_check(first, n, param, is_vocab(param), err) < 0)
+            return -1;
+    }
+    return 0;
+}
+
+/* SigLIP's pooling head, which nothing runs: a model may do without. */
+static bool is_head(const struct param *param)
+{
+    return strncmp(param->name, "model.vision_tower.vision_model.head.", 37) == 0;
+}
+
+/* What is in the folder has a place in the model. */
+static int check_folder(const struct neva *model, const struct weights *w, unsigned parts,
+                        struct err *err)
+{
+    for (int i = 0; i < w->table.n_params; i++) {
+        const struct param *param = &w->table.params[i];
+
+        if (parts & 1U << param->group && !is_head(param) &&
+            !param_find(&model->params, param->name))
+            return err_set(err, ERR_INVALID,
+                           "tensor '%s' of '%s' has no place in this model, which has "
+                           "another architecture",
+                           param->name, w->path);
+    }
+    if (parts & WEIGHTS_LLM && w->config.sliding_window > 0 &&
+        model->config.max_tokens > w->config.sliding_window)
+        return err_set(err, ERR_UNSUPPORTED,
+                       "model.encoder_seq_length is %lld and the decoder of '%s' attends "
+                       "to a sliding window of %lld: up to that length both are the same",
+                       (long long)model->config.max_tokens, w->path,
+                       (long long)w->config.sliding_window);
+    return 0;
+}
+
+static int load(struct neva *model, struct weights *weights, unsigned parts,
+                struct err *err)
+{
+    struct loader l = {.model = model,
+                       .weights = weights,
+                       .parts = parts,
+                       .lock = PTHREAD_MUTEX_INITIALIZER,
+                       .err = err};
+
+    if (check_parts(weights, parts, err) < 0 ||
+        check_model(model, weights, parts, err) < 0 ||
+        check_folder(model, weights, parts, err) < 0)
+        return -1;
+    return load_all(&l);
+}
+
+int weights_load(struct neva *model, struct weights *weights, unsigned parts,
+                 struct err *err)
+{
+    int rc = load(model, weights, parts, err);
+
+    if (rc < 0)
+        err_wrap(err, "cannot load '%s'", weights->path);
+    return neva_agree(model, rc, err);
+}

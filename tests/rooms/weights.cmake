@@ -1,0 +1,3 @@
+# model/weights: other people's folders
+vneva_test(unit_weights_folders LABEL unit SOURCES unit/weights_folders.c
+  LIBS vneva_tiny vneva_weights)
