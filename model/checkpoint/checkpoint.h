@@ -2,6 +2,7 @@
  *
  * A checkpoint is a folder:
  *     tensors-RRRR.safetensors   one per tensor-parallel rank: its slices
+ *     config.json, preprocessor_config.json   as Hugging Face has them: what model it is
  *     other files                what makes it complete for people, as the tokenizer's
  *     checkpoint.json            written last: what is inside, sizes and checksums
  * A slice is a tensor named as in the parameter table ("NAME", "NAME#m", "NAME#v", F32
@@ -15,7 +16,7 @@
 #define VNEVA_MODEL_CHECKPOINT_CHECKPOINT_H
 
 #include "common/base/json.h"
-#include "model/neva/neva.h"
+#include "model/weights/weights.h"
 
 /* Writes the model (rank 0 of the data group of each tensor rank calls; the others only
  * meet at the caller's barrier). `meta` (rank 0's counts) goes into checkpoint.json under
@@ -33,6 +34,15 @@ struct checkpoint_extra {
  * is nothing else. COLLECTIVE */
 int checkpoint_save_with(struct neva *model, const char *folder, const struct json *meta,
                          const struct checkpoint_extra *extra, struct err *err);
+
+/* Makes a checkpoint of a Hugging Face folder that weights_open has read: its files are
+ * linked (copied where the file system cannot link), config.json and
+ * preprocessor_config.json copied, the checksum of every tensor is taken, in one pass, and
+ * checkpoint.json lists the files as they are. One process alone; the folder appears under
+ * its name at the end, as with checkpoint_save_with. ERR_INVALID: weights of a checkpoint
+ * or of a projector alone. */
+int checkpoint_adopt(const char *folder, struct weights *weights, const struct json *meta,
+                     const struct checkpoint_extra *extra, struct err *err);
 
 /* Reads parameters (and moments when with_optim and present) written by any layout.
  * Missing, extra, wrongly shaped or damaged tensors are refused by name. COLLECTIVE */

@@ -15,4 +15,15 @@ extern const char *const checkpoint_suffix[CHECKPOINT_PARTS];
 const struct tensor *checkpoint_tensor(const struct param *param,
                                        enum checkpoint_part part);
 
+/* ---- the folder ---- */
+
+/* FOLDER/NAME = json, synced; takes json. */
+int checkpoint_write_file(const char *folder, const char *name, struct json *json,
+                          struct err *err);
+/* checkpoint.json (model/weights/manifest.h), the last file of a folder; takes `files`. */
+int checkpoint_write_manifest(const char *folder, int version, struct json *files,
+                              const struct json *meta, struct err *err);
+/* Puts the folder under its final name. */
+int checkpoint_rename(const char *from, const char *to, struct err *err);
+
 #endif

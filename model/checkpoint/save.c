@@ -1,5 +1,6 @@
 #define _GNU_SOURCE /* renameat2 */
 #include "model/checkpoint/internal.h"
+#include "model/weights/hf_config.h"
 #include "model/weights/manifest.h"
 
 #include "common/base/fault.h"
@@ -162,37 +163,62 @@ static struct json *files_json(const struct written *files, int n_files, struct 
     return list;
 }
 
-static int write_json(const char *folder, const struct written *files, int n_files,
-                      const struct json *meta, struct err *err)
+int checkpoint_write_file(const char *folder, const char *name, struct json *json,
+                          struct err *err)
 {
-    struct json *root = json_new(JSON_OBJECT);
     struct buf text = BUF_INIT;
     char path[FS_PATH_MAX];
     int rc = -1;
 
-    if (fault_hit("checkpoint.json")) {
-        err_set(err, ERR_IO, "fault point checkpoint.json");
-        goto out;
-    }
-    if (json_set(root, "format", json_new_string(MANIFEST_FORMAT), err) < 0 ||
-        json_set(root, "version", json_new_int(MANIFEST_VERSION), err) < 0 ||
-        json_set(root, "files", files_json(files, n_files, err), err) < 0 ||
-        json_set(root, "meta", meta ? json_clone(meta) : json_new(JSON_OBJECT), err) < 0)
-        goto out;
-    json_write(&text, root, 2);
+    json_write(&text, json, 2);
     buf_add_char(&text, '\n');
-    if (buf_check(&text, err) == 0 &&
-        fs_path(path, err, "%s/checkpoint.json", folder) == 0)
+    if (buf_check(&text, err) == 0 && fs_path(path, err, "%s/%s", folder, name) == 0)
         rc = fs_write_file_atomic(path, text.data, text.n_bytes, err);
-out:
     buf_fini(&text);
-    json_free(root);
+    json_free(json);
     return rc;
+}
+
+int checkpoint_write_manifest(const char *folder, int version, struct json *files,
+                              const struct json *meta, struct err *err)
+{
+    struct json *root = json_new(JSON_OBJECT);
+
+    if (json_set(root, "format", json_new_string(MANIFEST_FORMAT), err) < 0 ||
+        json_set(root, "version", json_new_int(version), err) < 0) {
+        json_free(root);
+        json_free(files);
+        return -1;
+    }
+    if (json_set(root, "files", files, err) < 0 ||
+        json_set(root, "meta", meta ? json_clone(meta) : json_new(JSON_OBJECT), err) <
+            0) {
+        json_free(root);
+        return -1;
+    }
+    if (fault_hit("checkpoint.json")) {
+        json_free(root);
+        return err_set(err, ERR_IO, "fault point checkpoint.json");
+    }
+    return checkpoint_write_file(folder, "checkpoint.json", root, err);
+}
+
+/* config.json and preprocessor_config.json: a checkpoint says by itself what it is. */
+static int write_config(struct neva *model, const char *folder, struct err *err)
+{
+    enum dtype dtype = checkpoint_tensor(model->embed, CHECKPOINT_WEIGHT)->dtype;
+    struct json *json;
+
+    if (hf_config_write(&json, &model->config, dtype, -1, err) < 0 ||
+        checkpoint_write_file(folder, "config.json", json, err) < 0 ||
+        hf_preprocessor_write(&json, &model->config, err) < 0)
+        return -1;
+    return checkpoint_write_file(folder, "preprocessor_config.json", json, err);
 }
 
 /* Puts the folder under its final name. One that is there already (a step done again after
  * a crash) is exchanged in one operation, so that a complete one is there at any time. */
-static int rename_folder(const char *from, const char *to, struct err *err)
+int checkpoint_rename(const char *from, const char *to, struct err *err)
 {
     char parent[FS_PATH_MAX];
     const char *slash = strrchr(to, '/');
@@ -221,12 +247,14 @@ static int finish(struct neva *model, const char *temporary, const char *folder,
 {
     if (comm_rank(model->group) > 0)
         return 0;
-    if (extra && extra->write(extra->state, temporary, err) < 0)
-        return -1;
-    if (write_json(temporary, files, comm_size(model->group), meta, err) < 0 ||
+    if (write_config(model, temporary, err) < 0 ||
+        (extra && extra->write(extra->state, temporary, err) < 0) ||
+        checkpoint_write_manifest(temporary, MANIFEST_VERSION,
+                                  files_json(files, comm_size(model->group), err), meta,
+                                  err) < 0 ||
         fs_sync_dir(temporary, err) < 0)
         return -1;
-    return rename_folder(temporary, folder, err);
+    return checkpoint_rename(temporary, folder, err);
 }
 
 static int begin(struct neva *model, const char *temporary, struct err *err)

@@ -1,15 +1,10 @@
-#define _GNU_SOURCE /* sched_getaffinity */
 #include "model/weights/convert.h"
 #include "model/weights/internal.h"
+#include "model/weights/parallel.h"
 
-#include <pthread.h>
-#include <sched.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-#define THREADS_MAX 8 /* more do not read faster */
 
 /* ---- one parameter ---- */
 
@@ -98,10 +93,6 @@ struct loader {
     struct neva *model;
     struct weights *weights;
     unsigned parts;
-    atomic_int next; /* parameter of the model's table */
-    atomic_bool has_failed;
-    pthread_mutex_t lock; /* of err */
-    struct err *err;
 };
 
 /* Memory that the CPU reaches: where the numbers go, without a copy. */
@@ -141,59 +132,27 @@ static int load_device(struct loader *l, struct param *param, struct stored *fir
     return rc;
 }
 
-static void fail(struct loader *l, const struct err *err)
+static int load_param(void *state, int i, struct err *err)
 {
-    pthread_mutex_lock(&l->lock);
-    if (!l->has_failed && l->err)
-        *l->err = *err;
-    l->has_failed = true;
-    pthread_mutex_unlock(&l->lock);
+    struct loader *l = state;
+    struct param *param = &l->model->params.params[i];
+    struct stored *first;
+    int n;
+
+    if (!(l->parts & 1U << param->group))
+        return 0;
+    n = files_find(&l->weights->files, param->name, &first);
+    return (l->model->backend->ops->is_host ? load_host : load_device)(l, param, first, n,
+                                                                       err);
 }
 
-static void *work(void *arg)
+static int load_all(struct loader *l, struct err *err)
 {
-    struct loader *l = arg;
-    struct param_table *table = &l->model->params;
     bool is_host = l->model->backend->ops->is_host;
+    /* a device's calls come from one thread; ranks of one machine load at the same time */
+    int n_threads = is_host ? parallel_threads(comm_size(l->model->group)) : 1;
 
-    for (int i = l->next++; i < table->n_params && !l->has_failed; i = l->next++) {
-        struct param *param = &table->params[i];
-        struct stored *first;
-        struct err err = {0};
-        int n;
-
-        if (!(l->parts & 1U << param->group))
-            continue;
-        n = files_find(&l->weights->files, param->name, &first);
-        if ((is_host ? load_host : load_device)(l, param, first, n, &err) < 0)
-            fail(l, &err);
-    }
-    return NULL;
-}
-
-/* A share of this process's processors: ranks of one machine load at the same time. */
-static int thread_count(const struct neva *model)
-{
-    cpu_set_t cpus;
-    int n = sched_getaffinity(0, sizeof(cpus), &cpus) == 0 ? CPU_COUNT(&cpus) : 1;
-
-    n /= comm_size(model->group);
-    if (!model->backend->ops->is_host || n < 1)
-        return 1; /* a device's calls come from one thread */
-    return n < THREADS_MAX ? n : THREADS_MAX;
-}
-
-static int load_all(struct loader *l)
-{
-    pthread_t threads[THREADS_MAX];
-    int n = thread_count(l->model), n_started = 0;
-
-    while (n_started < n - 1 && pthread_create(&threads[n_started], NULL, work, l) == 0)
-        n_started++;
-    work(l);
-    for (int i = 0; i < n_started; i++)
-        pthread_join(threads[i], NULL);
-    return l->has_failed ? -1 : 0;
+    return parallel_run(n_threads, l->model->params.n_params, load_param, l, err);
 }
 
 /* ---- do folder and model fit ---- */
@@ -275,17 +234,13 @@ static int check_folder(const struct neva *model, const struct weights *w, unsig
 static int load(struct neva *model, struct weights *weights, unsigned parts,
                 struct err *err)
 {
-    struct loader l = {.model = model,
-                       .weights = weights,
-                       .parts = parts,
-                       .lock = PTHREAD_MUTEX_INITIALIZER,
-                       .err = err};
+    struct loader l = {model, weights, parts};
 
     if (check_parts(weights, parts, err) < 0 ||
         check_model(model, weights, parts, err) < 0 ||
         check_folder(model, weights, parts, err) < 0)
         return -1;
-    return load_all(&l);
+    return load_all(&l, err);
 }
 
 int weights_load(struct neva *model, struct weights *weights, unsigned parts,
