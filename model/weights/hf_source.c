@@ -96,10 +96,10 @@ void source_only_flag(struct source *s, const char *key, bool otherwise, bool ha
 /* A part of the whole configuration, "text_config" or "vision_config". */
 struct source source_part(struct source *s, const char *key, const char *where)
 {
-    struct source part = {source_value(s, key), where, s->err, s->has_failed};
+    const struct json *part = source_value(s, key);
 
-    if (part.json && json_type(part.json) != JSON_OBJECT)
-        source_fail(&part, "", ERR_INVALID, "is a %s, wanted an object",
-                    json_type_name(json_type(part.json)));
-    return part;
+    if (part && json_type(part) != JSON_OBJECT)
+        source_fail(s, key, ERR_INVALID, "is a %s, wanted an object",
+                    json_type_name(json_type(part)));
+    return (struct source){part, where, s->err, s->has_failed};
 }
