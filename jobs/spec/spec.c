@@ -167,19 +167,13 @@ out:
 static const char *short_type(enum spec_type type)
 {
     static const char *const names[] = {
-        [SPEC_INT] = "int",
-        [SPEC_NUMBER] = "number",
-        [SPEC_BOOL] = "bool",
-        [SPEC_STRING] = "string",
-        [SPEC_PATH] = "path",
-        [SPEC_MAYBE_PATH] = "path or name",
-        [SPEC_PATHS] = "path(s)",
-        [SPEC_STRINGS] = "string(s)",
-        [SPEC_SIDE] = "S or [S,S]",
-        [SPEC_PAIR] = "[a,b]",
-        [SPEC_PRECISION] = "precision",
-        [SPEC_ANY] = "any",
-        [SPEC_GROUP] = "group",
+        [SPEC_INT] = "int",           [SPEC_NUMBER] = "number",
+        [SPEC_BOOL] = "bool",         [SPEC_STRING] = "string",
+        [SPEC_PATH] = "path",         [SPEC_MAYBE_PATH] = "path or name",
+        [SPEC_PATHS] = "path(s)",     [SPEC_STRINGS] = "string(s)",
+        [SPEC_SIDE] = "S or [S,S]",   [SPEC_PAIR] = "[a,b]",
+        [SPEC_SHARE] = "int or part", [SPEC_PRECISION] = "precision",
+        [SPEC_ANY] = "any",           [SPEC_GROUP] = "group",
     };
 
     return names[type];

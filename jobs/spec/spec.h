@@ -31,6 +31,12 @@ struct spec_list { /* of strings */
     int64_t count;
 };
 
+/* So many of them or, as Lightning reads a number with a point, that part of all. */
+struct spec_share {
+    int64_t count; /* -1: a part */
+    double part;
+};
+
 /* Names follow the keys; a comment gives the path where it is not plain. NULL: not set. */
 struct spec {
     enum spec_kind kind; /* kind: (ours), or given on the command line */
@@ -38,8 +44,8 @@ struct spec {
     struct json *tree;   /* the resolved tree all this was read from */
 
     struct { /* trainer.* */
-        int64_t devices, num_nodes, max_steps, log_every_n_steps, val_check_interval,
-            limit_val_batches;
+        int64_t devices, num_nodes, max_steps, log_every_n_steps, val_check_interval;
+        struct spec_share limit_val_batches;
         char *precision;   /* "32", "bf16" (also "bf16-mixed"), "16" */
         char *accelerator; /* "gpu", "cpu", "auto" */
         double gradient_clip_val;

@@ -84,6 +84,10 @@ static bool has_type(const struct json *value, enum spec_type type)
         return json_type(value) == JSON_INT;
     case SPEC_NUMBER:
         return is_number(value);
+    case SPEC_SHARE:
+        return json_type(value) == JSON_INT ||
+               (json_type(value) == JSON_DOUBLE && json_double(value, 0) >= 0 &&
+                json_double(value, 0) <= 1);
     case SPEC_BOOL:
         return json_type(value) == JSON_BOOL;
     case SPEC_STRING:

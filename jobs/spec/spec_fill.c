@@ -75,6 +75,11 @@ static int fill_key(struct spec *spec, const struct spec_key *key,
         *(double *)target = json_double(value, 0);
     } else if (key->type == SPEC_BOOL) {
         *(bool *)target = json_bool(value, false);
+    } else if (key->type == SPEC_SHARE) {
+        bool is_count = json_type(value) == JSON_INT;
+
+        *(struct spec_share *)target = (struct spec_share){
+            is_count ? json_int(value, 0) : -1, is_count ? 0 : json_double(value, 0)};
     } else if (key->type == SPEC_PAIR) {
         pair[0] = json_double(json_at(value, 0), 0);
         pair[1] = json_double(json_at(value, 1), 0);

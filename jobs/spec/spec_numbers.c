@@ -84,6 +84,26 @@ static int check_rotation(const struct spec *spec, struct err *err)
     return 0;
 }
 
+/* Mistral's window of attention, [left, right] or one number: one that no sample is
+ * longer than changes nothing. */
+static int check_window(const struct spec *spec, struct err *err)
+{
+    const struct json *window = spec_tree_get(spec->tree, "model.window_size");
+    int64_t left;
+
+    if (json_type(window) == JSON_NULL)
+        return 0;
+    if (json_type(window) == JSON_ARRAY)
+        window = json_at(window, 0);
+    left = json_int(window, 0);
+    if (left == -1 || left >= spec->model.encoder_seq_length)
+        return 0;
+    return err_set(err, ERR_UNSUPPORTED,
+                   "model.window_size: attention has no window; only one of "
+                   "encoder_seq_length (%" PRId64 ") or more, or null, can be honoured",
+                   spec->model.encoder_seq_length);
+}
+
 static int check_llm(const struct spec *spec, struct err *err)
 {
     static const char tp_name[] = "model.tensor_model_parallel_size";
@@ -101,7 +121,7 @@ static int check_llm(const struct spec *spec, struct err *err)
         need_multiple("model.ffn_hidden_size", spec->model.ffn_hidden_size, tp_name, tp,
                       err) < 0)
         return -1;
-    if (check_rotation(spec, err) < 0)
+    if (check_rotation(spec, err) < 0 || check_window(spec, err) < 0)
         return -1;
     if (json_type(kv) != JSON_NULL && json_int(kv, 0) != spec->model.hidden_size / heads)
         return err_set(
@@ -128,8 +148,29 @@ static int check_vision(const struct spec *spec, struct err *err)
 #undef VISION
 }
 
+/* PyTorch's Adam adds weight decay to the gradient: with any it is not AdamW. */
+static int check_optimizer(const struct spec *spec, struct err *err)
+{
+    if (strcmp(spec->optim.name, "adam") != 0 || spec->optim.weight_decay == 0)
+        return 0;
+    return err_set(err, ERR_UNSUPPORTED,
+                   "model.optim.name: adam with weight_decay (%g) adds it to the "
+                   "gradient, which is not built: adamw or fused_adam decays the "
+                   "weights themselves",
+                   spec->optim.weight_decay);
+}
+
 static int check_schedule(const struct spec *spec, struct err *err)
 {
+    const struct json *max_steps =
+        spec_tree_get(spec->tree, "model.optim.sched.max_steps");
+
+    if (json_type(max_steps) != JSON_NULL &&
+        json_int(max_steps, 0) != spec->trainer.max_steps)
+        return err_set(err, ERR_UNSUPPORTED,
+                       "model.optim.sched.max_steps: only trainer.max_steps (%" PRId64
+                       ") or null can be honoured",
+                       spec->trainer.max_steps);
     if (spec->optim.warmup_steps + spec->optim.constant_steps > spec->trainer.max_steps)
         return err_set(err, ERR_INVALID,
                        "model.optim.sched: warmup_steps %" PRId64
@@ -142,6 +183,22 @@ static int check_schedule(const struct spec *spec, struct err *err)
                        "model.optim.sched.min_lr (%g) is above model.optim.lr (%g)",
                        spec->optim.min_lr, spec->optim.lr);
     return 0;
+}
+
+/* Older files say how many tokens an image is; it follows, also when 2 x 2 patches
+ * become one. */
+static int check_token_len(const struct spec *spec, int64_t side, struct err *err)
+{
+    const struct json *given = spec_tree_get(spec->tree, "model.data.image_token_len");
+    int64_t n = json_int(given, 0), half = (side + 1) / 2;
+
+    if (json_type(given) == JSON_NULL || n == side * side || n == half * half)
+        return 0;
+    return err_set(err, ERR_INVALID,
+                   "model.data.image_token_len (%" PRId64 ") is not what crop_size "
+                   "%" PRId64 " and patch_dim %" PRId64 " give: %" PRId64
+                   "; set model.mm_cfg.vision_encoder.crop_size to what the file means",
+                   n, spec->vision.crop_size, spec->vision.patch_dim, side * side);
 }
 
 /* Frames and patches: of every kind but evaluate, whose checkpoint says them. */
@@ -160,6 +217,8 @@ static int check_frames(const struct spec *spec, struct spec_notes *notes,
                       err) < 0)
         return -1;
     side = spec->vision.crop_size / spec->vision.patch_dim;
+    if (check_token_len(spec, side, err) < 0)
+        return -1;
     n_tokens = side * side * (spec->data.splice_single_frame ? 1 : spec->data.num_frames);
     if (n_tokens < spec->model.encoder_seq_length)
         return 0;
@@ -180,7 +239,8 @@ int spec_check_numbers(const struct spec *spec, struct spec_notes *notes, struct
     if (!spec_kind_is_training(spec->kind))
         return 0;
     if (check_layout(spec, notes, err) < 0 || check_llm(spec, err) < 0 ||
-        check_vision(spec, err) < 0 || check_schedule(spec, err) < 0)
+        check_vision(spec, err) < 0 || check_schedule(spec, err) < 0 ||
+        check_optimizer(spec, err) < 0)
         return -1;
     return 0;
 }

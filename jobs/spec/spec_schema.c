@@ -99,6 +99,7 @@ const char *spec_type_name(enum spec_type type)
         [SPEC_STRINGS] = "a string or a list of strings",
         [SPEC_SIDE] = "a whole number or a pair of equal ones, [S, S]",
         [SPEC_PAIR] = "a list of two numbers",
+        [SPEC_SHARE] = "a whole number or a part, 0.0 to 1.0",
         [SPEC_PRECISION] = "a precision",
         [SPEC_ANY] = "a value",
         [SPEC_GROUP] = "a group of keys",

@@ -24,6 +24,7 @@ enum spec_type {
     SPEC_STRINGS,    /* struct spec_list, alike, but no paths */
     SPEC_SIDE,       /* int64_t; S or [S, S] */
     SPEC_PAIR,       /* two doubles, beside each other; [a, b] */
+    SPEC_SHARE,      /* struct spec_share; a whole number, or 0.0 to 1.0 */
     SPEC_PRECISION,  /* char *; 32, bf16, 16, also with -true and -mixed */
     SPEC_ANY,        /* not read: any scalar or list */
     SPEC_GROUP,      /* not read: a group with whatever in it */

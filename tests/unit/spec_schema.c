@@ -26,6 +26,7 @@ static const char *right_value(const struct spec_key *key)
     switch (key->type) {
     case SPEC_INT:
     case SPEC_SIDE:
+    case SPEC_SHARE:
         snprintf(choice, sizeof(choice), "%.0f", key->max < 0 ? key->max : key->min);
         return choice;
     case SPEC_NUMBER:

@@ -184,8 +184,12 @@ int config_model(struct neva_config *out, const struct spec *spec, int64_t vocab
 
 int config_optim(struct optim_config *out, const struct spec *spec, struct err *err)
 {
-    static const struct word names[] = {
-        {"fused_adam", 0}, {"adam", 0}, {"adamw", 0}, {"distributed_fused_adam", 0}};
+    static const struct word names[] = {{"fused_adam", 0},
+                                        {"adam", 0},
+                                        {"adamw", 0},
+                                        {"distributed_fused_adam", 0},
+                                        {"megatron_fused_adam", 0},
+                                        {"mcore_distributed_optim", 0}};
     static const struct word schedules[] = {{"CosineAnnealing", 0}};
     int ignored;
 

@@ -323,14 +323,28 @@ static int train_report(struct train *train, struct err *err)
 
 /* ---- validation ---- */
 
+/* Samples of one validation: whole global batches, at least one of them, or all. */
+static int64_t n_validated(const struct spec_share *share, int64_t n_samples,
+                           int64_t global)
+{
+    int64_t n_batches = share->count;
+
+    if (share->count < 0 && share->part >= 1)
+        return n_samples;
+    if (share->count < 0)
+        n_batches = (int64_t)((double)(n_samples / global) * share->part);
+    if (n_batches < 1)
+        n_batches = 1;
+    return n_batches <= n_samples / global ? n_batches * global : n_samples;
+}
+
 static int64_t train_valid_numbers(void *state, int64_t k, int64_t *out)
 {
     const struct train *train = state;
-    int64_t limit = train->spec->trainer.limit_val_batches * train->batch.global;
     struct order order = train->valid_order;
 
-    if (order.n_samples > limit)
-        order.n_samples = limit;
+    order.n_samples = n_validated(&train->spec->trainer.limit_val_batches,
+                                  order.n_samples, train->batch.global);
     return order_valid_batch(&order, k, out);
 }
 
@@ -388,9 +402,10 @@ static int train_validate(struct train *train, struct err *err)
 
 static bool is_validation_due(const struct train *train)
 {
+    const struct spec_share *share = &train->spec->trainer.limit_val_batches;
     int64_t every = train->spec->trainer.val_check_interval;
 
-    return train->valid_feed.corpus && train->spec->trainer.limit_val_batches > 0 &&
+    return train->valid_feed.corpus && (share->count > 0 || share->part > 0) &&
            every > 0 &&
            (train->step % every == 0 || train->step == train->optim.max_steps);
 }
