@@ -230,9 +230,37 @@ static int split_task(struct core *core, struct job *job, int64_t id, int64_t st
     return add_task(core, job, at + 1, PHASE_WORK, step, end - step, err);
 }
 
+/* Steps of a run that this job goes on from: only its checkpoint is new, and only once. */
+static int finish_earlier(struct core *core, struct job *job, const struct task *task,
+                          const struct json *earlier, struct err *err)
+{
+    struct checkpoint_row row = {
+        .job = job->id,
+        .step = json_get_int(earlier, "step", -1),
+        .path = json_get_string(earlier, "path"),
+        .consumed_samples = json_get_int(earlier, "consumed_samples", 0),
+        .created_ms = core->wall_ms,
+    };
+
+    if (!row.path || !row.path[0] || row.step < task->first + task->count)
+        return err_set(err, ERR_FORMAT,
+                       "checkpoint of step %lld for earlier steps up to %lld",
+                       (long long)row.step, (long long)(task->first + task->count));
+    if (strcmp(job->resume, row.path) == 0)
+        return 0;
+    if (job->resume[0])
+        return err_set(err, ERR_STATE, "the job goes on from '%s' already", job->resume);
+    store_checkpoint_insert(core->store, &row, job->plan.n_kept);
+    text_set(&job->resume, row.path);
+    core_event(core, job->id, "checkpoint", "goes on at step %lld from %s",
+               (long long)row.step, row.path);
+    return 0;
+}
+
 static int finish_steps(struct core *core, struct job *job, const struct task *task,
                         const struct json *result, struct err *err)
 {
+    const struct json *earlier = json_get(result, "earlier");
     const struct json *checkpoint = json_get(result, "checkpoint");
     const struct json *val_loss = json_get(checkpoint, "val_loss");
     int64_t end = task->first + task->count;
@@ -247,6 +275,8 @@ static int finish_steps(struct core *core, struct job *job, const struct task *t
         .created_ms = core->wall_ms,
     };
 
+    if (json_type(earlier) != JSON_NULL)
+        return finish_earlier(core, job, task, earlier, err);
     if (!row.path || !row.path[0])
         return err_set(err, ERR_FORMAT, "no checkpoint in the result of steps");
     if (row.step <= task->first || row.step > end)

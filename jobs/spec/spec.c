@@ -39,6 +39,11 @@ int64_t spec_n_ranks(const struct spec *spec)
     return spec->kind == SPEC_PREPARE ? 1 : spec->model.tensor_model_parallel_size;
 }
 
+bool spec_is_set(const struct spec *spec, const char *path)
+{
+    return json_type(spec_tree_get(spec->tree, path)) != JSON_NULL;
+}
+
 void spec_notes_fini(struct spec_notes *notes)
 {
     spec_list_fini(&notes->ignored);

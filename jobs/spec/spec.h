@@ -50,16 +50,17 @@ struct spec {
         char *accelerator; /* "gpu", "cpu", "auto" */
         double gradient_clip_val;
     } trainer;
-    struct { /* exp_manager.* */
-        char *explicit_log_dir;
-        bool resume_if_exists;
+    char *restore_from_path; /* model.restore_from_path follows it */
+    struct {                 /* exp_manager.* */
+        char *explicit_log_dir, *exp_dir, *name, *resume_from_checkpoint;
+        bool resume_if_exists, resume_ignore_no_checkpoint;
         int64_t every_n_train_steps; /* checkpoint_callback_params.; default
                                         val_check_interval */
         int64_t save_top_k; /* checkpoint_callback_params.; the last K are kept */
     } exp_manager;
     struct { /* model.* */
         int64_t micro_batch_size, global_batch_size, tensor_model_parallel_size;
-        char *restore_from_path;
+        char *restore_from_path, *resume_from_checkpoint;
         int64_t encoder_seq_length, num_layers, hidden_size, ffn_hidden_size,
             num_attention_heads, num_query_groups;
         char *normalization, *activation, *position_embedding_type;
@@ -80,8 +81,9 @@ struct spec {
         char *pretrain_mm_mlp_adapter;
         bool use_im_start_end;
     } mm_cfg;
-    struct { /* model.mm_cfg.vision_encoder.*; the sizes below crop_size are ours, needed
-                when no from_pretrained gives them */
+    /* Sizes and kinds of the LLM (above) and of the encoder (below) are 0 or NULL where the
+     * file is silent and a folder of weights says them. */
+    struct { /* model.mm_cfg.vision_encoder.*; the sizes below crop_size are ours */
         char *from_pretrained;
         int64_t patch_dim, crop_size; /* crop_size: [S, S] or S */
         int64_t hidden_size, ffn_hidden_size, num_layers, num_attention_heads;
@@ -155,6 +157,10 @@ int spec_read(struct spec **out, struct spec_notes *notes, const char *path,
 int spec_from_json(struct spec **out, const char *json, size_t n_bytes, struct err *err);
 void spec_free(struct spec *spec);
 void spec_notes_fini(struct spec_notes *notes);
+
+/* Whether the file or an override gave the key a value. Only for keys without a default or
+ * those a folder of weights may say: the others always have one. */
+bool spec_is_set(const struct spec *spec, const char *path);
 
 /* Ranks the job takes: training devices * num_nodes (tensor parallel times data parallel),
  * evaluate tensor_model_parallel_size and prepare one for each attempt. */

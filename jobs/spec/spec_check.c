@@ -335,13 +335,14 @@ static int check_group(struct checker *c, struct json *group, const char *path)
 
 static int check_needed(struct checker *c)
 {
+    unsigned in_weights = spec_in_weights(c->tree->root, c->kind);
     struct buf missing = BUF_INIT;
     int rc = 0;
 
     for (size_t i = 0; i < spec_n_keys; i++) {
         const struct spec_key *key = &spec_keys[i];
 
-        if ((key->needed & SPEC_OF(c->kind)) &&
+        if ((key->needed & SPEC_OF(c->kind)) && !(key->weights & in_weights) &&
             json_type(spec_tree_get(c->tree->root, key->path)) == JSON_NULL)
             buf_printf(&missing, "%s%s (%s)", missing.n_bytes ? ", " : "", key->path,
                        key->meaning);
@@ -355,11 +356,14 @@ static int check_needed(struct checker *c)
 
 static int put_defaults(struct checker *c)
 {
+    unsigned in_weights = spec_in_weights(c->tree->root, c->kind);
+
     for (size_t i = 0; i < spec_n_keys; i++) {
         const struct spec_key *key = &spec_keys[i];
         struct json *value, *plain;
 
         if (key->use != SPEC_USED || !key->text || !(key->kinds & SPEC_OF(c->kind)) ||
+            (key->weights & in_weights) ||
             json_type(spec_tree_get(c->tree->root, key->path)) != JSON_NULL)
             continue;
         if (*key->text == '[') { /* a list: as JSON */
@@ -417,7 +421,8 @@ int spec_check(struct spec_tree *tree, enum spec_kind kind, const char *folder,
     if (check_group(&c, tree->root, "") < 0 || check_needed(&c) < 0 ||
         put_defaults(&c) < 0)
         return -1;
-    if (spec_kind_is_training(kind) && put_clip_sizes(&c) < 0)
+    if (spec_kind_is_training(kind) &&
+        !(spec_in_weights(tree->root, kind) & SPEC_OF_VISION) && put_clip_sizes(&c) < 0)
         return -1;
     top = json_get(tree->root, "tensor_model_parallel_size");
     if (kind == SPEC_EVALUATE && json_type(top) == JSON_INT)

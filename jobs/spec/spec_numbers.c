@@ -18,14 +18,15 @@ static int64_t near_divisor(int64_t n, int64_t wanted)
     return 1;
 }
 
-/* n must be a multiple of divisor. */
+/* n must be a multiple of divisor; 0 is a size that the weights say. */
 static int need_multiple(const char *name, int64_t n, const char *divisor_name,
                          int64_t divisor, struct err *err)
 {
-    int64_t below = n - n % divisor;
+    int64_t below;
 
-    if (n % divisor == 0)
+    if (!divisor || n % divisor == 0)
         return 0;
+    below = n - n % divisor;
     if (below == 0)
         return err_set(err, ERR_INVALID,
                        "%s (%" PRId64 ") is not a multiple of %s (%" PRId64
@@ -64,10 +65,11 @@ static int check_layout(const struct spec *spec, struct spec_notes *notes,
 /* Rotated dimensions come in pairs. 1e-9: 0.7 of 10 are 7, whatever 0.7 is in binary. */
 static int check_rotation(const struct spec *spec, struct err *err)
 {
-    int64_t head_size = spec->model.hidden_size / spec->model.num_attention_heads;
+    int64_t heads = spec->model.num_attention_heads;
+    int64_t head_size = heads ? spec->model.hidden_size / heads : 0;
     int64_t n = (int64_t)((double)head_size * spec->model.rotary_percentage + 1e-9);
 
-    if (n < 2 || n % 2)
+    if (head_size && spec_is_set(spec, "model.rotary_percentage") && (n < 2 || n % 2))
         return err_set(err, ERR_INVALID,
                        "model.rotary_percentage (%g) of hidden_size / "
                        "num_attention_heads (%" PRId64 ") is %" PRId64
@@ -75,7 +77,7 @@ static int check_rotation(const struct spec *spec, struct err *err)
                        spec->model.rotary_percentage, head_size, n,
                        (double)(n < 2 ? 2 : n - 1) / (double)head_size);
     if (spec->model.scale_positional_embedding &&
-        spec->model.seq_len_interpolation_factor != 1)
+        spec->model.seq_len_interpolation_factor > 1)
         return err_set(err, ERR_INVALID,
                        "model.scale_positional_embedding and "
                        "seq_len_interpolation_factor (%g) both scale the rotation: set "
@@ -123,7 +125,8 @@ static int check_llm(const struct spec *spec, struct err *err)
         return -1;
     if (check_rotation(spec, err) < 0 || check_window(spec, err) < 0)
         return -1;
-    if (json_type(kv) != JSON_NULL && json_int(kv, 0) != spec->model.hidden_size / heads)
+    if (heads && json_type(kv) != JSON_NULL &&
+        json_int(kv, 0) != spec->model.hidden_size / heads)
         return err_set(
             err, ERR_UNSUPPORTED,
             "model.kv_channels: only hidden_size / num_attention_heads (%" PRId64
@@ -139,7 +142,8 @@ static int check_vision(const struct spec *spec, struct err *err)
                       VISION "num_attention_heads", spec->vision.num_attention_heads,
                       err) < 0)
         return -1;
-    if (-spec->vision.vision_select_layer > spec->vision.num_layers)
+    if (spec->vision.num_layers &&
+        -spec->vision.vision_select_layer > spec->vision.num_layers)
         return err_set(err, ERR_INVALID,
                        VISION "vision_select_layer (%" PRId64 ") is before the first of "
                               "%" PRId64 " layers",
@@ -212,6 +216,8 @@ static int check_frames(const struct spec *spec, struct spec_notes *notes,
         return err_set(err, ERR_INVALID,
                        "model.data.num_frames: expected -1, or 1 or "
                        "more, got 0");
+    if (!spec->vision.crop_size || !spec->vision.patch_dim)
+        return 0; /* the weights say */
     if (need_multiple("model.mm_cfg.vision_encoder.crop_size", spec->vision.crop_size,
                       "model.mm_cfg.vision_encoder.patch_dim", spec->vision.patch_dim,
                       err) < 0)
@@ -234,7 +240,8 @@ static int check_frames(const struct spec *spec, struct spec_notes *notes,
 
 int spec_check_numbers(const struct spec *spec, struct spec_notes *notes, struct err *err)
 {
-    if (spec->kind != SPEC_EVALUATE && check_frames(spec, notes, err) < 0)
+    if (spec_check_sources(spec, notes, err) < 0 ||
+        (spec->kind != SPEC_EVALUATE && check_frames(spec, notes, err) < 0))
         return -1;
     if (!spec_kind_is_training(spec->kind))
         return 0;

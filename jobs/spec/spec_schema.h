@@ -36,6 +36,9 @@ enum spec_use { SPEC_USED, SPEC_IGNORED, SPEC_FIXED };
 #define SPEC_OF_TRAINING (SPEC_OF(SPEC_PRETRAIN) | SPEC_OF(SPEC_FINETUNE))
 #define SPEC_OF_ALL (SPEC_OF_TRAINING | SPEC_OF(SPEC_PREPARE) | SPEC_OF(SPEC_EVALUATE))
 
+#define SPEC_OF_LLM 1u
+#define SPEC_OF_VISION 2u
+
 struct spec_key {
     const char *path;
     enum spec_type type;
@@ -47,6 +50,8 @@ struct spec_key {
     const char *choices; /* "a|b": valid values; NULL: any of the type */
     const char *now;     /* "a": the choices this version runs; NULL: all */
     double min, max;     /* numbers; equal: no bounds */
+    unsigned weights;    /* SPEC_OF_LLM, SPEC_OF_VISION: not set, and a folder of weights
+                            is named, the folder says it */
     const char *meaning; /* a few words; of IGNORED and FIXED why */
 };
 
@@ -71,6 +76,11 @@ int spec_check(struct spec_tree *tree, enum spec_kind kind, const char *folder,
                struct spec_notes *notes, struct err *err);
 /* Fills the struct from the checked tree. */
 int spec_fill(struct spec *spec, const struct json *tree, struct err *err);
+/* Which of SPEC_OF_LLM and SPEC_OF_VISION a folder of weights says, in a training run. */
+unsigned spec_in_weights(const struct json *tree, enum spec_kind kind);
+/* Weights: formats that are not read, two places for one thing (spec_sources.c). */
+int spec_check_sources(const struct spec *spec, struct spec_notes *notes,
+                       struct err *err);
 /* What keys ask of each other: divisors, ranges. */
 int spec_check_numbers(const struct spec *spec, struct spec_notes *notes,
                        struct err *err);

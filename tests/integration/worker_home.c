@@ -168,24 +168,42 @@ struct json *home_attempt(struct home *home, int64_t job)
     return last_row(home, "attempts", job);
 }
 
-void home_wait_done(struct home *home, int64_t job)
+/* Waits until the job has ended. */
+static void wait_for_end(struct home *home, int64_t job, char state[32], char *reason,
+                         size_t n_bytes)
 {
     int64_t end_ms = clock_mono_ms() + HOME_DEADLINE_MS;
-    char state[32], reason[ERR_TEXT_MAX];
 
     do {
         struct json *row = home_job(home, job);
         const char *why = json_get_string(row, "reason");
 
-        snprintf(state, sizeof(state), "%s", json_get_string(row, "state"));
-        snprintf(reason, sizeof(reason), "%s", why ? why : "");
+        snprintf(state, 32, "%s", json_get_string(row, "state"));
+        snprintf(reason, n_bytes, "%s", why ? why : "");
         json_free(row);
         if (strcmp(state, "done") == 0)
             return;
         poll(NULL, 0, LOOK_MS);
     } while (strcmp(state, "failed") != 0 && strcmp(state, "cancelled") != 0 &&
              clock_mono_ms() < end_ms);
-    fail_msg("job %lld is %s: %s", (long long)job, state, reason);
+}
+
+void home_wait_done(struct home *home, int64_t job)
+{
+    char state[32], reason[ERR_TEXT_MAX];
+
+    wait_for_end(home, job, state, reason, sizeof(reason));
+    if (strcmp(state, "done") != 0)
+        fail_msg("job %lld is %s: %s", (long long)job, state, reason);
+}
+
+void home_wait_failed(struct home *home, int64_t job, char *out, size_t n_bytes)
+{
+    char state[32];
+
+    wait_for_end(home, job, state, out, n_bytes);
+    if (strcmp(state, "failed") != 0)
+        fail_msg("job %lld is %s and should have failed: %s", (long long)job, state, out);
 }
 
 void home_last_checkpoint(struct home *home, int64_t job, char *out, size_t n_bytes)

@@ -36,6 +36,8 @@ struct json *home_attempt(struct home *home, int64_t job);
 /* Waits until the job is done; fails the test, with the job's reason, when it ends in any
  * other way. */
 void home_wait_done(struct home *home, int64_t job);
+/* Waits until the job has failed; its reason goes to out. Fails the test when it is done. */
+void home_wait_failed(struct home *home, int64_t job, char *out, size_t n_bytes);
 /* The newest checkpoint's folder. */
 void home_last_checkpoint(struct home *home, int64_t job, char *out, size_t n_bytes);
 

@@ -414,7 +414,7 @@ static void nemo_file_is_read_as_it_is(void **state)
     assert_false(has_note(&notes.refused, "model.normalization"));
     assert_false(has_note(&notes.refused, "model.rotary_percentage"));
     assert_true(spec->model.rotary_percentage == 0.5);
-    assert_true(spec->model.seq_len_interpolation_factor == 1);
+    assert_true(spec->model.seq_len_interpolation_factor == 0); /* as the weights say */
     assert_false(has_note(&notes.refused, "conv_template"));
     assert_true(has_note(&notes.refused, "4608 tokens"));
     assert_true(has_note(&notes.refused, "ranks (8): try 8"));

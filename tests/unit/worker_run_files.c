@@ -228,17 +228,17 @@ static void sample_log_is_cut_to_the_step_gone_on_from(void **state)
     struct sample_log *log = NULL;
     struct err err = {0};
 
-    assert_int_equal(sample_log_open(&log, *state, 0, &err), 0);
+    assert_int_equal(sample_log_open(&log, *state, 0, true, &err), 0);
     for (int64_t step = 0; step < 3; step++)
         assert_int_equal(sample_log_add(log, &order, step, &err), 0);
     sample_log_close(log);
     expect_log(*state, "0 0 0\n1 0 0\n2 0 0\n");
-    assert_int_equal(sample_log_open(&log, *state, 1, &err), 0);
+    assert_int_equal(sample_log_open(&log, *state, 1, false, &err), 0);
     expect_log(*state, "0 0 0\n");
     assert_int_equal(sample_log_add(log, &order, 1, &err), 0);
     sample_log_close(log);
     expect_log(*state, "0 0 0\n1 0 0\n");
-    assert_int_equal(sample_log_open(&log, *state, 3, &err), -1); /* step 2 is missing */
+    assert_int_equal(sample_log_open(&log, *state, 3, false, &err), -1); /* step 2 is missing */
     assert_int_equal(err.code, ERR_FORMAT);
 }
 

@@ -233,6 +233,13 @@ int checkpoints_find_once(char *out, const char *folder, const char *path,
     return rc;
 }
 
+int64_t checkpoints_step(const char *path)
+{
+    const char *slash = path ? strrchr(path, '/') : NULL;
+
+    return slash ? name_step(slash + 1, false) : -1;
+}
+
 /* ---- cleaning ---- */
 
 static bool is_kept(const struct json *keep, const char *path)
@@ -285,17 +292,56 @@ int checkpoints_clean(const char *folder, const struct json *args, struct err *e
     return rc;
 }
 
+/* The newest complete checkpoint of a step up to *step that the list does not name; its
+ * step goes to *step. 1: there is one. */
+static int find_unnamed(char *out, const char *parent, const struct json *list,
+                        int64_t *step, struct err *err)
+{
+    DIR *dir = opendir(parent);
+    char path[FS_PATH_MAX];
+    struct dirent *entry;
+    int64_t newest = -1;
+    int rc = 0;
+
+    while (dir && rc == 0 && (entry = readdir(dir))) {
+        int64_t at = name_step(entry->d_name, false);
+
+        if (at <= newest || at > *step)
+            continue;
+        rc = fs_path(path, err, "%s/%s", parent, entry->d_name);
+        if (rc == 0 && !is_kept(list, path)) {
+            newest = at;
+            memcpy(out, path, strlen(path) + 1);
+        }
+    }
+    if (dir)
+        closedir(dir);
+    *step = newest;
+    return rc < 0 ? -1 : newest >= 0;
+}
+
+int checkpoints_inherit(struct json *args, const char *folder, int64_t last_step,
+                        int64_t n_kept, struct err *err)
+{
+    struct json *keep = json_get(args, "keep");
+    char parent[FS_PATH_MAX], path[FS_PATH_MAX];
+    int rc = 1;
+
+    if (json_type(keep) != JSON_ARRAY)
+        return 0; /* all are kept */
+    if (fs_path(parent, err, "%s/checkpoints", folder) < 0)
+        return -1;
+    while (rc > 0 && (int64_t)json_count(keep) < n_kept) {
+        rc = find_unnamed(path, parent, keep, &last_step, err);
+        if (rc > 0 && checkpoints_add(keep, path, err) < 0)
+            rc = -1;
+    }
+    return rc < 0 ? -1 : 0;
+}
+
 int checkpoints_add(struct json *known, const char *path, struct err *err)
 {
     return json_append(known, json_new_string(path), err);
-}
-
-/* The step in a path that checkpoints_path made. */
-static int64_t path_step(const char *path)
-{
-    const char *slash = path ? strrchr(path, '/') : NULL;
-
-    return slash ? name_step(slash + 1, false) : -1;
 }
 
 struct json *checkpoints_merge(const struct json *known, const struct json *args,
@@ -308,7 +354,7 @@ struct json *checkpoints_merge(const struct json *known, const struct json *args
     for (size_t i = 0; i < json_count(known); i++) {
         const char *path = json_string(json_at(known, i));
 
-        if (path_step(path) > newest && checkpoints_add(merged, path, err) < 0) {
+        if (checkpoints_step(path) > newest && checkpoints_add(merged, path, err) < 0) {
             json_free(merged);
             return NULL;
         }
@@ -321,10 +367,10 @@ struct json *checkpoints_merge(const struct json *known, const struct json *args
 /* How many of the list are of a later step than its i-th. */
 static int64_t n_newer(const struct json *known, size_t i)
 {
-    int64_t step = path_step(json_string(json_at(known, i))), n = 0;
+    int64_t step = checkpoints_step(json_string(json_at(known, i))), n = 0;
 
     for (size_t j = 0; j < json_count(known); j++)
-        n += path_step(json_string(json_at(known, j))) > step;
+        n += checkpoints_step(json_string(json_at(known, j))) > step;
     return n;
 }
 
@@ -339,8 +385,8 @@ static struct json *args_of_end(const struct json *known, int64_t n_kept, struct
     for (size_t i = 0; i < json_count(known); i++) {
         const char *path = json_string(json_at(known, i));
 
-        if (path_step(path) > newest)
-            newest = path_step(path);
+        if (checkpoints_step(path) > newest)
+            newest = checkpoints_step(path);
         if (n_newer(known, i) < n_kept && checkpoints_add(keep, path, err) < 0)
             goto fail;
     }

@@ -48,6 +48,12 @@ int checkpoints_add(struct json *known, const char *path, struct err *err);
  * than the lease knew. The caller frees it. */
 struct json *checkpoints_merge(const struct json *known, const struct json *args,
                                struct err *err);
+/* Adds to a lease's args.keep the newest complete checkpoints in folder/checkpoints of steps
+ * up to last_step, which earlier jobs left there, until n_kept are named. */
+int checkpoints_inherit(struct json *args, const char *folder, int64_t last_step,
+                        int64_t n_kept, struct err *err);
+/* The step in the name of a checkpoint's folder; -1: it is not named so. */
+int64_t checkpoints_step(const char *path);
 /* At the end of a run: of the list only the newest n_kept stay (all when 0). */
 int checkpoints_clean_end(const char *folder, const struct json *known, int64_t n_kept,
                           struct err *err);

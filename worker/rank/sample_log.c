@@ -15,42 +15,46 @@ struct sample_log {
     struct buf line;
 };
 
-/* Is the line, of n bytes, that of the step, and whole? */
-static bool is_line_of(const char *line, ssize_t n, int64_t step)
+/* The step of a line of n bytes; -1 when it is not whole. */
+static int64_t line_step(const char *line, ssize_t n)
 {
     char *after;
+    int64_t step = n > 0 ? strtoll(line, &after, 10) : -1;
 
-    return n > 0 && line[n - 1] == '\n' && strtoll(line, &after, 10) == step &&
-           after != line;
+    return n > 0 && line[n - 1] == '\n' && after != line ? step : -1;
 }
 
-/* Bytes of the first first_step lines. */
-static int kept_bytes(off_t *out, FILE *file, int64_t first_step, struct err *err)
+/* Bytes of the lines of steps below first_step. */
+static int kept_bytes(off_t *out, FILE *file, int64_t first_step, bool is_first,
+                      struct err *err)
 {
     char *line = NULL;
     size_t capacity = 0;
+    ssize_t n = getline(&line, &capacity, file);
+    int64_t step = n > 0 && line_step(line, n) > 0 ? line_step(line, n) : 0;
     int rc = 0;
 
     *out = 0;
-    for (int64_t step = 0; rc == 0 && step < first_step; step++) {
-        ssize_t n = getline(&line, &capacity, file);
-
-        if (is_line_of(line, n, step))
+    if (n <= 0 && is_first)
+        step = first_step;
+    for (; rc == 0 && step < first_step; step++) {
+        if (line_step(line, n) == step)
             *out += n;
         else
             rc = err_set(err, ERR_FORMAT, "the sample log has no line for step %" PRId64,
                          step);
+        n = getline(&line, &capacity, file);
     }
     free(line);
     return rc;
 }
 
 static int log_cut(struct sample_log *log, const char *path, int64_t first_step,
-                   struct err *err)
+                   bool is_first, struct err *err)
 {
     FILE *file = fopen(path, "re");
     off_t n_bytes = 0;
-    int rc = file ? kept_bytes(&n_bytes, file, first_step, err)
+    int rc = file ? kept_bytes(&n_bytes, file, first_step, is_first, err)
                   : err_set(err, ERR_IO, "%s", strerror(errno));
 
     if (file)
@@ -62,7 +66,7 @@ static int log_cut(struct sample_log *log, const char *path, int64_t first_step,
 }
 
 int sample_log_open(struct sample_log **out, const char *folder, int64_t first_step,
-                    struct err *err)
+                    bool is_first, struct err *err)
 {
     struct sample_log *log = calloc(1, sizeof(*log));
     char path[FS_PATH_MAX];
@@ -77,7 +81,7 @@ int sample_log_open(struct sample_log **out, const char *folder, int64_t first_s
         err_set(err, ERR_IO, "cannot open '%s': %s", path, strerror(errno));
         goto fail;
     }
-    if (log_cut(log, path, first_step, err) < 0 || fs_sync_dir(folder, err) < 0)
+    if (log_cut(log, path, first_step, is_first, err) < 0 || fs_sync_dir(folder, err) < 0)
         goto fail;
     *out = log;
     return 0;

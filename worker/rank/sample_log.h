@@ -1,8 +1,9 @@
 /* sample_log.h - which samples every step took, for people and for the tests of resume
  *
  * samples.log in the job's folder: a line "STEP SAMPLE SAMPLE ..." for every step that was
- * applied, in order. A run that goes on from step s first cuts the log back to the s steps
- * it keeps.
+ * applied, in order. A run that goes on from step s first cuts the log back to the steps
+ * below s. The first line is of the step that was done first in this folder: 0, or where a
+ * run went on from a checkpoint of another folder.
  * Owns: the file. Threads: one caller.
  */
 #ifndef VNEVA_WORKER_RANK_SAMPLE_LOG_H
@@ -12,10 +13,13 @@
 
 #include "common/base/err.h"
 
+#include <stdbool.h>
+
 struct sample_log;
 
+/* is_first: the job begins here; without a line the log begins at first_step. */
 int sample_log_open(struct sample_log **out, const char *folder, int64_t first_step,
-                    struct err *err);
+                    bool is_first, struct err *err);
 void sample_log_close(struct sample_log *log);
 int sample_log_add(struct sample_log *log, const struct order *order, int64_t step,
                    struct err *err);

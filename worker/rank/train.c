@@ -10,6 +10,7 @@
 #include "common/base/fault.h"
 #include "common/base/log.h"
 #include "model/checkpoint/checkpoint.h"
+#include "worker/rank/begin.h"
 #include "worker/rank/carried.h"
 #include "worker/rank/checkpoints.h"
 #include "worker/rank/engine.h"
@@ -30,6 +31,8 @@
 struct train {
     struct rank *rank;
     const struct spec *spec;
+    struct begin begin;
+    char from[FS_PATH_MAX]; /* the checkpoint this attempt goes on from; "" */
     struct engine engine;
     struct feed feed, valid_feed;
     struct batch_config batch;
@@ -60,6 +63,7 @@ static void train_close(void *state)
     json_free(train->binding);
     carried_free(train->carried);
     json_free(train->known);
+    begin_close(&train->begin);
     free(train);
 }
 
@@ -87,52 +91,41 @@ static struct order make_order(const struct train *train, const struct corpus *c
     };
 }
 
-/* Weights from elsewhere are not to be had yet in other formats than our own. */
-static int check_sources(const struct spec *spec, struct err *err)
+/* Weights, optimizer and step of a checkpoint: of this job, or the one it goes on from. */
+static int train_resume(struct train *train, const char *path, struct err *err)
 {
-    const struct {
-        const char *key, *value;
-    } sources[] = {
-        {"model.mm_cfg.llm.from_pretrained", spec->mm_cfg.llm_from_pretrained},
-        {"model.mm_cfg.vision_encoder.from_pretrained", spec->vision.from_pretrained},
-        {"model.mm_cfg.pretrain_mm_mlp_adapter", spec->mm_cfg.pretrain_mm_mlp_adapter},
-    };
-
-    for (size_t i = 0; i < sizeof(sources) / sizeof(sources[0]); i++)
-        if (sources[i].value && sources[i].value[0])
-            return err_set(err, ERR_UNSUPPORTED,
-                           "%s: weights in foreign formats cannot be read; leave it "
-                           "empty, or give a checkpoint as model.restore_from_path",
-                           sources[i].key);
-    return 0;
-}
-
-/* The job's own checkpoint with everything, or another run's weights, or neither. */
-static int train_load(struct train *train, struct err *err)
-{
-    const char *resume = train->rank->start->resume;
-    const char *restore = train->spec->model.restore_from_path;
-    char path[FS_PATH_MAX];
     struct json *meta = NULL;
     int rc;
 
-    if (!resume[0] && restore && restore[0]) {
-        if (checkpoints_find_once(path, train->rank->start->folder, restore, err) < 0)
-            return err_wrap(err, "model.restore_from_path");
-        log_info("weights from '%s'", path);
-        return checkpoint_load(train->engine.model, path, false, err);
-    }
-    if (!resume[0])
-        return 0;
-    if (checkpoint_read_meta(&meta, resume, err) < 0)
-        return -1;
+    if (checkpoint_read_meta(&meta, path, err) < 0)
+        return err_wrap(err, "cannot go on from '%s'", path);
     rc = checkpoints_check(&train->step, meta, train->binding, err);
     json_free(meta);
+    if (rc == 0 && train->step >= train->optim.max_steps)
+        rc = err_set(err, ERR_STATE,
+                     "it has done %" PRId64 " steps already: trainer.max_steps (%" PRId64
+                     ") must be above",
+                     train->step, train->optim.max_steps);
     if (rc == 0)
-        rc = checkpoint_load(train->engine.model, resume, true, err);
+        rc = checkpoint_load(train->engine.model, path, true, err);
     if (rc == 0)
-        log_info("going on from '%s' at step %" PRId64, resume, train->step);
-    return rc < 0 ? err_wrap(err, "cannot go on from '%s'", resume) : 0;
+        rc = fs_path(train->from, err, "%s", path);
+    if (rc == 0)
+        log_info("going on from '%s' at step %" PRId64, path, train->step);
+    return rc < 0 ? err_wrap(err, "cannot go on from '%s'", path) : 0;
+}
+
+static int train_load(struct train *train, struct err *err)
+{
+    const char *resume = train->rank->start->resume;
+
+    if (resume[0])
+        return train_resume(train, resume, err);
+    if (train->begin.how == BEGIN_RESUME)
+        return train_resume(train, train->begin.from, err);
+    if (train->begin.how == BEGIN_RESTORE)
+        return checkpoint_load(train->engine.model, train->begin.from, false, err);
+    return 0;
 }
 
 static int train_open_data(struct train *train, struct err *err)
@@ -176,9 +169,10 @@ static int train_open(void **state, struct rank *rank, struct err *err)
     train->rank = rank;
     train->spec = spec;
     train->val_loss = NAN;
+    train->begin.lock = -1;
     if (pump_progress(rank->pump, "loading", -1, 0, spec->trainer.max_steps, NULL, err) <
             0 ||
-        check_sources(spec, err) < 0 ||
+        begin_open(&train->begin, rank, err) < 0 ||
         config_batch(&train->batch, spec, rank->layout.n_data, err) < 0 ||
         config_optim(&train->optim, spec, err) < 0 ||
         corpus_open(&train->feed.corpus, (const char *const *)spec->data.data_path.items,
@@ -195,7 +189,8 @@ static int train_open(void **state, struct rank *rank, struct err *err)
     if (carried_read(&train->carried, spec->data.data_path.items[0],
                      corpus_info(train->feed.corpus), err) < 0)
         return -1;
-    return sample_log_open(&train->sample_log, rank->start->folder, train->step, err);
+    return sample_log_open(&train->sample_log, train->begin.folder, train->step,
+                           !rank->start->resume[0], err);
 }
 
 /* ---- a step ---- */
@@ -420,9 +415,9 @@ static int train_save(struct train *train, char *path, struct err *err)
 
     if (pump_progress(rank->pump, "checkpoint", -1, train->step, train->optim.max_steps,
                       NULL, err) < 0 ||
-        fs_path(path, err, "%s/checkpoints", rank->start->folder) < 0 ||
+        fs_path(path, err, "%s/checkpoints", train->begin.folder) < 0 ||
         fs_make_dirs(path, 0755, err) < 0 ||
-        checkpoints_path(path, rank->start->folder, train->step, rank->start->attempt,
+        checkpoints_path(path, train->begin.folder, train->step, rank->start->attempt,
                          err) < 0 ||
         checkpoints_meta(&meta, train->spec, train->binding, train->step,
                          corpus_info(train->feed.corpus), err) < 0)
@@ -437,8 +432,9 @@ static int train_save(struct train *train, char *path, struct err *err)
     return comm_barrier(groups_data(rank->groups), err);
 }
 
-static int train_result(const struct train *train, const char *path, struct buf *result,
-                        struct err *err)
+/* what: "checkpoint", that ends a lease; "earlier", that the job goes on from. */
+static int train_result(const struct train *train, const char *what, const char *path,
+                        struct buf *result, struct err *err)
 {
     struct json *json = json_new(JSON_OBJECT), *checkpoint = json_new(JSON_OBJECT);
     int rc = -1;
@@ -449,7 +445,7 @@ static int train_result(const struct train *train, const char *path, struct buf 
                  json_new_int(train->step * train->batch.global), err) == 0 &&
         (isnan(train->val_loss) ||
          json_set(checkpoint, "val_loss", json_new_double(train->val_loss), err) == 0)) {
-        rc = json_set(json, "checkpoint", checkpoint, err);
+        rc = json_set(json, what, checkpoint, err);
         checkpoint = NULL; /* json's now */
     }
     if (rc == 0)
@@ -457,6 +453,17 @@ static int train_result(const struct train *train, const char *path, struct buf 
     json_free(checkpoint);
     json_free(json);
     return rc;
+}
+
+/* What earlier jobs left in the folder counts among the last K until this job has as many
+ * of its own. */
+static int train_inherit(const struct train *train, struct json *args, struct err *err)
+{
+    if (train->begin.how != BEGIN_RESUME)
+        return 0;
+    return checkpoints_inherit(args, train->begin.folder,
+                               checkpoints_step(train->begin.from),
+                               train->spec->exp_manager.save_top_k, err);
 }
 
 /* The lease says which checkpoints are still kept; rank 0 deletes the others. */
@@ -470,7 +477,9 @@ static int train_clean(struct train *train, const struct msg_task_start *task,
         return 0;
     if (json_parse(&args, task->args, strlen(task->args), err) < 0)
         return err_wrap(err, "cannot read the arguments of a lease");
-    rc = checkpoints_clean(train->rank->start->folder, args, err);
+    rc = train_inherit(train, args, err);
+    if (rc == 0)
+        rc = checkpoints_clean(train->begin.folder, args, err);
     known = rc == 0 ? checkpoints_merge(train->known, args, err) : NULL;
     json_free(args);
     if (!known)
@@ -485,7 +494,7 @@ static int train_end(void *state, struct err *err)
 {
     const struct train *train = state;
 
-    return checkpoints_clean_end(train->rank->start->folder, train->known,
+    return checkpoints_clean_end(train->begin.folder, train->known,
                                  train->spec->exp_manager.save_top_k, err);
 }
 
@@ -521,18 +530,21 @@ static int train_run(void *state, const struct msg_task_start *task, struct buf 
     struct train *train = state;
     char path[FS_PATH_MAX];
 
-    if (task->first != train->step)
+    if (task->first + task->count <= train->step && train->from[0])
+        return train_result(train, "earlier", train->from, result, err) < 0 ? -1 : 1;
+    if (task->first > train->step || (task->first < train->step && !train->from[0]))
         return err_set(err, ERR_STATE,
                        "the lease begins at step %" PRId64 " but the model is at step "
                        "%" PRId64,
                        task->first, train->step);
+    train->from[0] = '\0'; /* from here on step by step */
     if (train_clean(train, task, err) < 0 ||
         train_steps(train, task->first + task->count, err) < 0 ||
         train_save(train, path, err) < 0)
         return -1;
     if (train->known && checkpoints_add(train->known, path, err) < 0)
         return -1;
-    return train_result(train, path, result, err) < 0 ? -1 : 1;
+    return train_result(train, "checkpoint", path, result, err) < 0 ? -1 : 1;
 }
 
 const struct rank_kind rank_kind_train = {

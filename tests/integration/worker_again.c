@@ -1,0 +1,210 @@
+/* One run over several jobs: explicit_log_dir, resume_if_exists. */
+#include "common/base/clock.h"
+#include "common/base/fs.h"
+#include "tests/integration/worker_data.h"
+#include "tests/integration/worker_home.h"
+
+#include <poll.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#define KEYS_MAX 16
+
+struct again {
+    struct home home;
+    char dataset[128];
+};
+
+/* The same for all: a rate that does not depend on max_steps, checkpoints at 4, 8 and at
+ * the end. */
+static const char *const common[] = {
+    "trainer.devices=1",
+    "model.tensor_model_parallel_size=1",
+    "model.optim.lr=1e-3",
+    "model.optim.sched.min_lr=1e-3",
+    "model.optim.sched.warmup_steps=0",
+    "trainer.val_check_interval=100",
+    "exp_manager.resume_if_exists=false",
+};
+#define N_COMMON (sizeof(common) / sizeof(common[0]))
+
+/* dir: below the home's folder; more: overrides, ended by NULL. */
+static int64_t submit(struct again *again, const char *dir, const char *const *more)
+{
+    const char *keys[KEYS_MAX + 1];
+    char log_dir[256];
+    struct buf spec = BUF_INIT;
+    size_t n = 0;
+    int64_t job;
+
+    for (; n < N_COMMON; n++)
+        keys[n] = common[n];
+    snprintf(log_dir, sizeof(log_dir), "exp_manager.explicit_log_dir=%s/%s",
+             again->home.folder, dir);
+    keys[n++] = log_dir;
+    for (; *more && n < KEYS_MAX; more++)
+        keys[n++] = *more;
+    assert_null(*more);
+    keys[n] = NULL;
+    data_spec_train(&spec, again->home.folder, again->dataset, keys);
+    job = home_submit(&again->home, "pretrain", buf_str(&spec));
+    buf_fini(&spec);
+    return job;
+}
+
+#define SUBMIT(again, dir, ...) submit(again, dir, (const char *[]){__VA_ARGS__, NULL})
+#define GO_ON "exp_manager.resume_if_exists=true"
+#define OR_BEGIN "exp_manager.resume_ignore_no_checkpoint=true"
+
+static void expect_reason(struct again *again, int64_t job, const char *says)
+{
+    char reason[1024];
+
+    home_wait_failed(&again->home, job, reason, sizeof(reason));
+    if (!strstr(reason, says))
+        fail_msg("'%s' does not say '%s'", reason, says);
+}
+
+static void read_file(struct buf *out, const struct again *again, const char *name)
+{
+    char path[FS_PATH_MAX];
+    struct err err;
+
+    assert_int_equal(fs_path(path, &err, "%s/%s", again->home.folder, name), 0);
+    if (fs_read_file(out, path, 1 << 26, &err) < 0)
+        fail_msg("%s", err.text);
+    assert_true(out->n_bytes > 0);
+}
+
+static void expect_same(const struct again *again, const char *a, const char *b)
+{
+    struct buf one = BUF_INIT, other = BUF_INIT;
+
+    read_file(&one, again, a);
+    read_file(&other, again, b);
+    if (one.n_bytes != other.n_bytes || memcmp(one.data, other.data, one.n_bytes) != 0)
+        fail_msg("'%s' and '%s' differ", a, b);
+    buf_fini(&one);
+    buf_fini(&other);
+}
+
+static bool is_there(const struct again *again, const char *name)
+{
+    char path[FS_PATH_MAX];
+
+    assert_int_equal(fs_path(path, NULL, "%s/%s", again->home.folder, name), 0);
+    return fs_exists(path);
+}
+
+static int setup(void **state)
+{
+    struct again *again = calloc(1, sizeof(*again));
+    struct buf spec = BUF_INIT;
+
+    *state = again;
+    home_init(&again->home, 2);
+    data_make(again->home.folder);
+    snprintf(again->dataset, sizeof(again->dataset), "%s/dataset", again->home.folder);
+    data_spec_prepare(&spec, again->home.folder, again->dataset, NULL);
+    home_wait_done(&again->home, home_submit(&again->home, "prepare", buf_str(&spec)));
+    buf_fini(&spec);
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    struct again *again = *state;
+
+    home_fini(&again->home);
+    free(again);
+    return 0;
+}
+
+#define TENSORS "tensors-0000.safetensors"
+
+/* Job 1 ends at step 6, inside the second job's lease of steps 4 to 7. */
+static void two_jobs_in_one_folder_are_one_run(void **state)
+{
+    struct again *again = *state;
+    char link[64];
+    int64_t job;
+
+    home_wait_done(&again->home, SUBMIT(again, "alone", "trainer.max_steps=10"));
+    home_wait_done(&again->home,
+                   SUBMIT(again, "both", "trainer.max_steps=6", GO_ON, OR_BEGIN));
+    assert_true(is_there(again, "both/checkpoints/step-00000006-a1"));
+    job = SUBMIT(again, "both", "trainer.max_steps=10", GO_ON);
+    home_wait_done(&again->home, job);
+    expect_same(again, "alone/samples.log", "both/samples.log");
+    expect_same(again, "alone/checkpoints/step-00000010-a1/" TENSORS,
+                "both/checkpoints/step-00000010-a1/" TENSORS);
+    assert_true(is_there(again, "both/checkpoints/step-00000008-a1")); /* the last two */
+    assert_false(is_there(again, "both/checkpoints/step-00000006-a1"));
+    assert_false(is_there(again, "both/checkpoints/step-00000004-a1"));
+    snprintf(link, sizeof(link), "jobs/%lld/checkpoints/step-00000010-a1",
+             (long long)job);
+    assert_true(is_there(again, link));
+}
+
+static void folder_of_an_earlier_run_is_refused_unless_meant(void **state)
+{
+    struct again *again = *state;
+
+    home_wait_done(&again->home, SUBMIT(again, "run", "trainer.max_steps=4"));
+    expect_reason(again, SUBMIT(again, "run", "trainer.max_steps=8"),
+                  "has checkpoints of an earlier run");
+    expect_reason(again,
+                  SUBMIT(again, "run", "trainer.max_steps=8", GO_ON, "model.seed=99"),
+                  "model.seed was 1234 when the checkpoint was written and is 99");
+    expect_reason(again, SUBMIT(again, "run", "trainer.max_steps=4", GO_ON),
+                  "it has done 4 steps already: trainer.max_steps (4)");
+    expect_reason(again, SUBMIT(again, "new", "trainer.max_steps=4", GO_ON),
+                  "has no checkpoint to go on from");
+    home_wait_done(&again->home, SUBMIT(again, "run", "trainer.max_steps=8", GO_ON));
+}
+
+static void wait_for_step(struct again *again, int64_t job)
+{
+    int64_t end_ms = clock_mono_ms() + HOME_DEADLINE_MS, done = 0;
+
+    while (done < 1 && clock_mono_ms() < end_ms) {
+        struct json *row = home_job(&again->home, job);
+
+        done = json_get_int(row, "done", 0);
+        json_free(row);
+        poll(NULL, 0, 5);
+    }
+    assert_true(done >= 1);
+}
+
+static void folder_in_use_is_refused_by_the_job_in_it(void **state)
+{
+    struct again *again = *state;
+    int64_t job = SUBMIT(again, "used", "trainer.max_steps=1000000");
+    char says[128];
+
+    wait_for_step(again, job);
+    snprintf(says, sizeof(says), "job %lld (%s/jobs/%lld) works in '%s/used'",
+             (long long)job, again->home.folder, (long long)job, again->home.folder);
+    expect_reason(again, SUBMIT(again, "used", "trainer.max_steps=10", GO_ON), says);
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(two_jobs_in_one_folder_are_one_run),
+        TEST(folder_of_an_earlier_run_is_refused_unless_meant),
+        TEST(folder_in_use_is_refused_by_the_job_in_it),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
