@@ -226,7 +226,8 @@ static int extraction_take(void *state, int64_t which, const AVFrame *frame,
             continue;
         if (first)
             memcpy(out, first, frame_bytes);
-        else if (picture_prepare(out, &x->picture, size, x->request->aspect, err) < 0)
+        else if (picture_prepare(out, &x->picture, size, x->request->processor,
+                                 x->request->aspect, err) < 0)
             return -1;
         first = out;
     }
@@ -293,7 +294,7 @@ static int check_request(const struct frame_request *request, struct err *err)
     if (request->num_frames < -1 || request->num_frames == 0)
         return err_set(err, ERR_INVALID, "num_frames %lld is neither positive nor -1",
                        (long long)request->num_frames);
-    return 0;
+    return media_check_processor(request->processor, request->aspect, err);
 }
 
 int media_session_frames(struct media_session *session, uint8_t *frames,

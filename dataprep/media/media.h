@@ -1,8 +1,9 @@
 /* media.h - from a video or image to the frames a model sees
  *
  * Opens a file or a member of a tar, finds the frames a sample wants, decodes exactly
- * those, and preprocesses them as Hugging Face's CLIPImageProcessor does (bicubic with
- * antialias on uint8); normalisation is left to the model. FFmpeg stays in this folder.
+ * those, and preprocesses them as Hugging Face's CLIPImageProcessor or
+ * SiglipImageProcessor do (bicubic with antialias on uint8); normalisation is left to the
+ * model. FFmpeg stays in this folder.
  * These calls open hostile files: outside of tests only vneva-decode makes them, in a
  * process that can be killed. Everybody else asks through a frame_service.
  *
@@ -30,6 +31,7 @@ enum media_splice {
     MEDIA_SPLICE_LAST
 };
 enum media_aspect { MEDIA_ASPECT_SQUARE, MEDIA_ASPECT_PAD, MEDIA_ASPECT_KEEP };
+enum media_processor { MEDIA_PROCESSOR_CLIP, MEDIA_PROCESSOR_SIGLIP };
 
 /* Where the bytes are. A plain file: offset 0, n_bytes 0. A tar member: its place. */
 struct media_ref {
@@ -47,6 +49,7 @@ struct frame_request {
     enum media_splice splice; /* one frame instead */
     int64_t image_size;       /* S: frames come out [S,S,3] RGB */
     enum media_aspect aspect;
+    enum media_processor processor;
 };
 
 struct media_limits {
@@ -65,6 +68,10 @@ struct media_info {
 /* Numbers of the frames a request picks of n source frames: out[at most max(num_frames,n)].
  * An image is one, whatever the request says. Pure. Returns how many. */
 int64_t media_pick_frames(int64_t *out, const struct frame_request *request, int64_t n);
+
+/* ERR_UNSUPPORTED: the two do not go together; says what does. */
+int media_check_processor(enum media_processor processor, enum media_aspect aspect,
+                          struct err *err);
 
 /* What the file is: opens, reads the packet index, decodes one frame. The reason of a
  * reject stands in err: empty, truncated, not a video, over the pixel cap... */

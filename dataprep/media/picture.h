@@ -37,19 +37,33 @@ int converter_run(struct converter *converter, struct picture *out, const AVFram
 /* Whether a display matrix swaps width and height. */
 bool matrix_is_transposed(const int32_t *matrix);
 
-/* out [size,size,3] = the picture as CLIPImageProcessor sees it: bicubic with antialias,
- * on bytes, bit for bit what Pillow 10 to 12 give. Source of the arithmetic: Pillow,
- * src/libImaging/Resample.c (support scaled by the reduction, a = -0.5, coefficients of
- * 22 bits, horizontal pass first, each pass rounded to 8 bits; Pillow 13 takes the
- * vertical pass first where that is cheaper, which moves a few values in hard edges).
- *   square: resized to size x size whatever its aspect
- *   pad:    on a square of the mean colour (LLaVA's expand2square), then resized
- *   keep:   the shorter edge to size, then the centre cut out */
+/* out [size,size,3] = the picture as Hugging Face's CLIPImageProcessor or
+ * SiglipImageProcessor gives it before it rescales and normalises.
+ *   clip, square:   the shorter edge to size, then the centre cut out
+ *   clip, keep:     the same: all that a model of size x size can take of NeMo's keep,
+ *                   which leaves out the cut
+ *   siglip, square: resized to size x size whatever its aspect
+ *   pad:            on a square of the processor's mean colour (LLaVA's expand2square),
+ *                   then resized
+ * ERR_UNSUPPORTED: keep with siglip. ERR_LIMIT: padded it has sides over PAD_SIDE_MAX. */
+#define PAD_SIDE_MAX 16384
 int picture_prepare(uint8_t *out, const struct picture *picture, int64_t size,
-                    enum media_aspect aspect, struct err *err);
+                    enum media_processor processor, enum media_aspect aspect,
+                    struct err *err);
 
-/* out [height,width,3]: bicubic resize as above. Contiguous. */
-int picture_resize(uint8_t *out, int64_t width, int64_t height,
+/* The picture scaled to width x height, and the window cut out of that. */
+struct resize {
+    int64_t width, height;
+    int64_t left, top, window_width, window_height;
+};
+
+/* out [window_height,window_width,3]: bicubic with antialias, on bytes, bit for bit what
+ * Pillow 10 to 12 give. Nothing outside of the window is computed. Source of the
+ * arithmetic: Pillow, src/libImaging/Resample.c (support scaled by the reduction,
+ * a = -0.5, coefficients of 22 bits, horizontal pass first, each pass rounded to 8 bits;
+ * Pillow 13 takes the vertical pass first where that is cheaper, which moves a few values
+ * in hard edges). */
+int picture_resize(uint8_t *out, const struct resize *resize,
                    const struct picture *picture, struct err *err);
 
 #endif

@@ -7,11 +7,9 @@
 #define COEFFICIENT_BITS 22 /* 32 - 8 bits of a pixel - 2 for overshoot */
 #define BICUBIC_SUPPORT 2.0
 
-/* CLIP's mean colour as LLaVA's expand2square gets it: int(255 * mean). */
-static const uint8_t mean_colour[3] = {122, 116, 104};
-
-/* For each output position, which inputs it reads and their weights. */
+/* For each output position of a window, which inputs it reads and their weights. */
 struct taps {
+    int64_t n_in, n_scaled; /* of the whole */
     int64_t n_out, n_max;
     int64_t *first, *n; /* [n_out] */
     int32_t *weights;   /* [n_out, n_max], sum 2^22 but for rounding */
@@ -36,20 +34,20 @@ static void taps_fini(struct taps *taps)
     free(taps->weights);
 }
 
-/* Weights of output i: the filter stretched over the reduction, normalised, then rounded
- * half away from zero. */
-static void taps_fill(struct taps *taps, int64_t i, int64_t n_in, double *scratch)
+/* Weights of the window's output i, number `place` of the whole: the filter stretched over
+ * the reduction, normalised, then rounded half away from zero. */
+static void taps_fill(struct taps *taps, int64_t i, int64_t place, double *scratch)
 {
-    double scale = (double)n_in / (double)taps->n_out;
+    double scale = (double)taps->n_in / (double)taps->n_scaled;
     double stretch = scale < 1.0 ? 1.0 : scale;
     double support = BICUBIC_SUPPORT * stretch;
-    double centre = ((double)i + 0.5) * scale;
+    double centre = ((double)place + 0.5) * scale;
     int64_t first = (int64_t)(centre - support + 0.5);
     int64_t end = (int64_t)(centre + support + 0.5);
     double sum = 0;
 
     first = first < 0 ? 0 : first;
-    end = end > n_in ? n_in : end;
+    end = end > taps->n_in ? taps->n_in : end;
     for (int64_t k = 0; k < end - first; k++) {
         scratch[k] = bicubic(((double)(k + first) - centre + 0.5) * (1.0 / stretch));
         sum += scratch[k];
@@ -65,12 +63,14 @@ static void taps_fill(struct taps *taps, int64_t i, int64_t n_in, double *scratc
     taps->n[i] = end - first;
 }
 
-static int taps_init(struct taps *out, int64_t n_in, int64_t n_out, struct err *err)
+/* Outputs [begin, begin + n_out) of n_in inputs scaled to n_scaled. */
+static int taps_init(struct taps *out, int64_t n_in, int64_t n_scaled, int64_t begin,
+                     int64_t n_out, struct err *err)
 {
-    double scale = (double)n_in / (double)n_out;
+    double scale = (double)n_in / (double)n_scaled;
     double *scratch;
 
-    *out = (struct taps){.n_out = n_out};
+    *out = (struct taps){.n_in = n_in, .n_scaled = n_scaled, .n_out = n_out};
     out->n_max = (int64_t)ceil(BICUBIC_SUPPORT * (scale < 1.0 ? 1.0 : scale)) * 2 + 1;
     out->first = calloc((size_t)n_out, sizeof(*out->first));
     out->n = calloc((size_t)n_out, sizeof(*out->n));
@@ -80,11 +80,11 @@ static int taps_init(struct taps *out, int64_t n_in, int64_t n_out, struct err *
         free(scratch);
         taps_fini(out);
         err_set(err, ERR_NOMEM, "cannot allocate a resize of %lld to %lld",
-                (long long)n_in, (long long)n_out);
+                (long long)n_in, (long long)n_scaled);
         return -1;
     }
     for (int64_t i = 0; i < n_out; i++)
-        taps_fill(out, i, n_in, scratch);
+        taps_fill(out, i, begin + i, scratch);
     free(scratch);
     return 0;
 }
@@ -114,14 +114,15 @@ static void resize_row(uint8_t *out, const uint8_t *in, const struct taps *taps)
     }
 }
 
-/* Output row y: sums whole rows of `in` [., row_bytes] into sums[row_bytes]. */
+/* Output row y: sums whole rows of `in` [., row_bytes], which begins with input row
+ * first_row, into sums[row_bytes]. */
 static void resize_column(uint8_t *out, const uint8_t *in, int64_t row_bytes, int64_t y,
-                          const struct taps *taps, int32_t *sums)
+                          int64_t first_row, const struct taps *taps, int32_t *sums)
 {
     for (int64_t i = 0; i < row_bytes; i++)
         sums[i] = 1 << (COEFFICIENT_BITS - 1);
     for (int64_t k = 0; k < taps->n[y]; k++) {
-        const uint8_t *row = &in[(taps->first[y] + k) * row_bytes];
+        const uint8_t *row = &in[(taps->first[y] - first_row + k) * row_bytes];
         int32_t weight = taps->weights[y * taps->n_max + k];
 
         for (int64_t i = 0; i < row_bytes; i++)
@@ -131,120 +132,67 @@ static void resize_column(uint8_t *out, const uint8_t *in, int64_t row_bytes, in
         out[i] = clip8(sums[i]);
 }
 
-static int resize_vertical(uint8_t *out, const uint8_t *in, int64_t width, int64_t n_in,
-                           int64_t n_out, struct err *err)
+/* Columns of the window, rows [first_row, first_row + n_rows) of the picture. Pillow
+ * leaves out a pass that changes nothing. */
+static int resize_horizontal(uint8_t *out, const struct resize *resize,
+                             const struct picture *picture, int64_t first_row,
+                             int64_t n_rows, struct err *err)
 {
+    int64_t out_bytes = resize->window_width * 3, in_bytes = picture->width * 3;
+    const uint8_t *in = &picture->rgb[first_row * in_bytes];
     struct taps taps;
-    int32_t *sums;
 
-    if (taps_init(&taps, n_in, n_out, err) < 0)
-        return -1;
-    sums = malloc((size_t)width * 3 * sizeof(*sums));
-    if (!sums) {
-        taps_fini(&taps);
-        return err_set(err, ERR_NOMEM, "cannot allocate a row");
+    if (resize->width == picture->width) {
+        for (int64_t y = 0; y < n_rows; y++)
+            memcpy(&out[y * out_bytes], &in[y * in_bytes + resize->left * 3],
+                   (size_t)out_bytes);
+        return 0;
     }
-    for (int64_t y = 0; y < n_out; y++)
-        resize_column(&out[y * width * 3], in, width * 3, y, &taps, sums);
-    free(sums);
+    if (taps_init(&taps, picture->width, resize->width, resize->left,
+                  resize->window_width, err) < 0)
+        return -1;
+    for (int64_t y = 0; y < n_rows; y++)
+        resize_row(&out[y * out_bytes], &in[y * in_bytes], &taps);
     taps_fini(&taps);
     return 0;
 }
 
-static int resize_horizontal(uint8_t *out, int64_t width, const struct picture *picture,
-                             struct err *err)
-{
-    struct taps taps;
-
-    if (taps_init(&taps, picture->width, width, err) < 0)
-        return -1;
-    for (int64_t y = 0; y < picture->height; y++)
-        resize_row(&out[y * width * 3], &picture->rgb[y * picture->width * 3], &taps);
-    taps_fini(&taps);
-    return 0;
-}
-
-/* Pillow leaves out a pass that changes nothing. */
-int picture_resize(uint8_t *out, int64_t width, int64_t height,
-                   const struct picture *picture, struct err *err)
-{
-    const uint8_t *narrow = picture->rgb;
-    uint8_t *scratch = NULL;
-    int rc = 0;
-
-    if (width != picture->width) {
-        bool is_last = height == picture->height;
-
-        if (!is_last)
-            scratch = malloc((size_t)(width * picture->height * 3));
-        if (!is_last && !scratch)
-            return err_set(err, ERR_NOMEM, "cannot allocate a narrowed picture");
-        rc = resize_horizontal(is_last ? out : scratch, width, picture, err);
-        narrow = is_last ? out : scratch;
-    }
-    if (rc == 0 && height != picture->height)
-        rc = resize_vertical(out, narrow, width, picture->height, height, err);
-    else if (rc == 0 && narrow != out)
-        memcpy(out, narrow, (size_t)(width * height * 3));
-    free(scratch);
-    return rc;
-}
-
-/* LLaVA's expand2square: in the middle of a square of the mean colour. */
-static int picture_pad(struct picture *out, const struct picture *picture,
+/* Both passes; taps of the rows are given. */
+static int resize_both(uint8_t *out, const struct resize *resize,
+                       const struct picture *picture, const struct taps *taps,
                        struct err *err)
 {
-    int64_t side = picture->width > picture->height ? picture->width : picture->height;
-    int64_t left = (side - picture->width) / 2, top = (side - picture->height) / 2;
+    int64_t last = taps->n_out - 1, row_bytes = resize->window_width * 3;
+    int64_t first_row = taps->first[0];
+    int64_t n_rows = taps->first[last] + taps->n[last] - first_row;
+    uint8_t *narrow = malloc((size_t)(n_rows * row_bytes));
+    int32_t *sums = malloc((size_t)row_bytes * sizeof(*sums));
+    int rc = -1;
 
-    if (picture_reserve(out, side, side, err) < 0)
+    if (!narrow || !sums)
+        err_set(err, ERR_NOMEM, "cannot allocate a narrowed picture");
+    else
+        rc = resize_horizontal(narrow, resize, picture, first_row, n_rows, err);
+    for (int64_t y = 0; rc == 0 && y < taps->n_out; y++)
+        resize_column(&out[y * row_bytes], narrow, row_bytes, y, first_row, taps, sums);
+    free(narrow);
+    free(sums);
+    return rc;
+}
+
+int picture_resize(uint8_t *out, const struct resize *resize,
+                   const struct picture *picture, struct err *err)
+{
+    struct taps taps;
+    int rc;
+
+    if (resize->height == picture->height)
+        return resize_horizontal(out, resize, picture, resize->top, resize->window_height,
+                                 err);
+    if (taps_init(&taps, picture->height, resize->height, resize->top,
+                  resize->window_height, err) < 0)
         return -1;
-    for (int64_t i = 0; i < side * side; i++)
-        memcpy(&out->rgb[i * 3], mean_colour, 3);
-    for (int64_t y = 0; y < picture->height; y++)
-        memcpy(&out->rgb[((top + y) * side + left) * 3],
-               &picture->rgb[y * picture->width * 3], (size_t)(picture->width * 3));
-    return 0;
-}
-
-static int prepare_padded(uint8_t *out, const struct picture *picture, int64_t size,
-                          struct err *err)
-{
-    struct picture padded = {0};
-    int rc = picture_pad(&padded, picture, err);
-
-    if (rc == 0)
-        rc = picture_resize(out, size, size, &padded, err);
-    picture_fini(&padded);
+    rc = resize_both(out, resize, picture, &taps, err);
+    taps_fini(&taps);
     return rc;
-}
-
-/* Shorter edge to size, the longer in proportion (truncated), the centre cut out. */
-static int prepare_kept(uint8_t *out, const struct picture *picture, int64_t size,
-                        struct err *err)
-{
-    int64_t w = picture->width, h = picture->height;
-    int64_t width = w <= h ? size : size * w / h;
-    int64_t height = w <= h ? size * h / w : size;
-    struct picture whole = {0};
-    int rc = picture_reserve(&whole, width, height, err);
-
-    if (rc == 0)
-        rc = picture_resize(whole.rgb, width, height, picture, err);
-    for (int64_t y = 0; rc == 0 && y < size; y++)
-        memcpy(&out[y * size * 3],
-               &whole.rgb[((y + (height - size) / 2) * width + (width - size) / 2) * 3],
-               (size_t)(size * 3));
-    picture_fini(&whole);
-    return rc;
-}
-
-int picture_prepare(uint8_t *out, const struct picture *picture, int64_t size,
-                    enum media_aspect aspect, struct err *err)
-{
-    if (aspect == MEDIA_ASPECT_PAD && picture->width != picture->height)
-        return prepare_padded(out, picture, size, err);
-    if (aspect == MEDIA_ASPECT_KEEP)
-        return prepare_kept(out, picture, size, err);
-    return picture_resize(out, size, size, picture, err);
 }

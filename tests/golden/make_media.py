@@ -1,12 +1,16 @@
 #!/usr/bin/env python3
-"""Writes the reference data of media's tests: preprocess.bin and picks.txt.
+"""Writes the reference data of media's tests: preprocess.bin, photo_*.png and picks.txt.
 
     python3 -m venv /tmp/v && /tmp/v/bin/pip install -r media_requirements.txt
     /tmp/v/bin/python make_media.py
 
-preprocess.bin: int32 number of pictures; for each int32 width, height, size, the picture
-[height, width, 3], then three times (square, pad, keep) [size, size, 3] as Hugging Face's
-CLIPImageProcessor gives it. Little endian.
+photo_*.png: crops of sample photographs that scikit-image's package holds, all of them
+public domain or CC0 (photos.txt).
+preprocess.bin, little endian: int32 number of cases; for each int32 photo (-1: none),
+width, height, size, n_sampled and step; without a photo the picture [height, width, 3];
+then pixels 0, step, 2 step... (n_sampled of them, 3 bytes each) of the [size, size, 3]
+that Hugging Face's CLIPImageProcessor gives for a square and a pad, and likewise
+SiglipImageProcessor.
 picks.txt: lines "n num_frames: i i i...", by numpy as NeMo 2.0 picks the frames of a video.
 """
 
@@ -15,15 +19,23 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from transformers import CLIPImageProcessor
+from skimage import data
+from transformers import CLIPImageProcessor, SiglipImageProcessor
 
 HERE = Path(__file__).parent
-MEAN = (0.48145466, 0.4578275, 0.40821073)
-SQUARE, PAD, KEEP = 0, 1, 2
+N_SAMPLED = 240
 CASES = [  # width, height, size
     (96, 54, 32), (54, 96, 32), (64, 64, 32), (37, 23, 24), (20, 31, 48), (150, 40, 16),
     (33, 100, 28), (24, 24, 24), (24, 50, 24), (9, 7, 20), (128, 96, 64), (161, 121, 30),
+    (1, 1, 32), (1, 50, 32), (50, 1, 32), (400, 3, 45), (3, 400, 32), (2, 90, 448),
+    (95, 61, 95), (61, 95, 61), (127, 33, 336),
 ]
+PHOTOS = [  # name, picture, left, top, width, height
+    ("astronaut", data.astronaut, 130, 10, 181, 151),
+    ("chelsea", data.chelsea, 120, 60, 133, 177),
+    ("coffee", data.coffee, 180, 90, 256, 145),
+]
+SIZES = (32, 33, 64, 97, 145, 224, 336, 377, 384, 448)
 
 
 def picture(rng, width, height):
@@ -36,36 +48,50 @@ def picture(rng, width, height):
     return np.choose(weight, [smooth, edges + 0 * smooth, noise]).astype(np.uint8)
 
 
-def expand_to_square(image):
+def expand_to_square(image, mean):
     """LLaVA's expand2square."""
     side = max(image.size)
-    square = Image.new("RGB", (side, side), tuple(int(x * 255) for x in MEAN))
+    square = Image.new("RGB", (side, side), tuple(int(x * 255) for x in mean))
     square.paste(image, ((side - image.width) // 2, (side - image.height) // 2))
     return square
 
 
-def processed(image, size, aspect):
-    """What CLIPImageProcessor gives before it rescales and normalises."""
-    if aspect == PAD:
-        image = expand_to_square(image)
-    shape = {"height": size, "width": size} if aspect == SQUARE else {"shortest_edge": size}
-    processor = CLIPImageProcessor(size=shape, crop_size=size, do_rescale=False,
-                                   do_normalize=False, do_center_crop=aspect != SQUARE)
-    out = processor(image, return_tensors="np")["pixel_values"][0]
-    return out.transpose(1, 2, 0).astype(np.uint8)
+def processed(image, size):
+    """What the two processors give before they rescale and normalise; NeMo's pad is a
+    picture padded by their mean and then as ever. Left to themselves the processors take
+    a picture that is 1 or 3 pixels high for one with its channels first."""
+    bytes_only = {"do_rescale": False, "do_normalize": False}
+    clip = CLIPImageProcessor(size={"shortest_edge": size}, crop_size=size, **bytes_only)
+    siglip = SiglipImageProcessor(size={"height": size, "width": size}, **bytes_only)
+    for processor in (clip, siglip):
+        for given in (image, expand_to_square(image, processor.image_mean)):
+            out = processor(given, return_tensors="np", input_data_format="channels_last",
+                            data_format="channels_last")["pixel_values"][0]
+            yield out.astype(np.uint8)
+
+
+def write_case(out, image, photo, size):
+    step = max(1, size * size // N_SAMPLED) | 1
+    n_sampled = (size * size - 1) // step + 1
+    out.write(struct.pack("<6i", photo, *image.size, size, n_sampled, step))
+    if photo < 0:
+        out.write(np.asarray(image).tobytes())
+    for result in processed(image, size):
+        assert result.shape == (size, size, 3)
+        out.write(result.reshape(-1, 3)[::step].tobytes())
 
 
 def write_preprocess():
     rng = np.random.default_rng(20240501)
     with open(HERE / "preprocess.bin", "wb") as out:
-        out.write(struct.pack("<i", len(CASES)))
+        out.write(struct.pack("<i", len(CASES) + len(PHOTOS) * len(SIZES)))
         for width, height, size in CASES:
-            pixels = picture(rng, width, height)
-            out.write(struct.pack("<3i", width, height, size) + pixels.tobytes())
-            for aspect in (SQUARE, PAD, KEEP):
-                result = processed(Image.fromarray(pixels), size, aspect)
-                assert result.shape == (size, size, 3)
-                out.write(result.tobytes())
+            write_case(out, Image.fromarray(picture(rng, width, height)), -1, size)
+        for number, (name, load, left, top, width, height) in enumerate(PHOTOS):
+            image = Image.fromarray(load()[top:top + height, left:left + width])
+            image.save(HERE / f"photo_{name}.png", optimize=True)
+            for size in SIZES:
+                write_case(out, image, number, size)
 
 
 def write_picks():

@@ -102,7 +102,9 @@ bool clip_is_upright(const uint8_t *rgb, int size)
 
 struct frame_request clip_request(const char *path, int64_t num_frames)
 {
-    struct frame_request request = {.num_frames = num_frames, .image_size = 64};
+    struct frame_request request = {.num_frames = num_frames,
+                                    .image_size = 64,
+                                    .processor = MEDIA_PROCESSOR_SIGLIP}; /* all of it */
 
     snprintf(request.media.path, sizeof(request.media.path), "%s", path);
     return request;

@@ -84,7 +84,8 @@ static void compare_segment(struct tally *tally, struct media_session *session,
 
 static int compare_file(const char *path)
 {
-    struct frame_request request = {.image_size = SIZE};
+    struct frame_request request = {.image_size = SIZE,
+                                    .processor = MEDIA_PROCESSOR_SIGLIP};
     struct linear_video video;
     struct media_session *session = NULL;
     struct tally whole = {0}, segments = {0};

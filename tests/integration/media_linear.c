@@ -97,7 +97,8 @@ static int linear_keep(struct linear_video *out, struct linear *linear, struct e
     if (converter_run(&linear->converter, &linear->picture, linear->frame, linear->matrix,
                       err) < 0 ||
         picture_prepare(&out->frames[out->n * out->size * out->size * 3],
-                        &linear->picture, out->size, MEDIA_ASPECT_SQUARE, err) < 0)
+                        &linear->picture, out->size, MEDIA_PROCESSOR_SIGLIP,
+                        MEDIA_ASPECT_SQUARE, err) < 0)
         return -1;
     if (out->n == 0)
         linear->first_pts = pts;

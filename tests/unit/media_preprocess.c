@@ -35,62 +35,169 @@ static int32_t take_int(const char **at)
 }
 
 struct difference {
-    int64_t n_values, n_different;
+    int64_t n_pixels, n_different;
     int largest;
 };
 
-static void compare(struct difference *difference, const uint8_t *got,
-                    const uint8_t *expected, size_t n)
+/* Pixels 0, step, 2 step... of a picture [., 3] with those expected [n, 3]. */
+static void compare(struct difference *difference, const uint8_t *got, int32_t step,
+                    const uint8_t *expected, int32_t n)
 {
-    for (size_t i = 0; i < n; i++) {
-        int away = abs(got[i] - expected[i]);
+    for (int32_t i = 0; i < n; i++) {
+        bool is_different = false;
 
-        difference->n_values++;
-        difference->n_different += away != 0;
-        if (away > difference->largest)
-            difference->largest = away;
+        for (int c = 0; c < 3; c++) {
+            int away = abs(got[(int64_t)i * step * 3 + c] - expected[i * 3 + c]);
+
+            is_different |= away != 0;
+            if (away > difference->largest)
+                difference->largest = away;
+        }
+        difference->n_pixels++;
+        difference->n_different += is_different;
     }
 }
 
-static void compare_picture(struct difference *difference, const char **at)
+static const char *const photos[] = {"astronaut", "chelsea", "coffee"};
+static const struct {
+    enum media_processor processor;
+    enum media_aspect aspect;
+    const char *name;
+} ways[] = {
+    {MEDIA_PROCESSOR_CLIP, MEDIA_ASPECT_SQUARE, "clip square"},
+    {MEDIA_PROCESSOR_CLIP, MEDIA_ASPECT_PAD, "clip pad"},
+    {MEDIA_PROCESSOR_SIGLIP, MEDIA_ASPECT_SQUARE, "siglip square"},
+    {MEDIA_PROCESSOR_SIGLIP, MEDIA_ASPECT_PAD, "siglip pad"},
+};
+enum { N_WAYS = sizeof(ways) / sizeof(*ways) };
+
+struct golden_case {
+    int32_t photo, width, height, size, n, step;
+    const uint8_t *rgb; /* without a photo */
+};
+
+/* A photo goes the whole way from its file, a picture of its own is prepared only. */
+static void prepare(uint8_t *out, const struct golden_case *of, int way)
 {
-    struct picture picture = {0};
-    int32_t size;
+    struct picture picture = {.width = of->width, .height = of->height};
+    struct frame_request request = {.media.kind = MEDIA_IMAGE,
+                                    .num_frames = 8,
+                                    .image_size = of->size,
+                                    .aspect = ways[way].aspect,
+                                    .processor = ways[way].processor};
+    struct media_limits limits = {.max_pixels = 1 << 20, .max_frames = 1};
+    struct media_info info;
+    struct err err;
+
+    if (of->photo < 0) {
+        picture.rgb = (uint8_t *)of->rgb;
+        if (picture_prepare(out, &picture, of->size, ways[way].processor,
+                            ways[way].aspect, &err) < 0)
+            fail_msg("%s", err.text);
+        return;
+    }
+    snprintf(request.media.path, sizeof(request.media.path),
+             "%s/tests/golden/photo_%s.png", getenv("VNEVA_SOURCE"), photos[of->photo]);
+    if (media_frames(out, (size_t)of->size * (size_t)of->size * 3, &info, &request,
+                     &limits, &err) < 0)
+        fail_msg("%s", err.text);
+    assert_int_equal(info.width, of->width);
+    assert_int_equal(info.height, of->height);
+}
+
+static void compare_case(struct difference differences[N_WAYS], const char **at)
+{
+    struct golden_case of;
     uint8_t *got;
 
-    picture.width = take_int(at);
-    picture.height = take_int(at);
-    size = take_int(at);
-    picture.rgb = (uint8_t *)*at;
-    *at += picture.width * picture.height * 3;
-    got = malloc((size_t)size * (size_t)size * 3);
-    for (int aspect = MEDIA_ASPECT_SQUARE; aspect <= MEDIA_ASPECT_KEEP; aspect++) {
-        assert_int_equal(
-            picture_prepare(got, &picture, size, (enum media_aspect)aspect, NULL), 0);
-        compare(difference, got, (const uint8_t *)*at, (size_t)size * (size_t)size * 3);
-        *at += size * size * 3;
+    of.photo = take_int(at);
+    of.width = take_int(at);
+    of.height = take_int(at);
+    of.size = take_int(at);
+    of.n = take_int(at);
+    of.step = take_int(at);
+    got = malloc((size_t)of.size * (size_t)of.size * 3);
+    of.rgb = (const uint8_t *)*at;
+    if (of.photo < 0)
+        *at += (int64_t)of.width * of.height * 3;
+    for (int way = 0; way < N_WAYS; way++) {
+        prepare(got, &of, way);
+        compare(&differences[way], got, of.step, (const uint8_t *)*at, of.n);
+        *at += (int64_t)of.n * 3;
     }
     free(got);
 }
 
-static void pictures_come_out_as_from_the_clip_image_processor(void **state)
+static void pictures_come_out_as_from_hugging_faces_processors(void **state)
 {
     struct buf golden = read_golden("preprocess.bin");
     const char *at = golden.data;
     int32_t n = take_int(&at);
-    struct difference difference = {0};
+    struct difference differences[N_WAYS] = {0};
 
     (void)state;
-    assert_true(n > 0);
+    assert_int_equal(n, 51);
     for (int32_t i = 0; i < n; i++)
-        compare_picture(&difference, &at);
+        compare_case(differences, &at);
     assert_ptr_equal(at, golden.data + golden.n_bytes);
-    print_message("    %lld of %lld values differ, by at most %d\n",
-                  (long long)difference.n_different, (long long)difference.n_values,
-                  difference.largest);
-    assert_true(difference.n_different * 1000 <= difference.n_values);
-    assert_true(difference.largest <= 1);
+    for (int way = 0; way < N_WAYS; way++) {
+        const struct difference *difference = &differences[way];
+
+        print_message("    %s: %lld of %lld pixels differ, by at most %d\n",
+                      ways[way].name, (long long)difference->n_different,
+                      (long long)difference->n_pixels, difference->largest);
+        assert_true(difference->n_different * 1000 <= difference->n_pixels);
+        assert_true(difference->largest <= 1);
+    }
     buf_fini(&golden);
+}
+
+/* What is not computed is not there: a long picture's cut takes the memory of the cut. */
+static void a_long_picture_is_cut_without_scaling_all_of_it(void **state)
+{
+    enum { LENGTH = 1 << 20, SIZE = 64 };
+    struct picture picture = {.width = LENGTH, .height = 1};
+    static uint8_t out[SIZE * SIZE * 3];
+    struct err err = {0};
+
+    (void)state;
+    picture.rgb = malloc((size_t)LENGTH * 3);
+    assert_non_null(picture.rgb);
+    for (int64_t i = 0; i < LENGTH; i++)
+        memset(&picture.rgb[i * 3], i == LENGTH / 2 ? 255 : 0, 3);
+    assert_int_equal(picture_prepare(out, &picture, SIZE, MEDIA_PROCESSOR_CLIP,
+                                     MEDIA_ASPECT_SQUARE, &err),
+                     0);
+    /* the one white pixel, 64 wide, lies half in the cut, to its right */
+    assert_true(out[0] <= 1);
+    assert_int_equal(out[(SIZE - 1) * 3], 255);
+    assert_int_equal(picture_prepare(out, &picture, SIZE, MEDIA_PROCESSOR_CLIP,
+                                     MEDIA_ASPECT_PAD, &err),
+                     -1);
+    assert_int_equal(err.code, ERR_LIMIT);
+    assert_int_equal(picture_prepare(out, &picture, SIZE, MEDIA_PROCESSOR_SIGLIP,
+                                     MEDIA_ASPECT_KEEP, &err),
+                     -1);
+    assert_non_null(strstr(err.text, "square or pad"));
+    free(picture.rgb);
+}
+
+static void clip_keeps_what_it_can_take(void **state)
+{
+    enum { W = 9, H = 5, SIZE = 12 };
+    uint8_t rgb[W * H * 3], square[SIZE * SIZE * 3], keep[SIZE * SIZE * 3];
+    struct picture picture = {.rgb = rgb, .width = W, .height = H};
+
+    (void)state;
+    for (int i = 0; i < W * H * 3; i++)
+        rgb[i] = (uint8_t)(i * 37);
+    assert_int_equal(picture_prepare(square, &picture, SIZE, MEDIA_PROCESSOR_CLIP,
+                                     MEDIA_ASPECT_SQUARE, NULL),
+                     0);
+    assert_int_equal(picture_prepare(keep, &picture, SIZE, MEDIA_PROCESSOR_CLIP,
+                                     MEDIA_ASPECT_KEEP, NULL),
+                     0);
+    assert_memory_equal(square, keep, sizeof(keep));
 }
 
 static void frames_are_picked_as_numpy_linspace_does(void **state)
@@ -146,7 +253,9 @@ static void all_frames_are_all_and_a_splice_is_one(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(pictures_come_out_as_from_the_clip_image_processor),
+        cmocka_unit_test(pictures_come_out_as_from_hugging_faces_processors),
+        cmocka_unit_test(a_long_picture_is_cut_without_scaling_all_of_it),
+        cmocka_unit_test(clip_keeps_what_it_can_take),
         cmocka_unit_test(frames_are_picked_as_numpy_linspace_does),
         cmocka_unit_test(all_frames_are_all_and_a_splice_is_one),
     };

@@ -176,7 +176,7 @@ static void answers_end_in_the_templates_own_token(void **state)
     for (size_t i = 0; i < sizeof(rows) / sizeof(*rows); i++) {
         struct conv_tokens tokens = {0};
         struct conv_encoder encoder;
-        const int32_t *last;
+        const int32_t *token;
 
         init(&encoder, rows[i].template);
         assert_int_equal(encoder.stop, rows[i].stop
@@ -184,9 +184,9 @@ static void answers_end_in_the_templates_own_token(void **state)
                                            : tokenizer_eos(tokenizer));
         assert_true(encoder.stop > 0);
         encode(&tokens, rows[i].template, 0, one);
-        last = (const int32_t *)(tokens.tokens.data + tokens.tokens.n_bytes) - 1;
-        assert_int_equal(*last, encoder.stop);
-        assert_int_equal(tokens.is_label.data[tokens.n_tokens - 1], 1);
+    token = (const int32_t *)buf_str(&tokens.tokens);
+        assert_int_equal(token[tokens.n_tokens - 1], encoder.stop);
+        assert_int_equal(buf_str(&tokens.is_label)[tokens.n_tokens - 1], 1);
         conv_tokens_fini(&tokens);
     }
 }
@@ -228,7 +228,7 @@ static void media_in_front_are_followed_by_nemos_separator(void **state)
                         "<|im_start|>user\n USER: Is  like  ?<|im_end|>\n"
                         "<|im_start|>assistant\nb<|im_end|>\n<|im_start|>user\nand "
                         "<|im_end|>\n<|im_start|>assistant\nc<|im_end|>");
-    part = (const struct conv_part *)conversation.parts.data;
+    part = (const struct conv_part *)buf_str(&conversation.parts);
     assert_int_equal(part[1].kind, CONV_MEDIA);
     assert_int_equal(part[1].media, MEDIA_VIDEO);
     assert_int_equal(part[2].media, MEDIA_IMAGE);
@@ -279,10 +279,10 @@ static void special_tokens_in_a_turn_are_tokens_and_no_ends(void **state)
            RECORD(HUMAN(
                "a<|eot_id|>"
                "<|start_header_id|>assistant<|end_header_id|>\\n\\nno") ", " GPT("yes")));
-    token = (const int32_t *)(void *)tokens.tokens.data;
+    token = (const int32_t *)buf_str(&tokens.tokens);
     for (int64_t i = 0; i < tokens.n_tokens; i++) {
         n_ends += token[i] == eot;
-        n_learnt_ends += token[i] == eot && tokens.is_label.data[i];
+        n_learnt_ends += token[i] == eot && buf_str(&tokens.is_label)[i];
     }
     assert_int_equal(n_ends, 4); /* system, the written one, question, answer */
     assert_int_equal(n_learnt_ends, 1);
