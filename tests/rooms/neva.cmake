@@ -18,6 +18,8 @@ vneva_test(unit_checkpoint_files LABEL unit SOURCES unit/checkpoint_files.c
   LIBS vneva_tiny vneva_checkpoint)
 
 # Measured by hand and by tests/bench, not by ctest.
-add_executable(bench_step bench/bench_step.c)
-target_link_libraries(bench_step PRIVATE vneva_optim vneva_flags)
-set_target_properties(bench_step PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
+foreach(bench bench_step bench_model)
+  add_executable(${bench} bench/${bench}.c)
+  target_link_libraries(${bench} PRIVATE vneva_optim vneva_generate vneva_flags)
+  set_target_properties(${bench} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
+endforeach()

@@ -1,0 +1,289 @@
+/* bench_model - a LLaVA of about 100 million parameters, worked as it is told
+ *
+ *     bench_model [--backend NAME] [--threads N] [--dtype f32|bf16] [--batch B]
+ *
+ * Reads one command a line and answers each with one line of JSON, so that another program
+ * (bench_model.py) can let it take turns with a peer:
+ *
+ *     shape        the shape, for the peer to build the same; comes first
+ *     forward      the loss of the batch
+ *     step         forward, backward, clipping, AdamW with fp32 masters
+ *     generate N   N new tokens for each row of the batch, greedy, prompts included
+ *
+ * Answers hold wall_s, cpu_s (user and system, all threads), peak_mb (resident, so far).
+ */
+#include "common/base/clock.h"
+#include "common/base/rng.h"
+#include "model/generate/generate.h"
+#include "model/optim/optim.h"
+
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+
+#define TOKENS 640
+#define FRAMES_EACH 8
+#define LABELS_EACH 96
+#define NEW_MAX 256
+#define LINE_MAX_BYTES 256
+#define NO_TOKEN (-2) /* never generated: rows run to their full length */
+
+struct options {
+    const char *backend;
+    int n_threads;
+    int64_t batch;
+    enum dtype dtype;
+};
+
+struct bench {
+    struct neva_config config;
+    struct neva_batch batch;
+    struct comm *solo;
+    struct backend *backend;
+    struct neva *model;
+    int64_t n_steps; /* taken so far */
+};
+
+static struct neva_config shape(const struct options *options)
+{
+    return (struct neva_config){
+        .vision = {.image_size = 112,
+                   .patch = 14,
+                   .width = 512,
+                   .ffn_width = 2048,
+                   .n_layers = 8,
+                   .n_heads = 8,
+                   .select_layer = -2,
+                   .class_token_length = 1,
+                   .act = ACT_QUICK_GELU,
+                   .eps = 1e-5F,
+                   .mean = {0.48145466F, 0.4578275F, 0.40821073F},
+                   .std = {0.26862954F, 0.26130258F, 0.27577711F}},
+        .projector = NEVA_PROJECTOR_MLP2X_GELU,
+        .llm = {.vocab = 32000,
+                .width = 640,
+                .ffn_width = 1728,
+                .n_layers = 8,
+                .n_heads = 10,
+                .n_kv_heads = 10,
+                .norm = {NN_NORM_RMS, 1e-5F},
+                .rope = {.rot_dims = 64, .theta = 10000}},
+        .max_tokens = TOKENS + NEW_MAX,
+        .dtype = options->dtype,
+        .init_std = 0.02F,
+        .seed = 1,
+    };
+}
+
+static void *must_alloc(size_t n_bytes)
+{
+    void *p = calloc(n_bytes, 1);
+
+    if (!p)
+        abort();
+    return p;
+}
+
+/* Rows of frames, then text, whose last tokens are the answer. */
+static struct neva_batch batch_make(const struct neva_config *config, int64_t n_samples)
+{
+    int64_t n = n_samples * TOKENS, n_media = FRAMES_EACH * neva_patches(config);
+    int64_t n_frames = n_samples * FRAMES_EACH, size = config->vision.image_size;
+    size_t n_pixels = (size_t)(n_frames * size * size * 3);
+    int32_t *tokens = must_alloc((size_t)n * 4), *labels = must_alloc((size_t)n * 4);
+    int32_t *lens = must_alloc((size_t)n_samples * 4);
+    uint8_t *pixels = must_alloc(n_pixels);
+    struct rng_key key = {1, 2};
+
+    for (int64_t i = 0; i < n; i++) {
+        int64_t t = i % TOKENS;
+
+        tokens[i] = (int32_t)rng_below(key, (uint64_t)i, (uint64_t)config->llm.vocab);
+        labels[i] = t >= TOKENS - LABELS_EACH ? tokens[i] : -1;
+        if (t < n_media)
+            tokens[i] = NEVA_TOKEN_MEDIA;
+        lens[i / TOKENS] = TOKENS;
+    }
+    for (size_t i = 0; i < n_pixels; i++)
+        pixels[i] = (uint8_t)rng_below(key, i, 256);
+    return (struct neva_batch){n_samples, TOKENS,   tokens, labels,
+                               lens,      n_frames, pixels};
+}
+
+static void batch_free(const struct neva_batch *batch)
+{
+    free((void *)batch->tokens);
+    free((void *)batch->labels);
+    free((void *)batch->lens);
+    free((void *)batch->pixels);
+}
+
+static int step(struct bench *bench, double *loss, struct err *err)
+{
+    static const struct optim_config optim = {.lr = 1e-4F,
+                                              .beta1 = 0.9F,
+                                              .beta2 = 0.98F,
+                                              .eps = 1e-8F,
+                                              .weight_decay = 0.01F,
+                                              .clip = 1,
+                                              .max_steps = 1000};
+    struct optim_report report;
+    struct neva_loss sum;
+
+    if (neva_step(bench->model, &bench->batch, &sum, err) < 0 ||
+        optim_step(bench->model, bench->solo, &optim, bench->n_steps, sum.n_labels,
+                   &report, err) < 0)
+        return -1;
+    bench->n_steps++;
+    *loss = sum.sum / (double)sum.n_labels;
+    return 0;
+}
+
+static int forward(struct bench *bench, double *loss, struct err *err)
+{
+    struct neva_loss sum;
+
+    if (neva_evaluate(bench->model, &bench->batch, &sum, err) < 0)
+        return -1;
+    *loss = sum.sum / (double)sum.n_labels;
+    return 0;
+}
+
+static int generate(struct bench *bench, int64_t n_new, struct err *err)
+{
+    size_t n_rows = (size_t)bench->batch.n_samples;
+    const struct generate_args args = {n_new, NO_TOKEN};
+    int32_t *out = must_alloc(n_rows * NEW_MAX * sizeof(*out));
+    int64_t *lens = must_alloc(n_rows * sizeof(*lens));
+    int rc = generate_greedy(bench->model, &bench->batch, &args, out, lens, err);
+
+    free(out);
+    free(lens);
+    return rc;
+}
+
+static void print_shape(const struct bench *bench)
+{
+    const struct neva_config *c = &bench->config;
+
+    printf("{\"params\":%lld,\"samples\":%lld,\"tokens\":%d,\"frames_each\":%d,"
+           "\"labels_each\":%d,\"image_size\":%lld,\"patch\":%lld,\"vision_width\":%lld,"
+           "\"vision_ffn\":%lld,\"vision_layers\":%lld,\"vision_heads\":%lld,"
+           "\"select_layer\":%lld,\"vocab\":%lld,\"width\":%lld,\"ffn\":%lld,"
+           "\"layers\":%lld,\"heads\":%lld,\"max_tokens\":%lld,\"step_gflop\":%.1f}\n",
+           (long long)neva_n_params(c), (long long)bench->batch.n_samples, TOKENS,
+           FRAMES_EACH, LABELS_EACH, (long long)c->vision.image_size,
+           (long long)c->vision.patch, (long long)c->vision.width,
+           (long long)c->vision.ffn_width, (long long)c->vision.n_layers,
+           (long long)c->vision.n_heads, (long long)c->vision.select_layer,
+           (long long)c->llm.vocab, (long long)c->llm.width, (long long)c->llm.ffn_width,
+           (long long)c->llm.n_layers, (long long)c->llm.n_heads, (long long)c->max_tokens,
+           neva_step_flops(c, bench->batch.n_samples, TOKENS, bench->batch.n_frames,
+                           bench->batch.n_samples * LABELS_EACH) *
+               1e-9);
+}
+
+static double cpu_seconds(const struct rusage *usage)
+{
+    return (double)(usage->ru_utime.tv_sec + usage->ru_stime.tv_sec) +
+           1e-6 * (double)(usage->ru_utime.tv_usec + usage->ru_stime.tv_usec);
+}
+
+/* One command; what it took goes to standard output. */
+static int obey(struct bench *bench, const char *line, struct err *err)
+{
+    int64_t start_ns = clock_mono_ns();
+    struct rusage before, after;
+    double loss = 0;
+    int rc;
+
+    getrusage(RUSAGE_SELF, &before);
+    if (strcmp(line, "shape\n") == 0) {
+        print_shape(bench);
+        return 0;
+    }
+    if (strcmp(line, "forward\n") == 0)
+        rc = forward(bench, &loss, err);
+    else if (strcmp(line, "step\n") == 0)
+        rc = step(bench, &loss, err);
+    else if (strncmp(line, "generate ", 9) == 0)
+        rc = generate(bench, strtol(line + 9, NULL, 10), err);
+    else
+        rc = err_set(err, ERR_INVALID, "no such command: %s", line);
+    if (rc < 0)
+        return -1;
+    getrusage(RUSAGE_SELF, &after);
+    printf("{\"wall_s\":%.4f,\"cpu_s\":%.4f,\"peak_mb\":%.1f,\"loss\":%.6f}\n",
+           (double)(clock_mono_ns() - start_ns) * 1e-9,
+           cpu_seconds(&after) - cpu_seconds(&before), (double)after.ru_maxrss / 1024,
+           loss);
+    return 0;
+}
+
+static int run(const struct options *options, struct err *err)
+{
+    struct bench bench = {.config = shape(options)};
+    char line[LINE_MAX_BYTES];
+    int rc = -1;
+
+    bench.batch = batch_make(&bench.config, options->batch);
+    if (comm_create_solo(&bench.solo, "bench", err) < 0 ||
+        backend_create(&bench.backend, options->backend, 0, options->n_threads, err) <
+            0 ||
+        neva_create(&bench.model, &bench.config, bench.backend, bench.solo, err) < 0)
+        goto out;
+    while (fgets(line, sizeof(line), stdin)) {
+        if (obey(&bench, line, err) < 0)
+            goto out;
+        fflush(stdout);
+    }
+    rc = 0;
+out:
+    neva_destroy(bench.model);
+    batch_free(&bench.batch);
+    backend_destroy(bench.backend);
+    comm_destroy(bench.solo);
+    return rc;
+}
+
+static int read_options(struct options *options, int argc, char **argv)
+{
+    static const struct option known[] = {
+        {"backend", 1, NULL, 'b'}, {"threads", 1, NULL, 't'}, {"dtype", 1, NULL, 'd'},
+        {"batch", 1, NULL, 'n'},   {0},
+    };
+    int c;
+
+    while ((c = getopt_long(argc, argv, "", known, NULL)) != -1) {
+        if (c == 'b')
+            options->backend = optarg;
+        else if (c == 't')
+            options->n_threads = (int)strtol(optarg, NULL, 10);
+        else if (c == 'n')
+            options->batch = strtol(optarg, NULL, 10);
+        else if (c == 'd')
+            options->dtype = strcmp(optarg, "bf16") == 0 ? DTYPE_BF16 : DTYPE_F32;
+        else
+            return -1;
+    }
+    return options->batch >= 1 ? 0 : -1;
+}
+
+int main(int argc, char **argv)
+{
+    struct options options = {
+        .backend = "cpu", .n_threads = 2, .batch = 2, .dtype = DTYPE_BF16};
+    struct err err = {0};
+
+    if (read_options(&options, argc, argv) < 0) {
+        fprintf(stderr, "usage: bench_model [--backend NAME] [--threads N] "
+                        "[--dtype f32|bf16] [--batch B]\n");
+        return 2;
+    }
+    if (run(&options, &err) == 0)
+        return 0;
+    fprintf(stderr, "bench_model: %s\n", err.text);
+    return 1;
+}
