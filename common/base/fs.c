@@ -1,5 +1,7 @@
-#define _GNU_SOURCE /* nftw */
+#define _GNU_SOURCE /* nftw, renameat2 */
 #include "common/base/fs.h"
+
+#include "common/base/fault.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -182,6 +184,27 @@ int fs_remove_tree(const char *path, struct err *err)
         errno != ENOENT)
         return err_set(err, ERR_IO, "cannot remove '%s': %s", path, strerror(errno));
     return 0;
+}
+
+int fs_put_dir(const char *from, const char *to, struct err *err)
+{
+    char parent[FS_PATH_MAX];
+    const char *slash = strrchr(to, '/');
+
+    if (fs_exists(to)) {
+        if (renameat2(AT_FDCWD, from, AT_FDCWD, to, RENAME_EXCHANGE) < 0)
+            return err_set(err, ERR_IO, "cannot replace '%s': %s", to, strerror(errno));
+    } else if (rename(from, to) < 0) {
+        return err_set(err, ERR_IO, "cannot rename '%s' to '%s': %s", from, to,
+                       strerror(errno));
+    }
+    if (fault_hit("fs.put_dir"))
+        return err_set(err, ERR_IO, "fault point fs.put_dir");
+    if (fs_path(parent, err, "%.*s", slash ? (int)(slash - to) : 1, slash ? to : ".") <
+            0 ||
+        fs_sync_dir(slash == to ? "/" : parent, err) < 0)
+        return -1;
+    return fs_remove_tree(from, err); /* the one that was replaced */
 }
 
 bool fs_exists(const char *path)

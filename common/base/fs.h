@@ -34,6 +34,10 @@ int fs_copy_file(const char *to, const char *from, struct err *err);
 /* fsync of a folder: makes a rename inside it durable. */
 int fs_sync_dir(const char *path, struct err *err);
 
+/* Puts a finished folder under its final name, durably. One that is there already is
+ * exchanged in one operation, so that a complete one is there at any time, and removed. */
+int fs_put_dir(const char *from, const char *to, struct err *err);
+
 /* Removes a file, or a folder with all it holds. What is not there is fine. */
 int fs_remove_tree(const char *path, struct err *err);
 

@@ -1,4 +1,3 @@
-#define _GNU_SOURCE /* renameat2 */
 #include "model/checkpoint/internal.h"
 #include "model/weights/hf_config.h"
 #include "model/weights/manifest.h"
@@ -6,8 +5,6 @@
 #include "common/base/fault.h"
 #include "common/base/fs.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -216,29 +213,11 @@ static int write_config(struct neva *model, const char *folder, struct err *err)
     return checkpoint_write_file(folder, "preprocessor_config.json", json, err);
 }
 
-/* Puts the folder under its final name. One that is there already (a step done again after
- * a crash) is exchanged in one operation, so that a complete one is there at any time. */
 int checkpoint_rename(const char *from, const char *to, struct err *err)
 {
-    char parent[FS_PATH_MAX];
-    const char *slash = strrchr(to, '/');
-
     if (fault_hit("checkpoint.rename"))
         return err_set(err, ERR_IO, "fault point checkpoint.rename");
-    if (fs_exists(to)) {
-        if (renameat2(AT_FDCWD, from, AT_FDCWD, to, RENAME_EXCHANGE) < 0)
-            return err_set(err, ERR_IO, "cannot replace '%s': %s", to, strerror(errno));
-    } else if (rename(from, to) < 0) {
-        return err_set(err, ERR_IO, "cannot rename '%s' to '%s': %s", from, to,
-                       strerror(errno));
-    }
-    if (fault_hit("checkpoint.renamed"))
-        return err_set(err, ERR_IO, "fault point checkpoint.renamed");
-    if (fs_path(parent, err, "%.*s", slash ? (int)(slash - to) : 1, slash ? to : ".") <
-            0 ||
-        fs_sync_dir(slash == to ? "/" : parent, err) < 0)
-        return -1;
-    return fs_remove_tree(from, err); /* the one that was replaced */
+    return fs_put_dir(from, to, err);
 }
 
 static int finish(struct neva *model, const char *temporary, const char *folder,

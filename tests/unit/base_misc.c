@@ -2,6 +2,7 @@
 #include "common/base/fault.h"
 #include "common/base/fs.h"
 #include "common/base/hash.h"
+#include "common/base/proto.h"
 #include "common/base/rng.h"
 #include "common/base/utf8.h"
 
@@ -116,10 +117,43 @@ static void files_are_replaced_whole(void **state)
     assert_int_equal(fs_copy_file(copy, "/no/such/file", &err), -1);
     assert_int_equal(err.code, ERR_NOT_FOUND);
     assert_int_equal(fs_make_dirs(path, 0755, &err), -1); /* a file is in the way */
+    assert_int_equal(fs_path(path, &err, "%s/a/b", folder), 0);
+    assert_int_equal(fs_path(copy, &err, "%s/put", folder), 0);
+    assert_int_equal(fs_put_dir(path, copy, &err), 0); /* where nothing is */
+    assert_int_equal(fs_make_dirs(path, 0755, &err), 0);
+    assert_int_equal(fs_put_dir(path, copy, &err), 0); /* over what is there */
+    assert_false(fs_exists(path));
+    assert_int_equal(fs_path(path, &err, "%s/c", copy), 0);
+    assert_false(fs_exists(path));
     assert_int_equal(fs_remove_tree(folder, &err), 0);
     assert_false(fs_exists(folder));
     assert_int_equal(fs_remove_tree(folder, &err), 0);
     buf_fini(&text);
+}
+
+/* field 1: 150, field 2: "hi", field 3: four bytes, field 4: eight, then a cut one */
+static void protocol_buffers_are_read_field_by_field(void **state)
+{
+    static const uint8_t bytes[] = {0x08, 0x96, 0x01, 0x12, 2,    'h',  'i', 0x1D,
+                                    1,    2,    3,    4,    0x21, 1,    2,   3,
+                                    4,    5,    6,    7,    8,    0x12, 9,   'x'};
+    struct proto proto = proto_of(bytes, sizeof(bytes));
+    struct proto_field field;
+
+    (void)state;
+    assert_int_equal(proto_next(&proto, &field), 1);
+    assert_int_equal(field.number, 1);
+    assert_int_equal(field.value, 150);
+    assert_int_equal(proto_next(&proto, &field), 1);
+    assert_int_equal(field.bytes.end - field.bytes.at, 2);
+    assert_memory_equal(field.bytes.at, "hi", 2);
+    assert_int_equal(proto_next(&proto, &field), 1);
+    assert_int_equal(field.wire, PROTO_FIXED32);
+    assert_int_equal(proto_next(&proto, &field), 1);
+    assert_int_equal(field.wire, PROTO_FIXED64);
+    assert_int_equal(proto_next(&proto, &field), -1);
+    proto = proto_of(bytes, 0);
+    assert_int_equal(proto_next(&proto, &field), 0);
 }
 
 static void texts_are_mended_to_utf8(void **state)
@@ -189,15 +223,17 @@ static void fault_points_fail_and_kill_as_told(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        /* first: a process reads its fault points once */
+        cmocka_unit_test(fault_points_fail_and_kill_as_told),
         cmocka_unit_test(hash64_gives_the_published_values),
         cmocka_unit_test(every_permutation_holds_every_number_once),
         cmocka_unit_test(epochs_and_seeds_give_other_orders),
         cmocka_unit_test(normals_have_mean_zero_and_variance_one),
         cmocka_unit_test(below_stays_below_and_reaches_all),
         cmocka_unit_test(files_are_replaced_whole),
+        cmocka_unit_test(protocol_buffers_are_read_field_by_field),
         cmocka_unit_test(texts_are_mended_to_utf8),
         cmocka_unit_test(long_errors_are_cut_between_characters),
-        cmocka_unit_test(fault_points_fail_and_kill_as_told),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -275,9 +275,9 @@ static void killed_while_saving_leaves_the_old_or_the_new(void)
     static const char *const faults[] = {
         "checkpoint.tensors:kill@1", "checkpoint.tensors:kill@40",
         "checkpoint.json:kill@1",    "checkpoint.rename:kill@1",
-        "checkpoint.renamed:kill@1", "checkpoint.tensors:fail@17",
+        "fs.put_dir:kill@1",         "checkpoint.tensors:fail@17",
         "checkpoint.json:fail@1",    "checkpoint.rename:fail@1",
-        "checkpoint.renamed:fail@1",
+        "fs.put_dir:fail@1",
     };
     struct neva_config before = tiny_config(), after = tiny_config();
 
