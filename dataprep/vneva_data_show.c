@@ -85,7 +85,7 @@ static int show_whole(const struct options *options, struct err *err)
     struct manifest manifest;
     int rc;
 
-    if (manifest_read(&manifest, options->folder, err) < 0)
+    if (manifest_load(&manifest, options->folder, err) < 0)
         return -1;
     rc = options->verify ? verify(&manifest, options->folder, err) : 0;
     if (rc == 0 && options->sample < 0 && options->as_json)

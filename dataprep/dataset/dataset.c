@@ -57,7 +57,7 @@ int dataset_open(struct dataset **out, const char *folder, struct err *err)
     for (int i = 0; i < OPEN_SHARDS_MAX; i++)
         dataset->open[i].number = -1;
     if (fs_path(dataset->folder, err, "%s", folder) < 0 ||
-        manifest_read(&dataset->manifest, folder, err) < 0 ||
+        manifest_load(&dataset->manifest, folder, err) < 0 ||
         check_shards(dataset, err) < 0) {
         dataset_close(dataset);
         return -1;

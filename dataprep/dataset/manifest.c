@@ -224,7 +224,7 @@ static int read_tree(struct manifest *out, const char *path, struct err *err)
     return rc;
 }
 
-int manifest_read(struct manifest *out, const char *folder, struct err *err)
+int manifest_load(struct manifest *out, const char *folder, struct err *err)
 {
     char path[FS_PATH_MAX];
 

@@ -46,7 +46,7 @@ int manifest_add_shards(struct json *tree, const struct manifest_shard *shards,
                         int64_t n_shards, struct err *err);
 
 /* Reads and checks; errors name what is missing or does not fit. */
-int manifest_read(struct manifest *out, const char *folder, struct err *err);
+int manifest_load(struct manifest *out, const char *folder, struct err *err);
 void manifest_fini(struct manifest *manifest);
 
 #endif
