@@ -154,7 +154,7 @@ static int forward(struct bench *bench, double *loss, struct err *err)
 static int generate(struct bench *bench, int64_t n_new, struct err *err)
 {
     size_t n_rows = (size_t)bench->batch.n_samples;
-    const struct generate_args args = {n_new, NO_TOKEN};
+    const struct generate_args args = {.max_new_tokens = n_new, .end_token = NO_TOKEN};
     int32_t *out = must_alloc(n_rows * NEW_MAX * sizeof(*out));
     int64_t *lens = must_alloc(n_rows * sizeof(*lens));
     int rc = generate_greedy(bench->model, &bench->batch, &args, out, lens, err);
