@@ -383,17 +383,24 @@ static int check_shape(const struct stored *stored, const struct param *param,
                    stored->own_name, have, stored->file, want);
 }
 
+int files_check_type(const struct stored *stored, struct err *err)
+{
+    if (!stored->foreign[0] && stored->tensor.dtype <= DTYPE_F16)
+        return 0;
+    return err_set(err, ERR_UNSUPPORTED,
+                   "tensor '%s' of '%s' has dtype %s: F32, BF16 and F16 can be read",
+                   stored->own_name, stored->file,
+                   stored->foreign[0] ? stored->foreign
+                                      : dtype_name(stored->tensor.dtype));
+}
+
 static int check_one(const struct stored *stored, const struct param *param,
                      bool has_fewer_rows, struct err *err)
 {
     int axis = stored->place.axis;
 
-    if (stored->foreign[0] || stored->tensor.dtype > DTYPE_F16)
-        return err_set(err, ERR_UNSUPPORTED,
-                       "tensor '%s' of '%s' has dtype %s: F32, BF16 and F16 can be read",
-                       stored->own_name, stored->file,
-                       stored->foreign[0] ? stored->foreign
-                                          : dtype_name(stored->tensor.dtype));
+    if (files_check_type(stored, err) < 0)
+        return -1;
     if (check_shape(stored, param, has_fewer_rows, err) < 0)
         return -1;
     if (axis >= 0 && axis != param->shard_axis)

@@ -44,6 +44,9 @@ void files_close(struct files *files); /* a zeroed one is fine */
 /* Tensors of this name: how many, *first being the first. */
 int files_find(const struct files *files, const char *name, struct stored **first);
 
+/* ERR_UNSUPPORTED: numbers of a type that we do not have. */
+int files_check_type(const struct stored *stored, struct err *err);
+
 /* The tensors of one parameter: of a type we have, of its shape (or, with has_fewer_rows,
  * of fewer rows), tiling it without gaps or overlaps. */
 int files_check(const struct stored *first, int n, const struct param *param,

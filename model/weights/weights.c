@@ -194,6 +194,9 @@ static int read_projector(struct weights *w, struct err *err)
         .parts = WEIGHTS_PROJECTOR,
         .image_token = -1,
     };
+    if (files_find(&w->files, PROJECTOR "linear_1.weight", &first) == 1 &&
+        files_check_type(first, err) < 0)
+        return -1;
     if (files_find(&w->files, PROJECTOR "linear_1.weight", &first) != 1 ||
         first->tensor.n_dims != 2)
         return err_set(err, ERR_FORMAT,

@@ -1,5 +1,11 @@
 # model/weights: other people's folders
+add_library(vneva_weights_help STATIC unit/weights_help.c)
+target_link_libraries(vneva_weights_help PUBLIC vneva_tiny vneva_weights PRIVATE vneva_flags)
+target_compile_options(vneva_weights_help PRIVATE
+  $<$<C_COMPILER_ID:GNU>:-Wno-format-truncation>)
 vneva_test(unit_weights_folders LABEL unit SOURCES unit/weights_folders.c
-  LIBS vneva_tiny vneva_weights)
+  LIBS vneva_weights_help)
 vneva_test(unit_weights_config LABEL unit SOURCES unit/weights_config.c
-  LIBS vneva_tiny vneva_weights)
+  LIBS vneva_weights_help)
+vneva_test(unit_weights_damage LABEL unit SOURCES unit/weights_damage.c
+  LIBS vneva_weights_help)
