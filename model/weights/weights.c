@@ -70,7 +70,7 @@ static int refuse_extra(struct weights *w, bool is_for_model, struct err *err)
             *mark = '\0';
         if (stored->is_known && param_find(&w->table, name))
             continue;
-        if (w->config.model.llm.tied && strcmp(name, HEAD) == 0 && !is_for_model) {
+        if (w->config.model.llm.tied && strcmp(name, HEAD) == 0 && !w->has_own_names) {
             if (check_tied_head(w, stored, err) < 0)
                 return -1;
             continue;

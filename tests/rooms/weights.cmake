@@ -9,3 +9,7 @@ vneva_test(unit_weights_config LABEL unit SOURCES unit/weights_config.c
   LIBS vneva_weights_help)
 vneva_test(unit_weights_damage LABEL unit SOURCES unit/weights_damage.c
   LIBS vneva_weights_help)
+vneva_test(unit_weights_torch LABEL unit SOURCES unit/weights_torch.c
+  LIBS vneva_weights_help)
+vneva_test(unit_weights_checkpoint LABEL unit SOURCES unit/weights_checkpoint.c
+  LIBS vneva_weights_help vneva_checkpoint)
