@@ -1,12 +1,7 @@
 #include "dataprep/media/picture.h"
+#include "dataprep/media/preprocessor.h"
 
 #include <string.h>
-
-/* Mean colours as LLaVA's expand2square gets them: int(255 * mean). */
-static const uint8_t mean_colours[][3] = {
-    [MEDIA_PROCESSOR_CLIP] = {122, 116, 104},
-    [MEDIA_PROCESSOR_SIGLIP] = {127, 127, 127},
-};
 
 /* LLaVA's expand2square: in the middle of a square of one colour. */
 static int picture_pad(struct picture *out, const struct picture *picture,
@@ -38,8 +33,11 @@ static int prepare_straight(uint8_t *out, const struct picture *picture, int64_t
 }
 
 static int prepare_padded(uint8_t *out, const struct picture *picture, int64_t size,
-                          const uint8_t colour[3], struct err *err)
+                          enum media_processor processor, struct err *err)
 {
+    const double *mean = preprocessor_mean(processor);
+    const uint8_t colour[3] = {(uint8_t)(mean[0] * 255), (uint8_t)(mean[1] * 255),
+                               (uint8_t)(mean[2] * 255)}; /* truncated, as LLaVA does */
     struct picture padded = {0};
     int rc = picture_pad(&padded, picture, colour, err);
 
@@ -71,17 +69,7 @@ int picture_prepare(uint8_t *out, const struct picture *picture, int64_t size,
     if (media_check_processor(processor, aspect, err) < 0)
         return -1;
     if (aspect == MEDIA_ASPECT_PAD && picture->width != picture->height)
-        return prepare_padded(out, picture, size, mean_colours[processor], err);
+        return prepare_padded(out, picture, size, processor, err);
     return processor == MEDIA_PROCESSOR_CLIP ? prepare_cut(out, picture, size, err)
                                              : prepare_straight(out, picture, size, err);
-}
-
-int media_check_processor(enum media_processor processor, enum media_aspect aspect,
-                          struct err *err)
-{
-    if (processor == MEDIA_PROCESSOR_SIGLIP && aspect == MEDIA_ASPECT_KEEP)
-        return err_set(err, ERR_UNSUPPORTED,
-                       "image_aspect_ratio keep has no meaning for SigLIP, whose "
-                       "processor resizes to a square; take square or pad");
-    return 0;
 }

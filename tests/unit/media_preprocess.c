@@ -2,6 +2,7 @@
  * (tests/golden/make_media.py). */
 #include "common/base/fs.h"
 #include "dataprep/media/picture.h"
+#include "dataprep/media/preprocessor.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -200,6 +201,75 @@ static void clip_keeps_what_it_can_take(void **state)
     assert_memory_equal(square, keep, sizeof(keep));
 }
 
+static void settings_of_a_file_choose_the_processor(void **state)
+{
+    struct preprocessor settings;
+    enum media_processor processor;
+    int64_t size = 0;
+    struct err err;
+
+    (void)state;
+    preprocessor_init(&settings, MEDIA_PROCESSOR_CLIP);
+    settings.shortest_edge = settings.crop_height = settings.crop_width = 336;
+    assert_int_equal(preprocessor_choose(&processor, &size, &settings, &err), 0);
+    assert_int_equal(processor, MEDIA_PROCESSOR_CLIP);
+    assert_int_equal(size, 336);
+    preprocessor_init(&settings, MEDIA_PROCESSOR_SIGLIP);
+    settings.size_height = settings.size_width = 384;
+    assert_int_equal(preprocessor_choose(&processor, &size, &settings, &err), 0);
+    assert_int_equal(processor, MEDIA_PROCESSOR_SIGLIP);
+    assert_int_equal(size, 384);
+}
+
+static void expect_unbuilt(const struct preprocessor *settings, const char *says)
+{
+    enum media_processor processor;
+    int64_t size;
+    struct err err = {0};
+
+    assert_int_equal(preprocessor_choose(&processor, &size, settings, &err), -1);
+    assert_int_equal(err.code, ERR_UNSUPPORTED);
+    if (!strstr(err.text, says))
+        fail_msg("'%s' does not say '%s'", err.text, says);
+}
+
+static void settings_that_are_not_built_are_refused_by_name(void **state)
+{
+    struct preprocessor clip, s;
+
+    (void)state;
+    preprocessor_init(&clip, MEDIA_PROCESSOR_CLIP);
+    s = clip;
+    s.resample = 2;
+    expect_unbuilt(&s, "resample 2");
+    s = clip;
+    s.do_resize = false;
+    expect_unbuilt(&s, "do_resize false");
+    s = clip;
+    s.do_center_crop = false; /* pictures of any shape */
+    expect_unbuilt(&s, "shortest_edge 224");
+    s = clip;
+    s.shortest_edge = 256; /* then cut to 224 */
+    expect_unbuilt(&s, "shortest_edge 256");
+    s = clip;
+    s.shortest_edge = 0;
+    s.size_height = 224;
+    s.size_width = 336;
+    expect_unbuilt(&s, "width 336");
+    s = clip;
+    s.rescale_factor = 1;
+    expect_unbuilt(&s, "rescale_factor");
+    s = clip;
+    s.do_normalize = false;
+    expect_unbuilt(&s, "do_normalize false");
+    s = clip;
+    s.image_mean[1] = 0.5;
+    expect_unbuilt(&s, "image_mean [0.481455, 0.5");
+    s = clip;
+    s.image_std[2] = 0.5;
+    expect_unbuilt(&s, "image_std");
+}
+
 static void frames_are_picked_as_numpy_linspace_does(void **state)
 {
     struct buf golden = read_golden("picks.txt");
@@ -256,6 +326,8 @@ int main(void)
         cmocka_unit_test(pictures_come_out_as_from_hugging_faces_processors),
         cmocka_unit_test(a_long_picture_is_cut_without_scaling_all_of_it),
         cmocka_unit_test(clip_keeps_what_it_can_take),
+        cmocka_unit_test(settings_of_a_file_choose_the_processor),
+        cmocka_unit_test(settings_that_are_not_built_are_refused_by_name),
         cmocka_unit_test(frames_are_picked_as_numpy_linspace_does),
         cmocka_unit_test(all_frames_are_all_and_a_splice_is_one),
     };
