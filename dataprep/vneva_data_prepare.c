@@ -62,12 +62,11 @@ static int read_aspect(enum media_aspect *out, const char *name, struct err *err
 static int read_config(struct prepare_config *out, const struct spec *spec,
                        struct err *err)
 {
-    bool is_image = spec->data.media_type && strcmp(spec->data.media_type, "image") == 0;
-
     *out = (struct prepare_config){
         .data_paths = (const char *const *)spec->data.data_path.items,
         .n_data_paths = (int)spec->data.data_path.count,
-        .media_root = is_image ? spec->data.image_folder : spec->data.video_folder,
+        .video_root = spec->data.video_folder,
+        .image_root = spec->data.image_folder,
         .output = spec->data.output,
         .tokenizer = spec->tokenizer.model,
         .conv_template = spec->data.conv_template,
@@ -75,6 +74,7 @@ static int read_config(struct prepare_config *out, const struct spec *spec,
             (const char *const *)spec->tokenizer.additional_special_tokens.items,
         .n_extra_tokens = (int)spec->tokenizer.additional_special_tokens.count,
         .use_im_start_end = spec->mm_cfg.use_im_start_end,
+        .media_first = spec->data.sep_image_conv_front,
         .num_frames = spec->data.num_frames,
         .image_size = spec->vision.crop_size,
         .patch = spec->vision.patch_dim,
@@ -83,6 +83,8 @@ static int read_config(struct prepare_config *out, const struct spec *spec,
         .store_frames = spec->data.store_frames,
         .max_reject_fraction = spec->data.max_reject_fraction,
     };
+    if (spec->vision.model_type && strcmp(spec->vision.model_type, "siglip") == 0)
+        out->processor = MEDIA_PROCESSOR_SIGLIP; /* the spec allows no third */
     if (read_splice(&out->splice, spec->data.splice_single_frame, err) < 0)
         return -1;
     return read_aspect(&out->aspect, spec->data.image_aspect_ratio, err);

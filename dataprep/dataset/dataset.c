@@ -140,8 +140,8 @@ static int place_media(const struct manifest *manifest, struct dataset_sample *s
         struct media_ref *ref = &sample->media[i].ref;
         char path[FS_PATH_MAX];
 
-        if (fs_path(path, err, manifest->media_is_tar ? "%s" : "%s/%s",
-                    manifest->media_root, ref->path) < 0)
+        if (fs_path(path, err, manifest->roots[ref->kind].is_tar ? "%s" : "%s/%s",
+                    manifest->roots[ref->kind].path, ref->path) < 0)
             return -1;
         if (strlen(path) >= sizeof(ref->path))
             return err_set(err, ERR_LIMIT, "the media path '%.80s...' is too long", path);

@@ -51,13 +51,14 @@ struct dataset_info {
     const char *conv_template, *tokenizer; /* tokenizer: path inside the folder */
     const char *const *extra_tokens;       /* to be given to tokenizer_open */
     int n_extra_tokens;
-    bool use_im_start_end, has_frames;
+    bool use_im_start_end, media_first, has_frames;
     int64_t num_frames, image_size, patch; /* patches a frame: (image_size / patch)^2 */
     enum media_splice splice;
     enum media_aspect aspect;
-    int64_t vocab, end_token; /* end_token ends an answer */
-    int64_t longest_tokens;   /* of any sample, expanded, without its last token */
-    uint64_t fingerprint;     /* of the settings and every sample */
+    enum media_processor processor; /* that has_frames and its checks are about */
+    int64_t vocab, end_token;       /* end_token ends an answer */
+    int64_t longest_tokens;         /* of any sample, expanded, without its last token */
+    uint64_t fingerprint;           /* of the settings and every sample */
 };
 
 struct dataset;

@@ -25,6 +25,11 @@ static const char *const splice_names[] = {
     [MEDIA_SPLICE_LAST] = "last",
 };
 
+static const char *const processor_names[] = {
+    [MEDIA_PROCESSOR_CLIP] = "clip",
+    [MEDIA_PROCESSOR_SIGLIP] = "siglip",
+};
+
 const char *manifest_aspect_name(enum media_aspect aspect)
 {
     return aspect_names[aspect];
@@ -33,6 +38,11 @@ const char *manifest_aspect_name(enum media_aspect aspect)
 const char *manifest_splice_name(enum media_splice splice)
 {
     return splice_names[splice];
+}
+
+const char *manifest_processor_name(enum media_processor processor)
+{
+    return processor_names[processor];
 }
 
 static int find_name(const char *const *names, int n_names, const char *name)
@@ -142,6 +152,36 @@ static int read_extra_tokens(struct manifest *out, const struct json *settings,
     return 0;
 }
 
+static void read_roots(struct manifest *out, const struct json *settings)
+{
+    const char *image = json_get_string(settings, "image_root");
+
+    out->roots[MEDIA_VIDEO].path = json_get_string(settings, "media_root");
+    out->roots[MEDIA_VIDEO].is_tar = json_bool(json_get(settings, "media_is_tar"), false);
+    out->roots[MEDIA_IMAGE] = out->roots[MEDIA_VIDEO];
+    if (image) { /* datasets from before had one place for all */
+        out->roots[MEDIA_IMAGE].path = image;
+        out->roots[MEDIA_IMAGE].is_tar =
+            json_bool(json_get(settings, "image_is_tar"), false);
+    }
+}
+
+/* Datasets from before name no processor: it was CLIP's, but that a "square" was resized
+ * whatever its aspect, as SigLIP's does. */
+static int read_processor(struct dataset_info *info, const struct json *settings)
+{
+    const char *name = json_get_string(settings, "processor");
+    int processor = find_name(processor_names, 2, name);
+
+    if (!name && json_type(json_get(settings, "processor")) == JSON_NULL)
+        processor = info->aspect == MEDIA_ASPECT_SQUARE ? MEDIA_PROCESSOR_SIGLIP
+                                                        : MEDIA_PROCESSOR_CLIP;
+    if (processor < 0)
+        return -1;
+    info->processor = (enum media_processor)processor;
+    return 0;
+}
+
 static int read_settings(struct manifest *out, struct err *err)
 {
     const struct json *settings = json_get(out->tree, "settings");
@@ -152,20 +192,22 @@ static int read_settings(struct manifest *out, struct err *err)
     info->conv_template = json_get_string(settings, "conv_template");
     info->tokenizer = json_get_string(settings, "tokenizer");
     info->use_im_start_end = json_bool(json_get(settings, "use_im_start_end"), false);
+    info->media_first = json_bool(json_get(settings, "media_first"), false);
     info->has_frames = json_bool(json_get(settings, "store_frames"), false);
     info->num_frames = json_get_int(settings, "num_frames", 0);
     info->image_size = json_get_int(settings, "image_size", 0);
     info->patch = json_get_int(settings, "patch", 0);
     info->vocab = json_get_int(settings, "vocab", 0);
     info->end_token = json_get_int(settings, "end_token", -1);
-    out->media_root = json_get_string(settings, "media_root");
-    out->media_is_tar = json_bool(json_get(settings, "media_is_tar"), false);
+    read_roots(out, settings);
     if (aspect < 0 || splice < 0 || !info->conv_template || !info->tokenizer ||
-        !out->media_root || info->num_frames == 0 || info->image_size < 1 ||
+        !out->roots[MEDIA_VIDEO].path || info->num_frames == 0 || info->image_size < 1 ||
         info->patch < 1 || info->vocab < 1 || info->end_token < 0)
         return err_set(err, ERR_FORMAT, "its settings are not complete");
     info->aspect = (enum media_aspect)aspect;
     info->splice = (enum media_splice)splice;
+    if (read_processor(info, settings) < 0)
+        return err_set(err, ERR_FORMAT, "its processor is neither clip nor siglip");
     return read_extra_tokens(out, settings, err);
 }
 

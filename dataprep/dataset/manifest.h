@@ -27,15 +27,18 @@ struct manifest {
     struct json *tree; /* what info and the texts below borrow from */
     struct dataset_info info;
     const char **extra_tokens;
-    const char *media_root; /* absolute; a folder, or a tar */
-    bool media_is_tar;
+    struct {
+        const char *path; /* absolute; a folder, or a tar */
+        bool is_tar;
+    } roots[2]; /* by enum media_kind */
     struct manifest_shard *shards;
     int64_t n_shards;
 };
 
-/* Names as they stand in manifest.json; -1: no such. */
+/* Names as they stand in manifest.json. */
 const char *manifest_aspect_name(enum media_aspect aspect);
 const char *manifest_splice_name(enum media_splice splice);
+const char *manifest_processor_name(enum media_processor processor);
 
 /* hash64 of a whole file. */
 int manifest_hash_file(uint64_t *out, const char *path, struct err *err);

@@ -11,8 +11,9 @@ static const char plan_schema[] =
     " line INTEGER NOT NULL, column INTEGER NOT NULL, offset INTEGER NOT NULL,"
     " n_bytes INTEGER NOT NULL, hash INTEGER NOT NULL, duplicate_of INTEGER NOT NULL);"
     "CREATE TABLE ids (id TEXT PRIMARY KEY, number INTEGER NOT NULL) WITHOUT ROWID;"
-    "CREATE TABLE members (name TEXT PRIMARY KEY, offset INTEGER NOT NULL,"
-    " n_bytes INTEGER NOT NULL) WITHOUT ROWID;"
+    "CREATE TABLE members (root INTEGER NOT NULL, name TEXT NOT NULL,"
+    " offset INTEGER NOT NULL, n_bytes INTEGER NOT NULL, PRIMARY KEY (root, name))"
+    " WITHOUT ROWID;"
     "CREATE TABLE meta (hash INTEGER NOT NULL, n_records INTEGER NOT NULL);";
 
 struct plan_writer {
@@ -37,7 +38,7 @@ int plan_writer_create(struct plan_writer **out, const char *path, struct err *e
         sql_prepare(writer->db, &writer->find_id, "SELECT number FROM ids WHERE id = ?",
                     err) < 0 ||
         sql_prepare(writer->db, &writer->member,
-                    "INSERT OR REPLACE INTO members VALUES (?, ?, ?)", err) < 0) {
+                    "INSERT OR REPLACE INTO members VALUES (?, ?, ?, ?)", err) < 0) {
         plan_writer_destroy(writer);
         return err_wrap(err, "cannot begin plan '%s'", path);
     }
@@ -109,12 +110,13 @@ int plan_writer_add(struct plan_writer *writer, const struct plan_record *record
     return 0;
 }
 
-int plan_writer_add_member(struct plan_writer *writer, const char *name, uint64_t offset,
-                           uint64_t n_bytes, struct err *err)
+int plan_writer_add_member(struct plan_writer *writer, int root, const char *name,
+                           uint64_t offset, uint64_t n_bytes, struct err *err)
 {
-    sqlite3_bind_text(writer->member, 1, name, -1, SQLITE_STATIC);
-    sqlite3_bind_int64(writer->member, 2, (int64_t)offset);
-    sqlite3_bind_int64(writer->member, 3, (int64_t)n_bytes);
+    sqlite3_bind_int(writer->member, 1, root);
+    sqlite3_bind_text(writer->member, 2, name, -1, SQLITE_STATIC);
+    sqlite3_bind_int64(writer->member, 3, (int64_t)offset);
+    sqlite3_bind_int64(writer->member, 4, (int64_t)n_bytes);
     if (sql_run(writer->db, writer->member, err) < 0)
         return err_wrap(err, "'%s'", writer->temporary);
     return 0;
@@ -177,7 +179,8 @@ int plan_open(struct plan **out, const char *path, struct err *err)
                     " FROM records WHERE number = ?",
                     err) < 0 ||
         sql_prepare(plan->db, &plan->member,
-                    "SELECT offset, n_bytes FROM members WHERE name = ?", err) < 0) {
+                    "SELECT offset, n_bytes FROM members WHERE root = ? AND name = ?",
+                    err) < 0) {
         plan_close(plan);
         return err_wrap(err, "plan '%s'", path);
     }
@@ -226,13 +229,14 @@ int plan_read(struct plan *plan, int64_t number, struct plan_record *out, struct
     return 0;
 }
 
-int plan_find_member(struct plan *plan, const char *name, bool *found, uint64_t *offset,
-                     uint64_t *n_bytes, struct err *err)
+int plan_find_member(struct plan *plan, int root, const char *name, bool *found,
+                     uint64_t *offset, uint64_t *n_bytes, struct err *err)
 {
     sqlite3_stmt *s = plan->member;
     int step;
 
-    sqlite3_bind_text(s, 1, name, -1, SQLITE_STATIC);
+    sqlite3_bind_int(s, 1, root);
+    sqlite3_bind_text(s, 2, name, -1, SQLITE_STATIC);
     step = sqlite3_step(s);
     *found = step == SQLITE_ROW;
     if (*found) {

@@ -29,9 +29,9 @@ void plan_writer_destroy(struct plan_writer *writer);
 /* id NULL: it has none. record->duplicate_of is found here. */
 int plan_writer_add(struct plan_writer *writer, const struct plan_record *record,
                     const char *id, struct err *err);
-/* A name that comes twice keeps the last place, as tar does. */
-int plan_writer_add_member(struct plan_writer *writer, const char *name, uint64_t offset,
-                           uint64_t n_bytes, struct err *err);
+/* root: number of the tar. A name that comes twice keeps the last place, as tar does. */
+int plan_writer_add_member(struct plan_writer *writer, int root, const char *name,
+                           uint64_t offset, uint64_t n_bytes, struct err *err);
 /* hash: of the settings and annotations; *n_records: how many there are. */
 int plan_writer_commit(struct plan_writer *writer, uint64_t hash, int64_t *n_records,
                        struct err *err);
@@ -45,7 +45,7 @@ int64_t plan_n_records(const struct plan *plan);
 int plan_read(struct plan *plan, int64_t number, struct plan_record *out,
               struct err *err);
 /* *found false: the tar has no such member. */
-int plan_find_member(struct plan *plan, const char *name, bool *found, uint64_t *offset,
-                     uint64_t *n_bytes, struct err *err);
+int plan_find_member(struct plan *plan, int root, const char *name, bool *found,
+                     uint64_t *offset, uint64_t *n_bytes, struct err *err);
 
 #endif

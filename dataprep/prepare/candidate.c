@@ -52,18 +52,20 @@ static int find_media(struct candidate *candidate,
                       const struct candidate_context *context,
                       struct dataset_media *media, struct err *err)
 {
-    const struct media_root *root = context->root;
     struct media_ref *ref = &media->ref;
+    const struct media_root *root = &context->roots->of[ref->kind];
     struct err reason = {0};
     bool found = false;
 
     if (!root->path[0]) {
         err_set(&reason, ERR_INVALID,
                 "'%s' is named, but no media folder or tar is set: give "
-                "model.data.video_folder, or image_folder with media_type image",
+                "model.data.video_folder or model.data.image_folder",
                 ref->path);
     } else if (root->is_tar) {
-        if (plan_find_member(context->plan, ref->path, &found, &ref->offset,
+        int index = settings_root_index(context->roots, ref->kind);
+
+        if (plan_find_member(context->plan, index, ref->path, &found, &ref->offset,
                              &ref->n_bytes, err) < 0)
             return -1;
         if (!found)
@@ -128,12 +130,13 @@ static int check_conversation(struct candidate *candidate,
                               const struct candidate_context *context,
                               const struct json *record, struct err *err)
 {
+    unsigned flags = context->config->media_first ? CONV_MEDIA_FIRST : 0;
     struct conversation conversation;
     struct err reason = {0};
     int rc;
 
-    if (conversation_render(&conversation, context->encoder->template, record, &reason) <
-        0)
+    if (conversation_render_as(&conversation, context->encoder->template, flags, record,
+                               &reason) < 0)
         return reject_or_fail(candidate, "conversation", &reason, err);
     rc = conv_encode(context->encoder, &candidate->tokens, &conversation, &reason);
     conversation_fini(&conversation);
@@ -221,9 +224,10 @@ void candidate_fini(struct candidate *candidate)
 }
 
 int candidate_place_media(struct media_ref *out, const struct candidate *candidate,
-                          const struct media_root *root, int64_t i, struct err *err)
+                          const struct media_roots *roots, int64_t i, struct err *err)
 {
     const struct media_ref *ref = &candidate->media[i].ref;
+    const struct media_root *root = &roots->of[ref->kind];
     char path[FS_PATH_MAX];
 
     if (fs_path(path, err, root->is_tar ? "%s" : "%s/%s", root->path, ref->path) < 0)

@@ -24,7 +24,7 @@ struct candidate {
 /* What candidates are checked against; borrowed. */
 struct candidate_context {
     const struct prepare_config *config;
-    const struct media_root *root;
+    const struct media_roots *roots;
     const struct conv_encoder *encoder;
     struct plan *plan;
     int *files; /* the annotation files, open */
@@ -42,6 +42,6 @@ int candidate_reject(struct candidate *candidate, const char *kind, const char *
 
 /* Where the bytes of its media item i are, for a decoder. */
 int candidate_place_media(struct media_ref *out, const struct candidate *candidate,
-                          const struct media_root *root, int64_t i, struct err *err);
+                          const struct media_roots *roots, int64_t i, struct err *err);
 
 #endif

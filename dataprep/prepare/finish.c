@@ -213,17 +213,17 @@ static struct json *make_settings(const struct total *total, uint64_t *fingerpri
                                   struct err *err)
 {
     struct settings_encoder encoder;
-    struct media_root root;
+    struct media_roots roots;
     struct json *settings = NULL;
     char path[FS_PATH_MAX];
     uint64_t tokenizer_hash;
 
-    if (settings_find_root(&root, total->config, err) < 0 ||
+    if (settings_find_roots(&roots, total->config, err) < 0 ||
         settings_path(path, total->config, MANIFEST_TOKENIZER, err) < 0 ||
         manifest_hash_file(&tokenizer_hash, path, err) < 0 ||
         settings_open_encoder(&encoder, total->config, path, err) < 0)
         return NULL;
-    settings = settings_tree(total->config, &root, &encoder.encoder, err);
+    settings = settings_tree(total->config, &roots, &encoder.encoder, err);
     settings_close_encoder(&encoder);
     if (settings)
         *fingerprint = settings_hash(settings, tokenizer_hash ^ total->digest);

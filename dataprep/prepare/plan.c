@@ -15,6 +15,7 @@
 struct planner {
     struct plan_writer *writer;
     int64_t file;
+    int root; /* of the tar's members: its index */
     int64_t n_records;
     uint64_t hash;
 };
@@ -54,10 +55,12 @@ static int add_member(void *state, const char *name, uint64_t offset, uint64_t n
 {
     struct planner *planner = state;
 
+    add_hash(planner, &planner->root, sizeof(planner->root));
     add_hash(planner, name, strlen(name));
     add_hash(planner, &offset, sizeof(offset));
     add_hash(planner, &n_bytes, sizeof(n_bytes));
-    return plan_writer_add_member(planner->writer, name, offset, n_bytes, err);
+    return plan_writer_add_member(planner->writer, planner->root, name, offset, n_bytes,
+                                  err);
 }
 
 /* Whether the manifest that stands there is ours to remove. */
@@ -100,7 +103,7 @@ static int remove_manifest(const struct prepare_config *config, struct err *err)
 
 /* Starts the hash with the settings: shards made under others do not fit this plan. */
 static int hash_settings(struct planner *planner, const struct prepare_config *config,
-                         const struct media_root *root, uint64_t tokenizer_hash,
+                         const struct media_roots *roots, uint64_t tokenizer_hash,
                          struct err *err)
 {
     struct settings_encoder encoder;
@@ -109,7 +112,7 @@ static int hash_settings(struct planner *planner, const struct prepare_config *c
 
     if (settings_open_encoder(&encoder, config, config->tokenizer, err) < 0)
         return -1;
-    tree = settings_tree(config, root, &encoder.encoder, err);
+    tree = settings_tree(config, roots, &encoder.encoder, err);
     settings_close_encoder(&encoder);
     if (!tree)
         return -1;
@@ -120,9 +123,23 @@ static int hash_settings(struct planner *planner, const struct prepare_config *c
     return 0;
 }
 
+static int scan_tars(struct planner *planner, const struct media_roots *roots,
+                     struct err *err)
+{
+    int n_roots = roots->are_same ? 1 : 2;
+
+    for (planner->root = 0; planner->root < n_roots; planner->root++) {
+        const struct media_root *root = &roots->of[planner->root];
+
+        if (root->is_tar && tar_scan(root->path, add_member, planner, err) < 0)
+            return -1;
+    }
+    return 0;
+}
+
 /* Everything that input can be wrong in; the folder keeps what it holds. */
 static int scan_all(struct planner *planner, const struct prepare_config *config,
-                    const struct media_root *root, struct err *err)
+                    const struct media_roots *roots, struct err *err)
 {
     char path[FS_PATH_MAX];
 
@@ -138,7 +155,7 @@ static int scan_all(struct planner *planner, const struct prepare_config *config
     }
     if (planner->n_records == 0)
         return err_set(err, ERR_INVALID, "no records in the annotation files");
-    return root->is_tar ? tar_scan(root->path, add_member, planner, err) : 0;
+    return scan_tars(planner, roots, err);
 }
 
 /* From here on the dataset that was in the folder is no more. */
@@ -157,16 +174,17 @@ static int replace(struct planner *planner, const struct prepare_config *config,
 int prepare_plan(const struct prepare_config *config, int64_t *n_samples, struct err *err)
 {
     struct planner planner = {0};
-    struct media_root root;
+    struct media_roots roots;
     struct buf tokenizer = BUF_INIT;
     int rc = -1;
 
-    if (settings_check(config, err) == 0 && settings_find_root(&root, config, err) == 0 &&
+    if (settings_check(config, err) == 0 &&
+        settings_find_roots(&roots, config, err) == 0 &&
         fs_make_dirs(config->output, 0777, err) == 0 &&
         fs_read_file(&tokenizer, config->tokenizer, TOKENIZER_MAX_BYTES, err) == 0 &&
-        hash_settings(&planner, config, &root,
+        hash_settings(&planner, config, &roots,
                       hash64(buf_str(&tokenizer), tokenizer.n_bytes, 0), err) == 0 &&
-        scan_all(&planner, config, &root, err) == 0)
+        scan_all(&planner, config, &roots, err) == 0)
         rc = replace(&planner, config, &tokenizer, n_samples, err);
     plan_writer_destroy(planner.writer);
     buf_fini(&tokenizer);

@@ -26,16 +26,19 @@
 struct prepare_config {
     const char *const *data_paths; /* annotation files, .json or .jsonl */
     int n_data_paths;
-    const char *media_root; /* folder or .tar that "video"/"image" names are under */
-    const char *output;     /* the dataset's folder */
-    const char *tokenizer;  /* SentencePiece .model */
+    const char *video_root, *image_root; /* folder or .tar that "video" and "image" names
+                                            are under; NULL: that of the other */
+    const char *output;                  /* the dataset's folder */
+    const char *tokenizer;               /* SentencePiece .model */
     const char *conv_template;
     const char *const *extra_tokens; /* additional_special_tokens */
     int n_extra_tokens;
     bool use_im_start_end;
+    bool media_first; /* sep_image_conv_front: CONV_MEDIA_FIRST */
     int64_t num_frames, image_size, patch;
     enum media_splice splice;
     enum media_aspect aspect;
+    enum media_processor processor;
     int64_t max_tokens;         /* encoder_seq_length: longer samples are rejected */
     int64_t shard_size;         /* samples a shard, the last may have fewer */
     bool store_frames;          /* keep the preprocessed frames in the shards */

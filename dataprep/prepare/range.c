@@ -15,7 +15,7 @@
 struct range {
     const struct prepare_config *config;
     int64_t first, count;
-    struct media_root root;
+    struct media_roots roots;
     struct settings_encoder encoder;
     struct plan *plan;
     int *files;
@@ -65,11 +65,12 @@ static int open_range(struct range *range, const struct frame_service *frames,
     struct frame_request shape = {.num_frames = config->num_frames,
                                   .splice = config->splice,
                                   .image_size = config->image_size,
-                                  .aspect = config->aspect};
+                                  .aspect = config->aspect,
+                                  .processor = config->processor};
     char plan[FS_PATH_MAX], tokenizer[FS_PATH_MAX];
 
     if (settings_check(config, err) < 0 ||
-        settings_find_root(&range->root, config, err) < 0 ||
+        settings_find_roots(&range->roots, config, err) < 0 ||
         settings_path(plan, config, PLAN_FILE, err) < 0 ||
         settings_path(tokenizer, config, MANIFEST_TOKENIZER, err) < 0 ||
         plan_open(&range->plan, plan, err) < 0 || check_range(range, err) < 0 ||
@@ -102,7 +103,7 @@ static void close_range(struct range *range)
 static int check_all(struct range *range, struct err *err)
 {
     struct candidate_context context = {
-        range->config, &range->root, &range->encoder.encoder, range->plan, range->files};
+        range->config, &range->roots, &range->encoder.encoder, range->plan, range->files};
 
     for (int64_t i = 0; i < range->count; i++) {
         struct candidate *candidate = &range->candidates[i];
@@ -114,7 +115,7 @@ static int check_all(struct range *range, struct err *err)
         for (int64_t k = 0; k < candidate->tokens.n_media; k++) {
             struct media_ref ref;
 
-            if (candidate_place_media(&ref, candidate, &range->root, k, err) < 0 ||
+            if (candidate_place_media(&ref, candidate, &range->roots, k, err) < 0 ||
                 fetch_add(range->fetch, &ref, &candidate->items[k], err) < 0)
                 return -1;
         }

@@ -35,37 +35,61 @@ int settings_check(const struct prepare_config *config, struct err *err)
         return err_set(err, ERR_INVALID, "max_tokens and shard_size must be positive");
     if (!(config->max_reject_fraction >= 0 && config->max_reject_fraction <= 1))
         return err_set(err, ERR_INVALID, "max_reject_fraction must be between 0 and 1");
-    return 0;
+    if (config->media_first && strcmp(config->conv_template, "interleaved") == 0)
+        return err_set(err, ERR_INVALID,
+                       "sep_image_conv_front moves media out of a question, and template "
+                       "interleaved has none");
+    return media_check_processor(config->processor, config->aspect, err);
 }
 
-int settings_find_root(struct media_root *out, const struct prepare_config *config,
-                       struct err *err)
+static int find_root(struct media_root *out, const char *given, struct err *err)
 {
     char *path;
     size_t n;
 
     *out = (struct media_root){.path = ""};
-    if (!config->media_root || !*config->media_root)
+    if (!given || !*given)
         return 0;
-    path = realpath(config->media_root, NULL);
+    path = realpath(given, NULL);
     if (!path)
         return err_set(err, errno == ENOENT ? ERR_NOT_FOUND : ERR_IO,
-                       "media root '%s': %s", config->media_root, strerror(errno));
+                       "media root '%s': %s", given, strerror(errno));
     n = strlen(path);
     out->is_tar = !fs_is_dir(path);
     if (out->is_tar && (n < 4 || strcmp(path + n - 4, ".tar") != 0)) {
         free(path);
         return err_set(err, ERR_INVALID, "media root '%s' is neither a folder nor a .tar",
-                       config->media_root);
+                       given);
     }
     if (n >= MEDIA_PATH_MAX) {
         free(path);
-        return err_set(err, ERR_LIMIT, "the path of media root '%s' is too long",
-                       config->media_root);
+        return err_set(err, ERR_LIMIT, "the path of media root '%s' is too long", given);
     }
     memcpy(out->path, path, n + 1);
     free(path);
     return 0;
+}
+
+static const char *first_given(const char *a, const char *b)
+{
+    return a && *a ? a : b;
+}
+
+int settings_find_roots(struct media_roots *out, const struct prepare_config *config,
+                        struct err *err)
+{
+    const char *video = config->video_root, *image = config->image_root;
+
+    if (find_root(&out->of[MEDIA_VIDEO], first_given(video, image), err) < 0 ||
+        find_root(&out->of[MEDIA_IMAGE], first_given(image, video), err) < 0)
+        return -1;
+    out->are_same = strcmp(out->of[MEDIA_VIDEO].path, out->of[MEDIA_IMAGE].path) == 0;
+    return 0;
+}
+
+int settings_root_index(const struct media_roots *roots, enum media_kind kind)
+{
+    return roots->are_same ? 0 : (int)kind;
 }
 
 int settings_open_encoder(struct settings_encoder *out,
@@ -103,15 +127,18 @@ static struct json *string_list(const char *const *items, int n)
 }
 
 struct json *settings_tree(const struct prepare_config *config,
-                           const struct media_root *root,
+                           const struct media_roots *roots,
                            const struct conv_encoder *encoder, struct err *err)
 {
+    const struct media_root *videos = &roots->of[MEDIA_VIDEO];
+    const struct media_root *images = &roots->of[MEDIA_IMAGE];
     const struct {
         const char *key;
         struct json *value;
     } fields[] = {
         {"conv_template", json_new_string(config->conv_template)},
         {"use_im_start_end", json_new_bool(config->use_im_start_end)},
+        {"media_first", json_new_bool(config->media_first)},
         {"tokenizer", json_new_string(MANIFEST_TOKENIZER)},
         {"extra_tokens", string_list(config->extra_tokens, config->n_extra_tokens)},
         {"vocab", json_new_int(tokenizer_vocab(encoder->tokenizer))},
@@ -121,12 +148,15 @@ struct json *settings_tree(const struct prepare_config *config,
         {"image_size", json_new_int(config->image_size)},
         {"patch", json_new_int(config->patch)},
         {"aspect", json_new_string(manifest_aspect_name(config->aspect))},
+        {"processor", json_new_string(manifest_processor_name(config->processor))},
         {"max_tokens", json_new_int(config->max_tokens)},
         {"store_frames", json_new_bool(config->store_frames)},
         /* from here on: where things stand, no part of the fingerprint */
         {"shard_size", json_new_int(config->shard_size)},
-        {"media_root", json_new_string(root->path)},
-        {"media_is_tar", json_new_bool(root->is_tar)},
+        {"media_root", json_new_string(videos->path)},
+        {"media_is_tar", json_new_bool(videos->is_tar)},
+        {"image_root", json_new_string(images->path)},
+        {"image_is_tar", json_new_bool(images->is_tar)},
         {"data_paths", string_list(config->data_paths, config->n_data_paths)},
     };
     struct json *tree = json_new(JSON_OBJECT);

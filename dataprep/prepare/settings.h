@@ -13,15 +13,23 @@
 
 #define TOKENIZER_MAX_BYTES (256u << 20)
 
-/* The media root, resolved once a call. */
+/* Where media are, resolved once a call. */
 struct media_root {
     char path[FS_PATH_MAX]; /* absolute; "" when there is none (text only) */
     bool is_tar;
 };
 
+/* Of each kind. The same place for both is one member index. */
+struct media_roots {
+    struct media_root of[2]; /* by enum media_kind */
+    bool are_same;
+};
+
 int settings_check(const struct prepare_config *config, struct err *err);
-int settings_find_root(struct media_root *out, const struct prepare_config *config,
-                       struct err *err);
+int settings_find_roots(struct media_roots *out, const struct prepare_config *config,
+                        struct err *err);
+/* Number of the member index that media of this kind are in. */
+int settings_root_index(const struct media_roots *roots, enum media_kind kind);
 
 /* The tokenizer of this path and the encoder for it. */
 struct settings_encoder {
@@ -35,7 +43,7 @@ void settings_close_encoder(struct settings_encoder *encoder);
 
 /* The manifest's "settings"; the caller frees them. */
 struct json *settings_tree(const struct prepare_config *config,
-                           const struct media_root *root,
+                           const struct media_roots *roots,
                            const struct conv_encoder *encoder, struct err *err);
 /* hash64 of the settings that change samples (not where things stand). */
 uint64_t settings_hash(const struct json *settings, uint64_t tokenizer_hash);

@@ -85,6 +85,7 @@ struct spec {
      * file is silent and a folder of weights says them. */
     struct { /* model.mm_cfg.vision_encoder.*; the sizes below crop_size are ours */
         char *from_pretrained;
+        char *model_type;             /* "clip", "siglip" */
         int64_t patch_dim, crop_size; /* crop_size: [S, S] or S */
         int64_t hidden_size, ffn_hidden_size, num_layers, num_attention_heads;
         int64_t vision_select_layer, class_token_length;
@@ -102,6 +103,7 @@ struct spec {
         struct spec_list validation_data_path; /* ours: prepared datasets */
         char *media_type, *splice_single_frame, *conv_template, *image_folder,
             *video_folder, *image_aspect_ratio;
+        bool sep_image_conv_front;
         int64_t num_frames, num_workers;
         /* ours, of this same group */
         char *output;               /* prepare: where the prepared dataset goes */

@@ -30,7 +30,7 @@ static int prepare_all(const char *output, struct err *err)
     const char *paths[] = {data};
     struct prepare_config config = {.data_paths = paths,
                                     .n_data_paths = 1,
-                                    .media_root = media,
+                                    .video_root = media,
                                     .output = output,
                                     .tokenizer = tokenizer,
                                     .conv_template = "v1",

@@ -47,7 +47,7 @@ static struct prepare_config config_for(const char *const *data, int n_data,
 {
     return (struct prepare_config){.data_paths = data,
                                    .n_data_paths = n_data,
-                                   .media_root = media,
+                                   .video_root = media,
                                    .output = output,
                                    .tokenizer = tokenizer_path,
                                    .conv_template = "v1",
@@ -358,7 +358,7 @@ static void a_tar_gives_the_samples_of_its_folder(void **state)
                  folder, formats[i], formats[i]);
         run_command(text);
         snprintf(text, sizeof(text), "%s.tar", formats[i]);
-        tar_config.media_root = in_folder(text);
+        tar_config.video_root = in_folder(text);
         tar_config.output = in_folder(formats[i]);
         from_tar = prepare_and_open(&tar_config);
         assert_same_samples(from_folder, from_tar, false);
@@ -542,7 +542,7 @@ static void wrong_input_leaves_the_dataset_that_is_there(void **state)
         assert_int_equal(prepare_plan(&config, &n, &err), -1);
         assert_whole(output);
     }
-    config.media_root = in_folder("cut.tar"); /* damaged, see above */
+    config.video_root = in_folder("cut.tar"); /* damaged, see above */
     write_text("keep.json", "[{\"id\": 1}]");
     assert_int_equal(prepare_plan(&config, &n, &err), -1);
     assert_whole(output);
@@ -634,7 +634,7 @@ static void a_path_that_is_too_long_is_the_records_fault(void **state)
                "{\"id\": 2, " ASK("\"%s/x.mp4\"", "<video>", "b"),
                buf_str(&name));
     write_text("far.jsonl", buf_str(&text));
-    config.media_root = buf_str(&deep);
+    config.video_root = buf_str(&deep);
     dataset = prepare_and_open(&config);
     assert_int_equal(dataset_info(dataset)->n_samples, 1);
     dataset_close(dataset);

@@ -39,7 +39,8 @@ static bool request_equals(const struct frame_request *a, const struct frame_req
            a->media.n_bytes == b->media.n_bytes && a->media.start_s == b->media.start_s &&
            a->media.end_s == b->media.end_s && a->num_frames == b->num_frames &&
            a->splice == b->splice && a->image_size == b->image_size &&
-           a->aspect == b->aspect && strcmp(a->media.path, b->media.path) == 0;
+           a->aspect == b->aspect && a->processor == b->processor &&
+           strcmp(a->media.path, b->media.path) == 0;
 }
 
 static uint64_t request_hash(const struct frame_request *request)
@@ -51,7 +52,8 @@ static uint64_t request_hash(const struct frame_request *request)
                                 (uint64_t)request->num_frames,
                                 (uint64_t)request->splice,
                                 (uint64_t)request->image_size,
-                                (uint64_t)request->aspect};
+                                (uint64_t)request->aspect,
+                                (uint64_t)request->processor};
     const double times[] = {media->start_s, media->end_s};
     uint64_t hash = hash64(media->path, strlen(media->path), 0);
 

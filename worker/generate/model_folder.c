@@ -53,6 +53,7 @@ static int read_spec(struct model_folder *out, struct err *err)
     out->num_frames = frames.num_frames;
     out->splice = frames.splice;
     out->aspect = frames.aspect;
+    out->processor = frames.processor;
     return 0;
 }
 
@@ -72,6 +73,7 @@ static int read_prompt(struct model_folder *out, const struct json *prompt,
             out->path, template ? template : "", conv_template_names());
     out->template = template;
     out->use_im_start_end = json_bool(json_get(prompt, "use_im_start_end"), false);
+    out->media_first = json_bool(json_get(prompt, "media_first"), false);
     out->extra_tokens = calloc(json_count(extra) + 1, sizeof(*out->extra_tokens));
     if (!out->extra_tokens)
         return err_set(err, ERR_NOMEM, "cannot allocate the extra tokens");

@@ -24,12 +24,14 @@ struct model_folder {
     const char *template;
     struct guess guess; /* template NULL: it was not guessed */
     bool use_im_start_end;
-    bool has_begin; /* a begin of sentence opens the prompt, as Hugging Face's has it */
+    bool media_first; /* sep_image_conv_front */
+    bool has_begin;   /* a begin of sentence opens the prompt, as Hugging Face's has it */
     const char **extra_tokens; /* for tokenizer_open */
     int n_extra_tokens;
     int64_t num_frames;
     enum media_splice splice;
     enum media_aspect aspect;
+    enum media_processor processor;
 };
 
 /* options: what is given there wins. Errors name what was looked for. */

@@ -234,11 +234,13 @@ static int take_tokens(struct dataset_sample *sample, const struct prompter *pro
 static int encode(struct dataset_sample *sample, const struct prompter *prompter,
                   const struct json *record, struct err *err)
 {
+    unsigned flags = prompter->media_first ? CONV_MEDIA_FIRST : 0;
     struct conversation conversation;
     struct conv_tokens tokens;
     int rc;
 
-    if (conversation_render(&conversation, prompter->encoder.template, record, err) < 0)
+    if (conversation_render_as(&conversation, prompter->encoder.template, flags, record,
+                               err) < 0)
         return -1;
     rc = conv_encode(&prompter->encoder, &tokens, &conversation, err);
     conversation_fini(&conversation);

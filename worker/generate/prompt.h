@@ -14,7 +14,7 @@
 struct prompter { /* borrowed */
     struct conv_encoder encoder;
     const char *template;              /* its name */
-    bool has_begin;                    /* see model_folder.h */
+    bool has_begin, media_first;       /* see model_folder.h */
     const char *system;                /* NULL: the record's or the template's */
     const char *media_root;            /* what the media that a record names are below */
     const struct options_media *media; /* of a record that names none */

@@ -79,6 +79,7 @@ static int open_words(struct session *session, struct err *err)
     session->prompter = (struct prompter){
         .template = folder->template,
         .has_begin = folder->has_begin,
+        .media_first = folder->media_first,
         .system = options->system,
         .media_root = session->media_root,
         .media = options->media,
@@ -185,6 +186,7 @@ static int open_batch(struct session *session, struct err *err)
         .num_frames = session->folder.num_frames,
         .splice = session->folder.splice,
         .aspect = session->folder.aspect,
+        .processor = session->folder.processor,
         .image_size = config->vision.image_size,
         .patch = config->vision.patch,
         .max_tokens = config->max_tokens,

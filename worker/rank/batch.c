@@ -137,6 +137,7 @@ void batch_media_request(struct frame_request *out, const struct frame_config *f
         .splice = frames->splice,
         .image_size = frames->image_size,
         .aspect = frames->aspect,
+        .processor = frames->processor,
     };
 }
 
@@ -147,7 +148,8 @@ static bool is_stored(const struct frame_config *frames, const struct dataset_in
     return sample->frames && frames->splice == info->splice &&
            (frames->splice != MEDIA_SPLICE_NONE ||
             frames->num_frames == info->num_frames) &&
-           frames->image_size == info->image_size && frames->aspect == info->aspect;
+           frames->image_size == info->image_size && frames->aspect == info->aspect &&
+           frames->processor == info->processor;
 }
 
 static int batch_add_item(struct batch *batch, const struct item *item, struct err *err)

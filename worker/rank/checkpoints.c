@@ -94,6 +94,7 @@ static struct json *prompt_json(const struct dataset_info *data, struct err *err
     if (set_text(json, "template", data->conv_template, err) == 0 &&
         json_set(json, "use_im_start_end", json_new_bool(data->use_im_start_end), err) ==
             0 &&
+        json_set(json, "media_first", json_new_bool(data->media_first), err) == 0 &&
         json_set(json, "extra_tokens", extra_tokens(data, err), err) == 0 &&
         set_int(json, "end_token", data->end_token, err) == 0)
         return json;

@@ -24,7 +24,7 @@ int checkpoints_binding(struct json **out, const struct spec *spec, uint64_t fin
                         struct err *err);
 /* checkpoint.json's meta: step, consumed samples, vocabulary, binding, the whole spec, and
  * as "prompt" how the data's conversations were made tokens: template, use_im_start_end,
- * extra_tokens, end_token. data: the dataset's. */
+ * media_first, extra_tokens, end_token. data: the dataset's. */
 int checkpoints_meta(struct json **out, const struct spec *spec,
                      const struct json *binding, int64_t step,
                      const struct dataset_info *data, struct err *err);

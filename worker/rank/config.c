@@ -259,6 +259,19 @@ static int config_aspect(enum media_aspect *out, const char *text, struct err *e
     return 0;
 }
 
+static int config_processor(enum media_processor *out, const char *text, struct err *err)
+{
+    static const struct word words[] = {{"clip", MEDIA_PROCESSOR_CLIP},
+                                        {"siglip", MEDIA_PROCESSOR_SIGLIP}};
+    int value = MEDIA_PROCESSOR_CLIP;
+
+    if (text &&
+        WORD_FIND(&value, words, text, "model.mm_cfg.vision_encoder.model_type", err) < 0)
+        return -1;
+    *out = (enum media_processor)value;
+    return 0;
+}
+
 int config_frames(struct frame_config *out, const struct spec *spec, struct err *err)
 {
     *out = (struct frame_config){
@@ -276,9 +289,11 @@ int config_frames(struct frame_config *out, const struct spec *spec, struct err 
                        "model.mm_cfg.vision_encoder.crop_size (%" PRId64
                        ") must not be under patch_dim (%" PRId64 ")",
                        out->image_size, out->patch);
-    if (config_splice(&out->splice, spec->data.splice_single_frame, err) < 0)
+    if (config_splice(&out->splice, spec->data.splice_single_frame, err) < 0 ||
+        config_processor(&out->processor, spec->vision.model_type, err) < 0 ||
+        config_aspect(&out->aspect, spec->data.image_aspect_ratio, err) < 0)
         return -1;
-    return config_aspect(&out->aspect, spec->data.image_aspect_ratio, err);
+    return media_check_processor(out->processor, out->aspect, err);
 }
 
 int64_t config_request_frames(const struct frame_config *frames)
@@ -326,14 +341,14 @@ void config_pool(struct decode_pool_config *out, const struct spec *spec,
 int config_prepare(struct prepare_config *out, const struct spec *spec, struct err *err)
 {
     struct frame_config frames;
-    bool is_image = spec->data.media_type && strcmp(spec->data.media_type, "image") == 0;
 
     if (config_frames(&frames, spec, err) < 0)
         return -1;
     *out = (struct prepare_config){
         .data_paths = (const char *const *)spec->data.data_path.items,
         .n_data_paths = (int)spec->data.data_path.count,
-        .media_root = is_image ? spec->data.image_folder : spec->data.video_folder,
+        .video_root = spec->data.video_folder,
+        .image_root = spec->data.image_folder,
         .output = spec->data.output,
         .tokenizer = spec->tokenizer.model,
         .conv_template = spec->data.conv_template,
@@ -341,11 +356,13 @@ int config_prepare(struct prepare_config *out, const struct spec *spec, struct e
             (const char *const *)spec->tokenizer.additional_special_tokens.items,
         .n_extra_tokens = (int)spec->tokenizer.additional_special_tokens.count,
         .use_im_start_end = spec->mm_cfg.use_im_start_end,
+        .media_first = spec->data.sep_image_conv_front,
         .num_frames = frames.num_frames,
         .image_size = frames.image_size,
         .patch = frames.patch,
         .splice = frames.splice,
         .aspect = frames.aspect,
+        .processor = frames.processor,
         .max_tokens = frames.max_tokens,
         .shard_size = spec->data.shard_size,
         .store_frames = spec->data.store_frames,

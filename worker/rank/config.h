@@ -18,6 +18,7 @@ struct frame_config {
     int64_t num_frames; /* of a video; -1: all */
     enum media_splice splice;
     enum media_aspect aspect;
+    enum media_processor processor;
     int64_t image_size, patch;
     int64_t max_tokens; /* of a sample, expanded */
 };
