@@ -7,8 +7,11 @@ vneva_test(dataset_read LABEL unit SOURCES unit/dataset_read.c LIBS vneva_datase
 
 add_library(test_fake_frames STATIC support/fake_frames.c)
 target_link_libraries(test_fake_frames PUBLIC vneva_base PRIVATE vneva_flags)
-vneva_test(prepare_dataset LABEL integration SOURCES integration/prepare_dataset.c
-  LIBS vneva_prepare test_fake_frames cmocka)
+foreach(part dataset sources nemo)
+  vneva_test(prepare_${part} LABEL integration
+    SOURCES integration/prepare_${part}.c support/prepare_help.c
+    LIBS vneva_prepare test_fake_frames cmocka)
+endforeach()
 vneva_test(prepare_restart LABEL fault SOURCES fault/prepare_restart.c
   LIBS vneva_prepare test_fake_frames cmocka)
 
