@@ -88,6 +88,7 @@ static int check_golden_group(const struct json *rows, const char *template, int
         if (!pass)
             write_text("golden.jsonl", buf_str(&text));
         config.conv_template = template;
+        config.max_tokens = 1000;
         config.num_frames = frames;
         config.use_im_start_end = start_end;
     }
@@ -99,6 +100,8 @@ static int check_golden_group(const struct json *rows, const char *template, int
 
 static void prepared_samples_expand_to_what_nemo_trains_on(void **state)
 {
+    static const char *const templates[] = {"v1",      "plain", "llama_2",
+                                            "mistral", "nvgpt", "nv_dpo"};
     static const int frames[] = {1, 2, 4};
     char path[FS_PATH_MAX];
     struct json *rows;
@@ -109,11 +112,10 @@ static void prepared_samples_expand_to_what_nemo_trains_on(void **state)
              getenv("VNEVA_SOURCE"));
     rows = read_lines(path);
     for (int i = 0; i < 3; i++)
-        for (int start_end = 0; start_end < 2; start_end++) {
-            n += check_golden_group(rows, "v1", frames[i], start_end);
-            n += check_golden_group(rows, "plain", frames[i], start_end);
-        }
-    assert_int_equal(n, 147);
+        for (int start_end = 0; start_end < 2; start_end++)
+            for (int t = 0; t < 6; t++)
+                n += check_golden_group(rows, templates[t], frames[i], start_end);
+    assert_int_equal(n, 682);
     json_free(rows);
 }
 

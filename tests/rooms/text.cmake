@@ -7,7 +7,7 @@ vneva_test(dataset_read LABEL unit SOURCES unit/dataset_read.c LIBS vneva_datase
 
 add_library(test_fake_frames STATIC support/fake_frames.c)
 target_link_libraries(test_fake_frames PUBLIC vneva_base PRIVATE vneva_flags)
-foreach(part dataset sources nemo)
+foreach(part dataset sources nemo media)
   vneva_test(prepare_${part} LABEL integration
     SOURCES integration/prepare_${part}.c support/prepare_help.c
     LIBS vneva_prepare test_fake_frames cmocka)

@@ -299,6 +299,49 @@ static void a_manifest_that_does_not_fit_is_refused(void **state)
     assert_non_null(strstr(err.text, "5"));
 }
 
+/* A manifest without samples, with these words among its settings. */
+static void open_with(struct dataset **out, const char *words)
+{
+    char path[FS_PATH_MAX], text[1000];
+    struct err err;
+
+    snprintf(path, sizeof(path), "%s/manifest.json", folder);
+    snprintf(text, sizeof(text),
+             "{\"version\": 1, \"n_samples\": 0, \"n_rejects\": 0, \"longest_tokens\": 0,"
+             " \"fingerprint\": \"00000000000000ff\", \"shards\": [], \"settings\": {"
+             "\"conv_template\": \"v1\", \"tokenizer\": \"tokenizer.model\","
+             " \"num_frames\": 2, \"image_size\": 2, \"patch\": 1, \"splice\": \"none\","
+             " \"vocab\": 99, \"end_token\": 2, \"media_root\": \"/m\", %s}}",
+             words);
+    assert_int_equal(fs_write_file_atomic(path, text, strlen(text), &err), 0);
+    if (dataset_open(out, folder, &err) < 0)
+        fail_msg("%s", err.text);
+}
+
+/* "square" was resized straight, as SigLIP's processor does, before manifests named one:
+ * frames stored then are not taken for CLIP's. */
+static void older_manifests_say_how_their_frames_were_made(void **state)
+{
+    static const struct {
+        const char *words;
+        enum media_processor processor;
+    } rows[] = {
+        {"\"aspect\": \"square\"", MEDIA_PROCESSOR_SIGLIP},
+        {"\"aspect\": \"pad\"", MEDIA_PROCESSOR_CLIP},
+        {"\"aspect\": \"square\", \"processor\": \"clip\"", MEDIA_PROCESSOR_CLIP},
+        {"\"aspect\": \"pad\", \"processor\": \"siglip\"", MEDIA_PROCESSOR_SIGLIP},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(rows) / sizeof(*rows); i++) {
+        struct dataset *dataset = NULL;
+
+        open_with(&dataset, rows[i].words);
+        assert_int_equal(dataset_info(dataset)->processor, rows[i].processor);
+        dataset_close(dataset);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -309,6 +352,7 @@ int main(void)
         cmocka_unit_test(damage_is_named_and_never_read_as_data),
         cmocka_unit_test(a_missing_or_cut_shard_is_named_at_opening),
         cmocka_unit_test(a_manifest_that_does_not_fit_is_refused),
+        cmocka_unit_test(older_manifests_say_how_their_frames_were_made),
     };
     int failed;
 

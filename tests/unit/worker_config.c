@@ -257,6 +257,27 @@ static void spliced_video_is_one_frame_a_request(void **state)
     spec_free(spec);
 }
 
+static void the_processor_follows_the_encoder(void **state)
+{
+    struct spec *spec = read_spec("model.mm_cfg.vision_encoder.model_type=siglip", NULL);
+    struct frame_config frames;
+    struct err err = {0};
+
+    (void)state;
+    assert_int_equal(config_frames(&frames, spec, &err), 0);
+    assert_int_equal(frames.processor, MEDIA_PROCESSOR_SIGLIP);
+    spec_free(spec);
+    spec = read_spec("model.mm_cfg.vision_encoder.model_type=siglip",
+                     "model.data.image_aspect_ratio=keep", NULL);
+    assert_int_equal(config_frames(&frames, spec, &err), -1);
+    assert_non_null(strstr(err.text, "take square or pad"));
+    spec_free(spec);
+    spec = read_spec("model.seed=1", NULL);
+    assert_int_equal(config_frames(&frames, spec, &err), 0);
+    assert_int_equal(frames.processor, MEDIA_PROCESSOR_CLIP);
+    spec_free(spec);
+}
+
 static void all_frames_are_bounded_by_the_tokens_that_fit(void **state)
 {
     struct spec *spec = read_spec("model.data.num_frames=-1", NULL);
@@ -302,6 +323,7 @@ int main(void)
         cmocka_unit_test(optimizer_gets_schedule_and_clipping),
         cmocka_unit_test(global_batch_is_divided_over_data_ranks),
         cmocka_unit_test(spliced_video_is_one_frame_a_request),
+        cmocka_unit_test(the_processor_follows_the_encoder),
         cmocka_unit_test(all_frames_are_bounded_by_the_tokens_that_fit),
         cmocka_unit_test(pool_is_bounded_in_memory_and_processes),
     };
