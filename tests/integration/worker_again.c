@@ -1,4 +1,4 @@
-/* One run over several jobs: explicit_log_dir, resume_if_exists. */
+/* One run over several jobs: explicit_log_dir, resume_if_exists, resume_from_checkpoint. */
 #include "common/base/clock.h"
 #include "common/base/fs.h"
 #include "tests/integration/worker_data.h"
@@ -103,6 +103,16 @@ static bool is_there(const struct again *again, const char *name)
     return fs_exists(path);
 }
 
+/* The rank clears up after the job is done. */
+static void wait_for_absence(const struct again *again, const char *name)
+{
+    int64_t end_ms = clock_mono_ms() + HOME_DEADLINE_MS;
+
+    while (is_there(again, name) && clock_mono_ms() < end_ms)
+        poll(NULL, 0, 5);
+    assert_false(is_there(again, name));
+}
+
 static int setup(void **state)
 {
     struct again *again = calloc(1, sizeof(*again));
@@ -145,9 +155,9 @@ static void two_jobs_in_one_folder_are_one_run(void **state)
     expect_same(again, "alone/samples.log", "both/samples.log");
     expect_same(again, "alone/checkpoints/step-00000010-a1/" TENSORS,
                 "both/checkpoints/step-00000010-a1/" TENSORS);
-    assert_true(is_there(again, "both/checkpoints/step-00000008-a1")); /* the last two */
-    assert_false(is_there(again, "both/checkpoints/step-00000006-a1"));
-    assert_false(is_there(again, "both/checkpoints/step-00000004-a1"));
+    wait_for_absence(again, "both/checkpoints/step-00000006-a1"); /* the last two stay */
+    wait_for_absence(again, "both/checkpoints/step-00000004-a1");
+    assert_true(is_there(again, "both/checkpoints/step-00000008-a1"));
     snprintf(link, sizeof(link), "jobs/%lld/checkpoints/step-00000010-a1",
              (long long)job);
     assert_true(is_there(again, link));
@@ -168,6 +178,28 @@ static void folder_of_an_earlier_run_is_refused_unless_meant(void **state)
     expect_reason(again, SUBMIT(again, "new", "trainer.max_steps=4", GO_ON),
                   "has no checkpoint to go on from");
     home_wait_done(&again->home, SUBMIT(again, "run", "trainer.max_steps=8", GO_ON));
+}
+
+static void checkpoint_of_another_folder_is_gone_on_from(void **state)
+{
+    struct again *again = *state;
+    char from[256];
+    struct buf log = BUF_INIT;
+
+    home_wait_done(&again->home, SUBMIT(again, "long", "trainer.max_steps=10"));
+    snprintf(from, sizeof(from),
+             "model.resume_from_checkpoint=%s/long/checkpoints/step-00000008-a1",
+             again->home.folder);
+    home_wait_done(&again->home, SUBMIT(again, "rest", "trainer.max_steps=10", from));
+    expect_same(again, "long/checkpoints/step-00000010-a1/" TENSORS,
+                "rest/checkpoints/step-00000010-a1/" TENSORS);
+    read_file(&log, again, "rest/samples.log");
+    assert_int_equal(strncmp(buf_str(&log), "8 ", 2), 0); /* its first step */
+    buf_fini(&log);
+    expect_reason(
+        again,
+        SUBMIT(again, "other", "trainer.max_steps=10", from, "model.global_batch_size=4"),
+        "model.global_batch_size was 8");
 }
 
 static void wait_for_step(struct again *again, int64_t job)
@@ -203,6 +235,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(two_jobs_in_one_folder_are_one_run),
         TEST(folder_of_an_earlier_run_is_refused_unless_meant),
+        TEST(checkpoint_of_another_folder_is_gone_on_from),
         TEST(folder_in_use_is_refused_by_the_job_in_it),
     };
 

@@ -18,7 +18,7 @@
 #define LOCK_WAIT_MS 5000 /* for a rank of the same job that is about to end */
 #define LOCK_LOOK_MS 50
 #define HOLDER_MAX 512 /* bytes of what a lock says of its holder */
-#define NOTE_MAX (4 * FS_PATH_MAX)
+#define NOTE_MAX (8 * FS_PATH_MAX)
 
 static const char *const how_names[] = {
     [BEGIN_FRESH] = "fresh", [BEGIN_RESTORE] = "restore", [BEGIN_RESUME] = "resume"};
@@ -118,16 +118,36 @@ static int link_checkpoints(const struct begin *begin, const struct rank *rank,
 
 /* ---- what to begin with ---- */
 
-/* A folder of weights as it is, or the newest checkpoint of a run. */
+const char *const begin_part_keys[PARAM_GROUP_COUNT] = {
+    [PARAM_VISION] = "model.mm_cfg.vision_encoder.from_pretrained",
+    [PARAM_PROJECTOR] = "model.mm_cfg.pretrain_mm_mlp_adapter",
+    [PARAM_LLM] = "model.mm_cfg.llm.from_pretrained",
+};
+
+/* The newest checkpoint of a run; anything else is what it is, for weights_open to see. */
 static int find_weights(char *out, const char *path, struct err *err)
 {
-    char config[FS_PATH_MAX];
+    struct err none;
 
-    if (fs_path(config, err, "%s/config.json", path) < 0)
-        return -1;
-    if (fs_exists(config))
-        return fs_path(out, err, "%s", path);
-    return checkpoints_find(out, path, err);
+    if (!fs_exists(path))
+        return err_set(err, ERR_NOT_FOUND, "'%s' is not there", path);
+    if (checkpoints_find(out, path, &none) == 0)
+        return 0;
+    return fs_path(out, err, "%s", path);
+}
+
+static int find_parts(struct begin *begin, const struct spec *spec, struct err *err)
+{
+    const char *const paths[PARAM_GROUP_COUNT] = {
+        [PARAM_VISION] = spec->vision.from_pretrained,
+        [PARAM_PROJECTOR] = spec->mm_cfg.pretrain_mm_mlp_adapter,
+        [PARAM_LLM] = spec->mm_cfg.llm_from_pretrained,
+    };
+
+    for (int i = 0; i < PARAM_GROUP_COUNT; i++)
+        if (paths[i] && find_weights(begin->parts[i], paths[i], err) < 0)
+            return err_wrap(err, "%s", begin_part_keys[i]);
+    return 0;
 }
 
 /* Looks into a folder that other jobs have used. 1: it says what to begin with. */
@@ -176,6 +196,8 @@ static int choose(struct begin *begin, const struct rank *rank, struct err *err)
         begin->how = BEGIN_RESTORE;
         if (find_weights(begin->from, restore, err) < 0)
             return err_wrap(err, "model.restore_from_path");
+    } else {
+        return find_parts(begin, rank->spec, err);
     }
     return 0;
 }
@@ -186,10 +208,15 @@ static int write_note(const struct begin *begin, const char *path, struct err *e
 {
     struct json *note = json_new(JSON_OBJECT);
     struct buf text = BUF_INIT;
-    int rc = -1;
+    int rc = json_set(note, "how", json_new_string(how_names[begin->how]), err);
 
-    if (json_set(note, "how", json_new_string(how_names[begin->how]), err) == 0 &&
-        json_set(note, "from", json_new_string(begin->from), err) == 0) {
+    if (rc == 0)
+        rc = json_set(note, "from", json_new_string(begin->from), err);
+    for (int i = 0; rc == 0 && i < PARAM_GROUP_COUNT; i++)
+        if (begin->parts[i][0])
+            rc =
+                json_set(note, begin_part_keys[i], json_new_string(begin->parts[i]), err);
+    if (rc == 0) {
         json_write(&text, note, 2);
         buf_add_char(&text, '\n');
         rc = buf_check(&text, err);
@@ -219,6 +246,11 @@ static int read_note(struct begin *begin, const char *path, struct err *err)
             begin->how = (enum begin_how)i;
     if (rc == 0)
         rc = fs_path(begin->from, err, "%s", from);
+    for (int i = 0; rc == 0 && i < PARAM_GROUP_COUNT; i++) {
+        const char *part = json_get_string(note, begin_part_keys[i]);
+
+        rc = fs_path(begin->parts[i], err, "%s", part ? part : "");
+    }
     json_free(note);
     buf_fini(&text);
     return rc < 0 ? err_wrap(err, "cannot read '%s'", path) : 0;

@@ -4,7 +4,8 @@
  *     resume   the newest checkpoint in the folder (resume_if_exists), or
  *              resume_from_checkpoint: weights, optimizer, step
  *     restore  model.restore_from_path: a whole model, at step 0
- *     fresh    from_pretrained of the parts, and new weights for the rest
+ *     fresh    from_pretrained of the parts and pretrain_mm_mlp_adapter, and new weights
+ *              for the rest
  *
  * in this order, as NeMo's exp_manager and neva_finetune.py have it. What rank 0 finds is
  * noted in begin.json of the job's own folder and holds for all ranks and attempts. A
@@ -17,13 +18,19 @@
 #define VNEVA_WORKER_RANK_BEGIN_H
 
 #include "common/base/fs.h"
+#include "model/neva/param.h"
 #include "worker/rank/rank.h"
+
+/* The keys that name a folder for each part. */
+extern const char *const begin_part_keys[PARAM_GROUP_COUNT];
 
 enum begin_how { BEGIN_FRESH, BEGIN_RESTORE, BEGIN_RESUME };
 
 struct begin {
     enum begin_how how;
-    char from[FS_PATH_MAX];   /* a checkpoint, or a folder of weights; "" when fresh */
+    char from[FS_PATH_MAX]; /* a checkpoint, or a folder of weights; "" when fresh */
+    /* when fresh, of each part, by enum param_group: a folder or file of weights, or "" */
+    char parts[PARAM_GROUP_COUNT][FS_PATH_MAX];
     char folder[FS_PATH_MAX]; /* holds checkpoints/ and samples.log */
     bool is_shared;           /* the folder is not the job's own */
     int lock;                 /* -1: none */

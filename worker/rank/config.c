@@ -36,13 +36,23 @@ static int word_find(int *out, const struct word *words, size_t n_words, const c
 
 /* ---- model ---- */
 
-static int config_words(struct neva_config *out, const struct spec *spec, struct err *err)
+int config_dtype(enum dtype *out, const struct spec *spec, struct err *err)
 {
     static const struct word dtypes[] = {{"32", DTYPE_F32},
                                          {"bf16", DTYPE_BF16},
                                          {"bf16-mixed", DTYPE_BF16},
                                          {"16", DTYPE_F16},
                                          {"16-mixed", DTYPE_F16}};
+    int dtype;
+
+    if (WORD_FIND(&dtype, dtypes, spec->trainer.precision, "trainer.precision", err) < 0)
+        return -1;
+    *out = (enum dtype)dtype;
+    return 0;
+}
+
+static int config_words(struct neva_config *out, const struct spec *spec, struct err *err)
+{
     static const struct word acts[] = {{"quick_gelu", ACT_QUICK_GELU},
                                        {"gelu", ACT_GELU}};
     static const struct word projectors[] = {{"linear", NEVA_PROJECTOR_LINEAR},
@@ -51,13 +61,13 @@ static int config_words(struct neva_config *out, const struct spec *spec, struct
                                              {"full", NEVA_RECOMPUTE_FULL}};
     static const struct word methods[] = {{"uniform", NEVA_RECOMPUTE_UNIFORM},
                                           {"block", NEVA_RECOMPUTE_BLOCK}};
-    int dtype, act, projector, recompute = NEVA_RECOMPUTE_NONE;
+    int act = ACT_NONE, projector, recompute = NEVA_RECOMPUTE_NONE;
     int method = NEVA_RECOMPUTE_UNIFORM;
 
-    if (WORD_FIND(&dtype, dtypes, spec->trainer.precision, "trainer.precision", err) <
-            0 ||
-        WORD_FIND(&act, acts, spec->vision.activation,
-                  "model.mm_cfg.vision_encoder.activation", err) < 0 ||
+    if (config_dtype(&out->dtype, spec, err) < 0 ||
+        (spec->vision.activation &&
+         WORD_FIND(&act, acts, spec->vision.activation,
+                   "model.mm_cfg.vision_encoder.activation", err) < 0) ||
         WORD_FIND(&projector, projectors, spec->mm_cfg.mm_mlp_adapter_type,
                   "model.mm_cfg.mm_mlp_adapter_type", err) < 0)
         return -1;
@@ -69,7 +79,6 @@ static int config_words(struct neva_config *out, const struct spec *spec, struct
         WORD_FIND(&method, methods, spec->model.activations_checkpoint_method,
                   "model.activations_checkpoint_method", err) < 0)
         return -1;
-    out->dtype = (enum dtype)dtype;
     out->vision.act = (enum activation)act;
     out->projector = (enum neva_projector)projector;
     out->recompute = (enum neva_recompute)recompute;
@@ -89,11 +98,12 @@ static int config_decoder(struct neva_config *out, const struct spec *spec,
                                        {"squared-relu", NEVA_MLP_RELU_SQUARED},
                                        {"gelu", NEVA_MLP_GELU}};
     static const struct word positions[] = {{"rope", 0}};
-    int norm, mlp, ignored;
+    int norm = 0, mlp = 0, ignored;
 
-    if (WORD_FIND(&norm, norms, spec->model.normalization, "model.normalization", err) <
-            0 ||
-        WORD_FIND(&mlp, mlps, spec->model.activation, "model.activation", err) < 0 ||
+    if ((spec->model.normalization && WORD_FIND(&norm, norms, spec->model.normalization,
+                                                "model.normalization", err) < 0) ||
+        (spec->model.activation &&
+         WORD_FIND(&mlp, mlps, spec->model.activation, "model.activation", err) < 0) ||
         WORD_FIND(&ignored, positions, spec->model.position_embedding_type,
                   "model.position_embedding_type", err) < 0)
         return -1;
@@ -109,10 +119,10 @@ static int config_decoder(struct neva_config *out, const struct spec *spec,
  * Llama 3.1's, which NeMo has as constants. */
 static struct rope_args config_rope(const struct spec *spec)
 {
+    int64_t heads = spec->model.num_attention_heads;
     struct rope_args rope = {
-        .rot_dims =
-            neva_rotary_dims(spec->model.hidden_size / spec->model.num_attention_heads,
-                             spec->model.rotary_percentage),
+        .rot_dims = neva_rotary_dims(heads ? spec->model.hidden_size / heads : 0,
+                                     spec->model.rotary_percentage),
         .theta = (float)spec->model.rotary_base,
     };
 

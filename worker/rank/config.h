@@ -9,8 +9,8 @@
 
 #include "dataprep/prepare/prepare.h"
 #include "jobs/spec/spec.h"
-#include "model/neva/neva.h"
 #include "model/optim/optim.h"
+#include "model/weights/weights.h"
 #include "worker/decode/pool.h"
 
 /* How frames are asked for, the same for training, validation and evaluation. */
@@ -29,9 +29,16 @@ struct batch_config {
     int64_t n_micro;       /* micro batches of a step on one data rank */
 };
 
-/* vocab: of the prepared dataset's tokenizer. */
+/* vocab: entries of the vocabulary. What the spec leaves to a folder of weights is 0. */
 int config_model(struct neva_config *out, const struct spec *spec, int64_t vocab,
                  struct err *err);
+/* Takes from a folder of weights (at path, for messages) what the spec leaves open of these
+ * parts and what no key says; ERR_INVALID names a key that says otherwise than the folder. */
+int config_from_weights(struct neva_config *config, const struct spec *spec,
+                        const struct weights_info *info, unsigned parts, const char *path,
+                        struct err *err);
+/* trainer.precision */
+int config_dtype(enum dtype *out, const struct spec *spec, struct err *err);
 int config_optim(struct optim_config *out, const struct spec *spec, struct err *err);
 int config_frames(struct frame_config *out, const struct spec *spec, struct err *err);
 /* text: splice_single_frame, NULL for none. */

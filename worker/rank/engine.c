@@ -20,16 +20,15 @@ static int open_backend(struct engine *engine, struct err *err)
     return 0;
 }
 
-int engine_open(struct engine *engine, struct rank *rank, const struct spec *spec,
-                int64_t vocab, struct err *err)
+int engine_open(struct engine *engine, struct rank *rank,
+                const struct neva_config *config, struct err *err)
 {
     engine->rank = rank;
-    if (config_frames(&engine->frames, spec, err) < 0 ||
-        config_model(&engine->model_config, spec, vocab, err) < 0 ||
-        open_backend(engine, err) < 0)
+    engine->model_config = *config;
+    if (open_backend(engine, err) < 0)
         return -1;
-    return neva_create(&engine->model, &engine->model_config, engine->backend,
-                       groups_tensor(rank->groups), err);
+    return neva_create_bare(&engine->model, &engine->model_config, engine->backend,
+                            groups_tensor(rank->groups), err);
 }
 
 void engine_close(struct engine *engine)

@@ -24,11 +24,10 @@ struct feed {
     struct frame_service service;
 };
 
-/* Makes the model described by `spec` for that vocabulary, with fresh weights. spec may
- * be another than the rank's own (that of a checkpoint); what says how this job computes
- * (backend, threads) and looks at its data is the rank's. COLLECTIVE in the tensor group */
-int engine_open(struct engine *engine, struct rank *rank, const struct spec *spec,
-                int64_t vocab, struct err *err);
+/* Makes the model of that configuration, without weights. How it computes (backend,
+ * threads) is the rank's spec's. COLLECTIVE in the tensor group */
+int engine_open(struct engine *engine, struct rank *rank,
+                const struct neva_config *config, struct err *err);
 void engine_close(struct engine *engine);
 
 /* Starts decoders for n_requests requests ahead. */

@@ -4,8 +4,9 @@
  *     work     answers [first, first + count) into a part file
  *     finish   parts into results.jsonl, the table by category, examples with frames
  *
- * The model is the checkpoint's own: its spec comes with it. Of the job's spec counts how
- * to compute, how many tokens to generate, and splice_single_frame.
+ * The model is the folder's own: a checkpoint's spec comes with it, a Hugging Face folder
+ * has its config.json, and frames are then as the prompts were prepared. Of the job's spec
+ * counts how to compute, how many tokens to generate, and splice_single_frame.
  */
 #include "common/base/clock.h"
 #include "common/base/log.h"
@@ -17,6 +18,7 @@
 #include "worker/rank/examples.h"
 #include "worker/rank/loader.h"
 #include "worker/rank/results.h"
+#include "worker/rank/sources.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
@@ -28,10 +30,11 @@
 struct evaluate {
     struct rank *rank;
     const struct spec *spec;
-    struct spec *model_spec; /* the checkpoint's */
-    char checkpoint[FS_PATH_MAX];
-    int64_t vocab;
-    enum media_splice splice;
+    char checkpoint[FS_PATH_MAX]; /* or a folder of weights */
+    struct spec *model_spec;      /* of the run that wrote the checkpoint, or NULL */
+    struct sources sources;       /* what the folder says by itself; may be empty */
+    int64_t data_vocab;           /* of the run's data; -1: not known */
+    struct neva_config config;
     struct engine engine;
     bool has_model;
     struct feed feed;
@@ -52,6 +55,7 @@ static void evaluate_close(void *state)
     tokenizer_close(evaluate->tokenizer);
     feed_close(&evaluate->feed);
     engine_close(&evaluate->engine);
+    sources_close(&evaluate->sources);
     spec_free(evaluate->model_spec);
     free(evaluate->answers);
     free(evaluate->answer_lens);
@@ -60,37 +64,116 @@ static void evaluate_close(void *state)
 
 /* ---- open ---- */
 
-/* The checkpoint's spec and vocabulary; how frames are asked for. */
-static int evaluate_open_checkpoint(struct evaluate *evaluate, struct err *err)
+/* The spec of the run, when the folder has one. */
+static int evaluate_read_meta(struct evaluate *evaluate, struct err *err)
 {
     struct json *meta = NULL;
-    struct frame_config frames;
     struct buf text = BUF_INIT;
-    int rc = -1;
+    int rc = 0;
 
-    if (!evaluate->spec->evaluate.neva_model_file)
-        return err_set(err, ERR_INVALID, "neva_model_file is not set");
-    if (checkpoints_find_once(evaluate->checkpoint, evaluate->rank->start->folder,
-                              evaluate->spec->evaluate.neva_model_file, err) < 0)
-        return err_wrap(err, "neva_model_file");
     if (checkpoint_read_meta(&meta, evaluate->checkpoint, err) < 0)
         return -1;
-    json_write(&text, json_get(meta, "spec"), 0);
-    evaluate->vocab = json_get_int(meta, "vocab", -1);
-    if (buf_check(&text, err) < 0 ||
-        spec_from_json(&evaluate->model_spec, buf_str(&text), text.n_bytes, err) < 0)
-        err_wrap(err, "cannot read the spec in '%s'", evaluate->checkpoint);
-    else
-        rc = 0;
+    evaluate->data_vocab = json_get_int(meta, "vocab", -1);
+    if (json_get(meta, "spec")) {
+        json_write(&text, json_get(meta, "spec"), 0);
+        rc = buf_check(&text, err);
+        if (rc == 0)
+            rc = spec_from_json(&evaluate->model_spec, buf_str(&text), text.n_bytes, err);
+        if (rc < 0)
+            err_wrap(err, "cannot read the spec in '%s'", evaluate->checkpoint);
+    }
     buf_fini(&text);
     json_free(meta);
-    if (rc < 0 || config_frames(&evaluate->engine.frames, evaluate->model_spec, err) < 0)
+    return rc;
+}
+
+static bool has_file(const char *folder, const char *name)
+{
+    char path[FS_PATH_MAX];
+
+    return fs_path(path, NULL, "%s/%s", folder, name) == 0 && fs_exists(path);
+}
+
+/* A checkpoint, the newest of a run, or a Hugging Face folder. */
+static int evaluate_open_folder(struct evaluate *evaluate, struct err *err)
+{
+    const char *file = evaluate->spec->evaluate.neva_model_file;
+    int rc;
+
+    if (!file)
+        return err_set(err, ERR_INVALID, "neva_model_file is not set");
+    if (!has_file(file, "checkpoint.json") && has_file(file, "config.json"))
+        rc = fs_path(evaluate->checkpoint, err, "%s", file);
+    else
+        rc = checkpoints_find_once(evaluate->checkpoint, evaluate->rank->start->folder,
+                                   file, err);
+    if (rc < 0)
+        return err_wrap(err, "neva_model_file");
+    evaluate->data_vocab = -1;
+    if (has_file(evaluate->checkpoint, "checkpoint.json") &&
+        evaluate_read_meta(evaluate, err) < 0)
         return -1;
-    frames = evaluate->engine.frames;
-    if (config_splice(&frames.splice, evaluate->spec->data.splice_single_frame, err) < 0)
-        return -1;
-    evaluate->splice = evaluate->engine.frames.splice = frames.splice;
-    return 0;
+    if (!has_file(evaluate->checkpoint, "config.json"))
+        return 0;
+    return sources_add(&evaluate->sources, "neva_model_file", evaluate->checkpoint,
+                       WEIGHTS_ALL, err);
+}
+
+/* ---- configuration ---- */
+
+/* As the run asked for frames, or as the prompts were prepared. */
+static int evaluate_frames(struct evaluate *evaluate, const struct neva_config *config,
+                           struct err *err)
+{
+    struct frame_config *frames = &evaluate->engine.frames;
+    const struct dataset_info *info = evaluate->info;
+
+    if (evaluate->model_spec) {
+        if (config_frames(frames, evaluate->model_spec, err) < 0)
+            return -1;
+    } else {
+        *frames = (struct frame_config){.num_frames = info->num_frames,
+                                        .splice = info->splice,
+                                        .aspect = info->aspect,
+                                        .image_size = config->vision.image_size,
+                                        .patch = config->vision.patch,
+                                        .max_tokens = config->max_tokens};
+    }
+    return config_splice(&frames->splice, evaluate->spec->data.splice_single_frame, err);
+}
+
+static int evaluate_config(const struct evaluate *evaluate, struct neva_config *config,
+                           struct err *err)
+{
+    const struct sources *sources = &evaluate->sources;
+
+    if (evaluate->model_spec) {
+        if (config_model(config, evaluate->model_spec,
+                         sources_vocab(sources, sources->n ? 0 : evaluate->data_vocab),
+                         err) < 0)
+            return -1;
+        return sources_config(sources, evaluate->model_spec, config, err);
+    }
+    if (!sources->n)
+        return err_set(err, ERR_FORMAT, "'%s' says nothing of its model",
+                       evaluate->checkpoint);
+    *config = weights_info(sources->list[0].weights)->config;
+    return config_dtype(&config->dtype, evaluate->spec, err);
+}
+
+/* The tokens of the prompts must be those the model learnt. */
+static int evaluate_check_vocab(const struct evaluate *evaluate, int64_t vocab,
+                                struct err *err)
+{
+    int64_t has = evaluate->info->vocab;
+
+    if (evaluate->data_vocab >= 0 ? has == evaluate->data_vocab : has <= vocab)
+        return 0;
+    return err_set(err, ERR_INVALID,
+                   "prompt_file '%s' was prepared with another tokenizer than the "
+                   "model's data (vocabulary %" PRId64 " against %" PRId64 ")",
+                   evaluate->spec->evaluate.prompt_file, has,
+                   evaluate->data_vocab >= 0 ? evaluate->data_vocab : vocab);
 }
 
 static int evaluate_open_data(struct evaluate *evaluate, struct err *err)
@@ -103,14 +186,15 @@ static int evaluate_open_data(struct evaluate *evaluate, struct err *err)
 
     if (!folder)
         return err_set(err, ERR_INVALID, "prompt_file is not set");
-    if (feed_open(&evaluate->feed, &evaluate->engine, &folders, n_requests, err) < 0)
+    if (corpus_open(&evaluate->feed.corpus, (const char *const *)&folder, 1, err) < 0)
         return err_wrap(err, "prompt_file");
     evaluate->info = corpus_info(evaluate->feed.corpus);
-    if (evaluate->info->vocab != evaluate->vocab)
-        return err_set(err, ERR_INVALID,
-                       "prompt_file '%s' was prepared with another tokenizer than the "
-                       "model's data (vocabulary %" PRId64 " against %" PRId64 ")",
-                       folder, evaluate->info->vocab, evaluate->vocab);
+    if (evaluate_config(evaluate, &evaluate->config, err) < 0 ||
+        evaluate_check_vocab(evaluate, evaluate->config.llm.vocab, err) < 0 ||
+        evaluate_frames(evaluate, &evaluate->config, err) < 0)
+        return -1;
+    if (feed_open(&evaluate->feed, &evaluate->engine, &folders, n_requests, err) < 0)
+        return err_wrap(err, "prompt_file");
     if (fs_path(tokenizer, err, "%s/%s", folder, evaluate->info->tokenizer) < 0)
         return -1;
     return tokenizer_open(&evaluate->tokenizer, tokenizer, evaluate->info->extra_tokens,
@@ -137,7 +221,7 @@ static int evaluate_open(void **state, struct rank *rank, struct err *err)
     evaluate->answer_lens = calloc((size_t)batch_size, sizeof(*evaluate->answer_lens));
     if (!evaluate->answers || !evaluate->answer_lens)
         return err_set(err, ERR_NOMEM, "cannot allocate an evaluation");
-    if (evaluate_open_checkpoint(evaluate, err) < 0)
+    if (evaluate_open_folder(evaluate, err) < 0)
         return -1;
     return evaluate_open_data(evaluate, err);
 }
@@ -145,15 +229,20 @@ static int evaluate_open(void **state, struct rank *rank, struct err *err)
 /* Weights are read when the first questions come; plan and finish do without. */
 static int evaluate_need_model(struct evaluate *evaluate, struct err *err)
 {
+    int rc;
+
     if (evaluate->has_model)
         return 0;
     if (pump_progress(evaluate->rank->pump, "loading", -1, 0, evaluate->task->count, NULL,
                       err) < 0 ||
-        engine_open(&evaluate->engine, evaluate->rank, evaluate->model_spec,
-                    evaluate->vocab, err) < 0 ||
-        checkpoint_load(evaluate->engine.model, evaluate->checkpoint, false, err) < 0)
+        engine_open(&evaluate->engine, evaluate->rank, &evaluate->config, err) < 0)
         return -1;
-    evaluate->engine.frames.splice = evaluate->splice;
+    rc = evaluate->sources.n
+             ? sources_load(&evaluate->sources, evaluate->engine.model, err)
+             : checkpoint_load(evaluate->engine.model, evaluate->checkpoint, false, err);
+    if (rc < 0)
+        return -1;
+    sources_close(&evaluate->sources);
     evaluate->has_model = true;
     log_info("model of '%s'", evaluate->checkpoint);
     return 0;

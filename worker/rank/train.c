@@ -10,12 +10,12 @@
 #include "common/base/fault.h"
 #include "common/base/log.h"
 #include "model/checkpoint/checkpoint.h"
-#include "worker/rank/begin.h"
 #include "worker/rank/carried.h"
 #include "worker/rank/checkpoints.h"
 #include "worker/rank/engine.h"
 #include "worker/rank/loader.h"
 #include "worker/rank/order.h"
+#include "worker/rank/run_model.h"
 #include "worker/rank/sample_log.h"
 #include "worker/rank/window.h"
 
@@ -115,17 +115,18 @@ static int train_resume(struct train *train, const char *path, struct err *err)
     return rc < 0 ? err_wrap(err, "cannot go on from '%s'", path) : 0;
 }
 
-static int train_load(struct train *train, struct err *err)
+/* What the job begins with, and that its steps are those of the checkpoint's run. */
+static int train_open_model(struct train *train, struct err *err)
 {
-    const char *resume = train->rank->start->resume;
+    struct rank *rank = train->rank;
+    const char *resume = run_model_resumes(rank, &train->begin);
 
-    if (resume[0])
-        return train_resume(train, resume, err);
-    if (train->begin.how == BEGIN_RESUME)
-        return train_resume(train, train->begin.from, err);
-    if (train->begin.how == BEGIN_RESTORE)
-        return checkpoint_load(train->engine.model, train->begin.from, false, err);
-    return 0;
+    if (run_model_open(&train->engine, rank, &train->begin,
+                       corpus_vocab(train->feed.corpus), err) < 0 ||
+        checkpoints_binding(&train->binding, train->spec,
+                            corpus_fingerprint(train->feed.corpus), err) < 0)
+        return -1;
+    return resume ? train_resume(train, resume, err) : 0;
 }
 
 static int train_open_data(struct train *train, struct err *err)
@@ -161,7 +162,6 @@ static int train_open(void **state, struct rank *rank, struct err *err)
 {
     struct train *train = calloc(1, sizeof(*train));
     const struct spec *spec = rank->spec;
-    int64_t vocab;
 
     if (!train)
         return err_set(err, ERR_NOMEM, "cannot allocate a training job");
@@ -178,11 +178,7 @@ static int train_open(void **state, struct rank *rank, struct err *err)
         corpus_open(&train->feed.corpus, (const char *const *)spec->data.data_path.items,
                     spec->data.data_path.count, err) < 0)
         return -1;
-    vocab = corpus_vocab(train->feed.corpus);
-    if (checkpoints_binding(&train->binding, spec, corpus_fingerprint(train->feed.corpus),
-                            err) < 0 ||
-        engine_open(&train->engine, rank, spec, vocab, err) < 0 ||
-        train_load(train, err) < 0 || train_open_data(train, err) < 0)
+    if (train_open_model(train, err) < 0 || train_open_data(train, err) < 0)
         return -1;
     if (rank->layout.rank != 0)
         return 0;
