@@ -31,6 +31,37 @@ int cmd_worker(struct client *client, const struct args *args)
     return exec_sibling(client, "vneva-worker", args);
 }
 
+int cmd_model(struct client *client, const struct args *args)
+{
+    return exec_sibling(client, "vneva-model", args);
+}
+
+/* A command of vneva-model that has a name of its own here. */
+static int exec_model(struct client *client, const char *command, const struct args *args)
+{
+    struct args longer = *args;
+    struct err err;
+
+    if (args->n_words == ARGS_WORDS_MAX) {
+        err_set(&err, ERR_LIMIT, "more than %d words", ARGS_WORDS_MAX - 1);
+        return client_fail(client, &err);
+    }
+    longer.words[0] = command;
+    memcpy(&longer.words[1], args->words, (size_t)args->n_words * sizeof(*args->words));
+    longer.n_words++;
+    return exec_sibling(client, "vneva-model", &longer);
+}
+
+int cmd_import(struct client *client, const struct args *args)
+{
+    return exec_model(client, "import", args);
+}
+
+int cmd_export(struct client *client, const struct args *args)
+{
+    return exec_model(client, "export", args);
+}
+
 int cmd_generate(struct client *client, const struct args *args)
 {
     return exec_sibling(client, "vneva-generate", args);

@@ -73,22 +73,34 @@ static struct json *entry_json(const struct tensor *tensor, size_t first, struct
     return entry;
 }
 
-/* The header with its length in front, padded so that the data is aligned. */
-static int header_text(struct buf *out, const struct safetensor *tensors, int n_tensors,
-                       struct err *err)
+/* What "__metadata__" holds: the notes, or the format alone. */
+static struct json *metadata_json(const struct safetensor *tensors, int n_tensors,
+                                  const char *format, struct err *err)
 {
-    struct json *header = json_new(JSON_OBJECT), *notes = json_new(JSON_OBJECT);
+    struct json *json = json_new(JSON_OBJECT);
+    int rc = format ? json_set(json, "format", json_new_string(format), err) : 0;
+
+    for (int i = 0; i < n_tensors && !format && rc == 0; i++)
+        if (tensors[i].note[0])
+            rc = json_set(json, tensors[i].name, json_new_string(tensors[i].note), err);
+    if (rc == 0)
+        return json;
+    json_free(json);
+    return NULL;
+}
+
+/* The header with its length in front, padded so that the data is aligned. format NULL:
+ * with the notes. */
+static int header_text(struct buf *out, const struct safetensor *tensors, int n_tensors,
+                       const char *format, struct err *err)
+{
+    struct json *header = json_new(JSON_OBJECT);
     uint64_t length = 0;
     size_t first = 0;
     int rc = -1;
 
-    for (int i = 0; i < n_tensors; i++)
-        if (tensors[i].note[0] &&
-            json_set(notes, tensors[i].name, json_new_string(tensors[i].note), err) < 0) {
-            json_free(notes);
-            goto out;
-        }
-    if (json_set(header, "__metadata__", notes, err) < 0)
+    if (json_set(header, "__metadata__", metadata_json(tensors, n_tensors, format, err),
+                 err) < 0)
         goto out;
     for (int i = 0; i < n_tensors; i++) {
         if (json_set(header, tensors[i].name, entry_json(&tensors[i].tensor, first, err),
@@ -145,39 +157,73 @@ static int write_file(int fd, const char *path, const struct buf *header,
     return 0;
 }
 
+/* Makes the file; room holds the largest tensor. */
+static int write_path(const char *path, const struct buf *header,
+                      const struct safetensor *tensors, int n_tensors,
+                      const struct safetensors_source *source, void *room,
+                      struct err *err)
+{
+    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644), rc;
+
+    if (fd < 0)
+        return err_set(err, ERR_IO, "cannot create '%s': %s", path, strerror(errno));
+    rc = write_file(fd, path, header, tensors, n_tensors, source, room, err);
+    if (close(fd) < 0 && rc == 0)
+        rc = err_set(err, ERR_IO, "cannot close '%s': %s", path, strerror(errno));
+    return rc;
+}
+
+/* Memory for the largest tensor; *n_total bytes are those of all. */
+static void *make_room(const char *path, const struct safetensor *tensors, int n_tensors,
+                       size_t *n_total, struct err *err)
+{
+    size_t most = 1;
+    void *room;
+
+    *n_total = 0;
+    for (int i = 0; i < n_tensors; i++) {
+        size_t each = tensor_bytes(&tensors[i].tensor);
+
+        most = each > most ? each : most;
+        *n_total += each;
+    }
+    room = malloc(most);
+    if (!room)
+        err_set(err, ERR_NOMEM, "cannot allocate %zu bytes to write '%s'", most, path);
+    return room;
+}
+
 int safetensors_write(const char *path, struct safetensor *tensors, int n_tensors,
                       const struct safetensors_source *source, uint64_t *header_hash,
                       uint64_t *n_bytes, struct err *err)
 {
     struct buf header = BUF_INIT;
-    size_t most = 1, total = 0;
-    void *room;
-    int fd = -1, rc = -1;
+    size_t n_total;
+    void *room = make_room(path, tensors, n_tensors, &n_total, err);
+    int rc = -1;
 
-    for (int i = 0; i < n_tensors; i++) {
-        size_t each = tensor_bytes(&tensors[i].tensor);
+    if (room && hash_tensors(tensors, n_tensors, source, room, err) == 0 &&
+        header_text(&header, tensors, n_tensors, NULL, err) == 0) {
+        rc = write_path(path, &header, tensors, n_tensors, source, room, err);
+        *header_hash = hash64(header.data, header.n_bytes, 0);
+        *n_bytes = header.n_bytes + n_total;
+    }
+    buf_fini(&header);
+    free(room);
+    return rc;
+}
 
-        most = each > most ? each : most;
-        total += each;
-    }
-    room = malloc(most);
-    if (!room)
-        return err_set(err, ERR_NOMEM, "cannot allocate %zu bytes to write '%s'", most,
-                       path);
-    if (hash_tensors(tensors, n_tensors, source, room, err) < 0 ||
-        header_text(&header, tensors, n_tensors, err) < 0)
-        goto out;
-    fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
-    if (fd < 0) {
-        err_set(err, ERR_IO, "cannot create '%s': %s", path, strerror(errno));
-        goto out;
-    }
-    rc = write_file(fd, path, &header, tensors, n_tensors, source, room, err);
-    if (close(fd) < 0 && rc == 0)
-        rc = err_set(err, ERR_IO, "cannot close '%s': %s", path, strerror(errno));
-    *header_hash = hash64(header.data, header.n_bytes, 0);
-    *n_bytes = header.n_bytes + total;
-out:
+int safetensors_write_plain(const char *path, const struct safetensor *tensors,
+                            int n_tensors, const struct safetensors_source *source,
+                            const char *format, struct err *err)
+{
+    struct buf header = BUF_INIT;
+    size_t n_total;
+    void *room = make_room(path, tensors, n_tensors, &n_total, err);
+    int rc = -1;
+
+    if (room && header_text(&header, tensors, n_tensors, format, err) == 0)
+        rc = write_path(path, &header, tensors, n_tensors, source, room, err);
     buf_fini(&header);
     free(room);
     return rc;

@@ -41,6 +41,13 @@ int safetensors_write(const char *path, struct safetensor *tensors, int n_tensor
                       const struct safetensors_source *source, uint64_t *header_hash,
                       uint64_t *n_bytes, struct err *err);
 
+/* The same for other programs: "__metadata__" says {"format": format} ("pt" is wanted by
+ * transformers) and nothing else, notes and checksums are left out; fill is called once a
+ * tensor. */
+int safetensors_write_plain(const char *path, const struct safetensor *tensors,
+                            int n_tensors, const struct safetensors_source *source,
+                            const char *format, struct err *err);
+
 /* ---- reading ---- */
 
 struct safetensors {
