@@ -7,7 +7,25 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define TOKENIZER_CONFIG_MAX ((size_t)64 << 20)
+#define CONFIG_MAX ((size_t)64 << 20) /* tokenizer_config.json lists added tokens */
+
+/* folder/name; *out NULL when there is no such file. */
+static int read_json(struct json **out, const char *folder, const char *name,
+                     struct err *err)
+{
+    struct buf text = BUF_INIT;
+    char path[FS_PATH_MAX];
+    int rc = fs_path(path, err, "%s/%s", folder, name);
+
+    *out = NULL;
+    if (rc == 0 && fs_exists(path)) {
+        rc = fs_read_file(&text, path, CONFIG_MAX, err);
+        if (rc == 0 && json_parse(out, buf_str(&text), text.n_bytes, err) < 0)
+            rc = err_wrap(err, "'%s'", path);
+    }
+    buf_fini(&text);
+    return rc;
+}
 
 /* A folder with config.json and no checkpoint.json is Hugging Face's; the others are
  * checkpoints or hold some. */
@@ -34,6 +52,25 @@ static int find_path(struct model_folder *out, const char *path, struct err *err
     return checkpoint_read_meta(&out->meta, out->path, err);
 }
 
+/* As Hugging Face's image processors: with a crop the shorter edge is fitted and the centre
+ * cut out, without one the picture is squeezed. */
+static int read_aspect(struct model_folder *out, struct err *err)
+{
+    struct json *json = NULL;
+    const struct json *crop;
+
+    if (read_json(&json, out->path, "preprocessor_config.json", err) < 0)
+        return -1;
+    crop = json_get(json, "do_center_crop");
+    out->aspect = json_bool(json_get(json, "do_pad"), false) ? MEDIA_ASPECT_PAD
+                  : json_bool(crop, false)                   ? MEDIA_ASPECT_KEEP
+                                                             : MEDIA_ASPECT_SQUARE;
+    if (!json) /* CLIPImageProcessor's default */
+        out->aspect = MEDIA_ASPECT_KEEP;
+    json_free(json);
+    return 0;
+}
+
 static int read_spec(struct model_folder *out, struct err *err)
 {
     const struct json *tree = json_get(out->meta, "spec");
@@ -42,7 +79,7 @@ static int read_spec(struct model_folder *out, struct err *err)
     int rc;
 
     if (!tree)
-        return 0;
+        return read_aspect(out, err);
     json_write(&text, tree, 0);
     rc = buf_check(&text, err);
     if (rc == 0)
@@ -88,27 +125,23 @@ static int read_prompt(struct model_folder *out, const struct json *prompt,
 }
 
 /* Hugging Face's tokenizers put a begin of sentence in front unless told otherwise. */
-static bool begins(const char *folder)
+static int read_begin(struct model_folder *out, struct err *err)
 {
     struct json *config = NULL;
-    struct buf text = BUF_INIT;
-    char path[FS_PATH_MAX];
-    bool has_begin = true;
 
-    if (fs_path(path, NULL, "%s/tokenizer_config.json", folder) == 0 &&
-        fs_read_file(&text, path, TOKENIZER_CONFIG_MAX, NULL) == 0 &&
-        json_parse(&config, buf_str(&text), text.n_bytes, NULL) == 0)
-        has_begin = json_bool(json_get(config, "add_bos_token"), true);
+    if (read_json(&config, out->path, "tokenizer_config.json", err) < 0)
+        return -1;
+    out->has_begin = json_bool(json_get(config, "add_bos_token"), true);
     json_free(config);
-    buf_fini(&text);
-    return has_begin;
+    return 0;
 }
 
 static int find_words(struct model_folder *out, const char *wanted, struct err *err)
 {
     const struct json *prompt = json_get(out->meta, "prompt");
 
-    out->has_begin = !prompt && begins(out->path);
+    if (!prompt && read_begin(out, err) < 0)
+        return -1;
     if (prompt && read_prompt(out, prompt, err) < 0 && !wanted)
         return -1;
     err_clear(err);

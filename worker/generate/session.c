@@ -3,8 +3,8 @@
 
 #include "common/base/clock.h"
 #include "dataprep/text/tokenizer.h"
-#include "model/checkpoint/checkpoint.h"
 #include "model/generate/generate.h"
+#include "model/weights/weights.h"
 #include "worker/decode/pool.h"
 #include "worker/generate/prompt.h"
 #include "worker/generate/stream.h"
@@ -106,28 +106,48 @@ static int open_backend(struct session *session, struct neva_config *config,
     return comm_create_solo(&session->comm, "tensor", err);
 }
 
-static int open_model(struct session *session, struct err *err)
+static int check_parts(const struct session *session, const struct weights_info *info,
+                       struct err *err)
 {
-    const struct model_folder *folder = &session->folder;
-    int64_t vocab = json_get_int(folder->meta, "vocab", -1);
-    struct neva_config config;
+    int64_t vocab = tokenizer_vocab(session->tokenizer);
 
-    if (!folder->spec)
-        return err_set(err, ERR_UNSUPPORTED, "'%s' has no spec", folder->path);
-    if (config_model(&config, folder->spec, vocab, err) < 0)
-        return -1;
-    config.vision.freeze = config.llm.freeze = true; /* no masters, no gradients */
-    config.recompute = NEVA_RECOMPUTE_NONE;
-    if (tokenizer_vocab(session->tokenizer) > config.llm.vocab)
+    if (info->parts != WEIGHTS_ALL)
+        return err_set(err, ERR_INVALID,
+                       "'%s' (%s) is not a whole model: encoder, projector and decoder",
+                       session->folder.path, info->architecture);
+    if (vocab > info->config.llm.vocab)
         return err_set(err, ERR_INVALID,
                        "the tokenizer '%s' has %" PRId64
                        " tokens, the model knows %" PRId64 ": it is another model's",
-                       folder->tokenizer, tokenizer_vocab(session->tokenizer),
-                       config.llm.vocab);
+                       session->folder.tokenizer, vocab, info->config.llm.vocab);
+    return 0;
+}
+
+static int load_model(struct session *session, struct weights *weights, struct err *err)
+{
+    const struct weights_info *info = weights_info(weights);
+    struct neva_config config = info->config;
+
+    if (check_parts(session, info, err) < 0)
+        return -1;
+    config.vision.freeze = config.llm.freeze = true; /* no masters, no gradients */
+    if (info->sliding_window > 0 && info->sliding_window < config.max_tokens)
+        config.max_tokens = info->sliding_window;
     if (open_backend(session, &config, err) < 0 ||
         neva_create(&session->model, &config, session->backend, session->comm, err) < 0)
         return -1;
-    return checkpoint_load(session->model, folder->path, false, err);
+    return weights_load(session->model, weights, WEIGHTS_ALL, err);
+}
+
+static int open_model(struct session *session, struct err *err)
+{
+    struct weights *weights = NULL;
+    int rc = weights_open(&weights, session->folder.path, err);
+
+    if (rc == 0)
+        rc = load_model(session, weights, err);
+    weights_close(weights);
+    return rc;
 }
 
 static int find_decode_program(char *out, struct err *err)
