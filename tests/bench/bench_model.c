@@ -108,8 +108,7 @@ static struct neva_batch batch_make(const struct neva_config *config, int64_t n_
     }
     for (size_t i = 0; i < n_pixels; i++)
         pixels[i] = (uint8_t)rng_below(key, i, 256);
-    return (struct neva_batch){n_samples, TOKENS,   tokens, labels,
-                               lens,      n_frames, pixels};
+    return (struct neva_batch){n_samples, TOKENS, tokens, labels, lens, n_frames, pixels};
 }
 
 static void batch_free(const struct neva_batch *batch)
@@ -179,7 +178,8 @@ static void print_shape(const struct bench *bench)
            (long long)c->vision.ffn_width, (long long)c->vision.n_layers,
            (long long)c->vision.n_heads, (long long)c->vision.select_layer,
            (long long)c->llm.vocab, (long long)c->llm.width, (long long)c->llm.ffn_width,
-           (long long)c->llm.n_layers, (long long)c->llm.n_heads, (long long)c->max_tokens,
+           (long long)c->llm.n_layers, (long long)c->llm.n_heads,
+           (long long)c->max_tokens,
            neva_step_flops(c, bench->batch.n_samples, TOKENS, bench->batch.n_frames,
                            bench->batch.n_samples * LABELS_EACH) *
                1e-9);
@@ -251,8 +251,11 @@ out:
 static int read_options(struct options *options, int argc, char **argv)
 {
     static const struct option known[] = {
-        {"backend", 1, NULL, 'b'}, {"threads", 1, NULL, 't'}, {"dtype", 1, NULL, 'd'},
-        {"batch", 1, NULL, 'n'},   {0},
+        {"backend", 1, NULL, 'b'},
+        {"threads", 1, NULL, 't'},
+        {"dtype", 1, NULL, 'd'},
+        {"batch", 1, NULL, 'n'},
+        {0},
     };
     int c;
 

@@ -1,11 +1,13 @@
-/* cpu.h - the cpu backend: oneDNN for matmul, own vectorised loops for everything else
+/* cpu.h - the cpu backend: oneDNN for large matmul in types the processor has units for,
+ * own vectorised loops for everything else
  *
  * How an operation is built: its slot (cpu_<group>.c) divides the work into fixed parts
  * and hands them to cpu_parallel; a part reads rows or pieces as fp32 (cpu_read), calls a
  * kernel of the chosen instruction set (kern/), and stores the result (cpu_write).
  * Determinism: parts depend on shapes alone and sums of parts are added in order, so the
- * bits do not depend on the number of threads, except through oneDNN's matmul, which may
- * divide the sum over k among threads: there the bits are the same for the same number.
+ * bits do not depend on the number of threads, except where matmul goes to oneDNN
+ * (cpu_matmul.c), which may divide the sum over k among threads: there the bits are the
+ * same for the same number.
  * Threads: one caller; cpu_parallel's workers touch only their own scratch.
  */
 #ifndef VNEVA_MODEL_BACKEND_CPU_CPU_H

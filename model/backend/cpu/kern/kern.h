@@ -78,6 +78,21 @@ struct kern_attention {
     void (*softmax_bwd)(float *dp, const float *p, float scale, int64_t n_pad);
 };
 
+struct kern_matmul {
+    int tile_rows, tile_cols;
+    /* c [tile_rows,tile_cols] = or += sum over p < k of a [p,tile_rows] b [p,tile_cols],
+     * both packed in that order, b at a multiple of its vectors */
+    void (*tile)(float *c, int64_t ldc, const float *a, const float *b, int64_t k,
+                 bool is_sum);
+    /* to [k,unit], columns [0,n_rows) = transpose of from [n_rows,k], rows `ld` apart */
+    void (*transpose)(float *to, int64_t unit, const float *from, int64_t ld,
+                      int64_t n_rows, int64_t k);
+    /* c [m,n] = products of the rows of a [m,k] with those of b [n,k], F32 or BF16. Every
+     * element is summed in the same order whatever m and n are. */
+    void (*dots)(float *c, int64_t ldc, const float *a, int64_t m, const void *b,
+                 enum dtype b_type, int64_t n, int64_t k);
+};
+
 struct kern_loss {
     float (*max)(const float *x, int64_t n); /* -infinity for n = 0 */
     float (*sum_exp)(const float *x, float max, int64_t n);
@@ -98,6 +113,7 @@ struct kern {
     const struct kern_pointwise *pointwise;
     const struct kern_norm *norm;
     const struct kern_attention *attention;
+    const struct kern_matmul *matmul;
     const struct kern_loss *loss;
     const struct kern_optim *optim;
 };

@@ -6,20 +6,9 @@
  */
 #include "model/backend/cpu/kern/kern.h"
 #include "model/backend/cpu/kern/kern_math.h"
+#include "model/backend/cpu/kern/kern_vec.h"
 
 #define TILE_ROWS 4
-
-#if defined(__AVX512F__)
-#define WIDTH 16
-#elif defined(__AVX__)
-#define WIDTH 8
-#else
-#define WIDTH 4
-#endif
-
-/* WIDTH floats at any address, of any object (GCC and Clang vector extension) */
-typedef float vec
-    __attribute__((vector_size(WIDTH * sizeof(float)), aligned(4), __may_alias__));
 
 /* 1 to 3 vectors side by side, named so that the compiler keeps them in registers (it
  * does not for an array). `n` is a constant wherever these are called. */
@@ -36,8 +25,6 @@ struct product {
 };
 
 extern const struct kern_attention KERN(attention);
-
-#define INLINE static inline __attribute__((always_inline))
 
 INLINE void vecs_load(struct vecs *x, const float *from, const int n)
 {

@@ -8,6 +8,7 @@ extern const struct kern_convert KERN(convert);
 extern const struct kern_pointwise KERN(pointwise);
 extern const struct kern_norm KERN(norm);
 extern const struct kern_attention KERN(attention);
+extern const struct kern_matmul KERN(matmul);
 extern const struct kern_loss KERN(loss);
 extern const struct kern_optim KERN(optim);
 
@@ -17,6 +18,7 @@ const struct kern KERN(level) = {
     .pointwise = &KERN(pointwise),
     .norm = &KERN(norm),
     .attention = &KERN(attention),
+    .matmul = &KERN(matmul),
     .loss = &KERN(loss),
     .optim = &KERN(optim),
 };
