@@ -3,11 +3,13 @@
 #include "dataprep/media/decoder.h"
 #include "dataprep/media/picture.h"
 #include "dataprep/media/session.h"
+#include "dataprep/media/still.h"
 
 #include <stdlib.h>
 #include <string.h>
 
 #define IMAGE_SIZE_MAX 4096
+#define STILL_FPS 25 /* what FFmpeg says of a picture */
 
 struct kept_index {
     struct packet_index index;
@@ -205,24 +207,19 @@ static int extraction_pick(struct extraction *x, struct err *err)
     return 0;
 }
 
-/* decoder_take: frame `which` of `wanted` goes to every pick that names it. */
-static int extraction_take(void *state, int64_t which, const AVFrame *frame,
-                           struct err *err)
+/* The picture at hand goes to every pick of this frame of the video. */
+static int extraction_prepare(struct extraction *x, int64_t number, struct err *err)
 {
-    struct extraction *x = state;
-    const int32_t *matrix = x->index->has_matrix ? x->index->matrix : NULL;
     int64_t size = x->request->image_size;
     size_t frame_bytes = (size_t)(size * size * 3);
     const uint8_t *first = NULL;
 
-    if (converter_run(&x->converter, &x->picture, frame, matrix, err) < 0)
-        return -1;
     x->info->width = x->picture.width;
     x->info->height = x->picture.height;
     for (int64_t i = 0; x->frames && i < x->n_picks; i++) {
         uint8_t *out = &x->frames[(size_t)i * frame_bytes];
 
-        if (x->begin + x->picks[i] != x->wanted[which])
+        if (x->begin + x->picks[i] != number)
             continue;
         if (first)
             memcpy(out, first, frame_bytes);
@@ -232,6 +229,18 @@ static int extraction_take(void *state, int64_t which, const AVFrame *frame,
         first = out;
     }
     return 0;
+}
+
+/* decoder_take: frame `which` of `wanted`. */
+static int extraction_take(void *state, int64_t which, const AVFrame *frame,
+                           struct err *err)
+{
+    struct extraction *x = state;
+    const int32_t *matrix = x->index->has_matrix ? x->index->matrix : NULL;
+
+    if (converter_run(&x->converter, &x->picture, frame, matrix, err) < 0)
+        return -1;
+    return extraction_prepare(x, x->wanted[which], err);
 }
 
 static int extraction_check_room(const struct extraction *x, size_t capacity_bytes,
@@ -275,9 +284,31 @@ static void extraction_describe(const struct extraction *x)
              avcodec_get_name(x->index->codec->codec_id));
 }
 
+/* A still picture has one frame, and no time. */
+static int extraction_run_still(struct extraction *x, enum still_kind kind,
+                                size_t capacity_bytes, struct err *err)
+{
+    x->begin = 0;
+    x->end = 1;
+    if (extraction_pick(x, err) < 0 ||
+        extraction_check_room(x, capacity_bytes, err) < 0 ||
+        still_decode(&x->picture, kind, &x->source, x->limits, err) < 0)
+        return -1;
+    x->info->n_source_frames = x->info->n_frames = 1;
+    x->info->fps = STILL_FPS;
+    x->info->duration_s = 1 / x->info->fps;
+    snprintf(x->info->codec, sizeof(x->info->codec), "%s", still_codec(kind));
+    return extraction_prepare(x, 0, err);
+}
+
 static int extraction_run(struct extraction *x, struct media_session *session,
                           size_t capacity_bytes, struct err *err)
 {
+    enum still_kind kind =
+        x->request->media.kind == MEDIA_IMAGE ? still_find_kind(&x->source) : STILL_NONE;
+
+    if (kind != STILL_NONE)
+        return extraction_run_still(x, kind, capacity_bytes, err);
     if (session_get_index(session, x, err) < 0 ||
         check_pixels(x, x->index->codec, err) < 0 ||
         extraction_decode(x, capacity_bytes, err) < 0)

@@ -252,6 +252,93 @@ static void a_thousand_opens_leave_no_memory_behind(void **state)
 #endif
 }
 
+static const char *const photos[] = {"chelsea.jpg", "coffee_cmyk.jpg", "coffee.webp"};
+
+static void read_photo(struct buf *out, const char *name)
+{
+    char path[FS_PATH_MAX];
+    struct err err;
+
+    if (fs_path(path, &err, "%s/tests/golden/photo_%s", getenv("VNEVA_SOURCE"), name) <
+            0 ||
+        fs_read_file(out, path, 1 << 20, &err) < 0)
+        fail_msg("%s", err.text);
+}
+
+static struct frame_request write_photo(const char *bytes, size_t n_bytes)
+{
+    struct frame_request request = write_file("photo", bytes, n_bytes);
+
+    request.media.kind = MEDIA_IMAGE;
+    return request;
+}
+
+/* Their libraries would fill what is missing with grey and go on. */
+static void a_photograph_cut_anywhere_is_rejected(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof(photos) / sizeof(*photos); i++) {
+        struct buf bytes = BUF_INIT;
+        struct frame_request request;
+        struct err err;
+
+        read_photo(&bytes, photos[i]);
+        for (size_t cut = 1; cut <= N_CUTS; cut++) {
+            request = write_photo(bytes.data, bytes.n_bytes * cut / (N_CUTS + 1));
+            assert_int_equal(extract(&request, &err), -1);
+            assert_int_equal(err.code, ERR_FORMAT);
+        }
+        /* what stands behind the end is no part of the picture */
+        buf_add_str(&bytes, "and a thumbnail");
+        request = write_photo(bytes.data, bytes.n_bytes);
+        assert_int_equal(extract(&request, &err), 0);
+        buf_fini(&bytes);
+    }
+}
+
+static void flipped_bytes_of_photographs_crash_nothing(void **state)
+{
+    int n_rejected = 0;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(photos) / sizeof(*photos); i++) {
+        struct buf bytes = BUF_INIT;
+
+        read_photo(&bytes, photos[i]);
+        for (size_t at = 3; at < bytes.n_bytes; at += 1 + at / 8) {
+            struct frame_request request;
+            struct err err;
+
+            bytes.data[at] ^= 0x55;
+            request = write_photo(bytes.data, bytes.n_bytes);
+            n_rejected += extract(&request, &err) < 0;
+            bytes.data[at] ^= 0x55;
+        }
+        buf_fini(&bytes);
+    }
+    assert_true(n_rejected > 0);
+}
+
+static void a_photograph_over_the_cap_is_rejected(void **state)
+{
+    const struct media_limits limits = {.max_pixels = 100 * 100, .max_frames = 1};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(photos) / sizeof(*photos); i++) {
+        struct buf bytes = BUF_INIT;
+        struct frame_request request;
+        struct media_info info;
+        struct err err = {0};
+
+        read_photo(&bytes, photos[i]);
+        request = write_photo(bytes.data, bytes.n_bytes);
+        assert_int_equal(media_probe(&info, &request, &limits, &err), -1);
+        assert_int_equal(err.code, ERR_LIMIT);
+        assert_non_null(strstr(err.text, "over the cap of 10000 pixels"));
+        buf_fini(&bytes);
+    }
+}
+
 static int make_folder(void **state)
 {
     (void)state;
@@ -275,6 +362,9 @@ int main(void)
         cmocka_unit_test(limits_hold_before_anything_is_decoded),
         cmocka_unit_test(flipped_bytes_crash_nothing),
         cmocka_unit_test(a_thousand_opens_leave_no_memory_behind),
+        cmocka_unit_test(a_photograph_cut_anywhere_is_rejected),
+        cmocka_unit_test(flipped_bytes_of_photographs_crash_nothing),
+        cmocka_unit_test(a_photograph_over_the_cap_is_rejected),
     };
 
     return cmocka_run_group_tests(tests, make_folder, remove_folder);

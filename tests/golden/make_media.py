@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Writes the reference data of media's tests: preprocess.bin, photo_*.png and picks.txt.
+"""Writes the reference data of media's tests: preprocess.bin, photo_* and picks.txt.
 
     python3 -m venv /tmp/v && /tmp/v/bin/pip install -r media_requirements.txt
     /tmp/v/bin/python make_media.py
 
-photo_*.png: crops of sample photographs that scikit-image's package holds, all of them
-public domain or CC0 (photos.txt).
+photo_*: crops of sample photographs that scikit-image's package holds, all of them public
+domain or CC0 (photos.txt), as PNG, JPEG with half the colours, JPEG of CMYK, and WebP.
 preprocess.bin, little endian: int32 number of cases; for each int32 photo (-1: none),
 width, height, size, n_sampled and step; without a photo the picture [height, width, 3];
 then pixels 0, step, 2 step... (n_sampled of them, 3 bytes each) of the [size, size, 3]
@@ -23,19 +23,20 @@ from skimage import data
 from transformers import CLIPImageProcessor, SiglipImageProcessor
 
 HERE = Path(__file__).parent
-N_SAMPLED = 240
+N_SAMPLED = 190
 CASES = [  # width, height, size
     (96, 54, 32), (54, 96, 32), (64, 64, 32), (37, 23, 24), (20, 31, 48), (150, 40, 16),
-    (33, 100, 28), (24, 24, 24), (24, 50, 24), (9, 7, 20), (128, 96, 64), (161, 121, 30),
+    (33, 100, 28), (24, 24, 24), (24, 50, 24), (9, 7, 20), (128, 96, 64), (101, 75, 30),
     (1, 1, 32), (1, 50, 32), (50, 1, 32), (400, 3, 45), (3, 400, 32), (2, 90, 448),
     (95, 61, 95), (61, 95, 61), (127, 33, 336),
 ]
-PHOTOS = [  # name, picture, left, top, width, height
-    ("astronaut", data.astronaut, 130, 10, 181, 151),
-    ("chelsea", data.chelsea, 120, 60, 133, 177),
-    ("coffee", data.coffee, 180, 90, 256, 145),
+PHOTOS = [  # file, picture, left, top, width, height, mode, how it is saved
+    ("astronaut.png", data.astronaut, 130, 10, 121, 151, "RGB", {"optimize": True}),
+    ("chelsea.jpg", data.chelsea, 120, 60, 133, 177, "RGB", {"quality": 85}),
+    ("coffee_cmyk.jpg", data.coffee, 180, 90, 141, 95, "CMYK", {"quality": 70}),
+    ("coffee.webp", data.coffee, 180, 90, 256, 145, "RGB", {"quality": 80}),
 ]
-SIZES = (32, 33, 64, 97, 145, 224, 336, 377, 384, 448)
+SIZES = (32, 33, 64, 97, 145, 224, 336, 384, 448)
 
 
 def picture(rng, width, height):
@@ -87,9 +88,10 @@ def write_preprocess():
         out.write(struct.pack("<i", len(CASES) + len(PHOTOS) * len(SIZES)))
         for width, height, size in CASES:
             write_case(out, Image.fromarray(picture(rng, width, height)), -1, size)
-        for number, (name, load, left, top, width, height) in enumerate(PHOTOS):
+        for number, (name, load, left, top, width, height, mode, how) in enumerate(PHOTOS):
             image = Image.fromarray(load()[top:top + height, left:left + width])
-            image.save(HERE / f"photo_{name}.png", optimize=True)
+            image.convert(mode).save(HERE / f"photo_{name}", **how)
+            image = Image.open(HERE / f"photo_{name}").convert("RGB")
             for size in SIZES:
                 write_case(out, image, number, size)
 
