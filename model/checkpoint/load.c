@@ -44,7 +44,7 @@ static int load_moment(struct neva *model, struct weights *w, const struct param
     struct backend *b = model->backend;
     char name[SAFETENSORS_NAME_MAX];
     struct stored *first;
-    float *room;
+    struct fill_target room;
     int n, rc;
 
     snprintf(name, sizeof(name), "%s%s", param->name, checkpoint_suffix[part]);
@@ -56,13 +56,13 @@ static int load_moment(struct neva *model, struct weights *w, const struct param
                        name);
     if (files_check(first, n, param, false, err) < 0)
         return -1;
-    room = malloc(tensor_bytes(to) + 1);
-    if (!room)
+    room = (struct fill_target){malloc(tensor_bytes(to) + 1), DTYPE_F32};
+    if (!room.data)
         return err_set(err, ERR_NOMEM, "cannot allocate %zu bytes", tensor_bytes(to));
-    rc = weights_fill(room, DTYPE_F32, param, first, n, &model->config, err);
+    rc = weights_fill(&room, 1, param, first, n, &model->config, err);
     if (rc == 0)
-        rc = b->ops->upload(b, to->data, room, tensor_bytes(to), err);
-    free(room);
+        rc = b->ops->upload(b, to->data, room.data, tensor_bytes(to), err);
+    free(room.data);
     return rc;
 }
 

@@ -21,12 +21,18 @@ struct weights {
 int weights_open_checkpoint(struct weights **out, const char *folder,
                             const struct neva_config *model, struct err *err);
 
-/* Checked: this rank's slice of a parameter, padding 0, from its stored tensors, as `to`
- * at out (host, room for param's local_dims). Rows of its first axis that the tensors do
- * not have are fresh, as neva_init_fresh makes them. Threads: several may do different
- * parameters. */
-int weights_fill(void *out, enum dtype to, const struct param *param,
-                 struct stored *first, int n, const struct neva_config *config,
-                 struct err *err);
+/* Where the numbers of a parameter go: host memory for param's local_dims. */
+struct fill_target {
+    void *data;
+    enum dtype type;
+};
+#define FILL_TARGETS_MAX 2 /* master and value */
+
+/* This rank's slice of a parameter, padding 0, from its stored tensors, which files_check
+ * has seen. Rows of its first axis that the tensors do not have are fresh, as
+ * neva_init_fresh makes them. Threads: several may do different parameters. */
+int weights_fill(const struct fill_target *targets, int n_targets,
+                 const struct param *param, struct stored *first, int n,
+                 const struct neva_config *config, struct err *err);
 
 #endif

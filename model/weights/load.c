@@ -8,44 +8,58 @@
 
 /* ---- one parameter ---- */
 
+#define PIECE ((int64_t)1 << 15) /* numbers that stay in the cache between two targets */
+
+static void *at(const struct fill_target *target, int64_t i)
+{
+    return (char *)target->data + (size_t)i * dtype_bytes(target->type);
+}
+
+/* n numbers of the file from `from_at` on, to the targets from `to_at` on. */
+static void fill_run(const struct fill_target *targets, int n_targets, int64_t to_at,
+                     const struct tensor *from, int64_t from_at, int64_t n)
+{
+    const char *data = from->data;
+    size_t item = dtype_bytes(from->dtype);
+
+    for (int64_t done = 0; done < n; done += PIECE)
+        for (int i = 0; i < n_targets; i++)
+            convert(at(&targets[i], to_at + done), targets[i].type,
+                    data + (size_t)(from_at + done) * item, from->dtype,
+                    n - done < PIECE ? n - done : PIECE);
+}
+
 /* What a stored tensor and this rank's slice have in common. */
-static void fill_common(char *out, enum dtype to, const struct param *param,
-                        const struct stored *from)
+static void fill_common(const struct fill_target *targets, int n_targets,
+                        const struct param *param, const struct stored *from)
 {
     struct param_slice s = param_slice(param);
     int axis = param->shard_axis < 0 ? 0 : param->shard_axis;
     int64_t from_first = from->place.axis < 0 ? 0 : from->place.first;
-    int64_t from_count = param->n_dims ? from->tensor.dims[axis] : 1;
+    int64_t from_count = from->tensor.dims[axis];
     int64_t first = s.first > from_first ? s.first : from_first;
     int64_t end = s.first + s.n_real;
-    const char *data = from->tensor.data;
-    size_t item = dtype_bytes(from->tensor.dtype);
 
     end = end < from_first + from_count ? end : from_first + from_count;
-    for (int64_t outer = 0; outer < s.outer && first < end; outer++) {
-        int64_t to_at = (outer * s.local + first - s.first) * s.inner;
-        int64_t at = (outer * from_count + first - from_first) * s.inner;
-
-        convert(out + (size_t)to_at * dtype_bytes(to), to, data + (size_t)at * item,
-                from->tensor.dtype, (end - first) * s.inner);
-    }
+    for (int64_t outer = 0; outer < s.outer && first < end; outer++)
+        fill_run(targets, n_targets, (outer * s.local + first - s.first) * s.inner,
+                 &from->tensor, (outer * from_count + first - from_first) * s.inner,
+                 (end - first) * s.inner);
 }
 
 /* Padding behind the last entry of a split axis. */
-static void zero_padding(char *out, enum dtype to, const struct param *param)
+static void zero_padding(const struct fill_target *target, const struct param *param)
 {
     struct param_slice s = param_slice(param);
-    size_t item = dtype_bytes(to);
+    size_t n_bytes = (size_t)((s.local - s.n_real) * s.inner) * dtype_bytes(target->type);
 
-    if (s.n_real == s.local)
-        return;
-    for (int64_t outer = 0; outer < s.outer; outer++)
-        memset(out + (size_t)((outer * s.local + s.n_real) * s.inner) * item, 0,
-               (size_t)((s.local - s.n_real) * s.inner) * item);
+    for (int64_t outer = 0; outer < s.outer && n_bytes > 0; outer++)
+        memset(at(target, (outer * s.local + s.n_real) * s.inner), 0, n_bytes);
 }
 
 /* Rows from `have` on, that no file has. */
-static int fill_fresh(char *out, enum dtype to, const struct param *param, int64_t have,
+static int fill_fresh(const struct fill_target *targets, int n_targets,
+                      const struct param *param, int64_t have,
                       const struct neva_config *config, struct err *err)
 {
     struct param_slice s = param_slice(param);
@@ -58,33 +72,32 @@ static int fill_fresh(char *out, enum dtype to, const struct param *param, int64
         return err_set(err, ERR_NOMEM, "cannot allocate a row of '%s'", param->name);
     for (int64_t i = have > s.first ? have : s.first; i < s.first + s.n_real; i++) {
         neva_fresh_values(config, param, i * s.inner, s.inner, row);
-        convert(out + (size_t)((i - s.first) * s.inner) * dtype_bytes(to), to, row,
-                DTYPE_F32, s.inner);
+        for (int j = 0; j < n_targets; j++)
+            convert(at(&targets[j], (i - s.first) * s.inner), targets[j].type, row,
+                    DTYPE_F32, s.inner);
     }
     free(row);
     return 0;
 }
 
-int weights_fill(void *out, enum dtype to, const struct param *param,
-                 struct stored *first, int n, const struct neva_config *config,
-                 struct err *err)
+int weights_fill(const struct fill_target *targets, int n_targets,
+                 const struct param *param, struct stored *first, int n,
+                 const struct neva_config *config, struct err *err)
 {
-    int axis = param->shard_axis < 0 ? 0 : param->shard_axis;
     int rc = 0;
 
     for (int i = 0; i < n && rc == 0; i++) {
         files_need(&first[i].tensor);
         rc = files_verify(&first[i], err);
         if (rc == 0)
-            fill_common(out, to, param, &first[i]);
+            fill_common(targets, n_targets, param, &first[i]);
         files_drop(&first[i].tensor);
     }
-    if (rc < 0)
-        return -1;
-    zero_padding(out, to, param);
-    if (axis > 0 || param->n_dims == 0)
-        return 0;
-    return fill_fresh(out, to, param, first->place.whole[0], config, err);
+    for (int i = 0; i < n_targets && rc == 0; i++)
+        zero_padding(&targets[i], param);
+    if (rc < 0 || param->shard_axis > 0)
+        return rc;
+    return fill_fresh(targets, n_targets, param, first->place.whole[0], config, err);
 }
 
 /* ---- into the model ---- */
@@ -99,18 +112,12 @@ struct loader {
 static int load_host(struct loader *l, struct param *param, struct stored *first, int n,
                      struct err *err)
 {
-    const struct neva_config *config = &l->model->config;
-    const struct tensor *wide = &param->master;
+    const struct fill_target targets[FILL_TARGETS_MAX] = {
+        {param->value.data, param->value.dtype}, {param->master.data, DTYPE_F32}};
+    bool is_both = param->master.data && param->master.data != param->value.data;
 
-    if (!wide->data)
-        return weights_fill(param->value.data, param->value.dtype, param, first, n,
-                            config, err);
-    if (weights_fill(wide->data, DTYPE_F32, param, first, n, config, err) < 0)
-        return -1;
-    if (wide->data != param->value.data)
-        convert(param->value.data, param->value.dtype, wide->data, DTYPE_F32,
-                tensor_count(wide));
-    return 0;
+    return weights_fill(targets, is_both ? 2 : 1, param, first, n, &l->model->config,
+                        err);
 }
 
 static int load_device(struct loader *l, struct param *param, struct stored *first, int n,
@@ -118,17 +125,17 @@ static int load_device(struct loader *l, struct param *param, struct stored *fir
 {
     struct backend *b = l->model->backend;
     const struct tensor *to = param->master.data ? &param->master : &param->value;
-    void *room = malloc(tensor_bytes(to) + 1);
+    struct fill_target room = {malloc(tensor_bytes(to) + 1), to->dtype};
     int rc;
 
-    if (!room)
+    if (!room.data)
         return err_set(err, ERR_NOMEM, "cannot allocate %zu bytes", tensor_bytes(to));
-    rc = weights_fill(room, to->dtype, param, first, n, &l->model->config, err);
+    rc = weights_fill(&room, 1, param, first, n, &l->model->config, err);
     if (rc == 0)
-        rc = b->ops->upload(b, to->data, room, tensor_bytes(to), err);
+        rc = b->ops->upload(b, to->data, room.data, tensor_bytes(to), err);
     if (rc == 0 && to->data != param->value.data)
         rc = b->ops->cast(b, &param->value, to, err);
-    free(room);
+    free(room.data);
     return rc;
 }
 

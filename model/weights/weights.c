@@ -345,6 +345,6 @@ int weights_read(struct weights *weights, int i, void *out, struct err *err)
     struct stored *first;
     int n = files_find(&weights->files, param->name, &first);
 
-    return weights_fill(out, param->value.dtype, param, first, n, &weights->config.model,
-                        err);
+    return weights_fill(&(struct fill_target){out, param->value.dtype}, 1, param, first,
+                        n, &weights->config.model, err);
 }

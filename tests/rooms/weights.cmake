@@ -13,3 +13,8 @@ vneva_test(unit_weights_torch LABEL unit SOURCES unit/weights_torch.c
   LIBS vneva_weights_help)
 vneva_test(unit_weights_checkpoint LABEL unit SOURCES unit/weights_checkpoint.c
   LIBS vneva_weights_help vneva_checkpoint)
+
+# Measured by hand and by tests/bench, not by ctest.
+add_executable(bench_import bench/bench_import.c)
+target_link_libraries(bench_import PRIVATE vneva_checkpoint vneva_flags)
+set_target_properties(bench_import PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
