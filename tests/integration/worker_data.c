@@ -10,7 +10,7 @@
 #include <string.h>
 
 #define TEXTS_MAX (4 * DATA_CLIPS)
-#define KEYS_MAX 48
+#define KEYS_MAX 96
 
 static void must(int rc, const struct err *err)
 {

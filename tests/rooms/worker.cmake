@@ -20,9 +20,11 @@ vneva_test(worker_jobs LABEL integration SOURCES integration/worker_jobs.c
   LIBS vneva_test_home vneva_checkpoint)
 vneva_test(worker_again LABEL integration SOURCES integration/worker_again.c
   LIBS vneva_test_home)
+vneva_test(worker_weights LABEL integration SOURCES integration/worker_weights.c
+  LIBS vneva_test_home vneva_weights)
 vneva_test(worker_resume LABEL fault SOURCES fault/worker_resume.c LIBS vneva_test_home
   TIMEOUT 600)
-foreach(test worker_jobs worker_again worker_resume)
+foreach(test worker_jobs worker_again worker_weights worker_resume)
   add_dependencies(${test} vneva-coordinator vneva-worker vneva-rank vneva-decode)
 endforeach()
 vneva_test(worker_loader LABEL integration

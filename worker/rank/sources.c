@@ -37,8 +37,8 @@ static int check_parts(const struct source *source, struct err *err)
         return 0;
     name_parts(&has, info->parts);
     name_parts(&lacks, missing);
-    err_set(err, ERR_INVALID, "%s: '%s' (%s) has no %s, only a %s", source->key,
-            source->path, info->architecture, buf_str(&lacks), buf_str(&has));
+    err_set(err, ERR_INVALID, "%s: '%s' (%s) holds %s and no %s", source->key,
+            source->path, info->architecture, buf_str(&has), buf_str(&lacks));
     buf_fini(&has);
     buf_fini(&lacks);
     return -1;
