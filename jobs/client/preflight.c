@@ -1,6 +1,7 @@
 #include "jobs/client/preflight.h"
 
 #include "common/base/fs.h"
+#include "jobs/client/preflight_weights.h"
 #include "jobs/client/sentencepiece.h"
 #include "jobs/spec/spec_estimate.h"
 #include "jobs/spec/spec_schema.h"
@@ -17,6 +18,7 @@ struct look {
     struct spec_notes *notes;
     struct json *report;
     int64_t vocab, longest; /* of the datasets; 0: not known */
+    int64_t weights_vocab;  /* of the LLM's folder; 0: not known */
     const char *key;        /* that named the path being looked at */
     struct err *err;
 };
@@ -44,22 +46,9 @@ static int must_exist(struct look *l, const char *key, const char *path)
     return err_set(l->err, ERR_NOT_FOUND, "%s: '%s' is not there", key, path);
 }
 
-/* Weights: a folder here, or a name on a hub, which nobody downloads. */
-static int check_weights(struct look *l, const char *key, const char *path)
-{
-    if (!path || fs_exists(path))
-        return 0;
-    if (*path == '/')
-        return must_exist(l, key, path);
-    return refuse(l, key, path,
-                  "is no file here, and nothing is downloaded: give the "
-                  "path of a folder");
-}
-
 static int check_files(struct look *l)
 {
     const struct spec *spec = l->spec;
-    bool is_training = spec_kind_is_training(spec->kind);
     bool is_prepare = spec->kind == SPEC_PREPARE;
 
     if (must_exist(l, "model.tokenizer.model", is_prepare ? spec->tokenizer.model : NULL))
@@ -70,16 +59,7 @@ static int check_files(struct look *l)
         return -1;
     if (spec->kind == SPEC_EVALUATE)
         return must_exist(l, "neva_model_file", spec->evaluate.neva_model_file);
-    if (!is_training)
-        return 0;
-    if (check_weights(l, "model.mm_cfg.llm.from_pretrained",
-                      spec->mm_cfg.llm_from_pretrained) < 0 ||
-        check_weights(l, "model.mm_cfg.vision_encoder.from_pretrained",
-                      spec->vision.from_pretrained) < 0 ||
-        check_weights(l, "model.mm_cfg.pretrain_mm_mlp_adapter",
-                      spec->mm_cfg.pretrain_mm_mlp_adapter) < 0)
-        return -1;
-    return check_weights(l, "model.restore_from_path", spec->model.restore_from_path);
+    return 0;
 }
 
 /* ---- data ---- */
@@ -94,6 +74,12 @@ static int refuse_other(struct look *l, const char *path, const char *what, int6
     return refuse(l, l->key, path, why);
 }
 
+/* Patches on a side of a frame; 0: only a folder that is not here says. */
+static int64_t frame_side(const struct spec *spec)
+{
+    return spec->vision.patch_dim ? spec->vision.crop_size / spec->vision.patch_dim : 0;
+}
+
 /* Fewer frames than a dataset was prepared for always fit. More do when its longest
  * sample has room for them; all frames only if it was prepared with all. */
 static int check_frames(struct look *l, const char *path, const struct json *settings,
@@ -101,7 +87,7 @@ static int check_frames(struct look *l, const char *path, const struct json *set
 {
     const struct spec *spec = l->spec;
     const char *splice = json_get_string(settings, "splice");
-    int64_t side = spec->vision.crop_size / spec->vision.patch_dim;
+    int64_t side = frame_side(spec);
     int64_t has = json_get_int(settings, "num_frames", 0);
     int64_t wanted = spec->data.splice_single_frame ? 1 : spec->data.num_frames;
 
@@ -123,10 +109,10 @@ static int check_settings(struct look *l, const char *path, const struct json *s
     int64_t image = json_get_int(settings, "image_size", 0);
     int64_t patch = json_get_int(settings, "patch", 0);
 
-    if (image && image != spec->vision.crop_size &&
+    if (image && spec->vision.crop_size && image != spec->vision.crop_size &&
         refuse_other(l, path, "crop_size", image, spec->vision.crop_size) < 0)
         return -1;
-    if (patch && patch != spec->vision.patch_dim &&
+    if (patch && spec->vision.patch_dim && patch != spec->vision.patch_dim &&
         refuse_other(l, path, "patch_dim", patch, spec->vision.patch_dim) < 0)
         return -1;
     if (longest > spec->model.encoder_seq_length)
@@ -234,39 +220,61 @@ static int add_numbers(struct look *l, const char *group, const char *const *key
     return 0;
 }
 
+/* Tokens of the data's tokenizer, or rows of the weights where there are more; 0: nothing
+ * says. */
+static int64_t find_vocab(const struct look *l)
+{
+    const struct spec *spec = l->spec;
+    int64_t vocab = l->vocab ? l->vocab : sentencepiece_count(spec->tokenizer.model);
+
+    if (!l->vocab && vocab)
+        vocab += spec->tokenizer.additional_special_tokens.count;
+    return vocab > l->weights_vocab ? vocab : l->weights_vocab;
+}
+
+static int add_estimate(struct look *l, const struct spec_estimate *e)
+{
+    static const char *const parameter_keys[] = {"vision", "projector", "llm", "total",
+                                                 "trained"};
+    static const char *const memory_keys[] = {"weights", "gradients", "optimizer",
+                                              "activations", "total"};
+    const int64_t parameters[] = {e->n_vision, e->n_projector, e->n_llm,
+                                  e->n_vision + e->n_projector + e->n_llm, e->n_trained};
+    const int64_t memory[] = {(int64_t)e->weight_bytes, (int64_t)e->gradient_bytes,
+                              (int64_t)e->optimizer_bytes, (int64_t)e->activation_bytes,
+                              (int64_t)(e->weight_bytes + e->gradient_bytes +
+                                        e->optimizer_bytes + e->activation_bytes)};
+
+    if (add_numbers(l, "parameters", parameter_keys, parameters, 5) < 0)
+        return -1;
+    return add_numbers(l, "memory_bytes", memory_keys, memory, 5);
+}
+
 static int look_at_training(struct look *l)
 {
     static const char *const plan_keys[] = {"steps",         "global_batch",
                                             "micro_batch",   "micro_batches",
                                             "data_parallel", "vocab"};
-    static const char *const parameter_keys[] = {"vision", "projector", "llm", "total",
-                                                 "trained"};
-    static const char *const memory_keys[] = {"weights", "gradients", "optimizer",
-                                              "activations", "total"};
     const struct spec *spec = l->spec;
-    int64_t vocab = l->vocab ? l->vocab : sentencepiece_count(spec->tokenizer.model);
+    int64_t vocab = find_vocab(l);
     int64_t longest = l->longest ? l->longest : spec->model.encoder_seq_length;
-    struct spec_estimate e;
+    bool has_sizes = preflight_has_sizes(spec);
+    struct spec_estimate e = {.n_ranks = spec_n_ranks(spec)};
 
-    if (!l->vocab && vocab)
-        vocab += spec->tokenizer.additional_special_tokens.count;
-    spec_estimate(&e, spec, vocab ? vocab : VOCAB_ASSUMED, longest);
+    e.n_data_parallel = e.n_ranks / spec->model.tensor_model_parallel_size;
+    e.n_micro_batches = spec->model.global_batch_size /
+                        (spec->model.micro_batch_size * e.n_data_parallel);
+    if (has_sizes)
+        spec_estimate(&e, spec, vocab ? vocab : VOCAB_ASSUMED, longest);
     const int64_t plan[] = {spec->trainer.max_steps,
                             spec->model.global_batch_size,
                             spec->model.micro_batch_size,
                             e.n_micro_batches,
                             e.n_data_parallel,
                             vocab ? vocab : VOCAB_ASSUMED};
-    const int64_t parameters[] = {e.n_vision, e.n_projector, e.n_llm,
-                                  e.n_vision + e.n_projector + e.n_llm, e.n_trained};
-    const int64_t memory[] = {(int64_t)e.weight_bytes, (int64_t)e.gradient_bytes,
-                              (int64_t)e.optimizer_bytes, (int64_t)e.activation_bytes,
-                              (int64_t)(e.weight_bytes + e.gradient_bytes +
-                                        e.optimizer_bytes + e.activation_bytes)};
 
     if (add_numbers(l, "training", plan_keys, plan, 6) < 0 ||
-        add_numbers(l, "parameters", parameter_keys, parameters, 5) < 0 ||
-        add_numbers(l, "memory_bytes", memory_keys, memory, 5) < 0)
+        (has_sizes && add_estimate(l, &e) < 0))
         return -1;
     return put(l, json_get(l->report, "training"), "is_vocab_assumed",
                json_new_bool(vocab == 0));
@@ -277,7 +285,7 @@ static int look_at_sample(struct look *l)
     static const char *const keys[] = {"frames", "patches", "media_tokens",
                                        "most_tokens"};
     const struct spec *spec = l->spec;
-    int64_t side = spec->vision.crop_size / spec->vision.patch_dim;
+    int64_t side = frame_side(spec);
     int64_t frames = spec->data.splice_single_frame ? 1 : spec->data.num_frames;
     const int64_t values[] = {frames, side * side, frames > 0 ? frames * side * side : 0,
                               spec->model.encoder_seq_length};
@@ -314,11 +322,15 @@ static int add_list(struct look *l, const char *key, const struct spec_list *lis
 int preflight(struct json **out, const struct spec *spec, struct spec_notes *notes,
               struct err *err)
 {
-    struct look l = {.spec = spec, .notes = notes, .err = err};
+    struct spec sized =
+        *spec; /* borrows all of it; folders fill in what it leaves open */
+    struct look l = {.spec = &sized, .notes = notes, .err = err};
 
     l.report = json_new(JSON_OBJECT);
-    if (look_at_layout(&l) < 0 || check_files(&l) < 0 || look_at_data(&l) < 0 ||
-        (spec->kind != SPEC_EVALUATE && look_at_sample(&l) < 0) ||
+    if (look_at_layout(&l) < 0 || check_files(&l) < 0 ||
+        (spec_kind_is_training(spec->kind) &&
+         preflight_weights(&sized, &l.weights_vocab, l.report, notes, err) < 0) ||
+        look_at_data(&l) < 0 || (spec->kind != SPEC_EVALUATE && look_at_sample(&l) < 0) ||
         (spec_kind_is_training(spec->kind) && look_at_training(&l) < 0) ||
         add_list(&l, "ignored", &notes->ignored) < 0 ||
         add_list(&l, "refused", &notes->refused) < 0) {

@@ -8,7 +8,10 @@
  *   sample: {frames, patches, media_tokens, most_tokens}
  *   training: {steps, global_batch, micro_batch, micro_batches, vocab, is_vocab_assumed,
  *     parameters {vision, projector, llm, total, trained},
+ *     (parameters and memory_bytes only when all sizes are known)
  *     memory_bytes {weights, gradients, optimizer, activations, total}}
+ *   weights: [{part, from, what}] of a training run: where each part comes from; without
+ *     "from" it begins fresh
  *   ignored: [text], refused: [text]
  */
 #ifndef VNEVA_JOBS_CLIENT_PREFLIGHT_H

@@ -90,13 +90,31 @@ static void print_training(FILE *out, const struct json *report)
             json_get_int(t, "micro_batches", 0),
             json_get_int(t, "micro_batches", 0) == 1 ? "" : "es",
             json_get_int(t, "micro_batch", 0));
-    print_parameters(out, json_get(report, "parameters"));
+    if (json_get(report, "parameters"))
+        print_parameters(out, json_get(report, "parameters"));
+    else
+        fprintf(out, "%-12s as the weights say\n", "parameters");
     fprintf(out, "%-12s %" PRId64 " entries%s\n", "vocabulary",
             json_get_int(t, "vocab", 0),
             json_bool(json_get(t, "is_vocab_assumed"), false)
                 ? " (assumed: neither a prepared dataset nor a tokenizer says)"
                 : "");
-    print_memory(out, json_get(report, "memory_bytes"));
+    if (json_get(report, "memory_bytes"))
+        print_memory(out, json_get(report, "memory_bytes"));
+}
+
+static void print_weights(FILE *out, const struct json *list)
+{
+    for (size_t i = 0; i < json_count(list); i++) {
+        const struct json *entry = json_at(list, i);
+        const char *from = json_get_string(entry, "from");
+
+        fprintf(out, "%-12s %s: ", i ? "" : "weights", json_get_string(entry, "part"));
+        if (from)
+            fprintf(out, "%s (%s)\n", from, json_get_string(entry, "what"));
+        else
+            fprintf(out, "fresh\n");
+    }
 }
 
 void preflight_print(FILE *out, const struct json *report)
@@ -113,6 +131,7 @@ void preflight_print(FILE *out, const struct json *report)
                 json_get_int(training, "data_parallel", 1));
     else
         fprintf(out, "; as many attempts at once as there are devices\n");
+    print_weights(out, json_get(report, "weights"));
     print_data(out, json_get(report, "data"));
     if (json_get(report, "sample"))
         print_sample(out, json_get(report, "sample"));

@@ -7,6 +7,7 @@ vneva_test(client_commands LABEL unit
   LIBS vneva_client cmocka Threads::Threads)
 vneva_test(client_report LABEL unit SOURCES unit/client_report.c unit/fake_coordinator.c
   LIBS vneva_client cmocka Threads::Threads)
+vneva_test(client_weights LABEL unit SOURCES unit/client_weights.c LIBS vneva_client cmocka)
 add_test(NAME user_scripts COMMAND sh ${CMAKE_CURRENT_SOURCE_DIR}/integration/scripts.sh)
 set_tests_properties(user_scripts PROPERTIES LABELS integration TIMEOUT 60
   ENVIRONMENT "VNEVA_SOURCE=${CMAKE_SOURCE_DIR}")
