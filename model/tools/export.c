@@ -135,6 +135,19 @@ static int add_extra_tokens(struct export *export, struct err *err)
     return 0;
 }
 
+/* The one of config.json. Hugging Face's folders leave it out where it is their class's
+ * default; our own runs leave it out because they have none. */
+static int64_t said_image_token(const struct export *export)
+{
+    const char *kind = json_get_string(export->meta, "kind");
+    bool is_foreign = !export->meta || (kind && strcmp(kind, "import") == 0);
+
+    if (is_foreign || json_get(export->config, "image_token_index") ||
+        json_get(export->config, "image_token_id"))
+        return weights_info(export->weights)->image_token;
+    return -1;
+}
+
 /* A processor looks for the placeholder's text. */
 static int name_image_token(struct export *export, struct err *err)
 {
@@ -152,7 +165,7 @@ static int name_image_token(struct export *export, struct err *err)
 static int find_image_token(struct export *export, struct err *err)
 {
     export->vocab = weights_info(export->weights)->config.llm.vocab;
-    export->image_token = weights_info(export->weights)->image_token;
+    export->image_token = said_image_token(export);
     if (text_files_tokenizer(export->from)) {
         if (words_read(&export->words, export->from, err) < 0 ||
             add_extra_tokens(export, err) < 0)
