@@ -11,21 +11,26 @@
 #define EXTRA_TOKENS_MAX 1000
 
 static const char help[] =
-    "usage: vneva data tokenize --tokenizer MODEL --template NAME --num-frames N\n"
+    "usage: vneva data tokenize --tokenizer PATH --template NAME --num-frames N\n"
     "           --patches-per-frame P [--use-im-start-end] [--extra-token TEXT]... FILE\n"
+    "       vneva data tokenize --tokenizer PATH --texts [--spans] FILE\n"
     "\n"
     "Prints one JSON line a conversation of FILE (.json or .jsonl): id, tokens, labels,\n"
     "as NeMo's preprocessing gives them: media as their patches, labels shifted by one\n"
     "and -1 where masked. Media files are not opened.\n"
     "\n"
-    "  --tokenizer MODEL       a SentencePiece .model\n"
-    "  --template NAME         plain, v1, llama_2, llama_3, mistral, nvgpt, nv_dpo, "
-    "yi_34b,\n"
-    "                          interleaved...\n"
+    "  --tokenizer PATH        a SentencePiece .model, a tokenizer.json of Hugging\n"
+    "                          Face, or a folder with one of them\n"
+    "  --template NAME         plain, v1, llama_2, llama_3, mistral, nvgpt, nv_dpo,\n"
+    "                          yi_34b, interleaved...\n"
     "  --num-frames N          frames of a video; an image is one\n"
     "  --patches-per-frame P   (image size / patch size) squared\n"
     "  --use-im-start-end      media stand between start and end tokens\n"
     "  --extra-token TEXT      one of additional_special_tokens, in their order\n"
+    "  --texts                 FILE has objects {\"text\": ...}, no conversations: "
+    "prints\n"
+    "                          their id, their tokens, and the text these make again\n"
+    "  --spans                 and the bytes [begin, end) of every token\n"
     "\n"
     "Exit status: 0 done, 1 some conversations are wrong (named on standard error),\n"
     "2 wrong usage or input, 5 an error of the system.\n"
@@ -39,7 +44,8 @@ struct tokenize {
     const char *extra_tokens[EXTRA_TOKENS_MAX];
     int n_extra_tokens;
     int64_t n_frames, n_patches; /* patches of a frame */
-    bool use_im_start_end;
+    bool use_im_start_end, is_texts, has_spans;
+    struct tokenizer *opened;
     struct conv_encoder encoder;
     int64_t n_wrong;
 };
@@ -105,6 +111,66 @@ static int tokenize_record(const struct tokenize *tokenize, const struct json *r
     return rc;
 }
 
+/* ---- texts ---- */
+
+static void print_spans(const struct buf *spans)
+{
+    const struct token_span *span = (const struct token_span *)(const void *)spans->data;
+    size_t n = spans->n_bytes / sizeof(*span);
+
+    printf(", \"spans\": [");
+    for (size_t i = 0; i < n; i++)
+        printf("%s[%u, %u]", i ? ", " : "", span[i].begin, span[i].end);
+    putchar(']');
+}
+
+static void print_text(const struct tokenize *tokenize, const struct json *record,
+                       const struct buf *spans, const struct buf *ids,
+                       const struct buf *text)
+{
+    struct buf out = BUF_INIT;
+
+    json_write(&out, json_get(record, "id"), 0);
+    printf("{\"id\": %s", buf_str(&out));
+    print_ints("tokens", ids);
+    if (tokenize->has_spans)
+        print_spans(spans);
+    buf_reset(&out);
+    json_write_string(&out, buf_str(text), text->n_bytes);
+    printf(", \"text\": %s}\n", buf_str(&out));
+    buf_fini(&out);
+}
+
+static int tokenize_text(const struct tokenize *tokenize, const struct json *record,
+                         struct err *err)
+{
+    const struct json *text = json_get(record, "text");
+    struct buf spans = BUF_INIT, ids = BUF_INIT, again = BUF_INIT;
+    const struct token_span *span;
+    int rc;
+
+    if (json_type(text) != JSON_STRING)
+        return err_set(err, ERR_INVALID, "no \"text\", a string, in the record");
+    rc = tokenizer_encode_spans(tokenize->opened, &spans, json_string(text),
+                                json_string_bytes(text), err);
+    span = (const struct token_span *)(const void *)spans.data;
+    for (size_t i = 0; rc == 0 && i < spans.n_bytes / sizeof(*span); i++)
+        buf_add(&ids, &span[i].id, sizeof(span[i].id));
+    if (rc == 0)
+        rc = buf_check(&ids, err);
+    if (rc == 0)
+        rc = tokenizer_decode(tokenize->opened, &again, (const int32_t *)(void *)ids.data,
+                              (int64_t)(ids.n_bytes / sizeof(int32_t)), err);
+    if (rc == 0)
+        print_text(tokenize, record, &spans, &ids, &again);
+    buf_fini(&spans);
+    buf_fini(&ids);
+    buf_fini(&again);
+    return rc;
+}
+
+/* ---- records ---- */
+
 /* A wrong conversation is told and passed over; running out of memory ends it all. */
 static int tokenize_one(void *state, const struct annotation *annotation, struct err *err)
 {
@@ -115,7 +181,8 @@ static int tokenize_one(void *state, const struct annotation *annotation, struct
                            annotation->line, annotation->column, &wrong);
 
     if (rc == 0)
-        rc = tokenize_record(tokenize, record, &wrong);
+        rc = tokenize->is_texts ? tokenize_text(tokenize, record, &wrong)
+                                : tokenize_record(tokenize, record, &wrong);
     json_free(record);
     if (rc == 0)
         return 0;
@@ -144,6 +211,12 @@ static int parse_option(struct tokenize *out, int option, struct err *err)
     case 's':
         out->use_im_start_end = true;
         return 0;
+    case 'T':
+        out->is_texts = true;
+        return 0;
+    case 'S':
+        out->has_spans = true;
+        return 0;
     case 'e':
         if (out->n_extra_tokens == EXTRA_TOKENS_MAX)
             return err_set(err, ERR_LIMIT, "at most %d extra tokens", EXTRA_TOKENS_MAX);
@@ -165,6 +238,8 @@ static int parse(struct tokenize *out, int argc, char **argv, struct err *err)
         {"patches-per-frame", required_argument, NULL, 'p'},
         {"use-im-start-end", no_argument, NULL, 's'},
         {"extra-token", required_argument, NULL, 'e'},
+        {"texts", no_argument, NULL, 'T'},
+        {"spans", no_argument, NULL, 'S'},
         {NULL, 0, NULL, 0},
     };
     int option;
@@ -172,37 +247,42 @@ static int parse(struct tokenize *out, int argc, char **argv, struct err *err)
     while ((option = getopt_long(argc, argv, "", known, NULL)) != -1)
         if (parse_option(out, option, err) < 0)
             return -1;
-    if (!out->tokenizer || !out->template || !out->n_frames || !out->n_patches)
+    if (!out->tokenizer ||
+        (!out->is_texts && (!out->template || !out->n_frames || !out->n_patches)))
         return err_set(err, ERR_INVALID,
-                       "--tokenizer, --template, --num-frames and "
-                       "--patches-per-frame are needed");
+                       "--tokenizer, and --texts or --template, --num-frames and "
+                       "--patches-per-frame, are needed");
+    if (out->has_spans && !out->is_texts)
+        return err_set(err, ERR_INVALID, "--spans goes with --texts");
     if (optind != argc - 1)
         return err_set(err, ERR_INVALID, "one FILE is expected");
+    out->file = argv[optind];
+    if (out->is_texts)
+        return 0;
     if (!conv_template_find(out->template))
         return err_set(err, ERR_INVALID, "unknown template '%s'; known are: %s",
                        out->template, conv_template_names());
-    out->file = argv[optind];
     return 0;
 }
 
 static int run(int argc, char **argv)
 {
     struct tokenize tokenize = {0};
-    struct tokenizer *tokenizer = NULL;
     struct err err = {0};
     int status = DATA_DONE;
 
     if (parse(&tokenize, argc, argv, &err) < 0)
         return data_fail(&err);
-    if (tokenizer_open(&tokenizer, tokenize.tokenizer, tokenize.extra_tokens,
+    if (tokenizer_open(&tokenize.opened, tokenize.tokenizer, tokenize.extra_tokens,
                        tokenize.n_extra_tokens, &err) < 0 ||
-        conv_encoder_init(&tokenize.encoder, conv_template_find(tokenize.template),
-                          tokenizer, tokenize.use_im_start_end, &err) < 0 ||
+        (!tokenize.is_texts &&
+         conv_encoder_init(&tokenize.encoder, conv_template_find(tokenize.template),
+                           tokenize.opened, tokenize.use_im_start_end, &err) < 0) ||
         annotations_scan(tokenize.file, tokenize_one, &tokenize, &err) < 0)
         status = data_fail(&err);
     else if (tokenize.n_wrong)
         status = DATA_FAILED;
-    tokenizer_close(tokenizer);
+    tokenizer_close(tokenize.opened);
     return status;
 }
 

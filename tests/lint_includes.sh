@@ -30,6 +30,8 @@ BEGIN {
     library["jerror"] = "dataprep/media/"
     library["webp"] = "dataprep/media/"
     library["sentencepiece"] = "dataprep/text/"
+    library["pcre2"] = "dataprep/text/regex.c"
+    library["utf8proc"] = "dataprep/text/unicode.c"
     library["dnnl"] = "model/backend/cpu/"
     library["oneapi"] = "model/backend/cpu/"
     library["cuda"] = "model/backend/cuda/ model/comm/"

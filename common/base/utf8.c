@@ -18,6 +18,26 @@ size_t utf8_length(const unsigned char *s, size_t n_left)
     return n;
 }
 
+/* May `second` follow `first`, the first of several bytes? */
+static bool is_pair(unsigned char first, unsigned char second)
+{
+    unsigned char low = first == 0xE0 ? 0xA0 : first == 0xF0 ? 0x90 : 0x80;
+    unsigned char high = first == 0xED ? 0x9F : first == 0xF4 ? 0x8F : 0xBF;
+
+    return second >= low && second <= high;
+}
+
+size_t utf8_cut_length(const unsigned char *s, size_t n_left)
+{
+    size_t whole = s[0] < 0xE0 ? 2 : s[0] < 0xF0 ? 3 : 4, n = 1;
+
+    if (s[0] < 0xC2 || s[0] > 0xF4 || n_left < 2 || !is_pair(s[0], s[1]))
+        return 1;
+    for (n = 2; n < whole && n < n_left && (s[n] & 0xC0) == 0x80;)
+        n++;
+    return n;
+}
+
 /* May the n bytes at s, which are no character, be the beginning of one? */
 static bool is_cut(const unsigned char *s, size_t n)
 {

@@ -9,6 +9,7 @@ extern "C" {
 #include <sentencepiece_trainer.h>
 
 #include <exception>
+#include <memory>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -86,16 +87,20 @@ class lines_iterator : public sentencepiece::SentenceIterator
 
 } // namespace
 
-extern "C" int sp_open(struct sp_model **out, const char *path, struct err *err)
+extern "C" int sp_open(struct sp_model **out, const char *bytes, size_t n_bytes,
+                       bool has_prefix, struct err *err)
 {
     return guarded(err, [&] {
-        auto *model = new sp_model;
+        auto model = std::make_unique<sp_model>();
+        std::string proto(bytes, n_bytes);
 
-        if (check(model->processor.Load(path), err) < 0) {
-            delete model;
+        /* Fields that stand again at the end are merged: normalizer_spec (3) with
+         * add_dummy_prefix (3) false. */
+        if (!has_prefix)
+            proto.append("\x1a\x02\x18\x00", 4);
+        if (check(model->processor.LoadFromSerializedProto(proto), err) < 0)
             return -1;
-        }
-        *out = model;
+        *out = model.release();
         return 0;
     });
 }

@@ -1,4 +1,5 @@
-/* sentencepiece_c.h - the C boundary to libsentencepiece; only tokenizer.c includes it
+/* sentencepiece_c.h - the C boundary to libsentencepiece; only sp_tokenizer.c and
+ * tokenizer_train.c include it
  *
  * No exception and no C++ type crosses it.
  * Owns: struct sp_model; free it with sp_close. Threads: reading from several is fine.
@@ -7,6 +8,7 @@
 #ifndef VNEVA_DATAPREP_TEXT_SENTENCEPIECE_C_H
 #define VNEVA_DATAPREP_TEXT_SENTENCEPIECE_C_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -14,7 +16,10 @@ struct buf;
 struct err;
 struct sp_model;
 
-int sp_open(struct sp_model **out, const char *path, struct err *err);
+/* bytes: of a .model file. has_prefix: a text that begins without a space is given one,
+ * if the model wants that; false: never. */
+int sp_open(struct sp_model **out, const char *bytes, size_t n_bytes, bool has_prefix,
+            struct err *err);
 void sp_close(struct sp_model *model);
 
 int32_t sp_vocab(const struct sp_model *model);

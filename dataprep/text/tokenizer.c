@@ -1,7 +1,9 @@
 #include "dataprep/text/tokenizer.h"
 
 #include "common/base/fs.h"
-#include "dataprep/text/sentencepiece_c.h"
+#include "common/base/hash.h"
+#include "dataprep/text/hf_tokenizer.h"
+#include "dataprep/text/sp_tokenizer.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -9,146 +11,75 @@
 /* Spans hold byte offsets of 32 bits; a conversation is far below. */
 #define TEXT_MAX_BYTES (64u << 20)
 
-struct tokenizer {
-    struct sp_model *model;
-    int64_t n_model;
-    char **extras; /* extras[i] has the number n_model + i */
-    int n_extras;
+struct tokenizer { /* one of the two */
+    struct hf_tokenizer *hf;
+    struct sp_tokenizer *sp;
 };
-
-static int add_extra(struct tokenizer *tokenizer, const char *text, struct err *err)
-{
-    if (!*text)
-        return err_set(err, ERR_INVALID, "an extra token is empty");
-    if (tokenizer_id(tokenizer, text) >= 0)
-        return 0; /* the model has it, or it stands twice: NeMo keeps the first number */
-    tokenizer->extras[tokenizer->n_extras] = strdup(text);
-    if (!tokenizer->extras[tokenizer->n_extras])
-        return err_set(err, ERR_NOMEM, "cannot keep extra token '%s'", text);
-    tokenizer->n_extras++;
-    return 0;
-}
 
 int tokenizer_open(struct tokenizer **out, const char *path,
                    const char *const *extra_tokens, int n_extra_tokens, struct err *err)
 {
     struct tokenizer *tokenizer;
-    struct sp_model *model = NULL;
+    struct token_folder folder;
+    int rc;
 
-    if (!fs_exists(path))
-        return err_set(err, ERR_NOT_FOUND, "no tokenizer at '%s'", path);
-    if (sp_open(&model, path, err) < 0)
-        return err_wrap(err, "cannot read tokenizer '%s' as a SentencePiece model", path);
+    if (token_folder_open(&folder, path, err) < 0)
+        return -1;
     tokenizer = calloc(1, sizeof(*tokenizer));
-    if (!tokenizer) {
-        sp_close(model);
-        return err_set(err, ERR_NOMEM, "cannot allocate a tokenizer");
+    if (!tokenizer)
+        rc = err_set(err, ERR_NOMEM, "cannot allocate a tokenizer");
+    else
+        rc = folder.is_json
+                 ? hf_open(&tokenizer->hf, &folder, extra_tokens, n_extra_tokens, err)
+                 : sp_tokenizer_open(&tokenizer->sp, &folder, extra_tokens,
+                                     n_extra_tokens, err);
+    token_folder_fini(&folder);
+    if (rc < 0) {
+        tokenizer_close(tokenizer);
+        return -1;
     }
-    tokenizer->model = model; /* now the tokenizer's */
-    tokenizer->n_model = sp_vocab(model);
-    tokenizer->extras = calloc((size_t)n_extra_tokens + 1, sizeof(*tokenizer->extras));
-    if (!tokenizer->extras) {
-        err_set(err, ERR_NOMEM, "cannot allocate extra tokens");
-        goto failed;
-    }
-    for (int i = 0; i < n_extra_tokens; i++)
-        if (add_extra(tokenizer, extra_tokens[i], err) < 0)
-            goto failed;
     *out = tokenizer;
     return 0;
-failed:
-    tokenizer_close(tokenizer);
-    return -1;
 }
 
 void tokenizer_close(struct tokenizer *tokenizer)
 {
     if (!tokenizer)
         return;
-    for (int i = 0; i < tokenizer->n_extras; i++)
-        free(tokenizer->extras[i]);
-    free(tokenizer->extras);
-    sp_close(tokenizer->model);
+    hf_close(tokenizer->hf);
+    sp_tokenizer_close(tokenizer->sp);
     free(tokenizer);
 }
 
 int64_t tokenizer_vocab(const struct tokenizer *tokenizer)
 {
-    return tokenizer->n_model + tokenizer->n_extras;
+    return tokenizer->hf ? hf_vocab(tokenizer->hf) : sp_tokenizer_vocab(tokenizer->sp);
 }
 
 int32_t tokenizer_bos(const struct tokenizer *tokenizer)
 {
-    return sp_bos(tokenizer->model);
+    return tokenizer->hf ? hf_bos(tokenizer->hf) : sp_tokenizer_bos(tokenizer->sp);
 }
 
 int32_t tokenizer_eos(const struct tokenizer *tokenizer)
 {
-    return sp_eos(tokenizer->model);
+    return tokenizer->hf ? hf_eos(tokenizer->hf) : sp_tokenizer_eos(tokenizer->sp);
 }
 
 int32_t tokenizer_id(const struct tokenizer *tokenizer, const char *piece)
 {
-    int32_t id = sp_find(tokenizer->model, piece);
-
-    for (int i = 0; id < 0 && i < tokenizer->n_extras; i++)
-        if (strcmp(tokenizer->extras[i], piece) == 0)
-            id = (int32_t)tokenizer->n_model + i;
-    return id;
-}
-
-/* First byte of `word` in text[0, n_bytes), or n_bytes. Text may hold NUL bytes. */
-static size_t find_word(const char *text, size_t n_bytes, const char *word)
-{
-    size_t n_word = strlen(word);
-
-    for (size_t at = 0; at + n_word <= n_bytes; at++) {
-        const char *hit = memchr(text + at, word[0], n_bytes - n_word + 1 - at);
-
-        if (!hit)
-            break;
-        at = (size_t)(hit - text);
-        if (memcmp(hit, word, n_word) == 0)
-            return at;
-    }
-    return n_bytes;
+    return tokenizer->hf ? hf_find(tokenizer->hf, piece, strlen(piece))
+                         : sp_tokenizer_find(tokenizer->sp, piece);
 }
 
 int tokenizer_encode_spans(const struct tokenizer *tokenizer, struct buf *out,
                            const char *text, size_t n_bytes, struct err *err)
 {
-    size_t done = 0;
-
     if (n_bytes > TEXT_MAX_BYTES)
         return err_set(err, ERR_LIMIT, "text of %zu bytes, at most %u are encoded",
                        n_bytes, TEXT_MAX_BYTES);
-    while (done < n_bytes) {
-        size_t next = n_bytes;
-        int extra = -1;
-
-        for (int i = 0; i < tokenizer->n_extras; i++) {
-            size_t at =
-                done + find_word(text + done, n_bytes - done, tokenizer->extras[i]);
-
-            if (at < next) {
-                next = at;
-                extra = i;
-            }
-        }
-        if (next > done && sp_encode(tokenizer->model, out, text + done, next - done,
-                                     (uint32_t)done, err) < 0)
-            return -1;
-        done = next;
-        if (extra >= 0) {
-            struct token_span span = {(int32_t)tokenizer->n_model + extra, (uint32_t)next,
-                                      (uint32_t)next};
-
-            span.end += (uint32_t)strlen(tokenizer->extras[extra]);
-            buf_add(out, &span, sizeof(span));
-            done = span.end;
-        }
-    }
-    return buf_check(out, err);
+    return tokenizer->hf ? hf_encode(tokenizer->hf, out, text, n_bytes, err)
+                         : sp_tokenizer_encode(tokenizer->sp, out, text, n_bytes, err);
 }
 
 int tokenizer_encode(const struct tokenizer *tokenizer, struct buf *out, const char *text,
@@ -156,7 +87,7 @@ int tokenizer_encode(const struct tokenizer *tokenizer, struct buf *out, const c
 {
     struct buf spans = BUF_INIT;
     int rc = tokenizer_encode_spans(tokenizer, &spans, text, n_bytes, err);
-    const struct token_span *span = (const struct token_span *)spans.data;
+    const struct token_span *span = (const struct token_span *)(const void *)spans.data;
 
     for (size_t i = 0; rc == 0 && i < spans.n_bytes / sizeof(*span); i++)
         buf_add(out, &span[i].id, sizeof(span[i].id));
@@ -167,77 +98,79 @@ int tokenizer_encode(const struct tokenizer *tokenizer, struct buf *out, const c
 int tokenizer_decode(const struct tokenizer *tokenizer, struct buf *out,
                      const int32_t *tokens, int64_t n_tokens, struct err *err)
 {
-    int64_t first = 0;
-
-    for (int64_t i = 0; i <= n_tokens; i++) {
-        if (i < n_tokens && (tokens[i] < 0 || tokens[i] >= tokenizer_vocab(tokenizer)))
+    for (int64_t i = 0; i < n_tokens; i++)
+        if (tokens[i] < 0 || tokens[i] >= tokenizer_vocab(tokenizer))
             return err_set(err, ERR_INVALID, "token %d is outside of the vocabulary",
                            tokens[i]);
-        if (i < n_tokens && tokens[i] < tokenizer->n_model)
-            continue;
-        if (i > first &&
-            sp_decode(tokenizer->model, out, tokens + first, i - first, err) < 0)
-            return -1;
-        if (i < n_tokens)
-            buf_add_str(out, tokenizer->extras[tokens[i] - tokenizer->n_model]);
-        first = i + 1;
-    }
-    return buf_check(out, err);
+    return tokenizer->hf ? hf_decode(tokenizer->hf, out, tokens, n_tokens, err)
+                         : sp_tokenizer_decode(tokenizer->sp, out, tokens, n_tokens, err);
 }
 
-/* ---- training ---- */
+/* ---- files ---- */
 
-/* Splits the texts into lines: line breaks are left to the byte tokens. Appends char *
- * pointers into the copies, which `owner` keeps. */
-static int split_lines(struct buf *lines, char **copies, const char *const *texts,
-                       int64_t n_texts, struct err *err)
+/* Calls `use` with the bytes of every file that makes up the tokenizer. */
+static int each_file(const char *path, void *state,
+                     int (*use)(void *state, const char *name, const struct buf *bytes,
+                                struct err *err),
+                     struct err *err)
 {
-    for (int64_t i = 0; i < n_texts; i++) {
-        char *save = NULL;
+    struct token_folder folder;
+    int rc = 0;
 
-        copies[i] = strdup(texts[i]);
-        if (!copies[i])
-            return err_set(err, ERR_NOMEM, "cannot copy the training texts");
-        for (char *line = strtok_r(copies[i], "\r\n", &save); line;
-             line = strtok_r(NULL, "\r\n", &save))
-            buf_add(lines, &line, sizeof(line));
-    }
-    return buf_check(lines, err);
-}
+    if (token_folder_open(&folder, path, err) < 0)
+        return -1;
+    for (int i = 0; i < folder.n_paths && rc == 0; i++) {
+        struct buf bytes = BUF_INIT;
+        const char *name = strrchr(folder.paths[i], '/');
 
-int tokenizer_train(const char *output, const char *const *texts, int64_t n_texts,
-                    int64_t vocab, struct err *err)
-{
-    char **copies = calloc((size_t)n_texts + 1, sizeof(*copies));
-    struct buf lines = BUF_INIT, model = BUF_INIT;
-    int rc = -1;
-
-    if (vocab < TOKENIZER_VOCAB_MIN) {
-        err_set(err, ERR_INVALID, "a vocabulary of %lld is too small, take at least %d",
-                (long long)vocab, TOKENIZER_VOCAB_MIN);
-        goto out;
+        name = i == 0 ? folder.is_json ? "tokenizer.json" : "tokenizer.model" : name + 1;
+        rc = fs_read_file(&bytes, folder.paths[i], TOKEN_FILE_MAX_BYTES, err);
+        if (rc == 0)
+            rc = use(state, name, &bytes, err);
+        buf_fini(&bytes);
     }
-    if (!copies) {
-        err_set(err, ERR_NOMEM, "cannot copy the training texts");
-        goto out;
-    }
-    if (split_lines(&lines, copies, texts, n_texts, err) < 0)
-        goto out;
-    if (!lines.n_bytes) {
-        err_set(err, ERR_INVALID, "no text to train a tokenizer from");
-        goto out;
-    }
-    if (sp_train(&model, (const char *const *)lines.data,
-                 (int64_t)(lines.n_bytes / sizeof(char *)), vocab, err) < 0) {
-        err_wrap(err, "cannot train a tokenizer of %lld tokens", (long long)vocab);
-        goto out;
-    }
-    rc = fs_write_file_atomic(output, model.data, model.n_bytes, err);
-out:
-    for (int64_t i = 0; copies && i < n_texts; i++)
-        free(copies[i]);
-    free(copies);
-    buf_fini(&lines);
-    buf_fini(&model);
+    token_folder_fini(&folder);
     return rc;
+}
+
+static int write_file(void *state, const char *name, const struct buf *bytes,
+                      struct err *err)
+{
+    char path[FS_PATH_MAX];
+
+    if (fs_path(path, err, "%s/%s", (const char *)state, name) < 0)
+        return -1;
+    return fs_write_file_atomic(path, bytes->data, bytes->n_bytes, err);
+}
+
+int tokenizer_copy(const char *path, const char *folder, struct err *err)
+{
+    if (fs_make_dirs(folder, 0777, err) < 0 ||
+        each_file(path, (void *)folder, write_file, err) < 0)
+        return err_wrap(err, "cannot copy tokenizer '%s' to '%s'", path, folder);
+    return 0;
+}
+
+static int hash_file(void *state, const char *name, const struct buf *bytes,
+                     struct err *err)
+{
+    uint64_t *hash = state;
+
+    (void)name;
+    (void)err;
+    *hash = hash64(buf_str(bytes), bytes->n_bytes, *hash);
+    return 0;
+}
+
+int tokenizer_hash(uint64_t *out, const char *path, struct err *err)
+{
+    *out = 0;
+    return each_file(path, out, hash_file, err);
+}
+
+bool tokenizer_is_model(const char *path)
+{
+    size_t n = strlen(path);
+
+    return !fs_is_dir(path) && !(n >= 5 && strcmp(path + n - 5, ".json") == 0);
 }

@@ -177,6 +177,24 @@ static void texts_are_mended_to_utf8(void **state)
     }
 }
 
+static void cut_characters_are_counted_as_unicode_does(void **state)
+{
+    static const struct {
+        const char *bytes;
+        size_t n;
+    } cuts[] = {
+        {"\xE2\x82z", 2}, {"\xF0\x9F\x98", 3}, {"\xC3", 1},     {"\x80\x80", 1},
+        {"\xE0\x80", 1},  {"\xED\xA0\x80", 1}, {"\xF4\x90", 1}, {"\xF1\x80\x80z", 3},
+        {"\xC0\x80", 1},  {"\xF5\x80", 1},     {"\xF0\x80", 1}, {"\xE1\x80", 2},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(cuts) / sizeof(cuts[0]); i++)
+        assert_int_equal(
+            utf8_cut_length((const unsigned char *)cuts[i].bytes, strlen(cuts[i].bytes)),
+            cuts[i].n);
+}
+
 static void long_errors_are_cut_between_characters(void **state)
 {
     char name[2 * ERR_TEXT_MAX];
@@ -233,6 +251,7 @@ int main(void)
         cmocka_unit_test(files_are_replaced_whole),
         cmocka_unit_test(protocol_buffers_are_read_field_by_field),
         cmocka_unit_test(texts_are_mended_to_utf8),
+        cmocka_unit_test(cut_characters_are_counted_as_unicode_does),
         cmocka_unit_test(long_errors_are_cut_between_characters),
     };
 
