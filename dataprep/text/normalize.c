@@ -7,8 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define KNOWN                                                                            \
-    "NFC, NFD, NFKC, NFKD, Prepend, Replace, Lowercase, Strip, StripAccents, Sequence"
+#define KNOWN "NFC, NFD, NFKC, NFKD, Prepend, Replace, Lowercase, Strip, Sequence"
 
 enum step_kind {
     STEP_FORM,
@@ -16,7 +15,6 @@ enum step_kind {
     STEP_REPLACE,
     STEP_LOWER,
     STEP_STRIP,
-    STEP_STRIP_ACCENTS,
 };
 
 struct normalizer_step {
@@ -75,10 +73,8 @@ static int read_kind(struct normalizer_step *step, const char *type,
         step->right = json_bool(json_get(part, "strip_right"), true);
         return 0;
     }
-    step->kind = strcmp(type, "Lowercase") == 0 ? STEP_LOWER : STEP_STRIP_ACCENTS;
-    if (strcmp(type, "Lowercase") != 0 && strcmp(type, "StripAccents") != 0)
-        return parts_refuse(KNOWN, err);
-    return 0;
+    step->kind = STEP_LOWER;
+    return strcmp(type, "Lowercase") == 0 ? 0 : parts_refuse(KNOWN, err);
 }
 
 static void step_fini(struct normalizer_step *step)
@@ -171,19 +167,6 @@ static void strip(struct aligned *out, const struct aligned *in,
     out->end = aligned_origin(in, end);
 }
 
-static void strip_accents(struct aligned *out, const struct aligned *in)
-{
-    for (size_t at = 0; at < in->text.n_bytes;) {
-        uint32_t c;
-        size_t n = unicode_decode(in->text.data + at, &c);
-
-        if (!unicode_is_mark(c))
-            aligned_add_part(out, in, at, at + n);
-        at += n;
-    }
-    out->end = in->end;
-}
-
 static int apply(const struct normalizer_step *step, struct aligned *out,
                  const struct aligned *in, struct regex_work *work, struct err *err)
 {
@@ -204,9 +187,6 @@ static int apply(const struct normalizer_step *step, struct aligned *out,
         break;
     case STEP_STRIP:
         strip(out, in, step);
-        break;
-    case STEP_STRIP_ACCENTS:
-        strip_accents(out, in);
         break;
     }
     return aligned_check(out, err);

@@ -1,6 +1,6 @@
 /* normalize.h - the "normalizer" of a tokenizer.json
  *
- * NFC, NFD, NFKC, NFKD, Prepend, Replace, Lowercase, Strip, StripAccents, and Sequences.
+ * NFC, NFD, NFKC, NFKD, Prepend, Replace, Lowercase, Strip, and Sequences.
  * Owns: a struct normalizer its parts; normalizer_fini frees them.
  */
 #ifndef VNEVA_DATAPREP_TEXT_NORMALIZE_H

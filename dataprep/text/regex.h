@@ -4,6 +4,8 @@
  * translated (\s, \w and \d as Unicode has them, \uHHHH, {,n}); what cannot be said in
  * PCRE2 is refused by name, never read otherwise. An expression that tries too many ways
  * ends in ERR_LIMIT.
+ * Categories are PCRE2's: of Unicode 14 in version 10.42, where the library has 16; letters
+ * that are newer (CJK extensions H and I, Kawi, Garay...) are none here.
  * Source: doc/RE of Oniguruma, and pcre2pattern.
  * Owns: both structs; destroy with NULL is fine. Threads: a regex may be used by several
  * at once, a work by one.

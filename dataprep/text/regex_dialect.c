@@ -6,8 +6,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Letters, marks, digits and what connects them. */
+/* Letters, marks, digits and what connects them; outside of a class Oniguruma also takes
+ * the small digits and fractions of Latin-1. */
 #define WORD_INSIDE "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}"
+#define WORD_OUTSIDE WORD_INSIDE "\\x{b2}\\x{b3}\\x{b9}\\x{bc}-\\x{be}"
 
 struct dialect {
     const char *start, *at;
@@ -35,6 +37,18 @@ static int put(struct dialect *d, const char *text, size_t n)
     return 0;
 }
 
+/* A category or a property that both have; any other name is a script, of which PCRE2
+ * would take the characters used with it, too. */
+static bool is_script(const char *name, size_t n)
+{
+    static const char *const others[] = {"Any", "Alphabetic", "White_Space"};
+
+    for (size_t i = 0; i < sizeof(others) / sizeof(*others); i++)
+        if (strlen(others[i]) == n && strncmp(name, others[i], n) == 0)
+            return false;
+    return n > 2;
+}
+
 /* \p{Name}, \P{Name}, \p{^Name} */
 static int property(struct dialect *d)
 {
@@ -48,7 +62,9 @@ static int property(struct dialect *d)
         is_other = !is_other;
         name++;
     }
-    buf_printf(d->out, "\\%c{%.*s}", is_other ? 'P' : 'p', (int)(close - name), name);
+    buf_printf(d->out, "\\%c{%s%.*s}", is_other ? 'P' : 'p',
+               is_script(name, (size_t)(close - name)) ? "sc:" : "", (int)(close - name),
+               name);
     d->at = close + 1;
     return 0;
 }
@@ -91,9 +107,9 @@ static int escape(struct dialect *d, bool in_class)
     case 'D':
         return put(d, "\\P{Nd}", 2);
     case 'w':
-        return put(d, in_class ? WORD_INSIDE : "[" WORD_INSIDE "]", 2);
+        return put(d, in_class ? WORD_INSIDE : "[" WORD_OUTSIDE "]", 2);
     case 'W':
-        return in_class ? refuse_escape(d) : put(d, "[^" WORD_INSIDE "]", 2);
+        return in_class ? refuse_escape(d) : put(d, "[^" WORD_OUTSIDE "]", 2);
     case 'v':
         return put(d, "\\x0b", 2);
     case 'A':

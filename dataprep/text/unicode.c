@@ -13,6 +13,22 @@
 #define JAMO_LAST 0x11FF
 #define I_WITH_DOT 0x130 /* the one letter whose small form is two characters */
 
+/* Marks and letters with decompositions that came after Unicode 9, whose tables the
+ * tokenizers library normalizes with: to it, and so here, they are letters without any. */
+static const uint32_t newer[][2] = {
+    {0x7FD, 0x7FD},     {0x898, 0x89F},     {0x8CA, 0x8D3},     {0x9FE, 0x9FE},
+    {0xC3C, 0xC3C},     {0xD3B, 0xD3C},     {0xEBA, 0xEBA},     {0x1715, 0x1715},
+    {0x1ABF, 0x1ACE},   {0x1DF6, 0x1DFA},   {0x32FF, 0x32FF},   {0xA7F2, 0xA7F4},
+    {0xA82C, 0xA82C},   {0xAB69, 0xAB69},   {0x10781, 0x10785}, {0x10787, 0x107B0},
+    {0x107B2, 0x107BA}, {0x10D24, 0x10D27}, {0x10EAB, 0x10EAC}, {0x10EFD, 0x10EFF},
+    {0x10F46, 0x10F50}, {0x10F82, 0x10F85}, {0x11070, 0x11070}, {0x1133B, 0x1133B},
+    {0x1145E, 0x1145E}, {0x11839, 0x1183A}, {0x11930, 0x11930}, {0x11935, 0x11935},
+    {0x11938, 0x11938}, {0x1193D, 0x1193E}, {0x11943, 0x11943}, {0x119E0, 0x119E0},
+    {0x11A34, 0x11A34}, {0x11A47, 0x11A47}, {0x11A99, 0x11A99}, {0x11D42, 0x11D42},
+    {0x11D44, 0x11D45}, {0x11D97, 0x11D97}, {0x11F41, 0x11F42}, {0x16FF0, 0x16FF1},
+    {0x1E030, 0x1E06D}, {0x1E08F, 0x1E08F}, {0x1E130, 0x1E136}, {0x1E2AE, 0x1E2AE},
+    {0x1E2EC, 0x1E2EF}, {0x1E4EC, 0x1E4EF}, {0x1F16C, 0x1F16C}, {0x1FBF0, 0x1FBF9}};
+
 int unicode_check(const char *text, size_t n_bytes, struct err *err)
 {
     size_t at = 0;
@@ -95,18 +111,28 @@ bool unicode_is_punctuation(uint32_t c)
     }
 }
 
-bool unicode_is_mark(uint32_t c)
-{
-    return utf8proc_category((utf8proc_int32_t)c) == UTF8PROC_CATEGORY_MN;
-}
-
 /* ---- normal forms ---- */
+
+static bool is_newer(uint32_t c)
+{
+    size_t low = 0, high = sizeof(newer) / sizeof(*newer);
+
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+
+        if (newer[middle][1] < c)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low < sizeof(newer) / sizeof(*newer) && newer[low][0] <= c;
+}
 
 /* May a text be cut before c, each part normalized by itself? Not before marks and the
  * letters that compose with the one before. */
 static bool is_boundary(uint32_t c)
 {
-    if (c < FIRST_MARK)
+    if (c < FIRST_MARK || is_newer(c))
         return true;
     if (c >= JAMO_FIRST && c <= JAMO_LAST)
         return false;
@@ -174,12 +200,13 @@ int unicode_normalize(struct aligned *out, const struct aligned *in,
         size_t end = at + unicode_decode(in->text.data + at, &c), step = 0;
         bool is_alone = true;
 
-        while (end < n && (step = unicode_decode(in->text.data + end, &next)) &&
+        while (!is_newer(c) && end < n &&
+               (step = unicode_decode(in->text.data + end, &next)) &&
                !is_boundary(next)) {
             end += step;
             is_alone = false;
         }
-        if (!is_alone || c >= safe) {
+        if (!is_newer(c) && (!is_alone || c >= safe)) {
             aligned_add_part(out, in, same, at);
             if (normalize_cluster(out, in, at, end, options, err) < 0)
                 return -1;

@@ -1,7 +1,8 @@
 /* unicode.h - what a character is, and the normal forms; only here is utf8proc included
  *
  * Texts are valid UTF-8 (unicode_check), characters are code points.
- * Source: Unicode Standard Annex 15 for the forms; the data is utf8proc's.
+ * Source: Unicode Standard Annex 15 for the forms; the data is utf8proc's, of Unicode 15,
+ * and for the forms of Unicode 9, as the tokenizers library has it.
  * Threads: any.
  */
 #ifndef VNEVA_DATAPREP_TEXT_UNICODE_H
@@ -28,7 +29,6 @@ size_t unicode_encode(char out[UNICODE_BYTES_MAX], uint32_t c);
 bool unicode_is_space(uint32_t c);       /* White_Space */
 bool unicode_is_number(uint32_t c);      /* Nd, Nl, No */
 bool unicode_is_punctuation(uint32_t c); /* P*, and ASCII's symbols */
-bool unicode_is_mark(uint32_t c);        /* Mn, what NFD leaves beside a letter */
 
 /* Appends the text in the form to out. ERR_LIMIT: more marks on one letter than
  * UNICODE_CLUSTER_MAX. */

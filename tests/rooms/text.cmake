@@ -1,4 +1,6 @@
 vneva_test(text_tokenizer LABEL unit SOURCES unit/text_tokenizer.c LIBS vneva_text cmocka)
+vneva_test(tokenizer_golden LABEL unit SOURCES unit/tokenizer_golden.c
+  LIBS vneva_text cmocka)
 vneva_test(text_conversation LABEL unit SOURCES unit/text_conversation.c
   LIBS vneva_text cmocka)
 vneva_test(text_templates LABEL unit SOURCES unit/text_templates.c
