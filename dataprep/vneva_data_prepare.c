@@ -62,13 +62,15 @@ static int read_aspect(enum media_aspect *out, const char *name, struct err *err
 static int read_config(struct prepare_config *out, const struct spec *spec,
                        struct err *err)
 {
+    const char *tokenizer_key;
+
     *out = (struct prepare_config){
         .data_paths = (const char *const *)spec->data.data_path.items,
         .n_data_paths = (int)spec->data.data_path.count,
         .video_root = spec->data.video_folder,
         .image_root = spec->data.image_folder,
         .output = spec->data.output,
-        .tokenizer = spec->tokenizer.model,
+        .tokenizer = spec_tokenizer(spec, &tokenizer_key),
         .conv_template = spec->data.conv_template,
         .extra_tokens =
             (const char *const *)spec->tokenizer.additional_special_tokens.items,

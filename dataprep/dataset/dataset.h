@@ -4,7 +4,8 @@
  *     manifest.json        counts, settings, shards with checksums; written last
  *     shard-NNNNN.sqlite   samples of one task (crash safe, readable with sqlite3)
  *     rejects.jsonl        {"file","line","id","kind","reason"} of every sample refused
- *     tokenizer.model      a copy of the tokenizer
+ *     tokenizer.model      a copy of the tokenizer, or tokenizer/, the files of a
+ *                          Hugging Face tokenizer
  *     plan.sqlite          where each annotation stands, for preparing again
  * Samples are numbered 0..n-1 over the shards in order; rejected ones have no number.
  *
@@ -48,7 +49,7 @@ struct dataset_sample {
 /* Settings a dataset was prepared with, from its manifest; all borrowed. */
 struct dataset_info {
     int64_t n_samples, n_rejects;
-    const char *conv_template, *tokenizer; /* tokenizer: path inside the folder */
+    const char *conv_template, *tokenizer; /* tokenizer: name inside the folder */
     const char *const *extra_tokens;       /* to be given to tokenizer_open */
     int n_extra_tokens;
     bool use_im_start_end, media_first, has_frames;

@@ -12,6 +12,7 @@
 #define MANIFEST_FILE "manifest.json"
 #define MANIFEST_REJECTS "rejects.jsonl"
 #define MANIFEST_TOKENIZER "tokenizer.model"
+#define MANIFEST_TOKENIZER_FOLDER "tokenizer"    /* Hugging Face's, as in its folders */
 #define MANIFEST_FORMAT "vneva prepared dataset" /* its "format" */
 #define MANIFEST_VERSION 1
 #define MANIFEST_MAX_BYTES (256u << 20)

@@ -216,17 +216,17 @@ static struct json *make_settings(const struct total *total, uint64_t *fingerpri
     struct media_roots roots;
     struct json *settings = NULL;
     char path[FS_PATH_MAX];
-    uint64_t tokenizer_hash;
+    uint64_t of_tokenizer;
 
     if (settings_find_roots(&roots, total->config, err) < 0 ||
-        settings_path(path, total->config, MANIFEST_TOKENIZER, err) < 0 ||
-        manifest_hash_file(&tokenizer_hash, path, err) < 0 ||
+        settings_tokenizer(path, total->config, err) < 0 ||
+        tokenizer_hash(&of_tokenizer, path, err) < 0 ||
         settings_open_encoder(&encoder, total->config, path, err) < 0)
         return NULL;
-    settings = settings_tree(total->config, &roots, &encoder.encoder, err);
+    settings = settings_tree(total->config, &roots, &encoder, err);
     settings_close_encoder(&encoder);
     if (settings)
-        *fingerprint = settings_hash(settings, tokenizer_hash ^ total->digest);
+        *fingerprint = settings_hash(settings, of_tokenizer ^ total->digest);
     return settings;
 }
 

@@ -1,3 +1,6 @@
+/* realpath is an XSI function */
+#define _XOPEN_SOURCE 700
+
 #include "dataprep/prepare/prepare.h"
 
 #include "common/base/hash.h"
@@ -8,6 +11,7 @@
 #include "dataprep/prepare/settings.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -18,6 +22,7 @@ struct planner {
     int root; /* of the tar's members: its index */
     int64_t n_records;
     uint64_t hash;
+    const char *tokenizer; /* name of its copy */
 };
 
 static void add_hash(struct planner *planner, const void *bytes, size_t n_bytes)
@@ -103,7 +108,7 @@ static int remove_manifest(const struct prepare_config *config, struct err *err)
 
 /* Starts the hash with the settings: shards made under others do not fit this plan. */
 static int hash_settings(struct planner *planner, const struct prepare_config *config,
-                         const struct media_roots *roots, uint64_t tokenizer_hash,
+                         const struct media_roots *roots, uint64_t of_tokenizer,
                          struct err *err)
 {
     struct settings_encoder encoder;
@@ -112,13 +117,14 @@ static int hash_settings(struct planner *planner, const struct prepare_config *c
 
     if (settings_open_encoder(&encoder, config, config->tokenizer, err) < 0)
         return -1;
-    tree = settings_tree(config, roots, &encoder.encoder, err);
+    planner->tokenizer = encoder.name;
+    tree = settings_tree(config, roots, &encoder, err);
     settings_close_encoder(&encoder);
     if (!tree)
         return -1;
     json_write(&text, tree, 0);
     json_free(tree);
-    planner->hash = hash64(buf_str(&text), text.n_bytes, tokenizer_hash);
+    planner->hash = hash64(buf_str(&text), text.n_bytes, of_tokenizer);
     buf_fini(&text);
     return 0;
 }
@@ -158,15 +164,73 @@ static int scan_all(struct planner *planner, const struct prepare_config *config
     return scan_tars(planner, roots, err);
 }
 
-/* From here on the dataset that was in the folder is no more. */
-static int replace(struct planner *planner, const struct prepare_config *config,
-                   const struct buf *tokenizer, int64_t *n_samples, struct err *err)
+/* Is a tokenizer's file or folder this folder, or in it? */
+static bool is_same(const char *tokenizer, const char *folder)
+{
+    char *of_tokenizer = realpath(tokenizer, NULL), *of_folder = realpath(folder, NULL);
+    size_t n = of_folder ? strlen(of_folder) : 0;
+    bool is_same = of_tokenizer && of_folder &&
+                   strncmp(of_tokenizer, of_folder, n) == 0 &&
+                   (of_tokenizer[n] == '\0' || of_tokenizer[n] == '/');
+
+    free(of_tokenizer);
+    free(of_folder);
+    return is_same;
+}
+
+static int write_file(void *state, const char *name, const struct buf *bytes,
+                      struct err *err)
 {
     char path[FS_PATH_MAX];
 
+    if (fs_path(path, err, "%s/%s", (const char *)state, name) < 0)
+        return -1;
+    return fs_write_file_atomic(path, bytes->data, bytes->n_bytes, err);
+}
+
+/* What an earlier tokenizer left there would be read with the new one. */
+static int clear_tokenizer(const char *folder, const char *model, struct err *err)
+{
+    static const char *const names[] = {"tokenizer.json", "tokenizer_config.json",
+                                        "special_tokens_map.json", "added_tokens.json"};
+    char path[FS_PATH_MAX];
+
+    if (unlink(model) < 0 && errno != ENOENT)
+        return err_set(err, ERR_IO, "cannot remove '%s': %s", model, strerror(errno));
+    for (size_t i = 0; i < sizeof(names) / sizeof(*names); i++) {
+        if (fs_path(path, err, "%s/%s", folder, names[i]) < 0)
+            return -1;
+        if (unlink(path) < 0 && errno != ENOENT)
+            return err_set(err, ERR_IO, "cannot remove '%s': %s", path, strerror(errno));
+    }
+    return 0;
+}
+
+/* A .model by itself goes into the dataset as it is, other tokenizers into a folder. */
+static int copy_tokenizer(const struct prepare_config *config, const char *name,
+                          struct err *err)
+{
+    char folder[FS_PATH_MAX], model[FS_PATH_MAX];
+
+    if (settings_path(folder, config, MANIFEST_TOKENIZER_FOLDER, err) < 0 ||
+        settings_path(model, config, MANIFEST_TOKENIZER, err) < 0)
+        return -1;
+    if (strcmp(name, MANIFEST_TOKENIZER) == 0)
+        return tokenizer_each_file(config->tokenizer, (void *)config->output, write_file,
+                                   err);
+    if (is_same(config->tokenizer, folder))
+        return 0; /* prepared again with its own copy */
+    if (clear_tokenizer(folder, model, err) < 0 || fs_make_dirs(folder, 0777, err) < 0)
+        return -1;
+    return tokenizer_each_file(config->tokenizer, folder, write_file, err);
+}
+
+/* From here on the dataset that was in the folder is no more. */
+static int replace(struct planner *planner, const struct prepare_config *config,
+                   int64_t *n_samples, struct err *err)
+{
     if (remove_manifest(config, err) < 0 ||
-        settings_path(path, config, MANIFEST_TOKENIZER, err) < 0 ||
-        fs_write_file_atomic(path, tokenizer->data, tokenizer->n_bytes, err) < 0)
+        copy_tokenizer(config, planner->tokenizer, err) < 0)
         return -1;
     return plan_writer_commit(planner->writer, planner->hash, n_samples, err);
 }
@@ -175,19 +239,17 @@ int prepare_plan(const struct prepare_config *config, int64_t *n_samples, struct
 {
     struct planner planner = {0};
     struct media_roots roots;
-    struct buf tokenizer = BUF_INIT;
+    uint64_t of_tokenizer;
     int rc = -1;
 
     if (settings_check(config, err) == 0 &&
         settings_find_roots(&roots, config, err) == 0 &&
         fs_make_dirs(config->output, 0777, err) == 0 &&
-        fs_read_file(&tokenizer, config->tokenizer, TOKENIZER_MAX_BYTES, err) == 0 &&
-        hash_settings(&planner, config, &roots,
-                      hash64(buf_str(&tokenizer), tokenizer.n_bytes, 0), err) == 0 &&
+        tokenizer_hash(&of_tokenizer, config->tokenizer, err) == 0 &&
+        hash_settings(&planner, config, &roots, of_tokenizer, err) == 0 &&
         scan_all(&planner, config, &roots, err) == 0)
-        rc = replace(&planner, config, &tokenizer, n_samples, err);
+        rc = replace(&planner, config, n_samples, err);
     plan_writer_destroy(planner.writer);
-    buf_fini(&tokenizer);
     return rc < 0 ? err_wrap(err, "cannot plan dataset '%s'",
                              config->output ? config->output : "")
                   : 0;

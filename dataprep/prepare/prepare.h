@@ -29,7 +29,7 @@ struct prepare_config {
     const char *video_root, *image_root; /* folder or .tar that "video" and "image" names
                                             are under; NULL: that of the other */
     const char *output;                  /* the dataset's folder */
-    const char *tokenizer;               /* SentencePiece .model */
+    const char *tokenizer;               /* as tokenizer_open takes it */
     const char *conv_template;
     const char *const *extra_tokens; /* additional_special_tokens */
     int n_extra_tokens;

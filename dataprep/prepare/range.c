@@ -72,7 +72,7 @@ static int open_range(struct range *range, const struct frame_service *frames,
     if (settings_check(config, err) < 0 ||
         settings_find_roots(&range->roots, config, err) < 0 ||
         settings_path(plan, config, PLAN_FILE, err) < 0 ||
-        settings_path(tokenizer, config, MANIFEST_TOKENIZER, err) < 0 ||
+        settings_tokenizer(tokenizer, config, err) < 0 ||
         plan_open(&range->plan, plan, err) < 0 || check_range(range, err) < 0 ||
         settings_open_encoder(&range->encoder, config, tokenizer, err) < 0 ||
         fetch_create(&range->fetch, frames, &shape, config->store_frames, err) < 0)

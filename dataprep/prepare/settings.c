@@ -92,6 +92,14 @@ int settings_root_index(const struct media_roots *roots, enum media_kind kind)
     return roots->are_same ? 0 : (int)kind;
 }
 
+/* Is it a .model that was named itself? It is copied as such, as in datasets of old. */
+static bool is_model(const char *path)
+{
+    size_t n = strlen(path), n_end = strlen(".json");
+
+    return !fs_is_dir(path) && !(n >= n_end && strcmp(path + n - n_end, ".json") == 0);
+}
+
 int settings_open_encoder(struct settings_encoder *out,
                           const struct prepare_config *config, const char *path,
                           struct err *err)
@@ -105,6 +113,7 @@ int settings_open_encoder(struct settings_encoder *out,
         settings_close_encoder(out);
         return err_wrap(err, "tokenizer '%s'", path);
     }
+    out->name = is_model(path) ? MANIFEST_TOKENIZER : MANIFEST_TOKENIZER_FOLDER;
     return 0;
 }
 
@@ -128,7 +137,7 @@ static struct json *string_list(const char *const *items, int n)
 
 struct json *settings_tree(const struct prepare_config *config,
                            const struct media_roots *roots,
-                           const struct conv_encoder *encoder, struct err *err)
+                           const struct settings_encoder *encoder, struct err *err)
 {
     const struct media_root *videos = &roots->of[MEDIA_VIDEO];
     const struct media_root *images = &roots->of[MEDIA_IMAGE];
@@ -139,10 +148,10 @@ struct json *settings_tree(const struct prepare_config *config,
         {"conv_template", json_new_string(config->conv_template)},
         {"use_im_start_end", json_new_bool(config->use_im_start_end)},
         {"media_first", json_new_bool(config->media_first)},
-        {"tokenizer", json_new_string(MANIFEST_TOKENIZER)},
+        {"tokenizer", json_new_string(encoder->name)},
         {"extra_tokens", string_list(config->extra_tokens, config->n_extra_tokens)},
         {"vocab", json_new_int(tokenizer_vocab(encoder->tokenizer))},
-        {"end_token", json_new_int(encoder->stop)},
+        {"end_token", json_new_int(encoder->encoder.stop)},
         {"num_frames", json_new_int(config->num_frames)},
         {"splice", json_new_string(manifest_splice_name(config->splice))},
         {"image_size", json_new_int(config->image_size)},
@@ -185,6 +194,15 @@ uint64_t settings_hash(const struct json *settings, uint64_t tokenizer_hash)
     hash = hash64(buf_str(&text), text.n_bytes, tokenizer_hash);
     buf_fini(&text);
     return hash;
+}
+
+int settings_tokenizer(char out[FS_PATH_MAX], const struct prepare_config *config,
+                       struct err *err)
+{
+    if (settings_path(out, config, MANIFEST_TOKENIZER, err) < 0)
+        return -1;
+    return fs_exists(out) ? 0
+                          : settings_path(out, config, MANIFEST_TOKENIZER_FOLDER, err);
 }
 
 int settings_path(char out[FS_PATH_MAX], const struct prepare_config *config,

@@ -11,8 +11,6 @@
 #include "dataprep/prepare/prepare.h"
 #include "dataprep/text/conversation.h"
 
-#define TOKENIZER_MAX_BYTES (256u << 20)
-
 /* Where media are, resolved once a call. */
 struct media_root {
     char path[FS_PATH_MAX]; /* absolute; "" when there is none (text only) */
@@ -35,6 +33,7 @@ int settings_root_index(const struct media_roots *roots, enum media_kind kind);
 struct settings_encoder {
     struct tokenizer *tokenizer;
     struct conv_encoder encoder;
+    const char *name; /* of the tokenizer's copy in the dataset */
 };
 int settings_open_encoder(struct settings_encoder *out,
                           const struct prepare_config *config, const char *path,
@@ -44,7 +43,10 @@ void settings_close_encoder(struct settings_encoder *encoder);
 /* The manifest's "settings"; the caller frees them. */
 struct json *settings_tree(const struct prepare_config *config,
                            const struct media_roots *roots,
-                           const struct conv_encoder *encoder, struct err *err);
+                           const struct settings_encoder *encoder, struct err *err);
+/* The tokenizer's copy in the dataset. */
+int settings_tokenizer(char out[FS_PATH_MAX], const struct prepare_config *config,
+                       struct err *err);
 /* hash64 of the settings that change samples (not where things stand). */
 uint64_t settings_hash(const struct json *settings, uint64_t tokenizer_hash);
 

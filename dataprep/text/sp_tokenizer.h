@@ -2,8 +2,8 @@
  *
  * A file that is named itself is read as NeMo does: extra tokens that it does not have
  * come after its own, are matched in the text first, leftmost first, and the text between
- * them is encoded piece by piece. In a folder of Hugging Face it is read as their slow
- * LlamaTokenizer does: tokens and numbers come from the files beside it, and "legacy":
+ * them is encoded piece by piece. With the files of a Hugging Face folder beside it, it is
+ * read as their slow LlamaTokenizer does: tokens and numbers come from the files beside it, and "legacy":
  * false puts a space only where the whole text begins.
  * Owns: all its parts; close with NULL is fine. Threads: reading from several is fine.
  */

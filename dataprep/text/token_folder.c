@@ -41,7 +41,11 @@ static int find(struct token_folder *out, char folder[FS_PATH_MAX], const char *
     char *slash;
 
     if (!fs_exists(path))
-        return err_set(err, ERR_NOT_FOUND, "no tokenizer at '%s'", path);
+        return err_set(err, ERR_NOT_FOUND, "no tokenizer at '%s'%s", path,
+                       *path == '/'
+                           ? ""
+                           : "; a name on a hub is not downloaded: give the path "
+                             "of a folder with a tokenizer.json");
     if (fs_is_dir(path))
         return fs_path(folder, err, "%s", path) < 0 ? -1 : find_in(out, path, err);
     if (fs_path(out->file, err, "%s", path) < 0)
@@ -90,8 +94,10 @@ int token_folder_open(struct token_folder *out, const char *path, struct err *er
         return 0;
     if (read_beside(out, &out->config, folder, CONFIG_FILE, err) == 0 &&
         read_beside(out, &out->map, folder, MAP_FILE, err) == 0 &&
-        read_beside(out, &out->added, folder, ADDED_FILE, err) == 0)
+        read_beside(out, &out->added, folder, ADDED_FILE, err) == 0) {
+        out->is_alone = !out->is_json && out->n_paths == 1;
         return 0;
+    }
     token_folder_fini(out);
     return -1;
 }

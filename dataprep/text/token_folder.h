@@ -13,17 +13,17 @@
 #include "common/base/fs.h"
 #include "common/base/json.h"
 #include "dataprep/text/added.h"
+#include "dataprep/text/tokenizer.h"
 
 #define TOKEN_FILE_MAX_BYTES (256u << 20)
-#define TOKEN_FOLDER_FILES_MAX 4
 
 struct token_folder {
     char file[FS_PATH_MAX]; /* the .model or tokenizer.json */
     bool is_json;           /* a tokenizer.json */
-    bool is_alone;          /* a .model that was named itself: nothing beside it counts */
+    bool is_alone;          /* a .model by itself: named so, or nothing is beside it */
     struct json *config, *map, *added;
     /* all that there are, as paths: the file first */
-    char paths[TOKEN_FOLDER_FILES_MAX][FS_PATH_MAX];
+    char paths[TOKENIZER_FILES_MAX][FS_PATH_MAX];
     int n_paths;
 };
 

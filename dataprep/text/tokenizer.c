@@ -99,7 +99,7 @@ int tokenizer_decode(const struct tokenizer *tokenizer, struct buf *out,
                      const int32_t *tokens, int64_t n_tokens, struct err *err)
 {
     for (int64_t i = 0; i < n_tokens; i++)
-        if (tokens[i] < 0 || tokens[i] >= tokenizer_vocab(tokenizer))
+        if (tokens[i] < 0)
             return err_set(err, ERR_INVALID, "token %d is outside of the vocabulary",
                            tokens[i]);
     return tokenizer->hf ? hf_decode(tokenizer->hf, out, tokens, n_tokens, err)
@@ -108,11 +108,8 @@ int tokenizer_decode(const struct tokenizer *tokenizer, struct buf *out,
 
 /* ---- files ---- */
 
-/* Calls `use` with the bytes of every file that makes up the tokenizer. */
-static int each_file(const char *path, void *state,
-                     int (*use)(void *state, const char *name, const struct buf *bytes,
-                                struct err *err),
-                     struct err *err)
+int tokenizer_each_file(const char *path, void *state, tokenizer_file_fn *use,
+                        struct err *err)
 {
     struct token_folder folder;
     int rc = 0;
@@ -121,9 +118,11 @@ static int each_file(const char *path, void *state,
         return -1;
     for (int i = 0; i < folder.n_paths && rc == 0; i++) {
         struct buf bytes = BUF_INIT;
-        const char *name = strrchr(folder.paths[i], '/');
+        const char *slash = strrchr(folder.paths[i], '/');
+        const char *name = slash ? slash + 1 : folder.paths[i];
 
-        name = i == 0 ? folder.is_json ? "tokenizer.json" : "tokenizer.model" : name + 1;
+        if (i == 0)
+            name = folder.is_json ? "tokenizer.json" : "tokenizer.model";
         rc = fs_read_file(&bytes, folder.paths[i], TOKEN_FILE_MAX_BYTES, err);
         if (rc == 0)
             rc = use(state, name, &bytes, err);
@@ -131,24 +130,6 @@ static int each_file(const char *path, void *state,
     }
     token_folder_fini(&folder);
     return rc;
-}
-
-static int write_file(void *state, const char *name, const struct buf *bytes,
-                      struct err *err)
-{
-    char path[FS_PATH_MAX];
-
-    if (fs_path(path, err, "%s/%s", (const char *)state, name) < 0)
-        return -1;
-    return fs_write_file_atomic(path, bytes->data, bytes->n_bytes, err);
-}
-
-int tokenizer_copy(const char *path, const char *folder, struct err *err)
-{
-    if (fs_make_dirs(folder, 0777, err) < 0 ||
-        each_file(path, (void *)folder, write_file, err) < 0)
-        return err_wrap(err, "cannot copy tokenizer '%s' to '%s'", path, folder);
-    return 0;
 }
 
 static int hash_file(void *state, const char *name, const struct buf *bytes,
@@ -165,12 +146,5 @@ static int hash_file(void *state, const char *name, const struct buf *bytes,
 int tokenizer_hash(uint64_t *out, const char *path, struct err *err)
 {
     *out = 0;
-    return each_file(path, out, hash_file, err);
-}
-
-bool tokenizer_is_model(const char *path)
-{
-    size_t n = strlen(path);
-
-    return !fs_is_dir(path) && !(n >= 5 && strcmp(path + n - 5, ".json") == 0);
+    return tokenizer_each_file(path, out, hash_file, err);
 }

@@ -4,7 +4,8 @@
  *     a SentencePiece .model file, as NeMo reads it
  *     a tokenizer.json of Hugging Face's tokenizers library (model BPE), with the
  *         tokenizer_config.json, special_tokens_map.json and added_tokens.json beside it
- *     a folder that holds one of them; a .model in it is read as LlamaTokenizer does
+ *     a folder that holds one of them; a .model with such files beside it is read as
+ *         transformers' LlamaTokenizer does
  * The numbers are those that sentencepiece, tokenizers and transformers give, without
  * special tokens around the text. Extra tokens (NeMo's additional_special_tokens) that it
  * does not have get the numbers after its own; they are matched in the text first.
@@ -16,7 +17,6 @@
 #include "common/base/buf.h"
 #include "common/base/err.h"
 
-#include <stdbool.h>
 #include <stdint.h>
 
 #define TOKENIZER_VOCAB_MIN 300 /* bytes, control tokens, <extra_id_*> and some letters */
@@ -50,18 +50,21 @@ int tokenizer_encode(const struct tokenizer *tokenizer, struct buf *out, const c
 /* Appends struct token_span to out, in order. */
 int tokenizer_encode_spans(const struct tokenizer *tokenizer, struct buf *out,
                            const char *text, size_t n_bytes, struct err *err);
-/* Appends text to out. ERR_INVALID: a number at or above tokenizer_vocab; those below it
- * that no token has are passed over. */
+/* Appends text to out. Numbers that no token has are passed over: a model's vocabulary may
+ * be padded. ERR_INVALID: a number below 0. */
 int tokenizer_decode(const struct tokenizer *tokenizer, struct buf *out,
                      const int32_t *tokens, int64_t n_tokens, struct err *err);
 
-/* Writes the files that make it up into a folder, as tokenizer.json or tokenizer.model
- * with those beside it; the folder, or the .model there, is the same tokenizer. */
-int tokenizer_copy(const char *path, const char *folder, struct err *err);
+/* Calls `use` with the bytes of every file that makes it up, under the name it has in a
+ * folder of Hugging Face: tokenizer.json or tokenizer.model, then those beside it. A folder
+ * with just these is the same tokenizer. */
+#define TOKENIZER_FILES_MAX 4
+typedef int tokenizer_file_fn(void *state, const char *name, const struct buf *bytes,
+                              struct err *err);
+int tokenizer_each_file(const char *path, void *state, tokenizer_file_fn *use,
+                        struct err *err);
 /* hash64 of these files, one after the other. */
 int tokenizer_hash(uint64_t *out, const char *path, struct err *err);
-/* Is it a .model file that was named itself? Then nothing beside it counts. */
-bool tokenizer_is_model(const char *path);
 
 /* Trains a SentencePiece BPE model with byte fallback from text lines; writes a .model.
  * It has <unk>, <s>, </s>, then <extra_id_0> to <extra_id_7>, then the bytes. Fewer than

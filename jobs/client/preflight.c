@@ -2,7 +2,7 @@
 
 #include "common/base/fs.h"
 #include "jobs/client/preflight_weights.h"
-#include "jobs/client/sentencepiece.h"
+#include "jobs/client/vocabulary.h"
 #include "jobs/spec/spec_estimate.h"
 #include "jobs/spec/spec_schema.h"
 
@@ -46,12 +46,25 @@ static int must_exist(struct look *l, const char *key, const char *path)
     return err_set(l->err, ERR_NOT_FOUND, "%s: '%s' is not there", key, path);
 }
 
+/* A file or folder; NeMo has a name on a hub as model.tokenizer.type. */
+static int check_tokenizer(struct look *l)
+{
+    const char *key, *path = spec_tokenizer(l->spec, &key);
+
+    if (!path || fs_exists(path) || *path == '/' ||
+        strcmp(key, "model.tokenizer.type") != 0)
+        return must_exist(l, key, path);
+    return refuse(l, key, path,
+                  "is no file here, and nothing is downloaded: give the path of a folder "
+                  "with a tokenizer.json");
+}
+
 static int check_files(struct look *l)
 {
     const struct spec *spec = l->spec;
     bool is_prepare = spec->kind == SPEC_PREPARE;
 
-    if (must_exist(l, "model.tokenizer.model", is_prepare ? spec->tokenizer.model : NULL))
+    if (is_prepare && check_tokenizer(l) < 0)
         return -1;
     if (is_prepare &&
         (must_exist(l, "model.data.video_folder", spec->data.video_folder) < 0 ||
@@ -225,10 +238,11 @@ static int add_numbers(struct look *l, const char *group, const char *const *key
 static int64_t find_vocab(const struct look *l)
 {
     const struct spec *spec = l->spec;
-    int64_t vocab = l->vocab ? l->vocab : sentencepiece_count(spec->tokenizer.model);
+    const char *key, *path = spec_tokenizer(spec, &key);
+    int64_t vocab =
+        l->vocab ? l->vocab
+                 : vocabulary_count(path, &spec->tokenizer.additional_special_tokens);
 
-    if (!l->vocab && vocab)
-        vocab += spec->tokenizer.additional_special_tokens.count;
     return vocab > l->weights_vocab ? vocab : l->weights_vocab;
 }
 

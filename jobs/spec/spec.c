@@ -39,6 +39,16 @@ int64_t spec_n_ranks(const struct spec *spec)
     return spec->kind == SPEC_PREPARE ? 1 : spec->model.tensor_model_parallel_size;
 }
 
+const char *spec_tokenizer(const struct spec *spec, const char **key)
+{
+    bool is_huggingface =
+        spec->tokenizer.library && strcmp(spec->tokenizer.library, "huggingface") == 0;
+    bool has_type = is_huggingface && spec->tokenizer.type;
+
+    *key = has_type ? "model.tokenizer.type" : "model.tokenizer.model";
+    return has_type ? spec->tokenizer.type : spec->tokenizer.model;
+}
+
 bool spec_is_set(const struct spec *spec, const char *path)
 {
     return json_type(spec_tree_get(spec->tree, path)) != JSON_NULL;

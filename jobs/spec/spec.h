@@ -94,7 +94,7 @@ struct spec {
         bool freeze;
     } vision;
     struct { /* model.tokenizer.* */
-        char *library, *model;
+        char *library, *type, *model; /* see spec_tokenizer */
         struct spec_list additional_special_tokens;
     } tokenizer;
     struct {                        /* model.data.* */
@@ -167,6 +167,10 @@ bool spec_is_set(const struct spec *spec, const char *path);
 /* Ranks the job takes: training devices * num_nodes (tensor parallel times data parallel),
  * evaluate tensor_model_parallel_size and prepare one for each attempt. */
 int64_t spec_n_ranks(const struct spec *spec);
+
+/* The path of the tokenizer: model.tokenizer.type where library is huggingface and it is
+ * given, else model.tokenizer.model. NULL: none; *key names which, for errors. */
+const char *spec_tokenizer(const struct spec *spec, const char **key);
 
 /* Prints every key with its type, default and meaning: `vneva submit --keys`. */
 void spec_describe(struct buf *out);

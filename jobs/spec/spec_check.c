@@ -333,6 +333,24 @@ static int check_group(struct checker *c, struct json *group, const char *path)
     return 0;
 }
 
+/* A prepare job wants a tokenizer, whose key is another one for each library. */
+static void need_tokenizer(struct checker *c, struct buf *missing)
+{
+    const struct json *group = spec_tree_get(c->tree->root, "model.tokenizer");
+    const char *library = json_get_string(group, "library");
+    bool is_huggingface = library && strcmp(library, "huggingface") == 0;
+
+    if (c->kind != SPEC_PREPARE || json_get_string(group, "model") ||
+        (is_huggingface && json_get_string(group, "type")))
+        return;
+    buf_printf(missing, "%s%s", missing->n_bytes ? ", " : "",
+               is_huggingface
+                   ? "model.tokenizer.type (a folder with a tokenizer.json)"
+                   : "model.tokenizer.model (a SentencePiece .model file; with "
+                     "model.tokenizer.library=huggingface model.tokenizer.type, a folder "
+                     "with a tokenizer.json)");
+}
+
 static int check_needed(struct checker *c)
 {
     unsigned in_weights = spec_in_weights(c->tree->root, c->kind);
@@ -347,6 +365,7 @@ static int check_needed(struct checker *c)
             buf_printf(&missing, "%s%s (%s)", missing.n_bytes ? ", " : "", key->path,
                        key->meaning);
     }
+    need_tokenizer(c, &missing);
     if (missing.n_bytes)
         rc = err_set(c->err, ERR_INVALID, "a job of kind %s needs %s",
                      spec_kind_name(c->kind), buf_str(&missing));

@@ -41,7 +41,7 @@
 #define NO_PIPELINE "pipeline parallelism is not built"
 #define NO_SPEED "changes how NeMo computes, not what"
 #define NO_EMA "the moving average of weights is not built"
-#define NO_TOKENS "of other tokenizers than SentencePiece"
+#define NO_TOKENS "of other kinds of tokenizers"
 #define NO_SERVER "evaluation is a job, not a server"
 #define NO_PROFILE "profiling with Nsight is not built"
 #define NO_SAMPLING "answers are greedy: the most probable token"
@@ -427,10 +427,12 @@ const struct spec_key spec_keys[] = {
 
     USED("model.tokenizer.library", STRING, tokenizer.library, "sentencepiece",
          TRAIN | PREP, "kind of tokenizer",
-         .choices = "sentencepiece|huggingface|megatron", .now = "sentencepiece"),
-    IGNORED("model.tokenizer.type", NO_TOKENS),
+         .choices = "sentencepiece|huggingface|megatron",
+         .now = "sentencepiece|huggingface"),
+    USED("model.tokenizer.type", MAYBE_PATH, tokenizer.type, NULL, TRAIN | PREP,
+         "huggingface: a folder with a tokenizer.json, or such a file"),
     USED("model.tokenizer.model", PATH, tokenizer.model, NULL, TRAIN | PREP,
-         "SentencePiece .model file; training takes its dataset's", .needed = PREP),
+         "SentencePiece .model file; training takes its dataset's"),
     IGNORED("model.tokenizer.vocab_file", NO_TOKENS),
     IGNORED("model.tokenizer.merge_file", NO_TOKENS),
     IGNORED("model.tokenizer.delimiter", NO_TOKENS),

@@ -157,19 +157,19 @@ static int find_words(struct model_folder *out, const char *wanted, struct err *
 
 static int find_tokenizer(struct model_folder *out, const char *wanted, struct err *err)
 {
-    static const char *const names[] = {"tokenizer.model"};
+    static const char *const names[] = {"tokenizer.json", "tokenizer.model"};
 
     if (wanted)
         return fs_path(out->tokenizer, err, "%s", wanted);
     for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
         if (fs_path(out->tokenizer, err, "%s/%s", out->path, names[i]) < 0)
             return -1;
-        if (fs_exists(out->tokenizer))
-            return 0;
+        if (fs_exists(out->tokenizer)) /* the folder is the tokenizer */
+            return fs_path(out->tokenizer, err, "%s", out->path);
     }
     return err_set(err, ERR_NOT_FOUND,
-                   "no tokenizer in '%s' (looked for tokenizer.model): copy it there, or "
-                   "give --tokenizer",
+                   "no tokenizer in '%s' (looked for tokenizer.json and tokenizer.model): "
+                   "copy it there, or give --tokenizer",
                    out->path);
 }
 

@@ -1,57 +1,76 @@
 #include "worker/rank/carried.h"
 
 #include "common/base/fs.h"
+#include "dataprep/text/tokenizer.h"
 
-#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
-struct carried {
-    char name[NAME_MAX + 1];
+struct carried_file {
+    char *name;
     struct buf bytes;
 };
+
+struct carried {
+    struct carried_file files[TOKENIZER_FILES_MAX];
+    int n_files;
+};
+
+static int keep_file(void *state, const char *name, const struct buf *bytes,
+                     struct err *err)
+{
+    struct carried *carried = state;
+    struct carried_file *file = &carried->files[carried->n_files++];
+
+    file->name = strdup(name);
+    if (!file->name)
+        return err_set(err, ERR_NOMEM, "cannot allocate the tokenizer's files");
+    buf_add(&file->bytes, bytes->data, bytes->n_bytes);
+    return buf_check(&file->bytes, err);
+}
 
 int carried_read(struct carried **out, const char *dataset,
                  const struct dataset_info *data, struct err *err)
 {
     struct carried *carried = calloc(1, sizeof(*carried));
-    size_t n = strlen(data->tokenizer);
     char path[FS_PATH_MAX];
 
     if (!carried)
         return err_set(err, ERR_NOMEM, "cannot allocate the tokenizer's files");
-    if (n >= sizeof(carried->name) || strchr(data->tokenizer, '/')) {
-        err_set(err, ERR_FORMAT, "'%s' names no file of the dataset", data->tokenizer);
-        goto fail;
+    if (fs_path(path, err, "%s/%s", dataset, data->tokenizer) < 0 ||
+        tokenizer_each_file(path, carried, keep_file, err) < 0) {
+        carried_free(carried);
+        return err_wrap(err, "the tokenizer, which checkpoints carry");
     }
-    memcpy(carried->name, data->tokenizer, n + 1);
-    if (fs_path(path, err, "%s/%s", dataset, carried->name) < 0 ||
-        fs_read_file(&carried->bytes, path, CARRIED_FILE_MAX, err) < 0)
-        goto fail;
     *out = carried;
     return 0;
-fail:
-    carried_free(carried);
-    return err_wrap(err, "the tokenizer, which checkpoints carry");
 }
 
 void carried_free(struct carried *carried)
 {
     if (!carried)
         return;
-    buf_fini(&carried->bytes);
+    for (int i = 0; i < carried->n_files; i++) {
+        free(carried->files[i].name);
+        buf_fini(&carried->files[i].bytes);
+    }
     free(carried);
 }
 
 static int write_files(void *state, const char *folder, struct err *err)
 {
     const struct carried *carried = state;
-    char path[FS_PATH_MAX];
 
-    if (fs_path(path, err, "%s/%s", folder, carried->name) < 0)
-        return -1;
-    return fs_write_file_atomic(path, buf_str(&carried->bytes), carried->bytes.n_bytes,
-                                err);
+    for (int i = 0; i < carried->n_files; i++) {
+        const struct carried_file *file = &carried->files[i];
+        char path[FS_PATH_MAX];
+
+        if (fs_path(path, err, "%s/%s", folder, file->name) < 0 ||
+            fs_write_file_atomic(path, buf_str(&file->bytes), file->bytes.n_bytes, err) <
+                0)
+            return -1;
+    }
+    return 0;
 }
 
 int carried_save(const struct carried *carried, struct neva *model, const char *folder,

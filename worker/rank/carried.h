@@ -10,8 +10,6 @@
 #include "dataprep/dataset/dataset.h"
 #include "model/checkpoint/checkpoint.h"
 
-#define CARRIED_FILE_MAX ((size_t)256 << 20) /* bytes */
-
 struct carried;
 
 /* dataset: the folder `data` is of. */

@@ -350,6 +350,7 @@ void config_pool(struct decode_pool_config *out, const struct spec *spec,
 
 int config_prepare(struct prepare_config *out, const struct spec *spec, struct err *err)
 {
+    const char *tokenizer_key;
     struct frame_config frames;
 
     if (config_frames(&frames, spec, err) < 0)
@@ -360,7 +361,7 @@ int config_prepare(struct prepare_config *out, const struct spec *spec, struct e
         .video_root = spec->data.video_folder,
         .image_root = spec->data.image_folder,
         .output = spec->data.output,
-        .tokenizer = spec->tokenizer.model,
+        .tokenizer = spec_tokenizer(spec, &tokenizer_key),
         .conv_template = spec->data.conv_template,
         .extra_tokens =
             (const char *const *)spec->tokenizer.additional_special_tokens.items,
@@ -381,7 +382,7 @@ int config_prepare(struct prepare_config *out, const struct spec *spec, struct e
     if (!out->output || !out->tokenizer || out->n_data_paths == 0)
         return err_set(err, ERR_INVALID, "%s is not set",
                        !out->output      ? "model.data.output"
-                       : !out->tokenizer ? "model.tokenizer.model"
+                       : !out->tokenizer ? tokenizer_key
                                          : "model.data.data_path");
     return 0;
 }
