@@ -1,4 +1,5 @@
 vneva_test(text_tokenizer LABEL unit SOURCES unit/text_tokenizer.c LIBS vneva_text cmocka)
+vneva_test(tokenizer_files LABEL unit SOURCES unit/tokenizer_files.c LIBS vneva_text cmocka)
 vneva_test(tokenizer_golden LABEL unit SOURCES unit/tokenizer_golden.c
   LIBS vneva_text cmocka)
 vneva_test(text_conversation LABEL unit SOURCES unit/text_conversation.c
