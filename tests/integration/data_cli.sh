@@ -98,6 +98,41 @@ clips_become_a_dataset() {
     grep -q "shard-00000.sqlite' is damaged" err || fail "verify says: $(cat err)"
 }
 
+# a folder of Hugging Face: its files go into the dataset, which stands alone with them
+a_hugging_face_folder_becomes_part_of_a_dataset() {
+    spec=$VNEVA_SOURCE/jobs/quickstart/prepare.yaml
+    rm -rf hf named
+    mkdir hf
+    cp "$golden/tokenizer_qwen2.json" hf/tokenizer.json
+    echo '{"bos_token": null, "eos_token": "<|im_end|>"}' >hf/tokenizer_config.json
+    exits 0 "$data" synth --output moving --clips 2 --seed 6
+    set -- model.data.data_path=moving/annotations.jsonl model.data.video_folder=moving \
+        model.tokenizer.library=huggingface model.tokenizer.model=null \
+        model.data.conv_template=plain "model.tokenizer.additional_special_tokens=['<x>']"
+    exits 0 "$data" prepare "$spec" "$@" model.data.output=named model.tokenizer.type=hf
+    exits 0 "$data" prepare "$spec" "$@" model.data.output=named \
+        model.tokenizer.type=named/tokenizer
+    rm -rf hf
+    grep -q '"tokenizer": "tokenizer"' named/manifest.json || fail "no folder in the manifest"
+    grep -q '"vocab": 904' named/manifest.json || fail "another vocabulary"
+    cmp named/tokenizer/tokenizer.json "$golden/tokenizer_qwen2.json" || fail "no copy"
+    [ -e named/tokenizer/tokenizer_config.json ] || fail "the configuration is not copied"
+    exits 0 "$data" show named --sample 0
+    grep -qi "left\|right\|up\|down" out || fail "sample 0: $(cat out)"
+    exits 2 "$data" prepare "$spec" "$@" model.data.output=other model.tokenizer.type=org/x
+    grep -q "no tokenizer at '.*org/x'" err || fail "$(cat err)"
+}
+
+tokenize_prints_ids_spans_and_text_of_texts() {
+    printf '%s\n' '{"id": 7, "text": "a  b<|im_end|>"}' '{"id": 8}' >texts.jsonl
+    exits 1 "$data" tokenize --tokenizer "$golden/tokenizer_qwen2.json" --texts --spans \
+        texts.jsonl
+    grep -q '^{"id": 7, "tokens": \[[0-9, ]*, 902\], "spans": .*\[4, 14\]\], "text": "a  b<|im_end|>"}$' out ||
+        fail "texts: $(cat out)"
+    grep -q 'line 2: no "text", a string' err || fail "$(cat err)"
+    exits 2 "$data" tokenize --tokenizer "$golden/tokenizer_qwen2.json" --spans texts.jsonl
+}
+
 what_a_submit_would_refuse_is_refused_here_too() {
     exits 2 "$data" prepare "$VNEVA_SOURCE/jobs/quickstart/prepare.yaml" \
         model.data.data_path=motion/annotations.jsonl model.data.video_folder=motion \
@@ -116,6 +151,8 @@ every_command_has_help_with_an_example
 tokenize_prints_what_nemo_gave
 tokenize_names_wrong_lines_and_prints_the_others
 clips_become_a_dataset
+a_hugging_face_folder_becomes_part_of_a_dataset
+tokenize_prints_ids_spans_and_text_of_texts
 what_a_submit_would_refuse_is_refused_here_too
 a_folder_is_no_annotation_file
 exit $failed

@@ -4,6 +4,7 @@
 
 #include "jobs/client/format.h"
 #include "jobs/client/sentencepiece.h"
+#include "jobs/client/vocabulary.h"
 
 #include <pthread.h>
 #include <signal.h>
@@ -597,6 +598,52 @@ static void pieces_of_a_sentencepiece_model_are_counted(void **state)
     assert_int_equal(sentencepiece_count(path), 0); /* another file is none */
 }
 
+static void tokens_of_a_tokenizer_json_are_counted(void **state)
+{
+    static char *extras[] = {(char *)"<|im_end|>", (char *)"<extra_id_0>"};
+    const struct spec_list none = {NULL, 0}, two = {extras, 2};
+    char path[FS_PATH_MAX];
+
+    (void)state;
+    assert_int_equal(fs_path(path, NULL, "%s/tests/golden/tokenizer_qwen2.json",
+                             getenv("VNEVA_SOURCE")),
+                     0);
+    assert_int_equal(vocabulary_count(path, &none), 903);
+    assert_int_equal(vocabulary_count(path, &two), 904); /* it has one of them */
+    assert_int_equal(vocabulary_count(NULL, &none), 0);
+    assert_int_equal(fs_path(path, NULL, "%s/tests", getenv("VNEVA_SOURCE")), 0);
+    assert_int_equal(vocabulary_count(path, &two), 0); /* a folder without one */
+    assert_int_equal(
+        fs_path(path, NULL, "%s/tests/golden/tiny_llama.model", getenv("VNEVA_SOURCE")),
+        0);
+    assert_int_equal(vocabulary_count(path, &two), 4098);
+}
+
+/* NeMo's model.tokenizer.type is a name on a hub. */
+static void a_tokenizer_on_a_hub_is_refused_with_what_to_give(void **state)
+{
+    struct fake *fake = fake_start(no_rules);
+    char spec[256], data[256], output[256], frames[256];
+
+    (void)state;
+    snprintf(spec, sizeof(spec), "%s/prepare.yaml", fake_home(fake));
+    snprintf(data, sizeof(data), "%s/a.jsonl", fake_home(fake));
+    write_file(spec, "kind: prepare\nmodel:\n  encoder_seq_length: 100\n  mm_cfg: "
+                     "{vision_encoder: {crop_size: [28, 28], patch_dim: 14}}\n  data: "
+                     "{conv_template: v1, num_frames: 4}\n");
+    write_file(data, "");
+    snprintf(data, sizeof(data), "model.data.data_path=%s/a.jsonl", fake_home(fake));
+    snprintf(output, sizeof(output), "model.data.output=%s/set", fake_home(fake));
+    snprintf(frames, sizeof(frames), "model.data.video_folder=%s", fake_home(fake));
+    assert_run(no_rules,
+               W("submit", spec, data, output, frames,
+                 "model.tokenizer.library=huggingface", "model.tokenizer.type=org/llm"),
+               EXIT_USAGE, NULL,
+               "model.tokenizer.type: 'org/llm' is no file here, and nothing is "
+               "downloaded: give the path of a folder with a tokenizer.json");
+    fake_stop(fake);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -625,6 +672,8 @@ int main(void)
         cmocka_unit_test(too_many_words_for_another_program_are_refused),
         cmocka_unit_test(numbers_are_written_for_people),
         cmocka_unit_test(pieces_of_a_sentencepiece_model_are_counted),
+        cmocka_unit_test(tokens_of_a_tokenizer_json_are_counted),
+        cmocka_unit_test(a_tokenizer_on_a_hub_is_refused_with_what_to_give),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -178,6 +178,42 @@ static void wrong_types_show_value_and_what_was_expected(void **state)
         "2 cannot be honoured: pipeline parallelism is not built", "possible: 1 or null");
 }
 
+/* A prepare job wants a path for the library that it names. */
+static void tokenizers_have_a_path_each(void **state)
+{
+    static const char text[] = "kind: prepare\nmodel:\n  data: {data_path: a.jsonl, "
+                               "output: out, conv_template: v1, num_frames: 4}\n"
+                               "  mm_cfg: {vision_encoder: {crop_size: [28, 28], "
+                               "patch_dim: 14}}\n  encoder_seq_length: 100\n";
+    static const char *const huggingface[] = {"model.tokenizer.library=huggingface",
+                                              "model.tokenizer.type=org/name",
+                                              "model.tokenizer.model=t.model", NULL};
+    static const char *const megatron[] = {"model.tokenizer.library=megatron",
+                                           "model.tokenizer.model=t.model", NULL};
+    struct outcome out;
+    const char *key;
+
+    (void)state;
+    assert_refused(text, NULL, "model.tokenizer.model (a SentencePiece .model file",
+                   "model.tokenizer.library=huggingface");
+    assert_refused(text, (const char *[]){"model.tokenizer.library=huggingface", NULL},
+                   "model.tokenizer.type (a folder with a tokenizer.json)", NULL);
+    out = read_text(text, SPEC_NONE, megatron);
+    assert_int_equal(out.notes.refused.count, 1);
+    assert_says(out.notes.refused.items[0], "model.tokenizer.library: \"megatron\"");
+    outcome_fini(&out);
+    out = read_text(text, SPEC_NONE, huggingface);
+    assert_non_null(out.spec);
+    assert_string_equal(spec_tokenizer(out.spec, &key), "org/name");
+    assert_string_equal(key, "model.tokenizer.type");
+    outcome_fini(&out);
+    out = read_text(text, SPEC_NONE, huggingface + 1);
+    assert_non_null(out.spec);
+    assert_non_null(strstr(spec_tokenizer(out.spec, &key), "t.model"));
+    assert_string_equal(key, "model.tokenizer.model");
+    outcome_fini(&out);
+}
+
 static void numbers_that_do_not_divide_get_suggestions(void **state)
 {
     static const struct {
@@ -468,6 +504,7 @@ int main(void)
         cmocka_unit_test(a_misspelt_key_finds_its_name),
         cmocka_unit_test(unknown_keys_are_refused_with_place_and_suggestion),
         cmocka_unit_test(wrong_types_show_value_and_what_was_expected),
+        cmocka_unit_test(tokenizers_have_a_path_each),
         cmocka_unit_test(numbers_that_do_not_divide_get_suggestions),
         cmocka_unit_test(what_is_missing_is_named_all_at_once),
         cmocka_unit_test(defaults_follow_other_keys),
