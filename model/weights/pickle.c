@@ -219,7 +219,7 @@ static bool is_kind(struct machine *m, int32_t value, enum pickle_kind kind)
 /* ("storage", type, key, place, count) becomes a storage */
 static int do_persistent(struct machine *m)
 {
-    int32_t id = 0, storage;
+    int32_t id = 0, storage, parts[3];
     struct pickle_value *list;
 
     if (pop(m, &id) < 0)
@@ -234,11 +234,14 @@ static int do_persistent(struct machine *m)
         !is_kind(m, list->items[2], PICKLE_TEXT) ||
         !is_kind(m, list->items[4], PICKLE_INT))
         return bad(m, "refers to something that is no tensor's storage");
+    parts[0] = list->items[1];
+    parts[1] = list->items[2];
+    parts[2] = list->items[4];
     if (push_new(m, (struct pickle_value){.kind = PICKLE_STORAGE}) < 0)
         return -1;
     storage = m->stack[m->n_stack - 1];
-    for (int i = 1; i < 5; i++)
-        if (i != 3 && add_item(m, storage, value_of(m, id)->items[i]) < 0)
+    for (int i = 0; i < 3; i++)
+        if (add_item(m, storage, parts[i]) < 0)
             return -1;
     return 0;
 }

@@ -240,10 +240,9 @@ static void check_round(const struct neva_config *config, const char *architectu
     }
     EXPECT_OK(hf_preprocessor_write(&preprocessor, config, &err), &err);
     EXPECT_OK(hf_preprocessor_read(&back.model, preprocessor, &err), &err);
-    EXPECT(memcmp(back.model.vision.mean, config->vision.mean,
-                  sizeof(config->vision.mean)) == 0 &&
-           memcmp(back.model.vision.std, config->vision.std,
-                  sizeof(config->vision.std)) == 0);
+    for (int c = 0; c < 3; c++)
+        EXPECT(back.model.vision.mean[c] == config->vision.mean[c] &&
+               back.model.vision.std[c] == config->vision.std[c]);
     json_free(written);
     json_free(preprocessor);
 }

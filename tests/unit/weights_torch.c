@@ -11,13 +11,23 @@
 struct zip {
     struct buf bytes, directory;
     int n_entries;
-    int method; /* 0: stored */
+    int method;  /* 0: stored */
+    bool is_64;  /* sizes and places in 64 bits, as of files above 4 GB */
+    int n_extra; /* of the zip64 field's 24 bytes, when less are written */
 };
 
 static void put(struct buf *out, uint64_t value, int n_bytes)
 {
     for (int i = 0; i < n_bytes; i++)
         buf_add_char(out, (char)(value >> (8 * i)));
+}
+
+static void put_sizes(struct buf *out, uint64_t n, uint64_t at, int n_extra)
+{
+    const uint64_t values[] = {n, n, at};
+
+    for (int i = 0; i < n_extra / 8; i++)
+        put(out, values[i], 8);
 }
 
 static void zip_add(struct zip *zip, const char *name, const void *data, size_t n)
@@ -34,26 +44,49 @@ static void zip_add(struct zip *zip, const char *name, const void *data, size_t 
     put(&zip->directory, 0, 6);
     put(&zip->directory, (uint64_t)zip->method, 2);
     put(&zip->directory, 0, 8);
-    put(&zip->directory, n, 4);
-    put(&zip->directory, n, 4);
+    put(&zip->directory, zip->is_64 ? UINT32_MAX : n, 4);
+    put(&zip->directory, zip->is_64 ? UINT32_MAX : n, 4);
     put(&zip->directory, strlen(name), 2);
-    put(&zip->directory, 0, 12);
-    put(&zip->directory, at, 4);
+    put(&zip->directory, zip->is_64 ? 8 + 4 + (uint64_t)zip->n_extra : 0, 2);
+    put(&zip->directory, 0, 10);
+    put(&zip->directory, zip->is_64 ? UINT32_MAX : at, 4);
     buf_add_str(&zip->directory, name);
+    if (zip->is_64) {
+        put(&zip->directory, 0x5555, 2); /* a field that means nothing */
+        put(&zip->directory, 4, 2);
+        put(&zip->directory, 7, 4);
+        put(&zip->directory, 1, 2);
+        put(&zip->directory, (uint64_t)zip->n_extra, 2);
+        put_sizes(&zip->directory, n, at, zip->n_extra);
+    }
     zip->n_entries++;
 }
 
 static void zip_write(struct zip *zip, const char *path)
 {
-    size_t at = zip->bytes.n_bytes;
+    size_t at = zip->bytes.n_bytes, end;
 
     buf_add(&zip->bytes, zip->directory.data, zip->directory.n_bytes);
+    end = zip->bytes.n_bytes;
+    if (zip->is_64) {
+        put(&zip->bytes, 0x06064b50, 4);
+        put(&zip->bytes, 44, 8);
+        put(&zip->bytes, 0, 12);
+        put(&zip->bytes, (uint64_t)zip->n_entries, 8);
+        put(&zip->bytes, (uint64_t)zip->n_entries, 8);
+        put(&zip->bytes, zip->directory.n_bytes, 8);
+        put(&zip->bytes, at, 8);
+        put(&zip->bytes, 0x07064b50, 4);
+        put(&zip->bytes, 0, 4);
+        put(&zip->bytes, end, 8);
+        put(&zip->bytes, 1, 4);
+    }
     put(&zip->bytes, 0x06054b50, 4);
     put(&zip->bytes, 0, 4);
-    put(&zip->bytes, (uint64_t)zip->n_entries, 2);
-    put(&zip->bytes, (uint64_t)zip->n_entries, 2);
-    put(&zip->bytes, zip->directory.n_bytes, 4);
-    put(&zip->bytes, at, 4);
+    put(&zip->bytes, zip->is_64 ? UINT16_MAX : (uint64_t)zip->n_entries, 2);
+    put(&zip->bytes, zip->is_64 ? UINT16_MAX : (uint64_t)zip->n_entries, 2);
+    put(&zip->bytes, zip->is_64 ? UINT32_MAX : zip->directory.n_bytes, 4);
+    put(&zip->bytes, zip->is_64 ? UINT32_MAX : at, 4);
     put(&zip->bytes, 0, 2);
     help_write(path, zip->bytes.data, zip->bytes.n_bytes);
     buf_fini(&zip->bytes);
@@ -109,14 +142,17 @@ static void put_tensor(struct buf *out, const struct spec *spec)
 
 static const float numbers[6] = {1, 2, 3, 4, 5, 6};
 
-static void write_pickle(const char *path, const char *pickle, size_t n)
+static void write_zip(struct zip zip, const char *path, const char *pickle, size_t n)
 {
-    struct zip zip = {BUF_INIT, BUF_INIT, 0, 0};
-
     zip_add(&zip, "archive/data.pkl", pickle, n);
     zip_add(&zip, "archive/byteorder", "little", 6);
     zip_add(&zip, "archive/data/0", numbers, sizeof(numbers));
     zip_write(&zip, path);
+}
+
+static void write_pickle(const char *path, const char *pickle, size_t n)
+{
+    write_zip((struct zip){.method = 0}, path, pickle, n);
 }
 
 /* {"mm_projector.weight": the tensor, "mm_projector.bias": its first column} */
@@ -137,23 +173,24 @@ static void write_tensor(const char *path, const struct spec *spec)
 
 /* ---- tensors ---- */
 
-/* The bias of the helper is [3,1]: a shape that is refused, behind the weight's. */
-static void tensors_of_any_offset_are_read(void)
+static void put_one_tensor(struct buf *out)
 {
-    struct buf out = BUF_INIT;
     struct spec weight = plain;
+
+    weight.rows = weight.columns = 2;
+    weight.offset = 1;
+    buf_add_str(out, "\x80\x02}(");
+    put_text(out, "mm_projector.weight");
+    put_tensor(out, &weight);
+    buf_add_str(out, "u.");
+}
+
+static void expect_one_tensor(void)
+{
     struct weights *weights;
     struct err err = {0};
     float got[4] = {0};
 
-    weight.rows = weight.columns = 2;
-    weight.offset = 1;
-    buf_add_str(&out, "\x80\x02}(");
-    put_text(&out, "mm_projector.weight");
-    put_tensor(&out, &weight);
-    buf_add_str(&out, "u.");
-    write_pickle("ok.bin", out.data, out.n_bytes);
-    buf_fini(&out);
     weights = help_opened("ok.bin"); /* no bias: projector_no_bias */
     if (!weights)
         return;
@@ -163,6 +200,30 @@ static void tensors_of_any_offset_are_read(void)
     EXPECT_OK(weights_read(weights, 0, got, &err), &err);
     EXPECT(got[0] == 2 && got[3] == 5);
     weights_close(weights);
+}
+
+static void tensors_of_any_offset_are_read(void)
+{
+    struct buf out = BUF_INIT;
+
+    put_one_tensor(&out);
+    write_pickle("ok.bin", out.data, out.n_bytes);
+    expect_one_tensor();
+    buf_fini(&out);
+}
+
+static void zips_of_64_bits_are_read(void)
+{
+    struct buf out = BUF_INIT;
+
+    put_one_tensor(&out);
+    write_zip((struct zip){.is_64 = true, .n_extra = 24}, "ok.bin", out.data,
+              out.n_bytes);
+    expect_one_tensor();
+    write_zip((struct zip){.is_64 = true, .n_extra = 16}, "ok.bin", out.data,
+              out.n_bytes);
+    help_refused("ok.bin", "has a damaged zip64 field", "data.pkl'");
+    buf_fini(&out);
 }
 
 static void tensors_that_cannot_be_are_named(void)
@@ -272,7 +333,7 @@ static void files_that_are_no_zips_of_tensors_say_so(void)
 {
     static const char legacy[] =
         "\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.more";
-    struct zip zip = {BUF_INIT, BUF_INIT, 0, 0};
+    struct zip zip = {.method = 0};
 
     help_write("old.bin", legacy, sizeof(legacy));
     help_refused("old.bin", "torch before 1.6", "torch.save(torch.load(");
@@ -281,11 +342,11 @@ static void files_that_are_no_zips_of_tensors_say_so(void)
     zip_add(&zip, "archive/other", "x", 1);
     zip_write(&zip, "other.bin");
     help_refused("other.bin", "has no data.pkl", NULL);
-    zip = (struct zip){BUF_INIT, BUF_INIT, 0, 8};
+    zip = (struct zip){.method = 8};
     zip_add(&zip, "archive/data.pkl", "x", 1);
     zip_write(&zip, "packed.bin");
     help_refused("packed.bin", "entry 'archive/data.pkl' is compressed", NULL);
-    zip = (struct zip){BUF_INIT, BUF_INIT, 0, 0};
+    zip = (struct zip){.method = 0};
     zip_add(&zip, "archive/data.pkl", "x", 1);
     zip_add(&zip, "archive/byteorder", "big", 3);
     zip_write(&zip, "big.bin");
@@ -324,6 +385,7 @@ int main(void)
 {
     help_begin();
     EXPECT_RUN(tensors_of_any_offset_are_read);
+    EXPECT_RUN(zips_of_64_bits_are_read);
     EXPECT_RUN(tensors_that_cannot_be_are_named);
     EXPECT_RUN(no_program_is_run);
     EXPECT_RUN(circles_end);
