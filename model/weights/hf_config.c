@@ -254,12 +254,15 @@ static void read_vision(struct source *s, enum neva_encoder encoder,
     }
 }
 
-/* CLIPModel's configuration has the encoder's inside it, CLIPVisionModel's is it. */
+/* CLIPModel's configuration has the encoder's inside it, CLIPVisionModel's is it. Old ones
+ * (OpenAI's) also have vision_config_dict, which then is all that counts. */
 static void read_encoder(struct source *s, enum neva_encoder encoder,
                          struct hf_config *out)
 {
-    struct source inner = source_part(s, "vision_config", "vision_config.");
+    struct source inner = source_part(s, "vision_config_dict", "vision_config_dict.");
 
+    if (!inner.json)
+        inner = source_part(s, "vision_config", "vision_config.");
     if (!inner.json)
         inner = *s;
     read_vision(&inner, encoder, &out->model);

@@ -29,19 +29,31 @@ static void fill_run(const struct fill_target *targets, int n_targets, int64_t t
                     n - done < PIECE ? n - done : PIECE);
 }
 
-/* What a stored tensor and this rank's slice have in common. */
+/* Entries of the split axis that a stored tensor and this rank's slice share: [*first,
+ * *end) of the whole; false when there are none. */
+static bool common_range(const struct param *param, const struct stored *from,
+                         int64_t *first, int64_t *end)
+{
+    struct param_slice s = param_slice(param);
+    int axis = param->shard_axis < 0 ? 0 : param->shard_axis;
+    int64_t from_first = from->place.axis < 0 ? 0 : from->place.first;
+    int64_t from_end = from_first + from->tensor.dims[axis];
+
+    *first = s.first > from_first ? s.first : from_first;
+    *end = s.first + s.n_real < from_end ? s.first + s.n_real : from_end;
+    return *first < *end;
+}
+
 static void fill_common(const struct fill_target *targets, int n_targets,
-                        const struct param *param, const struct stored *from)
+                        const struct param *param, const struct stored *from,
+                        int64_t first, int64_t end)
 {
     struct param_slice s = param_slice(param);
     int axis = param->shard_axis < 0 ? 0 : param->shard_axis;
     int64_t from_first = from->place.axis < 0 ? 0 : from->place.first;
     int64_t from_count = from->tensor.dims[axis];
-    int64_t first = s.first > from_first ? s.first : from_first;
-    int64_t end = s.first + s.n_real;
 
-    end = end < from_first + from_count ? end : from_first + from_count;
-    for (int64_t outer = 0; outer < s.outer && first < end; outer++)
+    for (int64_t outer = 0; outer < s.outer; outer++)
         fill_run(targets, n_targets, (outer * s.local + first - s.first) * s.inner,
                  &from->tensor, (outer * from_count + first - from_first) * s.inner,
                  (end - first) * s.inner);
@@ -87,10 +99,14 @@ int weights_fill(const struct fill_target *targets, int n_targets,
     int rc = 0;
 
     for (int i = 0; i < n && rc == 0; i++) {
+        int64_t begin, end;
+
+        if (!common_range(param, &first[i], &begin, &end))
+            continue; /* a rank that wants it verifies it */
         files_need(&first[i].tensor);
         rc = files_verify(&first[i], err);
         if (rc == 0)
-            fill_common(targets, n_targets, param, &first[i]);
+            fill_common(targets, n_targets, param, &first[i], begin, end);
         files_drop(&first[i].tensor);
     }
     for (int i = 0; i < n_targets && rc == 0; i++)

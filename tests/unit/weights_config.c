@@ -173,6 +173,10 @@ static void absent_keys_have_the_defaults_of_their_class(void)
     EXPECT(c.model.vision.patch == 16 && c.model.vision.has_head);
     c = read_text("{\"model_type\": \"clip_vision_model\"}");
     EXPECT(c.model.vision.patch == 32 && c.parts == WEIGHTS_VISION);
+    c = read_text(
+        "{\"model_type\": \"clip\", \"vision_config\": {\"patch_size\": 16, "
+        "\"hidden_size\": 1024}, \"vision_config_dict\": {\"patch_size\": 14}}");
+    EXPECT(c.model.vision.patch == 14 && c.model.vision.width == 768);
 }
 
 static void rotary_settings_are_read_in_every_spelling(void)
