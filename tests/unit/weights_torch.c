@@ -19,7 +19,7 @@ struct zip {
 static void put(struct buf *out, uint64_t value, int n_bytes)
 {
     for (int i = 0; i < n_bytes; i++)
-        buf_add_char(out, (char)(value >> (8 * i)));
+        buf_add_char(out, i < 8 ? (char)(value >> (8 * i)) : 0);
 }
 
 static void put_sizes(struct buf *out, uint64_t n, uint64_t at, int n_extra)
