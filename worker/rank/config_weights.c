@@ -172,6 +172,13 @@ static void take_rest(struct neva_config *config, const struct neva_config *thei
         config->projector_no_bias = theirs->projector_no_bias;
 }
 
+/* The part of a head, now that the size of a head is known; it may have been silent. */
+static void set_rotary_dims(struct neva_config *config, const struct spec *spec)
+{
+    config->llm.rope.rot_dims = neva_rotary_dims(config->llm.width / config->llm.n_heads,
+                                                 spec->model.rotary_percentage);
+}
+
 int config_from_weights(struct neva_config *config, const struct spec *spec,
                         const struct weights_info *info, unsigned parts, const char *path,
                         struct err *err)
@@ -183,6 +190,8 @@ int config_from_weights(struct neva_config *config, const struct spec *spec,
 
         if (!(row->part & parts))
             continue;
+        if (row->offset == AT(llm.rope.rot_dims))
+            set_rotary_dims(config, spec);
         if (!spec_is_set(spec, row->key))
             memcpy(ours, theirs, field_bytes(row));
         else if (!is_same(row, ours, theirs))
