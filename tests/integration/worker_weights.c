@@ -295,6 +295,58 @@ static void checkpoint_of_such_a_run_is_asked_and_gone_on_from(void **state)
     buf_fini(&spec);
 }
 
+static void export_folder(const char *checkpoint, const char *out)
+{
+    char command[3 * PATH_MAX_HERE];
+
+    snprintf(command, sizeof(command),
+             "'%s/vneva-model' export '%s' '%s' > '%s.log' 2>&1", getenv("VNEVA_BIN"),
+             checkpoint, out, out);
+    assert_int_equal(system(command), 0);
+}
+
+static void read_answers(struct buf *out, struct start *start, const char *model)
+{
+    struct buf spec = BUF_INIT;
+    char path[PATH_MAX_HERE];
+    struct err err;
+    int64_t job;
+
+    data_spec_evaluate(&spec, model, start->dataset,
+                       (const char *[]){"trainer.precision=32", NULL});
+    job = home_submit(&start->home, "evaluate", buf_str(&spec));
+    home_wait_done(&start->home, job);
+    snprintf(path, sizeof(path), "%s/jobs/%lld/results.jsonl", start->home.folder,
+             (long long)job);
+    if (fs_read_file(out, path, 1 << 24, &err) < 0)
+        fail_msg("%s", err.text);
+    assert_true(out->n_bytes > 0);
+    buf_fini(&spec);
+}
+
+/* What is taken out answers as what it was made of, and can be trained on. */
+static void exported_folder_answers_as_its_checkpoint(void **state)
+{
+    struct start *start = *state;
+    char checkpoint[PATH_MAX_HERE], out[PATH_MAX_HERE], again[PATH_MAX_HERE];
+    struct buf ours = BUF_INIT, theirs = BUF_INIT;
+
+    run(start,
+        SUBMIT(start, LLM(golden("llama")), ENCODER(golden("clip")),
+               "model.mm_cfg.llm.freeze=false", "model.optim.lr=1e-2",
+               "trainer.max_steps=20"),
+        checkpoint);
+    snprintf(out, sizeof(out), "%s/exported", start->home.folder);
+    export_folder(checkpoint, out);
+    read_answers(&ours, start, checkpoint);
+    read_answers(&theirs, start, out);
+    assert_string_equal(buf_str(&theirs), buf_str(&ours));
+    run(start, SUBMIT(start, RESTORE(out), NO_STEP), again);
+    assert_true(is_same(again, checkpoint, PARAM_LLM));
+    buf_fini(&ours);
+    buf_fini(&theirs);
+}
+
 static void what_does_not_fit_is_refused_by_key_and_folder(void **state)
 {
     struct start *start = *state;
@@ -322,6 +374,7 @@ int main(void)
         TEST(projector_of_the_first_stage_begins_the_second),
         TEST(whole_model_is_restored_and_parts_are_taken_out),
         TEST(checkpoint_of_such_a_run_is_asked_and_gone_on_from),
+        TEST(exported_folder_answers_as_its_checkpoint),
         TEST(what_does_not_fit_is_refused_by_key_and_folder),
     };
 

@@ -24,6 +24,7 @@ vneva_test(worker_weights LABEL integration SOURCES integration/worker_weights.c
   LIBS vneva_test_home vneva_weights)
 vneva_test(worker_resume LABEL fault SOURCES fault/worker_resume.c LIBS vneva_test_home
   TIMEOUT 600)
+add_dependencies(worker_weights vneva-model)
 foreach(test worker_jobs worker_again worker_weights worker_resume)
   add_dependencies(${test} vneva-coordinator vneva-worker vneva-rank vneva-decode)
 endforeach()
