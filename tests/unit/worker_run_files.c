@@ -238,7 +238,8 @@ static void sample_log_is_cut_to_the_step_gone_on_from(void **state)
     assert_int_equal(sample_log_add(log, &order, 1, &err), 0);
     sample_log_close(log);
     expect_log(*state, "0 0 0\n1 0 0\n");
-    assert_int_equal(sample_log_open(&log, *state, 3, false, &err), -1); /* step 2 is missing */
+    assert_int_equal(sample_log_open(&log, *state, 3, false, &err),
+                     -1); /* step 2 is missing */
     assert_int_equal(err.code, ERR_FORMAT);
 }
 
