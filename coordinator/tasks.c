@@ -234,6 +234,7 @@ static int split_task(struct core *core, struct job *job, int64_t id, int64_t st
 static int finish_earlier(struct core *core, struct job *job, const struct task *task,
                           const struct json *earlier, struct err *err)
 {
+    int64_t end = task->first + task->count;
     struct checkpoint_row row = {
         .job = job->id,
         .step = json_get_int(earlier, "step", -1),
@@ -242,10 +243,10 @@ static int finish_earlier(struct core *core, struct job *job, const struct task 
         .created_ms = core->wall_ms,
     };
 
-    if (!row.path || !row.path[0] || row.step < task->first + task->count)
+    if (!row.path || !row.path[0] || row.step < end)
         return err_set(err, ERR_FORMAT,
                        "checkpoint of step %lld for earlier steps up to %lld",
-                       (long long)row.step, (long long)(task->first + task->count));
+                       (long long)row.step, (long long)end);
     if (strcmp(job->resume, row.path) == 0)
         return 0;
     if (job->resume[0])

@@ -183,12 +183,10 @@ static void longer_rows_than_the_window_of_attention_are_refused(void **state)
 /* Of an LLM's folder nothing else is taken. */
 static void parts_take_their_own_keys_only(void **state)
 {
-    struct outcome out =
-        read_text(TRAIN_TEXT, SPEC_NONE,
-                  (const char *[]){"++model.mm_cfg.llm.from_pretrained="
-                                   "/w",
-                                   "~model.num_layers", "~model.hidden_size",
-                                   "~model.num_attention_heads", NULL});
+    static const char *const overrides[] = {"++model.mm_cfg.llm.from_pretrained=/w",
+                                            "~model.num_layers", "~model.hidden_size",
+                                            "~model.num_attention_heads", NULL};
+    struct outcome out = read_text(TRAIN_TEXT, SPEC_NONE, overrides);
     struct neva_config config;
     struct err err;
 

@@ -228,29 +228,35 @@ static int write_note(const struct begin *begin, const char *path, struct err *e
     return rc;
 }
 
-static int read_note(struct begin *begin, const char *path, struct err *err)
+static int take_note(struct begin *begin, const struct json *note, struct err *err)
 {
-    struct buf text = BUF_INIT;
-    struct json *note = NULL;
-    const char *how, *from;
-    int rc = fs_read_file(&text, path, NOTE_MAX, err);
+    const char *how = json_get_string(note, "how"), *from = json_get_string(note, "from");
+    int rc;
 
-    if (rc == 0)
-        rc = json_parse(&note, buf_str(&text), text.n_bytes, err);
-    how = rc == 0 ? json_get_string(note, "how") : NULL;
-    from = rc == 0 ? json_get_string(note, "from") : NULL;
-    if (rc == 0 && (!how || !from))
-        rc = err_set(err, ERR_FORMAT, "it does not say how the job begins");
-    for (int i = 0; rc == 0 && i < (int)(sizeof(how_names) / sizeof(how_names[0])); i++)
+    if (!how || !from)
+        return err_set(err, ERR_FORMAT, "it does not say how the job begins");
+    for (size_t i = 0; i < sizeof(how_names) / sizeof(how_names[0]); i++)
         if (strcmp(how_names[i], how) == 0)
             begin->how = (enum begin_how)i;
-    if (rc == 0)
-        rc = fs_path(begin->from, err, "%s", from);
+    rc = fs_path(begin->from, err, "%s", from);
     for (int i = 0; rc == 0 && i < PARAM_GROUP_COUNT; i++) {
         const char *part = json_get_string(note, begin_part_keys[i]);
 
         rc = fs_path(begin->parts[i], err, "%s", part ? part : "");
     }
+    return rc;
+}
+
+static int read_note(struct begin *begin, const char *path, struct err *err)
+{
+    struct buf text = BUF_INIT;
+    struct json *note = NULL;
+    int rc = fs_read_file(&text, path, NOTE_MAX, err);
+
+    if (rc == 0)
+        rc = json_parse(&note, buf_str(&text), text.n_bytes, err);
+    if (rc == 0)
+        rc = take_note(begin, note, err);
     json_free(note);
     buf_fini(&text);
     return rc < 0 ? err_wrap(err, "cannot read '%s'", path) : 0;

@@ -318,15 +318,15 @@ static int train_report(struct train *train, struct err *err)
 static int64_t n_validated(const struct spec_share *share, int64_t n_samples,
                            int64_t global)
 {
-    int64_t n_batches = share->count;
+    int64_t n_all = n_samples / global, n_batches = share->count;
 
     if (share->count < 0 && share->part >= 1)
         return n_samples;
     if (share->count < 0)
-        n_batches = (int64_t)((double)(n_samples / global) * share->part);
+        n_batches = (int64_t)((double)n_all * share->part);
     if (n_batches < 1)
         n_batches = 1;
-    return n_batches <= n_samples / global ? n_batches * global : n_samples;
+    return n_batches <= n_all ? n_batches * global : n_samples;
 }
 
 static int64_t train_valid_numbers(void *state, int64_t k, int64_t *out)
