@@ -6,6 +6,7 @@
 
 #include <poll.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -139,6 +140,18 @@ static int teardown(void **state)
 
 #define TENSORS "tensors-0000.safetensors"
 
+/* The job's last checkpoint has the bits of that in "alone", of 60 steps. */
+static void expect_same_end(struct again *again, int64_t job)
+{
+    char path[256], name[300];
+    size_t n_home = strlen(again->home.folder) + 1;
+
+    home_last_checkpoint(&again->home, job, path, sizeof(path));
+    assert_non_null(strstr(path, "step-00000060"));
+    snprintf(name, sizeof(name), "%s/" TENSORS, path + n_home);
+    expect_same(again, "alone/checkpoints/step-00000060-a1/" TENSORS, name);
+}
+
 /* Job 1 ends at step 6, inside the second job's lease of steps 4 to 7. */
 static void two_jobs_in_one_folder_are_one_run(void **state)
 {
@@ -161,6 +174,55 @@ static void two_jobs_in_one_folder_are_one_run(void **state)
     snprintf(link, sizeof(link), "jobs/%lld/checkpoints/step-00000010-a1",
              (long long)job);
     assert_true(is_there(again, link));
+}
+
+/* Waits until the job has come to the step; its rank's process, 0 when it has ended. */
+static pid_t wait_for_step(struct again *again, int64_t job, int64_t step)
+{
+    int64_t end_ms = clock_mono_ms() + HOME_DEADLINE_MS;
+    pid_t pid = 0;
+
+    while (!pid && clock_mono_ms() < end_ms) {
+        struct json *row = home_job(&again->home, job);
+        struct json *attempt = home_attempt(&again->home, job);
+        const char *state = json_get_string(attempt, "state");
+        bool is_done = strcmp(json_get_string(row, "state"), "done") == 0;
+
+        if (json_get_int(row, "done", 0) >= step && state &&
+            strcmp(state, "running") == 0)
+            pid = (pid_t)json_get_int(json_at(json_get(attempt, "ranks"), 0), "pid", 0);
+        json_free(attempt);
+        json_free(row);
+        if (is_done)
+            return 0;
+        poll(NULL, 0, 2);
+    }
+    assert_true(pid > 0);
+    return pid;
+}
+
+/* Before its first checkpoint and behind it: the job goes on from what it began with, then
+ * from its own. */
+static void killed_second_job_is_still_the_same_run(void **state)
+{
+    static const int64_t kills[] = {7, 30};
+    struct again *again = *state;
+    int n_killed = 0;
+    int64_t job;
+
+    home_wait_done(&again->home, SUBMIT(again, "alone", "trainer.max_steps=60"));
+    home_wait_done(&again->home, SUBMIT(again, "both", "trainer.max_steps=6"));
+    job = SUBMIT(again, "both", "trainer.max_steps=60", GO_ON);
+    for (size_t i = 0; i < sizeof(kills) / sizeof(kills[0]); i++) {
+        pid_t pid = wait_for_step(again, job, kills[i]);
+
+        if (pid)
+            n_killed += kill(pid, SIGKILL) == 0;
+    }
+    home_wait_done(&again->home, job);
+    assert_true(n_killed > 0);
+    expect_same(again, "alone/samples.log", "both/samples.log");
+    expect_same_end(again, job);
 }
 
 static void folder_of_an_earlier_run_is_refused_unless_meant(void **state)
@@ -202,27 +264,13 @@ static void checkpoint_of_another_folder_is_gone_on_from(void **state)
         "model.global_batch_size was 8");
 }
 
-static void wait_for_step(struct again *again, int64_t job)
-{
-    int64_t end_ms = clock_mono_ms() + HOME_DEADLINE_MS, done = 0;
-
-    while (done < 1 && clock_mono_ms() < end_ms) {
-        struct json *row = home_job(&again->home, job);
-
-        done = json_get_int(row, "done", 0);
-        json_free(row);
-        poll(NULL, 0, 5);
-    }
-    assert_true(done >= 1);
-}
-
 static void folder_in_use_is_refused_by_the_job_in_it(void **state)
 {
     struct again *again = *state;
     int64_t job = SUBMIT(again, "used", "trainer.max_steps=1000000");
     char says[128];
 
-    wait_for_step(again, job);
+    (void)wait_for_step(again, job, 1);
     snprintf(says, sizeof(says), "job %lld (%s/jobs/%lld) works in '%s/used'",
              (long long)job, again->home.folder, (long long)job, again->home.folder);
     expect_reason(again, SUBMIT(again, "used", "trainer.max_steps=10", GO_ON), says);
@@ -234,6 +282,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(two_jobs_in_one_folder_are_one_run),
+        TEST(killed_second_job_is_still_the_same_run),
         TEST(folder_of_an_earlier_run_is_refused_unless_meant),
         TEST(checkpoint_of_another_folder_is_gone_on_from),
         TEST(folder_in_use_is_refused_by_the_job_in_it),
