@@ -1,6 +1,7 @@
 /* bench_model - a LLaVA of about 100 million parameters, worked as it is told
  *
  *     bench_model [--backend NAME] [--threads N] [--dtype f32|bf16] [--batch B]
+ *                 [--frozen]
  *
  * Reads one command a line and answers each with one line of JSON, so that another program
  * (bench_model.py) can let it take turns with a peer:
@@ -35,6 +36,7 @@ struct options {
     int n_threads;
     int64_t batch;
     enum dtype dtype;
+    bool is_frozen; /* for all but steps: no masters, as when a model answers */
 };
 
 struct bench {
@@ -58,6 +60,7 @@ static struct neva_config shape(const struct options *options)
                    .select_layer = -2,
                    .class_token_length = 1,
                    .act = ACT_QUICK_GELU,
+                   .freeze = options->is_frozen,
                    .eps = 1e-5F,
                    .mean = {0.48145466F, 0.4578275F, 0.40821073F},
                    .std = {0.26862954F, 0.26130258F, 0.27577711F}},
@@ -69,7 +72,8 @@ static struct neva_config shape(const struct options *options)
                 .n_heads = 10,
                 .n_kv_heads = 10,
                 .norm = {NN_NORM_RMS, 1e-5F},
-                .rope = {.rot_dims = 64, .theta = 10000}},
+                .rope = {.rot_dims = 64, .theta = 10000},
+                .freeze = options->is_frozen},
         .max_tokens = TOKENS + NEW_MAX,
         .dtype = options->dtype,
         .init_std = 0.02F,
@@ -251,11 +255,8 @@ out:
 static int read_options(struct options *options, int argc, char **argv)
 {
     static const struct option known[] = {
-        {"backend", 1, NULL, 'b'},
-        {"threads", 1, NULL, 't'},
-        {"dtype", 1, NULL, 'd'},
-        {"batch", 1, NULL, 'n'},
-        {0},
+        {"backend", 1, NULL, 'b'}, {"threads", 1, NULL, 't'}, {"dtype", 1, NULL, 'd'},
+        {"batch", 1, NULL, 'n'},   {"frozen", 0, NULL, 'f'},  {0},
     };
     int c;
 
@@ -266,6 +267,8 @@ static int read_options(struct options *options, int argc, char **argv)
             options->n_threads = (int)strtol(optarg, NULL, 10);
         else if (c == 'n')
             options->batch = strtol(optarg, NULL, 10);
+        else if (c == 'f')
+            options->is_frozen = true;
         else if (c == 'd')
             options->dtype = strcmp(optarg, "bf16") == 0 ? DTYPE_BF16 : DTYPE_F32;
         else
@@ -282,7 +285,7 @@ int main(int argc, char **argv)
 
     if (read_options(&options, argc, argv) < 0) {
         fprintf(stderr, "usage: bench_model [--backend NAME] [--threads N] "
-                        "[--dtype f32|bf16] [--batch B]\n");
+                        "[--dtype f32|bf16] [--batch B] [--frozen]\n");
         return 2;
     }
     if (run(&options, &err) == 0)

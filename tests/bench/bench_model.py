@@ -168,7 +168,8 @@ class Side:
 
 def open_sides(options, kind, rows, command, variant):
     threads = ["--threads", str(options.threads)]
-    ours = Side([options.program, "--dtype", OURS_TYPE[kind], "--batch", str(rows)] + threads)
+    ours = Side([options.program, "--dtype", OURS_TYPE[kind], "--batch", str(rows)] + threads +
+                ([] if command == "step" else ["--frozen"]))
     shape = ours.ask("shape")
     peer = Side([sys.executable, __file__, options.program, "--peer", json.dumps(shape),
                  "--kind", kind, "--variant", variant] + threads +

@@ -142,8 +142,8 @@ static int evaluate_frames(struct evaluate *evaluate, const struct neva_config *
     return config_splice(&frames->splice, evaluate->spec->data.splice_single_frame, err);
 }
 
-static int evaluate_config(const struct evaluate *evaluate, struct neva_config *config,
-                           struct err *err)
+static int find_config(const struct evaluate *evaluate, struct neva_config *config,
+                       struct err *err)
 {
     const struct sources *sources = &evaluate->sources;
 
@@ -159,6 +159,15 @@ static int evaluate_config(const struct evaluate *evaluate, struct neva_config *
                        evaluate->checkpoint);
     *config = weights_info(sources->list[0].weights)->config;
     return config_dtype(&config->dtype, evaluate->spec, err);
+}
+
+static int evaluate_config(const struct evaluate *evaluate, struct neva_config *config,
+                           struct err *err)
+{
+    if (find_config(evaluate, config, err) < 0)
+        return -1;
+    config->vision.freeze = config->llm.freeze = true; /* no masters, no gradients */
+    return 0;
 }
 
 /* The tokens of the prompts must be those the model learnt. */
