@@ -62,11 +62,10 @@ static int read_aspect(struct model_folder *out, struct err *err)
     if (read_json(&json, out->path, "preprocessor_config.json", err) < 0)
         return -1;
     crop = json_get(json, "do_center_crop");
+    out->has_aspect = json != NULL;
     out->aspect = json_bool(json_get(json, "do_pad"), false) ? MEDIA_ASPECT_PAD
-                  : json_bool(crop, false)                   ? MEDIA_ASPECT_KEEP
+                  : !json || json_bool(crop, false)          ? MEDIA_ASPECT_KEEP
                                                              : MEDIA_ASPECT_SQUARE;
-    if (!json) /* CLIPImageProcessor's default */
-        out->aspect = MEDIA_ASPECT_KEEP;
     json_free(json);
     return 0;
 }
@@ -90,7 +89,7 @@ static int read_spec(struct model_folder *out, struct err *err)
     out->num_frames = frames.num_frames;
     out->splice = frames.splice;
     out->aspect = frames.aspect;
-    out->processor = frames.processor;
+    out->has_aspect = true;
     return 0;
 }
 

@@ -30,8 +30,8 @@ struct model_folder {
     int n_extra_tokens;
     int64_t num_frames;
     enum media_splice splice;
-    enum media_aspect aspect;
-    enum media_processor processor;
+    enum media_aspect aspect; /* keep, CLIP's own, where nothing says which */
+    bool has_aspect;
 };
 
 /* options: what is given there wins. Errors name what was looked for. */

@@ -7,8 +7,6 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#define PLAIN_ANSWER "a" /* so that the prompt of template plain ends with its media */
-
 /* ---- records ---- */
 
 static struct json *turn_json(const char *from, const char *value, struct err *err)
@@ -42,20 +40,6 @@ struct json *prompt_record(const char *id, const char *question, struct err *err
         return record;
     json_free(record);
     return NULL;
-}
-
-static const struct json *last_turn(const struct json *record)
-{
-    const struct json *turns = json_get(record, "conversations");
-
-    return json_at(turns, json_count(turns) - 1);
-}
-
-bool prompt_is_answered(const struct json *record)
-{
-    const char *from = json_get_string(last_turn(record), "from");
-
-    return from && strcmp(from, "gpt") == 0;
 }
 
 static bool names_media(const struct json *record)
@@ -98,21 +82,18 @@ static int add_placeholders(struct json *record, const struct prompter *prompter
     return rc;
 }
 
-/* The record as the template's renderer wants it. */
+/* The record with what the command line adds to it. */
 static int complete(struct json *record, const struct prompter *prompter, struct err *err)
 {
-    const char *answer = strcmp(prompter->template, "plain") == 0 ? PLAIN_ANSWER : "";
-
     if (json_type(json_get(record, "conversations")) != JSON_ARRAY)
         return err_set(err, ERR_INVALID,
                        "no 'conversations', a list of turns, in the record");
     if (prompter->n_media && !names_media(record) && !has_placeholder(record) &&
         add_placeholders(record, prompter, err) < 0)
         return -1;
-    if (prompter->system &&
-        json_set(record, "system", json_new_string(prompter->system), err) < 0)
-        return -1;
-    return prompt_is_answered(record) ? 0 : prompt_add_turn(record, "gpt", answer, err);
+    return prompter->system
+               ? json_set(record, "system", json_new_string(prompter->system), err)
+               : 0;
 }
 
 /* ---- media ---- */
@@ -234,7 +215,7 @@ static int take_tokens(struct dataset_sample *sample, const struct prompter *pro
 static int encode(struct dataset_sample *sample, const struct prompter *prompter,
                   const struct json *record, struct err *err)
 {
-    unsigned flags = prompter->media_first ? CONV_MEDIA_FIRST : 0;
+    unsigned flags = CONV_PROMPT | (prompter->media_first ? CONV_MEDIA_FIRST : 0);
     struct conversation conversation;
     struct conv_tokens tokens;
     int rc;

@@ -13,7 +13,6 @@
 
 struct prompter { /* borrowed */
     struct conv_encoder encoder;
-    const char *template;              /* its name */
     bool has_begin, media_first;       /* see model_folder.h */
     const char *system;                /* NULL: the record's or the template's */
     const char *media_root;            /* what the media that a record names are below */
@@ -32,8 +31,5 @@ int prompt_add_turn(struct json *record, const char *from, const char *value,
  * <video>, <image> do not fit, the turns are not what the template wants. */
 int prompt_sample(struct dataset_sample **out, const struct prompter *prompter,
                   const struct json *record, struct err *err);
-
-/* Whether the record's last turn is an answer: what is expected. */
-bool prompt_is_answered(const struct json *record);
 
 #endif

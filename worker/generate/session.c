@@ -77,7 +77,6 @@ static int open_words(struct session *session, struct err *err)
                        folder->n_extra_tokens, err) < 0)
         return -1;
     session->prompter = (struct prompter){
-        .template = folder->template,
         .has_begin = folder->has_begin,
         .media_first = folder->media_first,
         .system = options->system,
@@ -202,16 +201,22 @@ static int open_batch(struct session *session, struct err *err)
                                         .model = session->model,
                                         .is_prompt = true};
 
+    bool is_siglip = config->vision.encoder == NEVA_ENCODER_SIGLIP;
+
     session->frames = (struct frame_config){
         .num_frames = session->folder.num_frames,
         .splice = session->folder.splice,
         .aspect = session->folder.aspect,
-        .processor = session->folder.processor,
+        .processor = is_siglip ? MEDIA_PROCESSOR_SIGLIP : MEDIA_PROCESSOR_CLIP,
         .image_size = config->vision.image_size,
         .patch = config->vision.patch,
         .max_tokens = config->max_tokens,
     };
     session->info = (struct dataset_info){.num_frames = -1};
+    if (is_siglip && !session->folder.has_aspect) /* its only way */
+        session->frames.aspect = MEDIA_ASPECT_SQUARE;
+    if (media_check_processor(session->frames.processor, session->frames.aspect, err) < 0)
+        return err_wrap(err, "'%s'", session->folder.path);
     return batch_create(&session->batch, &source, 1, err);
 }
 
@@ -293,7 +298,7 @@ static int check_length(const struct session *session,
                         const struct dataset_sample *sample, int64_t *max_new,
                         struct err *err)
 {
-    int64_t side = session->frames.image_size / session->frames.patch;
+    int64_t features = neva_features(neva_config(session->model));
     int64_t wanted = session->options->max_new_tokens, n_frames = 0, n_tokens, n;
 
     for (int64_t i = 0; i < sample->n_media; i++) {
@@ -302,7 +307,7 @@ static int check_length(const struct session *session,
             return -1;
         n_frames += n;
     }
-    n_tokens = sample->n_prompt - sample->n_media + n_frames * side * side;
+    n_tokens = sample->n_prompt - sample->n_media + n_frames * features;
     *max_new = wanted ? wanted : NEW_TOKENS_DEFAULT;
     if (!wanted && n_tokens + *max_new > session->frames.max_tokens)
         *max_new = session->frames.max_tokens - n_tokens;
@@ -312,7 +317,7 @@ static int check_length(const struct session *session,
                    "the question takes %" PRId64 " tokens (%" PRId64 " of %" PRId64
                    " frames) and %" PRId64 " are asked for, but the model has room for "
                    "%" PRId64 ": lower --num-frames or --max-new-tokens",
-                   n_tokens, n_frames * side * side, n_frames, wanted ? wanted : 1,
+                   n_tokens, n_frames * features, n_frames, wanted ? wanted : 1,
                    session->frames.max_tokens);
 }
 
