@@ -335,8 +335,7 @@ void job_stop(struct core *core, struct job *job, enum job_goal goal, int64_t gr
         job_change(core, job, event_of_goal(goal), reason);
         return;
     }
-    store_job_state(core->store, job->id, job_state_name(job->state), job_goal_name(goal),
-                    reason, 0, 0);
+    job_write_state(core, job, reason);
     text_set(&job->reason, reason);
     core_event(core, job->id, "goal", "job %lld is to be stopped (%s): %s",
                (long long)job->id, job_goal_name(goal), reason);

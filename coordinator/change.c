@@ -39,6 +39,20 @@ static void refuse(struct core *core, const char *what, int64_t id, const char *
     store_fail(core->store, &why);
 }
 
+void job_write_state(struct core *core, const struct job *job, const char *reason)
+{
+    struct job_state_row row = {
+        .state = job_state_name(job->state),
+        .goal = job_goal_name(job->goal),
+        .reason = reason,
+        .started_ms = job->state == JOB_RUNNING ? core->wall_ms : 0,
+        .ended_ms = job_state_is_ended(job->state) ? core->wall_ms : 0,
+        .now_ms = core->wall_ms,
+    };
+
+    store_job_state(core->store, job->id, &row);
+}
+
 void job_change(struct core *core, struct job *job, enum job_event event,
                 const char *reason)
 {
@@ -50,9 +64,7 @@ void job_change(struct core *core, struct job *job, enum job_event event,
     }
     job->state = next;
     text_set(&job->reason, reason);
-    store_job_state(core->store, job->id, job_state_name(next), job_goal_name(job->goal),
-                    job->reason, next == JOB_RUNNING ? core->wall_ms : 0,
-                    job_state_is_ended(next) ? core->wall_ms : 0);
+    job_write_state(core, job, job->reason);
     core_event(core, job->id, job_state_name(next), "job %lld is %s%s%s",
                (long long)job->id, job_state_name(next), job->reason[0] ? ": " : "",
                job->reason);

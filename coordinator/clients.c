@@ -164,8 +164,7 @@ static int release(struct core *core, int64_t id, struct err *err)
     if (job->state == JOB_HELD)
         job_change(core, job, JOB_EV_RELEASE, "");
     else /* still stopping: it will go on */
-        store_job_state(core->store, job->id, job_state_name(job->state),
-                        job_goal_name(job->goal), "", 0, 0);
+        job_write_state(core, job, "");
     return 0;
 }
 
@@ -234,6 +233,8 @@ static int handle(struct core *core, const struct net_peer *from,
         return submit(core, from, message, err) < 0 ? -1 : 1;
     case MSG_QUERY:
         return query(core, from, message, err) < 0 ? -1 : 1;
+    case MSG_SELECT: /* answered later, by the loop */
+        return queries_ask(core->queries, from, message, err) < 0 ? -1 : 1;
     case MSG_LOGS:
         return logs(core, from, message, err) < 0 ? -1 : 1;
     case MSG_PING:
@@ -277,6 +278,7 @@ void core_receive(struct core *core, const struct net_peer *from,
     case MSG_TASK_DONE:
     case MSG_TASK_FAILED:
     case MSG_PROGRESS:
+    case MSG_RANK_STAGE:
     case MSG_LOG:
         agents_receive(core, from, message);
         break;

@@ -4,7 +4,7 @@
  * lets it decide; all that changes goes to the model, to the open transaction of the store
  * and, as messages, to the outbox. When the commit fails the model is thrown away and read
  * again from the store, as after a restart: in memory nothing is ever ahead of the disk.
- * Owns: all in struct core. Threads: one.
+ * Owns: all in struct core but store and queries. Threads: one.
  * Units: mono_ms for timeouts, wall_ms for records; both are of the present turn.
  */
 #ifndef VNEVA_COORDINATOR_CORE_H
@@ -13,6 +13,7 @@
 #include "common/base/fs.h"
 #include "coordinator/model.h"
 #include "coordinator/outbox.h"
+#include "coordinator/queries.h"
 #include "coordinator/store/store.h"
 
 #define CORE_FRUITLESS_MAX 5 /* attempts lost one after another without a task done */
@@ -33,6 +34,7 @@ struct core {
     struct core_config config;
     struct store *store;
     struct outbox outbox;
+    struct queries *queries; /* the caller's, as the store is */
     struct model model;
     struct store_counters last; /* ids given */
     int64_t wall_ms, mono_ms;
@@ -56,6 +58,8 @@ void core_event(struct core *core, int64_t job, const char *kind, const char *fo
 /* reason: borrowed; may be one of the job's own texts. */
 void job_change(struct core *core, struct job *job, enum job_event event,
                 const char *reason);
+/* The row as the job's state and goal are now. */
+void job_write_state(struct core *core, const struct job *job, const char *reason);
 void attempt_change(struct core *core, struct job *job, struct attempt *attempt,
                     enum attempt_event event);
 /* attempt: who leases (0 keeps the number that is there). */

@@ -127,11 +127,13 @@ static int run(struct options *options, struct err *err)
         fs_path(path, err, "%s/coordinator.db", core.config.home) < 0)
         return -1;
     if (net_server_open(&server, options->listen, err) < 0 ||
-        store_open(&core.store, path, err) < 0 || core_recover(&core, err) < 0)
+        store_open(&core.store, path, err) < 0 || core_recover(&core, err) < 0 ||
+        queries_create(&core.queries, path, err) < 0)
         goto out;
     log_info("%zu jobs not ended; listening at %s", core.model.n_jobs, options->listen);
     rc = reactor_run(&core, server, &stop_wanted, err);
 out:
+    queries_destroy(core.queries);
     core_fini(&core);
     store_close(core.store);
     net_server_close(server);

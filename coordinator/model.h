@@ -40,8 +40,9 @@ struct rank {
     enum rank_state state;
     char *agent; /* its name; the agent itself may be unknown */
     int64_t device;
-    int64_t pid;    /* on its host; 0 until ready */
-    char *endpoint; /* NULL until ready */
+    int64_t pid;                   /* on its host; 0 until ready */
+    char *endpoint;                /* NULL until ready */
+    int64_t stage_written_mono_ms; /* when its row in the ranks view was last written */
 };
 
 struct attempt {

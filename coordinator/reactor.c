@@ -22,7 +22,7 @@ struct reactor {
 static void phase_receive(struct reactor *reactor)
 {
     struct core *core = reactor->core;
-    int64_t timeout_ms = TICK_MS;
+    int64_t timeout_ms = queries_wait_ms(core->queries, TICK_MS);
     struct net_peer from;
     struct wire message;
     struct err err;
@@ -94,6 +94,12 @@ static void phase_send(struct reactor *reactor)
     model_sweep(&reactor->core->model);
 }
 
+/* Answers tell of what was committed before, so they wait for no commit. */
+static void phase_answer(struct reactor *reactor)
+{
+    queries_send(reactor->core->queries, reactor->server);
+}
+
 /* After SHUTDOWN: all attempts have ended, or had time to. */
 static bool is_over(struct reactor *reactor)
 {
@@ -126,6 +132,7 @@ int reactor_run(struct core *core, struct net_server *server,
             return -1;
         if (rc > 0)
             phase_send(&reactor);
+        phase_answer(&reactor);
     }
     /* What still waits for company; there is nobody left to tell of a failure. */
     return store_has_writes(core->store) ? store_commit(core->store, err) : 0;

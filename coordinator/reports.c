@@ -7,6 +7,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#define STAGE_WRITTEN_EVERY_MS 1000 /* of one rank, for the ranks view */
+
 static void ack(struct core *core, const struct net_peer *to, const struct wire *message)
 {
     struct wire answer = {.type = MSG_ACK, .ack = {(int64_t)message->sequence}};
@@ -164,6 +166,62 @@ static void task_failed(struct core *core, struct agent *agent,
     ack(core, from, message);
 }
 
+/* ---- stages: not durable, never answered ---- */
+
+static void write_stage(struct core *core, struct rank *rank,
+                        const struct msg_rank_stage *stage)
+{
+    char text[CORE_TEXT_MAX];
+    struct stage_row row = {.job = stage->job,
+                            .attempt = stage->attempt,
+                            .rank = stage->rank,
+                            .since_ms = core->wall_ms - stage->for_ms,
+                            .limit_ms = stage->limit_ms,
+                            .step = stage->step,
+                            .memory_bytes = stage->memory_bytes,
+                            .seen_ms = core->wall_ms,
+                            .stage = text};
+
+    core_text(text, "%s", stage->stage);
+    store_stage_put(core->store, &row);
+    rank->stage_written_mono_ms = core->mono_ms;
+}
+
+/* The rank gets nowhere any more: its attempt is lost as if it had died, and its agent
+ * will kill it. */
+static void lose_stuck(struct core *core, struct job *job, struct attempt *attempt,
+                       const struct agent *agent, const struct msg_rank_stage *stage)
+{
+    char reason[CORE_TEXT_MAX];
+
+    core_text(reason,
+              "rank %lld on %s is stuck: it has been in %s for %lld s (limit %lld s)",
+              (long long)stage->rank, agent->host, stage->stage,
+              (long long)stage->for_ms / 1000, (long long)stage->limit_ms / 1000);
+    core_event(core, job->id, "stuck", "attempt %lld: %s", (long long)attempt->number,
+               reason);
+    attempt->is_blamed = true;
+    attempt_stop(core, job, attempt, CAUSE_LOST, CORE_LOST_GRACE_MS, reason);
+}
+
+static void rank_stage(struct core *core, struct agent *agent,
+                       const struct msg_rank_stage *stage)
+{
+    struct job *job;
+    struct attempt *attempt = find_open(core, stage->job, stage->attempt, &job);
+    struct rank *rank;
+    bool is_stuck = stage->limit_ms > 0 && stage->for_ms > stage->limit_ms;
+
+    if (!attempt || !has_rank(attempt, agent, stage->rank) || stage->for_ms < 0)
+        return;
+    rank = &attempt->ranks[stage->rank];
+    is_stuck &= attempt_is_live(attempt);
+    if (is_stuck || core->mono_ms - rank->stage_written_mono_ms >= STAGE_WRITTEN_EVERY_MS)
+        write_stage(core, rank, stage);
+    if (is_stuck)
+        lose_stuck(core, job, attempt, agent, stage);
+}
+
 /* ---- progress and logs: not durable, never answered ---- */
 
 static void store_metrics(struct core *core, const struct msg_progress *progress)
@@ -176,7 +234,7 @@ static void store_metrics(struct core *core, const struct msg_progress *progress
         return;
     if (json_type(metrics) == JSON_OBJECT && json_count(metrics) > 0)
         store_metric_put(core->store, progress->job, progress->step, progress->rank,
-                         progress->metrics);
+                         progress->metrics, core->wall_ms);
     json_free(metrics);
 }
 
@@ -231,6 +289,9 @@ void report_receive(struct core *core, struct agent *agent, const struct net_pee
         break;
     case MSG_PROGRESS:
         progress(core, agent, &message->progress);
+        break;
+    case MSG_RANK_STAGE:
+        rank_stage(core, agent, &message->rank_stage);
         break;
     case MSG_LOG:
         log_piece(core, agent, &message->log);

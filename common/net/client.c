@@ -119,13 +119,11 @@ static enum err_code code_of(const char *name)
     return ERR_PEER;
 }
 
-int net_client_call(struct net_client *client, struct wire *request, struct wire *reply,
-                    int64_t timeout_ms, struct err *err)
+int net_client_await(struct net_client *client, uint64_t sequence, struct wire *reply,
+                     int64_t timeout_ms, struct err *err)
 {
     int64_t deadline_ms = clock_mono_ms() + timeout_ms, left_ms;
 
-    if (net_client_send(client, request, err) < 0)
-        return -1;
     while ((left_ms = deadline_ms - clock_mono_ms()) > 0) {
         int rc = net_client_receive(client, reply, left_ms, err);
 
@@ -133,7 +131,7 @@ int net_client_call(struct net_client *client, struct wire *request, struct wire
             return -1;
         if (rc == 0)
             continue;
-        if (reply->reply_to == request->sequence) {
+        if (reply->reply_to == sequence) {
             if (reply->type != MSG_ERROR)
                 return 0;
             err_set(err, code_of(reply->error.code), "%s", reply->error.text);
@@ -146,4 +144,12 @@ int net_client_call(struct net_client *client, struct wire *request, struct wire
                    "no coordinator answers at '%s'; start one with "
                    "`vneva up`",
                    client->endpoint);
+}
+
+int net_client_call(struct net_client *client, struct wire *request, struct wire *reply,
+                    int64_t timeout_ms, struct err *err)
+{
+    if (net_client_send(client, request, err) < 0)
+        return -1;
+    return net_client_await(client, request->sequence, reply, timeout_ms, err);
 }

@@ -58,6 +58,9 @@ int net_client_receive(struct net_client *client, struct wire *message,
  * no answer in time is ERR_TIMEOUT saying that no coordinator answers at the endpoint. */
 int net_client_call(struct net_client *client, struct wire *request, struct wire *reply,
                     int64_t timeout_ms, struct err *err);
+/* One more answer to the request of that sequence, of those that get several. */
+int net_client_await(struct net_client *client, uint64_t sequence, struct wire *reply,
+                     int64_t timeout_ms, struct err *err);
 
 /* Byte streams between ranks, for model/comm's ring: every rank listens, then connects to
  * all others. Blocking with a deadline.

@@ -50,6 +50,14 @@ static const char *const steps[] = {
     " id INTEGER PRIMARY KEY, job INTEGER NOT NULL, ms INTEGER NOT NULL,"
     " kind TEXT NOT NULL, text TEXT NOT NULL);"
     "CREATE INDEX events_of_job ON events(job, id);",
+    /* 2: what ranks are doing, since when a job is in its state, when a step was measured */
+    "CREATE TABLE rank_stages ("
+    " id INTEGER PRIMARY KEY, job INTEGER NOT NULL, attempt INTEGER NOT NULL,"
+    " rank INTEGER NOT NULL, stage TEXT NOT NULL, since_ms INTEGER NOT NULL,"
+    " limit_ms INTEGER NOT NULL, step INTEGER NOT NULL, memory_bytes INTEGER NOT NULL,"
+    " seen_ms INTEGER NOT NULL, UNIQUE (job, attempt, rank));"
+    "ALTER TABLE jobs ADD COLUMN state_ms INTEGER;"
+    "ALTER TABLE metrics ADD COLUMN ms INTEGER;",
 };
 
 #define N_STEPS ((int)(sizeof(steps) / sizeof(steps[0])))

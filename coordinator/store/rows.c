@@ -16,12 +16,11 @@ void store_job_insert(struct store *store, const struct job_row *row)
                        INT(row->total), INT(row->submitted_ms), TEXT(row->folder)));
 }
 
-void store_job_state(struct store *store, int64_t id, const char *state, const char *goal,
-                     const char *reason, int64_t started_ms, int64_t ended_ms)
+void store_job_state(struct store *store, int64_t id, const struct job_state_row *row)
 {
     store_write(store, ST_JOB_STATE,
-                VALUES(INT(id), TEXT(state), TEXT(goal), TEXT(reason), INT(started_ms),
-                       INT(ended_ms)));
+                VALUES(INT(id), TEXT(row->state), TEXT(row->goal), TEXT(row->reason),
+                       INT(row->started_ms), INT(row->ended_ms), INT(row->now_ms)));
 }
 
 void store_job_reason(struct store *store, int64_t id, const char *reason)
@@ -91,6 +90,7 @@ void store_attempt_insert(struct store *store, const struct attempt_row *row)
                 VALUES(INT(row->id), INT(row->job), INT(row->number), TEXT(row->state),
                        TEXT(row->cause), TEXT(row->reason), INT(row->n_ranks),
                        TEXT(row->ranks), INT(row->started_ms)));
+    store_write(store, ST_STAGES_TRIM, VALUES(INT(STORE_STAGES_MAX)));
 }
 
 void store_attempt_state(struct store *store, int64_t id, const char *state,
@@ -150,10 +150,19 @@ void store_dataset_put(struct store *store, const struct dataset_row *row)
 }
 
 void store_metric_put(struct store *store, int64_t job, int64_t step, int64_t rank,
-                      const char *json)
+                      const char *json, int64_t ms)
 {
-    store_write(store, ST_METRIC_PUT, VALUES(INT(job), INT(step), INT(rank), TEXT(json)));
+    store_write(store, ST_METRIC_PUT,
+                VALUES(INT(job), INT(step), INT(rank), TEXT(json), INT(ms)));
     store->n_metrics++;
+}
+
+void store_stage_put(struct store *store, const struct stage_row *row)
+{
+    store_write(store, ST_STAGE_PUT,
+                VALUES(INT(row->job), INT(row->attempt), INT(row->rank), TEXT(row->stage),
+                       INT(row->since_ms), INT(row->limit_ms), INT(row->step),
+                       INT(row->memory_bytes), INT(row->seen_ms)));
 }
 
 void store_event(struct store *store, int64_t job, int64_t ms, const char *kind,

@@ -7,7 +7,7 @@
  * Owns: the lock of PATH.lock beside the database, as long as the process lives, also
  * when it is killed; a second coordinator is refused, a shell that looks is not.
  * Threads: one. Units: ms since 1970 in every column named _ms.
- * Bounds: STORE_EVENTS_MAX and STORE_METRICS_MAX rows; the oldest go.
+ * Bounds: STORE_EVENTS_MAX, STORE_METRICS_MAX and STORE_STAGES_MAX rows; the oldest go.
  */
 #ifndef VNEVA_COORDINATOR_STORE_STORE_H
 #define VNEVA_COORDINATOR_STORE_STORE_H
@@ -20,6 +20,7 @@
 
 #define STORE_EVENTS_MAX 1000000
 #define STORE_METRICS_MAX 1000000
+#define STORE_STAGES_MAX 100000 /* ranks whose last stage is remembered */
 
 struct store;
 
@@ -57,6 +58,18 @@ struct attempt_row {
     const char *state, *cause, *reason, *ranks; /* ranks: JSON list */
 };
 
+struct job_state_row {
+    const char *state, *goal, *reason;
+    int64_t started_ms, ended_ms; /* set when first given (> 0) */
+    int64_t now_ms;
+};
+
+/* What a rank is doing. limit_ms: after which it counts as stuck, 0: never. */
+struct stage_row {
+    int64_t job, attempt, rank, since_ms, limit_ms, step, memory_bytes, seen_ms;
+    const char *stage;
+};
+
 struct worker_row {
     const char *agent, *host, *device_kind, *version, *state;
     int64_t pid, n_devices, n_busy, memory_bytes, last_seen_ms;
@@ -77,9 +90,7 @@ struct dataset_row {
 /* ---- writes ---- */
 
 void store_job_insert(struct store *store, const struct job_row *row);
-/* started and ended are set when first given (> 0). */
-void store_job_state(struct store *store, int64_t id, const char *state, const char *goal,
-                     const char *reason, int64_t started_ms, int64_t ended_ms);
+void store_job_state(struct store *store, int64_t id, const struct job_state_row *row);
 void store_job_reason(struct store *store, int64_t id, const char *reason);
 void store_job_attempt(struct store *store, int64_t id, int64_t attempt);
 void store_job_retry(struct store *store, int64_t id, int64_t n_fruitless,
@@ -110,7 +121,8 @@ void store_checkpoint_insert(struct store *store, const struct checkpoint_row *r
                              int64_t n_kept);
 void store_dataset_put(struct store *store, const struct dataset_row *row);
 void store_metric_put(struct store *store, int64_t job, int64_t step, int64_t rank,
-                      const char *json);
+                      const char *json, int64_t ms);
+void store_stage_put(struct store *store, const struct stage_row *row);
 void store_event(struct store *store, int64_t job, int64_t ms, const char *kind,
                  const char *text);
 

@@ -188,6 +188,91 @@ int client_query_all(struct client *client, struct json **rows, const char *view
     return 0;
 }
 
+/* ---- questions about the views ---- */
+
+/* Takes a part over; 1: it was the last. */
+static int take_part(struct wire *reply,
+                     int (*each)(void *state, const struct json *part, struct err *err),
+                     void *state, struct err *err)
+{
+    struct json *part = NULL;
+    int rc = reply->table.is_last ? 1 : 0;
+
+    if (reply->type != MSG_TABLE)
+        rc = err_set(err, ERR_PEER, "the coordinator answers %s to a question",
+                     msg_type_name(reply->type));
+    else if (json_parse(&part, reply->table.json, strlen(reply->table.json), err) < 0 ||
+             each(state, part, err) < 0)
+        rc = -1;
+    json_free(part);
+    wire_fini(reply);
+    return rc;
+}
+
+int client_select(struct client *client, const struct msg_select *question,
+                  int (*each)(void *state, const struct json *part, struct err *err),
+                  void *state, struct err *err)
+{
+    struct wire request = {.type = MSG_SELECT, .select = *question};
+    struct wire reply = {.type = MSG_NONE};
+    int rc;
+
+    if (client_call(client, &request, &reply, err) < 0)
+        return -1;
+    while ((rc = take_part(&reply, each, state, err)) == 0)
+        if (net_client_await(client->net, request.sequence, &reply, CLIENT_CALL_MS, err) <
+            0)
+            return -1;
+    return rc < 0 ? -1 : 0;
+}
+
+static int add_objects(void *state, const struct json *part, struct err *err)
+{
+    const struct json *columns = json_get(part, "columns"),
+                      *rows = json_get(part, "rows");
+    struct json *list = state;
+
+    for (size_t r = 0; r < json_count(rows); r++) {
+        struct json *object = json_new(JSON_OBJECT);
+
+        for (size_t c = 0; c < json_count(columns); c++) {
+            const char *name = json_get_string(json_at(columns, c), "name");
+
+            if (json_set(object, name ? name : "",
+                         json_clone(json_at(json_at(rows, r), c)), err) < 0) {
+                json_free(object);
+                return -1;
+            }
+        }
+        if (json_append(list, object, err) < 0)
+            return -1;
+    }
+    return 0;
+}
+
+int client_select_rows(struct client *client, struct json **rows, const char *view,
+                       const char *where, const char *columns, const char *sort,
+                       int64_t limit, struct err *err)
+{
+    struct msg_select question = {.sql = "",
+                                  .view = view,
+                                  .where = where ? where : "[]",
+                                  .columns = columns ? columns : "",
+                                  .sort = sort ? sort : "",
+                                  .limit = limit};
+
+    *rows = json_new(JSON_ARRAY);
+    if (*rows && client_select(client, &question, add_objects, *rows, err) == 0)
+        return 0;
+    if (!*rows)
+        err_set(err, ERR_NOMEM, "no memory for rows");
+    json_free(*rows);
+    *rows = NULL;
+    return -1;
+}
+
+/* ---- waiting ---- */
+
 /* Interrupts are blocked and waited for, so that no handler is needed. */
 static sigset_t interrupts(void)
 {

@@ -75,6 +75,16 @@ int client_get_job(struct client *client, struct json **row, int64_t job,
 int client_query_all(struct client *client, struct json **rows, const char *view,
                      int64_t job, int64_t since, struct err *err);
 
+/* A question about the views (common/wire's SELECT); every part of the answer goes to
+ * `each`, borrowed: {"columns": [...], "rows": [[...]]}. What it returns < 0 ends it. */
+int client_select(struct client *client, const struct msg_select *question,
+                  int (*each)(void *state, const struct json *part, struct err *err),
+                  void *state, struct err *err);
+/* The same, as a list of objects that the caller owns. NULL texts are "". */
+int client_select_rows(struct client *client, struct json **rows, const char *view,
+                       const char *where, const char *columns, const char *sort,
+                       int64_t limit, struct err *err);
+
 /* Waits; true when Ctrl-C or SIGTERM came. client_catch_interrupt first. */
 void client_catch_interrupt(void);
 bool client_pause(int64_t ms);
@@ -99,6 +109,7 @@ int cmd_cancel(struct client *client, const struct args *args);
 int cmd_hold(struct client *client, const struct args *args);
 int cmd_release(struct client *client, const struct args *args);
 int cmd_wait(struct client *client, const struct args *args);
+int cmd_query(struct client *client, const struct args *args);
 int cmd_events(struct client *client, const struct args *args);
 int cmd_workers(struct client *client, const struct args *args);
 int cmd_checkpoints(struct client *client, const struct args *args);

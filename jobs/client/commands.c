@@ -47,6 +47,15 @@ static const struct args_option wait_options[] = {
     {"until", 'u', "N", "leave when N samples or steps are done"},
     {NULL, 0, NULL, NULL},
 };
+static const struct args_option query_options[] = {
+    {"columns", 'c', "NAMES", "which, with commas (default: those that fit)"},
+    {"sort", 's', "NAMES", "by which; -NAME from the highest"},
+    {"limit", 'n', "N", "rows at most, 0: all (default: 1000 of a table)"},
+    {"format", 'f', "FORMAT", "table, json, jsonl or csv"},
+    {"watch", 'w', "S", "again every S seconds, until Ctrl-C"},
+    {"sql", 0, "SELECT", "ask in SQL instead"},
+    {NULL, 0, NULL, NULL},
+};
 static const struct args_option report_options[] = {
     {"output", 'o', "FILE", "where to (default report.html)"},
     {NULL, 0, NULL, NULL},
@@ -79,6 +88,10 @@ const struct command client_commands[] = {
      cmd_workers},
     {"checkpoints", "[JOB]", "list checkpoints", "vneva checkpoints 2 --json", json_only,
      0, 1, cmd_checkpoints},
+    {"query", "VIEW [where CONDITION ...]", "rows of jobs, ranks, metrics, ...",
+     "vneva query metrics where job=2 'loss<2' --sort -step --limit 5\n"
+     "         vneva query --sql 'select state, count(*) from jobs group by 1'",
+     query_options, 0, ARGS_WORDS_MAX, cmd_query},
     {"report", "JOB", "write a page of curves and examples",
      "vneva report 3 -o report.html", report_options, 1, 1, cmd_report},
     {"data", "COMMAND ...", "look at and make data: run vneva-data",

@@ -12,6 +12,8 @@ pkg_check_modules(ZMQ REQUIRED IMPORTED_TARGET libzmq)
 pkg_check_modules(SQLITE REQUIRED IMPORTED_TARGET sqlite3)
 vneva_test(coordinator_store LABEL unit SOURCES unit/coordinator_store.c
   LIBS vneva_store cmocka)
+vneva_test(coordinator_query LABEL unit SOURCES unit/coordinator_query.c
+  LIBS vneva_store cmocka)
 
 # the coordinator itself, with scripted agents
 add_library(coordinator_cluster STATIC integration/cluster.c)
@@ -20,6 +22,9 @@ target_link_libraries(coordinator_cluster PUBLIC vneva_net vneva_wire vneva_base
 vneva_test(coordinator_jobs LABEL integration SOURCES integration/coordinator_jobs.c
   LIBS coordinator_cluster PkgConfig::ZMQ)
 add_dependencies(coordinator_jobs vneva-coordinator)
+vneva_test(coordinator_questions LABEL integration
+  SOURCES integration/coordinator_questions.c LIBS coordinator_cluster)
+add_dependencies(coordinator_questions vneva-coordinator)
 vneva_test(coordinator_kills LABEL fault SOURCES fault/coordinator_kills.c
   LIBS coordinator_cluster PkgConfig::SQLITE)
 add_dependencies(coordinator_kills vneva-coordinator)

@@ -148,6 +148,39 @@ static void newer_database_is_refused(void **state)
     assert_non_null(strstr(err.text, "newer release"));
 }
 
+/* As the first release left it, with a row in what has changed since. */
+static void make_old(const char *path)
+{
+    static const char sql[] =
+        "DROP TABLE rank_stages; ALTER TABLE jobs DROP COLUMN state_ms;"
+        "ALTER TABLE metrics DROP COLUMN ms;"
+        "INSERT INTO metrics (job, step, rank, json) VALUES (1, 1, 0, '{\"loss\": 2}');"
+        "PRAGMA user_version = 1";
+    sqlite3 *db;
+
+    assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
+    assert_int_equal(sqlite3_exec(db, sql, NULL, NULL, NULL), SQLITE_OK);
+    sqlite3_close(db);
+}
+
+static void database_of_the_first_release_is_brought_up_to_date(void **state)
+{
+    struct place *place = *state;
+    struct store *store = open_store(place->path);
+    struct stage_row stage = {.job = 1, .attempt = 1, .stage = "forward"};
+
+    insert_job(store, 1, "a");
+    commit(store);
+    store_close(store);
+    make_old(place->path);
+    store = open_store(place->path);
+    assert_int_equal(find(store, "a"), 1);
+    store_stage_put(store, &stage);
+    store_metric_put(store, 1, 1, 0, "{\"lr\": 1}", 9);
+    commit(store);
+    store_close(store);
+}
+
 /* Its socket may be elsewhere. */
 static void second_coordinator_on_a_database_is_refused(void **state)
 {
@@ -259,9 +292,9 @@ static void metric_of_the_same_step_is_merged_under_a_new_id(void **state)
     struct buf json = BUF_INIT;
     struct err err;
 
-    store_metric_put(store, 1, 10, 0, "{\"loss\": 2.5}");
-    store_metric_put(store, 1, 11, 0, "{\"loss\": 2.4}");
-    store_metric_put(store, 1, 10, 0, "{\"val_loss\": 3.5}");
+    store_metric_put(store, 1, 10, 0, "{\"loss\": 2.5}", 7);
+    store_metric_put(store, 1, 11, 0, "{\"loss\": 2.4}", 7);
+    store_metric_put(store, 1, 10, 0, "{\"val_loss\": 3.5}", 7);
     commit(store);
     assert_int_equal(store_view(store, &json, "metrics", 1, 2, 0, &err), 0);
     assert_string_equal(buf_str(&json), "[{\"id\":3,\"job\":1,\"step\":10,\"rank\":0,"
@@ -302,6 +335,7 @@ int main(void)
         TEST(one_failed_write_undoes_the_whole_turn),
         TEST(store_fail_keeps_a_turn_from_being_committed),
         TEST(newer_database_is_refused),
+        TEST(database_of_the_first_release_is_brought_up_to_date),
         TEST(second_coordinator_on_a_database_is_refused),
         TEST(file_that_is_no_database_is_refused),
         TEST(every_view_is_json_also_when_empty),

@@ -21,13 +21,18 @@ struct fake {
     atomic_int n_asked;
 };
 
+static const char *view_of(const struct wire *request)
+{
+    return request->type == MSG_SELECT ? request->select.view : request->query.view;
+}
+
 static const struct fake_rule *find_rule(struct fake *fake, const struct wire *request)
 {
     for (int i = 0; fake->rules[i].type != MSG_NONE; i++) {
         const struct fake_rule *rule = &fake->rules[i];
 
         if (rule->type != request->type ||
-            (rule->view && strcmp(rule->view, request->query.view) != 0) ||
+            (rule->view && strcmp(rule->view, view_of(request)) != 0) ||
             (rule->times && fake->given[i] == rule->times))
             continue;
         fake->given[i]++;
@@ -46,6 +51,10 @@ static void fill_answer(struct wire *answer, const struct fake_rule *rule,
     switch (answer->type) {
     case MSG_ROWS:
         answer->rows.json = text;
+        break;
+    case MSG_TABLE:
+        answer->table.json = text;
+        answer->table.is_last = 1;
         break;
     case MSG_OK:
         answer->ok.text = text;

@@ -16,10 +16,10 @@
 
 struct fake_rule {
     enum msg_type type; /* MSG_NONE ends the table */
-    const char *view;   /* of QUERY; NULL: any */
+    const char *view;   /* of QUERY or SELECT; NULL: any */
     int times;          /* answers given; then the next rule fits. 0: always */
     enum msg_type answer;
-    const char *text; /* ROWS.json, OK.text, LOG_CHUNK.data, ERROR.text */
+    const char *text; /* ROWS.json, TABLE.json, OK.text, LOG_CHUNK.data, ERROR.text */
     const char *code; /* ERROR.code */
     int64_t a, b;     /* SUBMITTED: job, is_new; LOG_CHUNK: attempt, is_end */
 };

@@ -1,0 +1,41 @@
+/* query_internal.h - shared by the query files of coordinator/store; not for others */
+#ifndef VNEVA_COORDINATOR_STORE_QUERY_INTERNAL_H
+#define VNEVA_COORDINATOR_STORE_QUERY_INTERNAL_H
+
+#include "coordinator/store/query.h"
+
+#include <sqlite3.h>
+
+#define QUERY_SECRET_MAX 20
+
+struct query_value {
+    enum { QUERY_INT, QUERY_REAL, QUERY_TEXT } type;
+    int64_t whole;
+    double number;
+    char *text; /* owned */
+};
+
+/* A SELECT and what stands for its question marks. */
+struct query_select {
+    struct buf sql;
+    struct query_value *values; /* [n_values] */
+    size_t n_values, capacity;
+    int64_t job; /* the only one it is about, when it is a plain "job=N"; else 0 */
+};
+
+/* query_where.c: a view's question as a SELECT. */
+int query_translate(struct query_select *out, const struct query_request *request,
+                    int64_t now_ms, struct err *err);
+void query_select_fini(struct query_select *select);
+
+/* query_values.c: a word of a condition as a value of a column's type and unit. */
+int query_read_value(struct query_value *out, const struct query_column *column,
+                     const char *word, const struct query_request *request,
+                     int64_t now_ms, struct err *err);
+
+/* query_rejects.c: puts the rejects of every dataset (of one job, when it is not 0) into
+ * the table of that name. Reads files: not for the coordinator's loop. */
+int query_fill_rejects(sqlite3 *db, const char *table, int64_t job,
+                       const atomic_bool *stop, struct err *err);
+
+#endif
