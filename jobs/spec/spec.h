@@ -131,8 +131,9 @@ struct spec {
         int64_t batch_size;         /* inference.batch_size (ours); 8 */
         int64_t n_examples; /* inference.examples (ours): clips kept for the report */
     } evaluate;
-    char *backend;     /* backend: (ours) "auto", "cpu", "ref", "cuda" */
-    int64_t n_threads; /* threads: (ours) CPU threads of one rank; 0: cores / ranks */
+    char *backend;        /* backend: (ours) "auto", "cpu", "ref", "cuda" */
+    double stuck_after_s; /* stuck_after_s: (ours) of a rank in one stage; 300 */
+    int64_t n_threads;    /* threads: (ours) CPU threads of one rank; 0: cores / ranks */
 };
 
 /* What reading has to tell people besides errors. */

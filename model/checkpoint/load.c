@@ -1,3 +1,4 @@
+#include "common/base/stage.h"
 #include "model/checkpoint/internal.h"
 #include "model/weights/internal.h"
 #include "model/weights/manifest.h"
@@ -75,6 +76,7 @@ static int load_moments(struct neva *model, struct weights *w, struct err *err)
     for (int i = 0; i < model->params.n_params; i++) {
         const struct param *param = &model->params.params[i];
 
+        stage_touch();
         if (param->is_trained && (load_moment(model, w, param, CHECKPOINT_M, err) < 0 ||
                                   load_moment(model, w, param, CHECKPOINT_V, err) < 0))
             return -1;

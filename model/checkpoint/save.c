@@ -1,3 +1,4 @@
+#include "common/base/stage.h"
 #include "model/checkpoint/internal.h"
 #include "model/weights/hf_config.h"
 #include "model/weights/manifest.h"
@@ -102,6 +103,7 @@ static int writer_fill(void *state, int i, void *out, struct err *err)
     size_t local = (size_t)(s.local * s.inner) * item;
     struct backend *b = w->model->backend;
 
+    stage_touch();
     if (real == local)
         return b->ops->download(b, out, x->data, tensor_bytes(x), err);
     if (b->ops->download(b, w->room, x->data, tensor_bytes(x), err) < 0)

@@ -1,5 +1,7 @@
 #include "model/comm/internal.h"
 
+#include "common/base/clock.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,6 +21,20 @@ const char *comm_kind_name(uint32_t kind)
     };
 
     return kind < COMM_KIND_COUNT ? names[kind] : "an unknown collective";
+}
+
+/* The collective without operation and type: what somebody who watches wants to know. */
+static const char *stage_name(uint32_t kind)
+{
+    switch (kind) {
+    case COMM_KIND_GATHER:
+    case COMM_KIND_SCATTER:
+    case COMM_KIND_BROADCAST:
+    case COMM_KIND_BARRIER:
+        return comm_kind_name(kind);
+    default:
+        return "all-reduce";
+    }
 }
 
 int comm_init(struct comm *comm, const struct comm_ops *ops, const char *name, int rank,
@@ -70,6 +86,14 @@ int comm_rank(const struct comm *comm)
 int comm_size(const struct comm *comm)
 {
     return comm->size;
+}
+
+int64_t comm_take_ns(struct comm *comm)
+{
+    int64_t ns = comm->total_ns;
+
+    comm->total_ns = 0;
+    return ns;
 }
 
 /* ---- arithmetic ---- */
@@ -148,11 +172,17 @@ static bool begin(struct comm *comm, enum comm_kind kind, size_t n_bytes, int ro
                                     .n_bytes = n_bytes,
                                     .kind = kind,
                                     .root = (uint32_t)root};
-    return comm->size > 1;
+    if (comm->size == 1)
+        return false;
+    comm->before = stage_begin(stage_name(kind), comm->name, STAGE_FREE);
+    comm->begun_ns = clock_mono_ns();
+    return true;
 }
 
 static int end(struct comm *comm, int rc, struct err *err)
 {
+    comm->total_ns += clock_mono_ns() - comm->begun_ns;
+    stage_end(comm->before);
     if (rc == 0)
         return 0;
     return err_wrap(err, "group '%s', %s number %llu", comm->name,

@@ -50,6 +50,8 @@ int comm_create_ring(struct comm **out, const char *name, const struct comm_link
 void comm_destroy(struct comm *comm); /* NULL is fine */
 
 int comm_rank(const struct comm *comm);
+/* Time spent in collectives since the last call of this, waiting for the others included. */
+int64_t comm_take_ns(struct comm *comm);
 int comm_size(const struct comm *comm);
 
 /* COLLECTIVE, in place: x [n] F32 = reduction over the ranks */

@@ -2,6 +2,7 @@
 #ifndef VNEVA_MODEL_COMM_INTERNAL_H
 #define VNEVA_MODEL_COMM_INTERNAL_H
 
+#include "common/base/stage.h"
 #include "model/comm/comm.h"
 
 #include <stdbool.h>
@@ -50,7 +51,9 @@ struct comm {
     char name[COMM_NAME_MAX];
     int rank, size;
     int64_t timeout_ms;
-    struct comm_call call; /* the collective at work */
+    struct comm_call call;    /* the collective at work */
+    struct stage_mark before; /* what it interrupts */
+    int64_t begun_ns, total_ns;
 };
 
 const char *comm_kind_name(uint32_t kind);

@@ -1,6 +1,7 @@
 #include "model/neva/internal.h"
 
 #include "common/base/rng.h"
+#include "common/base/stage.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -293,11 +294,19 @@ int neva_forward(struct neva *model, const struct neva_batch *batch,
 
 static int backward(struct neva *model, const struct neva_batch *batch, struct err *err)
 {
+    struct stage_mark before;
+    int rc;
+
     if (model->config.llm.freeze && batch->n_frames == 0)
         return 0; /* nothing trained has a part in it */
-    if (stack_bwd(&model->llm_nn, &model->llm, &model->text_acts.d, &model->llm_rows,
-                  err) < 0 ||
-        text_bwd(model, err) < 0 || vision_bwd(model, err) < 0)
+    before = stage_begin("backward", NULL, STAGE_LIMITED);
+    rc = stack_bwd(&model->llm_nn, &model->llm, &model->text_acts.d, &model->llm_rows,
+                   err) < 0 ||
+                 text_bwd(model, err) < 0 || vision_bwd(model, err) < 0
+             ? -1
+             : 0;
+    stage_end(before);
+    if (rc < 0)
         return err_wrap(err, "backward pass");
     model->n_frames_seen += batch->n_frames;
     return 0;
@@ -331,19 +340,29 @@ static int run(struct neva *model, const struct neva_batch *batch, bool is_train
     return is_training ? backward(model, batch, err) : 0;
 }
 
+static int run_in_stage(struct neva *model, const struct neva_batch *batch,
+                        bool is_training, struct neva_loss *loss, struct err *err)
+{
+    struct stage_mark before = stage_begin("forward", NULL, STAGE_LIMITED);
+    int rc = run(model, batch, is_training, loss, err);
+
+    stage_end(before);
+    return rc;
+}
+
 int neva_step(struct neva *model, const struct neva_batch *batch, struct neva_loss *loss,
               struct err *err)
 {
     if (neva_need_grads(model, err) < 0)
         return -1;
     model->has_partial_grads = true;
-    return run(model, batch, true, loss, err);
+    return run_in_stage(model, batch, true, loss, err);
 }
 
 int neva_evaluate(struct neva *model, const struct neva_batch *batch,
                   struct neva_loss *loss, struct err *err)
 {
-    return run(model, batch, false, loss, err);
+    return run_in_stage(model, batch, false, loss, err);
 }
 
 int neva_zero_grad(struct neva *model, struct err *err)

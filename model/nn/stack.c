@@ -1,5 +1,7 @@
 #include "model/nn/stack.h"
 
+#include "common/base/stage.h"
+
 #include <stdlib.h>
 
 int stack_init(struct stack *stack, const struct block_config *config, int64_t n_layers,
@@ -115,6 +117,7 @@ int stack_fwd(struct nn *nn, struct stack *stack, const struct block_rows *rows,
               const struct block_cache *caches, struct err *err)
 {
     for (int64_t i = 0; i < stack->n_layers; i++) {
+        stage_touch();
         if (is_again(stack, i))
             stack->in_work = group_first(stack, i);
         if (block_fwd(nn, &stack->config, &stack->blocks[i], &stack->x[i + 1],
@@ -135,6 +138,7 @@ static int run_again(struct nn *nn, struct stack *stack, int64_t first, int64_t 
     for (int64_t i = first; i < end; i++) {
         struct tensor *y = i + 1 < end ? &stack->x[i + 1] : NULL;
 
+        stage_touch();
         if (block_fwd(nn, &stack->config, &stack->blocks[i], y, &stack->x[i],
                       &stack->acts[i], &stack->scratch, rows, NULL, err) < 0)
             return err_wrap(err, "layer %lld, again", (long long)i);
@@ -151,10 +155,12 @@ int stack_bwd(struct nn *nn, struct stack *stack, struct tensor *d,
         first = group_first(stack, end - 1);
         if (run_again(nn, stack, first, end, rows, err) < 0)
             return -1;
-        for (int64_t i = end - 1; i >= first; i--)
+        for (int64_t i = end - 1; i >= first; i--) {
+            stage_touch();
             if (block_bwd(nn, &stack->config, &stack->blocks[i], d, &stack->x[i],
                           &stack->acts[i], &stack->scratch, rows, err) < 0)
                 return err_wrap(err, "layer %lld backward", (long long)i);
+        }
     }
     return 0;
 }

@@ -1,3 +1,4 @@
+#include "common/base/stage.h"
 #include "model/weights/convert.h"
 #include "model/weights/internal.h"
 #include "model/weights/parallel.h"
@@ -208,6 +209,7 @@ static int check_model(const struct neva *model, const struct weights *w, unsign
         struct stored *first;
         int n;
 
+        stage_touch();
         if (!(parts & 1U << param->group))
             continue;
         n = files_find(&w->files, param->name, &first);

@@ -234,6 +234,29 @@ static void agent_sends_heartbeats(void **state)
     assert_string_equal(fixture->running, "[]");
 }
 
+static void what_a_rank_does_is_told_with_the_heartbeats(void **state)
+{
+    struct fixture *fixture = *state;
+    struct wire message;
+    int64_t step;
+
+    start_rank(fixture, 3, "stuck");
+    do { /* it takes a while to get there */
+        expect(fixture, MSG_RANK_STAGE, &message);
+        assert_int_equal(message.rank_stage.job, 7);
+        assert_int_equal(message.rank_stage.attempt, 1);
+        assert_int_equal(message.rank_stage.rank, 3);
+        assert_true(message.rank_stage.for_ms >= 0);
+        step = message.rank_stage.step;
+        wire_fini(&message);
+    } while (step != 41);
+    expect(fixture, MSG_RANK_STAGE, &message);
+    assert_string_equal(message.rank_stage.stage, "all-reduce of group tensor");
+    assert_int_equal(message.rank_stage.limit_ms, 0);
+    assert_true(message.rank_stage.memory_bytes > 0);
+    wire_fini(&message);
+}
+
 static void ended_rank_is_reported_with_its_last_error(void **state)
 {
     struct fixture *fixture = *state;
@@ -487,6 +510,7 @@ int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         TEST(agent_sends_heartbeats),
+        TEST(what_a_rank_does_is_told_with_the_heartbeats),
         TEST(ended_rank_is_reported_with_its_last_error),
         TEST(log_of_a_rank_is_kept_and_sent),
         TEST(leases_reach_the_rank_and_results_come_back),

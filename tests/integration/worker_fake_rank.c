@@ -4,8 +4,10 @@
  *     work       answers every lease with {"first": N}, ends after RANK_DONE
  *     last-words answers one lease and ends at once
  *     stubborn   does not hear SIGTERM
+ *     stuck      says that it is in an all-reduce of step 41, and stays there
  */
 #include "common/base/log.h"
+#include "common/base/stage.h"
 #include "worker/rank/pump.h"
 
 #include <inttypes.h>
@@ -46,6 +48,14 @@ static int run(struct pump *pump, struct err *err)
     }
     if (strcmp(how, "stubborn") == 0) {
         pump_meet(pump, "somewhere", &peers, err); /* returns when PEERS comes: never */
+        for (;;)
+            pause();
+    }
+    if (strcmp(how, "stuck") == 0) {
+        if (stage_attach((int)strtol(getenv("VNEVA_STAGE_FD"), NULL, 10), "it", err) < 0)
+            return -1;
+        stage_begin("all-reduce", "tensor", STAGE_FREE);
+        stage_set_step(41);
         for (;;)
             pause();
     }

@@ -25,7 +25,9 @@ vneva_test(worker_weights LABEL integration SOURCES integration/worker_weights.c
 vneva_test(worker_resume LABEL fault SOURCES fault/worker_resume.c LIBS vneva_test_home
   TIMEOUT 600)
 add_dependencies(worker_weights vneva-model)
-foreach(test worker_jobs worker_again worker_weights worker_resume)
+vneva_test(worker_stuck LABEL fault SOURCES fault/worker_stuck.c LIBS vneva_test_home
+  TIMEOUT 300)
+foreach(test worker_jobs worker_again worker_weights worker_resume worker_stuck)
   add_dependencies(${test} vneva-coordinator vneva-worker vneva-rank vneva-decode)
 endforeach()
 vneva_test(worker_loader LABEL integration

@@ -414,6 +414,34 @@ static int agent_make_id(struct agent *agent, struct err *err)
     return 0;
 }
 
+/* What every rank is doing, since when: what is stuck cannot say so itself. */
+static void agent_on_heartbeat(void *state)
+{
+    struct agent *agent = state;
+
+    for (int i = 0; i < agent->n_children; i++) {
+        const struct child *child = agent->children[i];
+        struct child_id id = child_id(child);
+        struct wire message = {.type = MSG_RANK_STAGE}, owned;
+        struct stage_now stage;
+        struct err err;
+
+        child_stage(child, &stage);
+        message.rank_stage = (struct msg_rank_stage){
+            .job = id.job,
+            .attempt = id.attempt,
+            .rank = id.rank,
+            .stage = stage.text,
+            .for_ms = (clock_mono_ns() - stage.since_ns) / 1000000,
+            .limit_ms = stage.limit_ms,
+            .step = stage.step,
+            .memory_bytes = child_memory_bytes(child),
+        };
+        if (wire_clone(&owned, &message, &err) == 0)
+            link_report(agent->link, &owned);
+    }
+}
+
 static int agent_open_signals(struct agent *agent, struct err *err)
 {
     sigset_t set;
@@ -448,6 +476,7 @@ int agent_create(struct agent **out, const struct agent_config *config, struct e
         .state = agent,
         .list_running = agent_list_running,
         .on_registered = agent_on_registered,
+        .on_heartbeat = agent_on_heartbeat,
     };
     if (agent_make_id(agent, err) < 0 || agent_open_signals(agent, err) < 0 ||
         link_open(&agent->link, &agent->link_config, err) < 0) {

@@ -3,6 +3,7 @@
 
 #include "common/base/fs.h"
 #include "common/base/log.h"
+#include "common/base/utf8.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -16,7 +17,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define CHILD_SOCKET_FD 3 /* where the rank finds its socket */
+#define CHILD_SOCKET_FD 3  /* where the rank finds its socket */
+#define CHILD_STAGE_FD 4   /* and the page of stages */
+#define CHILD_LIFTED_FD 10 /* above both: moved there before they are put in place */
 
 struct child {
     struct child_id id;
@@ -24,6 +27,7 @@ struct child {
     bool has_ended;
     int fd;
     struct child_log *log;
+    struct stage_board *stage;
     char *endpoint;
     int64_t kill_at_ms; /* INT64_MAX: not asked to stop */
 };
@@ -69,6 +73,7 @@ int child_set_endpoint(struct child *child, const char *endpoint, struct err *er
 struct child_pipes {
     int sockets[2]; /* ours, the rank's */
     int log[2];     /* read end, write end */
+    int stage;      /* the page's, for the rank */
 };
 
 static void pipes_close(struct child_pipes *pipes)
@@ -80,11 +85,14 @@ static void pipes_close(struct child_pipes *pipes)
             close(pipes->log[i]);
         pipes->sockets[i] = pipes->log[i] = -1;
     }
+    if (pipes->stage >= 0)
+        close(pipes->stage);
+    pipes->stage = -1;
 }
 
 static int pipes_open(struct child_pipes *pipes, struct err *err)
 {
-    *pipes = (struct child_pipes){{-1, -1}, {-1, -1}};
+    *pipes = (struct child_pipes){{-1, -1}, {-1, -1}, -1};
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pipes->sockets) < 0 ||
         pipe2(pipes->log, O_CLOEXEC) < 0 ||
         fcntl(pipes->log[0], F_SETFL, O_NONBLOCK) < 0) {
@@ -123,7 +131,7 @@ static void child_exec(const char *program, char **environment,
                        const struct child_pipes *pipes, pid_t parent)
 {
     char *const argv[] = {(char *)(uintptr_t)program, NULL};
-    int null = open("/dev/null", O_RDONLY);
+    int null = open("/dev/null", O_RDONLY), socket_fd, stage_fd;
     sigset_t none;
 
     setpgid(0, 0);
@@ -135,10 +143,11 @@ static void child_exec(const char *program, char **environment,
     dup2(null, STDIN_FILENO);
     dup2(pipes->log[1], STDOUT_FILENO);
     dup2(pipes->log[1], STDERR_FILENO);
-    if (pipes->sockets[1] == CHILD_SOCKET_FD)
-        fcntl(CHILD_SOCKET_FD, F_SETFD, 0); /* dup2 onto itself would leave it to close */
-    else
-        dup2(pipes->sockets[1], CHILD_SOCKET_FD);
+    /* Either may have the other's number. */
+    socket_fd = fcntl(pipes->sockets[1], F_DUPFD_CLOEXEC, CHILD_LIFTED_FD);
+    stage_fd = fcntl(pipes->stage, F_DUPFD_CLOEXEC, CHILD_LIFTED_FD);
+    dup2(socket_fd, CHILD_SOCKET_FD);
+    dup2(stage_fd, CHILD_STAGE_FD);
     execve(program, argv, environment);
     say("- error agent: cannot execute ");
     say(program);
@@ -149,12 +158,13 @@ static void child_exec(const char *program, char **environment,
 static int child_fork(struct child *child, const struct child_config *config,
                       const struct child_pipes *pipes, struct err *err)
 {
-    char fd[32], host[300], devices[48];
-    char *const variables[] = {fd, host, devices};
+    char fd[32], stage[32], host[300], devices[48];
+    char *const variables[] = {fd, stage, host, devices};
     char **environment;
     pid_t parent = getpid();
 
     snprintf(fd, sizeof(fd), "VNEVA_AGENT_FD=%d", CHILD_SOCKET_FD);
+    snprintf(stage, sizeof(stage), "VNEVA_STAGE_FD=%d", CHILD_STAGE_FD);
     snprintf(host, sizeof(host), "VNEVA_HOST=%s", config->host);
     snprintf(devices, sizeof(devices), "VNEVA_DEVICES=%" PRId64, config->n_devices);
     environment = child_environment(variables, sizeof(variables) / sizeof(variables[0]));
@@ -189,14 +199,14 @@ int child_start(struct child **out, const struct child_config *config,
 {
     struct child *child = calloc(1, sizeof(*child));
     struct wire message = {.type = MSG_RANK_START, .rank_start = *start};
-    struct child_pipes pipes = {{-1, -1}, {-1, -1}};
+    struct child_pipes pipes = {{-1, -1}, {-1, -1}, -1};
 
     if (!child)
         return err_set(err, ERR_NOMEM, "cannot allocate a rank");
     child->id = (struct child_id){start->job, start->attempt, start->rank};
     child->fd = -1;
     child->kill_at_ms = INT64_MAX;
-    if (pipes_open(&pipes, err) < 0 ||
+    if (pipes_open(&pipes, err) < 0 || stage_make(&child->stage, &pipes.stage, err) < 0 ||
         child_open_log(child, &pipes, start->folder, err) < 0)
         goto fail;
     child->fd = pipes.sockets[0];
@@ -228,8 +238,36 @@ void child_destroy(struct child *child)
     if (child->fd >= 0)
         close(child->fd);
     child_log_close(child->log);
+    stage_unmake(child->stage);
     free(child->endpoint);
     free(child);
+}
+
+/* ---- watching ---- */
+
+void child_stage(const struct child *child, struct stage_now *out)
+{
+    stage_read(child->stage, out);
+    utf8_mend(out->text); /* it goes into a message */
+}
+
+int64_t child_memory_bytes(const struct child *child)
+{
+    char path[64], text[128], *end;
+    ssize_t n = -1;
+    int fd;
+
+    snprintf(path, sizeof(path), "/proc/%d/statm", (int)child->pid);
+    fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd >= 0) {
+        n = read(fd, text, sizeof(text) - 1);
+        close(fd);
+    }
+    if (n <= 0)
+        return 0;
+    text[n] = '\0';
+    (void)strtoll(text, &end, 10); /* all of it; then what is resident */
+    return strtoll(end, NULL, 10) * sysconf(_SC_PAGESIZE);
 }
 
 /* ---- messages ---- */

@@ -7,11 +7,13 @@
  * behind, and dies with the agent (PR_SET_PDEATHSIG). Wire messages go over a
  * SOCK_SEQPACKET pair; what is sent before the rank reads waits in the kernel's buffer,
  * which holds the few messages a rank is ever owed.
- * Owns: process, socket, log. Threads: one caller. Units: ms of the monotonic clock.
+ * What it is doing it writes into a page it shares with the agent (common/base/stage.h).
+ * Owns: process, socket, log, page. Threads: one caller. Units: ms of the monotonic clock.
  */
 #ifndef VNEVA_WORKER_AGENT_CHILD_H
 #define VNEVA_WORKER_AGENT_CHILD_H
 
+#include "common/base/stage.h"
 #include "common/wire/wire.h"
 #include "worker/agent/child_log.h"
 
@@ -43,6 +45,10 @@ struct child_id child_id(const struct child *child);
 pid_t child_pid(const struct child *child);
 int child_fd(const struct child *child); /* the socket; -1 after its end */
 struct child_log *child_get_log(struct child *child);
+
+/* What the rank is doing; read from the page it writes, whatever its state. */
+void child_stage(const struct child *child, struct stage_now *out);
+int64_t child_memory_bytes(const struct child *child); /* resident; 0: not known */
 
 /* Where the rank said its peers reach it; NULL before RANK_READY. */
 const char *child_endpoint(const struct child *child);

@@ -267,6 +267,7 @@ void link_tick(struct link *link, int64_t now_ms)
 
         link_try_send(link, &beat);
         link->due_ms = now_ms + link->heartbeat_ms;
+        link->config->on_heartbeat(link->config->state);
     }
     link_send_durable(link, now_ms);
 }

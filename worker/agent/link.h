@@ -29,6 +29,8 @@ struct link_config { /* borrowed; must outlive the link */
     void (*list_running)(void *state, struct buf *out);
     /* A registration was answered. */
     void (*on_registered)(void *state);
+    /* A heartbeat went out: what else is to be told as often. */
+    void (*on_heartbeat)(void *state);
 };
 
 struct link;

@@ -10,6 +10,7 @@
  */
 #include "common/base/clock.h"
 #include "common/base/log.h"
+#include "common/base/stage.h"
 #include "dataprep/text/tokenizer.h"
 #include "model/generate/generate.h"
 #include "worker/rank/answer.h"
@@ -259,6 +260,17 @@ static int evaluate_need_model(struct evaluate *evaluate, struct err *err)
 
 /* ---- answers ---- */
 
+static int evaluate_generate(struct evaluate *evaluate, const struct batch *batch,
+                             const struct generate_args *args, struct err *err)
+{
+    struct stage_mark before = stage_begin("generate", NULL, STAGE_LIMITED);
+    int rc = generate_greedy(evaluate->engine.model, batch_get(batch), args,
+                             evaluate->answers, evaluate->answer_lens, err);
+
+    stage_end(before);
+    return rc;
+}
+
 static int evaluate_batch(struct evaluate *evaluate, const struct batch *batch,
                           struct buf *lines, struct err *err)
 {
@@ -267,8 +279,7 @@ static int evaluate_batch(struct evaluate *evaluate, const struct batch *batch,
         .end_token = (int32_t)evaluate->info->end_token,
     };
 
-    if (generate_greedy(evaluate->engine.model, batch_get(batch), &args,
-                        evaluate->answers, evaluate->answer_lens, err) < 0)
+    if (evaluate_generate(evaluate, batch, &args, err) < 0)
         return -1;
     for (int64_t i = 0; i < batch_get(batch)->n_samples; i++)
         if (answer_add(lines, evaluate->tokenizer, batch_sample(batch, i),

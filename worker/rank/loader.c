@@ -1,6 +1,7 @@
 #include "worker/rank/loader.h"
 
 #include "common/base/clock.h"
+#include "common/base/stage.h"
 
 #include <stdlib.h>
 
@@ -87,6 +88,7 @@ static int loader_top_up(struct loader *loader, struct err *err)
 
 int loader_next(struct loader *loader, const struct batch **batch, struct err *err)
 {
+    struct stage_mark before = stage_begin("decode", NULL, STAGE_LIMITED);
     int64_t start_ns = clock_mono_ns();
     int rc = loader_top_up(loader, err);
 
@@ -98,6 +100,7 @@ int loader_next(struct loader *loader, const struct batch **batch, struct err *e
         loader->next++;
     }
     loader->wait_ns += clock_mono_ns() - start_ns;
+    stage_end(before);
     return rc;
 }
 

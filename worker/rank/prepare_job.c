@@ -2,6 +2,7 @@
  * ranks need no model; with several only rank 0 works.
  */
 #include "common/base/clock.h"
+#include "common/base/stage.h"
 #include "dataprep/dataset/dataset.h"
 #include "worker/rank/config.h"
 #include "worker/rank/rank.h"
@@ -60,6 +61,7 @@ static int prepare_report(void *state, int64_t done, int64_t total, struct err *
     struct prepare_job *job = state;
     int64_t now_ms = clock_mono_ms();
 
+    stage_touch();
     if (pump_poll(job->rank->pump, err) < 0)
         return -1;
     if (pump_is_stopping(job->rank->pump))

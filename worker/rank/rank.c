@@ -2,6 +2,7 @@
 #include "worker/rank/rank.h"
 
 #include "common/base/log.h"
+#include "common/base/stage.h"
 
 #include <inttypes.h>
 #include <sched.h>
@@ -51,6 +52,7 @@ static int rank_meet(struct rank *rank, struct err *err)
     struct buf unique = BUF_INIT;
     int rc;
 
+    stage_begin("meeting the other ranks", NULL, STAGE_FREE);
     if (groups_open(&rank->groups, &rank->layout, host ? host : "localhost", err) < 0)
         return -1;
     rc = pump_meet(rank->pump, groups_endpoint(rank->groups), &endpoints, err);
@@ -67,6 +69,16 @@ static int rank_meet(struct rank *rank, struct err *err)
     return rc < 0 ? -1 : 1;
 }
 
+/* The page that the agent reads; a rank started without one is not watched. */
+static int attach_stage(int64_t rank, struct err *err)
+{
+    const char *fd = getenv("VNEVA_STAGE_FD");
+    char who[32];
+
+    snprintf(who, sizeof(who), "rank%" PRId64, rank);
+    return fd ? stage_attach((int)strtol(fd, NULL, 10), who, err) : 0;
+}
+
 static int rank_open(struct rank *rank, int fd, const char *program_folder,
                      struct err *err)
 {
@@ -75,6 +87,8 @@ static int rank_open(struct rank *rank, int fd, const char *program_folder,
     if (pump_open(&rank->pump, fd, err) < 0)
         return -1;
     rank->start = pump_start(rank->pump);
+    if (attach_stage(rank->start->rank, err) < 0)
+        return -1;
     snprintf(who, sizeof(who), "rank[%" PRId64 "]", rank->start->rank);
     log_init(who, LOG_INFO);
     if (fs_path(rank->decode_program, err, "%s/vneva-decode", program_folder) < 0)
@@ -82,6 +96,7 @@ static int rank_open(struct rank *rank, int fd, const char *program_folder,
     if (spec_from_json(&rank->spec, rank->start->spec, strlen(rank->start->spec), err) <
         0)
         return err_wrap(err, "cannot read the job's spec");
+    stage_set_limit((int64_t)(rank->spec->stuck_after_s * 1000));
     return layout_make(&rank->layout, rank->start->n_ranks, rank->start->rank,
                        rank->spec->model.tensor_model_parallel_size, err);
 }
@@ -135,6 +150,22 @@ static int rank_do_task(struct rank *rank, const struct rank_kind *kind, void *s
     return rc;
 }
 
+static int next_task(struct rank *rank, const struct msg_task_start **task,
+                     struct err *err)
+{
+    int rc;
+
+    stage_begin("waiting for a lease", NULL, STAGE_FREE);
+    rc = pump_next_task(rank->pump, task, err);
+    if (rc > 0 && strcmp((*task)->phase, "work") == 0)
+        stage_begin(spec_kind_is_training(rank->spec->kind) ? "training" : "work", NULL,
+                    STAGE_LIMITED);
+    else if (rc > 0) /* looks at all of the data: that takes as long as it takes */
+        stage_begin(strcmp((*task)->phase, "plan") == 0 ? "plan" : "finish", NULL,
+                    STAGE_FREE);
+    return rc;
+}
+
 static int rank_work(struct rank *rank, struct err *err)
 {
     const struct rank_kind *kind = kind_of(rank->spec->kind);
@@ -145,11 +176,13 @@ static int rank_work(struct rank *rank, struct err *err)
     if (!kind)
         return err_set(err, ERR_UNSUPPORTED, "a rank cannot run jobs of kind '%s'",
                        spec_kind_name(rank->spec->kind));
+    stage_begin("loading", NULL, STAGE_LIMITED);
     rc = kind->open(&state, rank, err);
     if (rc == 0)
-        while ((rc = pump_next_task(rank->pump, &task, err)) > 0 &&
+        while ((rc = next_task(rank, &task, err)) > 0 &&
                (rc = rank_do_task(rank, kind, state, task, err)) > 0)
             ;
+    stage_begin("ending", NULL, STAGE_LIMITED);
     if (rc == 0 && !pump_is_stopping(rank->pump) && kind->end)
         rc = kind->end(state, err);
     kind->close(state);

@@ -9,6 +9,7 @@
 #include "common/base/clock.h"
 #include "common/base/fault.h"
 #include "common/base/log.h"
+#include "common/base/stage.h"
 #include "model/checkpoint/checkpoint.h"
 #include "worker/rank/carried.h"
 #include "worker/rank/checkpoints.h"
@@ -195,21 +196,25 @@ static int train_open(void **state, struct rank *rank, struct err *err)
 struct totals {
     double loss_sum, n_labels, n_tokens, flops; /* sums */
     double is_stopping, wait_ns; /* of the worst rank: asked to stop, waited for data */
+    double
+        comm_ns; /* in collectives, of the rank that was least in them: the others waited
+                       there for it */
 };
 
 static int totals_exchange(struct train *train, struct totals *totals, struct err *err)
 {
     double sums[] = {totals->loss_sum, totals->n_labels, totals->n_tokens, totals->flops};
-    double worst[] = {totals->is_stopping, totals->wait_ns};
+    double worst[] = {totals->is_stopping, totals->wait_ns, -totals->comm_ns};
     struct comm *data = groups_data(train->rank->groups);
 
     /* Ranks of a tensor group have worked on the same samples: their sums are equal. */
     if (comm_all_reduce_f64(data, sums, 4, COMM_SUM, err) < 0 ||
-        comm_all_reduce_f64(groups_tensor(train->rank->groups), worst, 2, COMM_MAX, err) <
+        comm_all_reduce_f64(groups_tensor(train->rank->groups), worst, 3, COMM_MAX, err) <
             0 ||
-        comm_all_reduce_f64(data, worst, 2, COMM_MAX, err) < 0)
+        comm_all_reduce_f64(data, worst, 3, COMM_MAX, err) < 0)
         return -1;
-    *totals = (struct totals){sums[0], sums[1], sums[2], sums[3], worst[0], worst[1]};
+    *totals = (struct totals){sums[0],  sums[1],  sums[2],  sums[3],
+                              worst[0], worst[1], -worst[2]};
     return 0;
 }
 
@@ -246,6 +251,7 @@ static void train_note(struct train *train, const struct totals *totals,
     window->n_steps++;
     window->step_ns += step_ns;
     window->wait_ns += (int64_t)totals->wait_ns;
+    window->comm_ns += (int64_t)totals->comm_ns;
     window->loss_sum += totals->loss_sum;
     window->n_labels += totals->n_labels;
     window->n_samples += (double)train->batch.global;
@@ -255,6 +261,18 @@ static void train_note(struct train *train, const struct totals *totals,
     window->grad_norm = report->grad_norm;
 }
 
+static int train_update(struct train *train, const struct totals *totals,
+                        struct optim_report *report, struct err *err)
+{
+    struct stage_mark before = stage_begin("optimizer", NULL, STAGE_LIMITED);
+    int rc =
+        optim_step(train->engine.model, groups_data(train->rank->groups), &train->optim,
+                   train->step, (int64_t)totals->n_labels, report, err);
+
+    stage_end(before);
+    return rc;
+}
+
 /* 1: done, 0: done, and somebody was asked to stop. */
 static int train_step(struct train *train, struct err *err)
 {
@@ -262,17 +280,19 @@ static int train_step(struct train *train, struct err *err)
     struct optim_report report = {0};
     int64_t start_ns = clock_mono_ns();
 
+    stage_set_step(train->step);
     if (train_micro_batches(train, &totals, err) < 0)
         return -1;
     totals.wait_ns = (double)loader_take_wait_ns(train->loader);
+    totals.comm_ns = (double)(comm_take_ns(groups_tensor(train->rank->groups)) +
+                              comm_take_ns(groups_data(train->rank->groups)));
     if (totals_exchange(train, &totals, err) < 0)
         return -1;
     if (totals.n_labels < 1)
         return err_set(err, ERR_INVALID, "none of its samples has a token to learn");
     if (!isfinite(totals.loss_sum))
         return err_set(err, ERR_FORMAT, "the loss is not a finite number");
-    if (optim_step(train->engine.model, groups_data(train->rank->groups), &train->optim,
-                   train->step, (int64_t)totals.n_labels, &report, err) < 0)
+    if (train_update(train, &totals, &report, err) < 0)
         return -1;
     if (train->sample_log &&
         sample_log_add(train->sample_log, &train->order, train->step, err) < 0)
@@ -405,6 +425,7 @@ static bool is_validation_due(const struct train *train)
 
 static int train_save(struct train *train, char *path, struct err *err)
 {
+    struct stage_mark before = stage_begin("checkpoint", NULL, STAGE_LIMITED);
     const struct rank *rank = train->rank;
     struct json *meta = NULL;
     int rc;
@@ -425,7 +446,9 @@ static int train_save(struct train *train, char *path, struct err *err)
     if (rc < 0 || (train->sample_log && sample_log_sync(train->sample_log, err) < 0))
         return -1;
     /* Nobody is told before all have come here. */
-    return comm_barrier(groups_data(rank->groups), err);
+    rc = comm_barrier(groups_data(rank->groups), err);
+    stage_end(before);
+    return rc;
 }
 
 /* what: "checkpoint", that ends a lease; "earlier", that the job goes on from. */

@@ -17,6 +17,7 @@ struct json *window_metrics(struct window *window, struct err *err)
         set_number(json, "grad_norm", window->grad_norm, err) < 0 ||
         set_number(json, "step_ms", (double)window->step_ns * 1e-6 / n_steps, err) < 0 ||
         set_number(json, "wait_ms", (double)window->wait_ns * 1e-6 / n_steps, err) < 0 ||
+        set_number(json, "comm_ms", (double)window->comm_ns * 1e-6 / n_steps, err) < 0 ||
         set_number(json, "samples_per_s", window->n_samples / seconds, err) < 0 ||
         set_number(json, "tokens_per_s", window->n_tokens / seconds, err) < 0 ||
         set_number(json, "tflops", window->flops / seconds * 1e-12, err) < 0) {

@@ -12,14 +12,14 @@
 #include <stdint.h>
 
 struct window {
-    int64_t n_steps, step_ns, wait_ns;
+    int64_t n_steps, step_ns, wait_ns, comm_ns;
     double loss_sum;            /* over label tokens, of all ranks */
     double n_labels, n_samples; /* of all ranks */
     double n_tokens, flops;
     double lr, grad_norm; /* of the last step */
 };
 
-/* {"loss","lr","grad_norm","step_ms","wait_ms","samples_per_s","tokens_per_s","tflops"};
+/* {"loss","lr","grad_norm","step_ms","wait_ms","comm_ms","samples_per_s","tokens_per_s","tflops"};
  * NULL when out of memory. The window is empty afterwards. */
 struct json *window_metrics(struct window *window, struct err *err);
 

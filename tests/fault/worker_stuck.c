@@ -1,0 +1,153 @@
+/* A rank that hangs, outside of decoders and collectives: it is named with what it was
+ * doing while the others wait for it in a collective, and the job goes on without it. */
+#include "common/base/clock.h"
+#include "tests/integration/worker_data.h"
+#include "tests/integration/worker_home.h"
+
+#include <poll.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#define N_DEVICES 2
+#define CALL_MS 5000
+
+/* Checkpoints after 4, 8 and 12 steps of two micro batches each. */
+static const char *const training[] = {
+    "trainer.devices=2", "model.tensor_model_parallel_size=2",
+    "trainer.val_check_interval=1000", "stuck_after_s=2", NULL};
+
+struct stuck {
+    struct home home;
+    char dataset[128];
+};
+
+/* The first cell of the answer, as text. */
+static void ask(struct stuck *stuck, char *out, size_t n_bytes, const char *sql)
+{
+    struct wire reply, request = {.type = MSG_SELECT};
+    struct buf text = BUF_INIT;
+    const struct json *cell;
+    struct json *table;
+    struct err err = {0};
+
+    request.select = (struct msg_select){
+        .sql = sql, .view = "", .where = "[]", .columns = "", .sort = ""};
+    if (net_client_call(stuck->home.client, &request, &reply, CALL_MS, &err) < 0 ||
+        json_parse(&table, reply.table.json, strlen(reply.table.json), &err) < 0)
+        fail_msg("%s", err.text);
+    cell = json_at(json_at(json_get(table, "rows"), 0), 0);
+    if (json_string(cell))
+        buf_add_str(&text, json_string(cell));
+    else
+        json_write(&text, cell, 0);
+    snprintf(out, n_bytes, "%s", buf_str(&text));
+    buf_fini(&text);
+    json_free(table);
+    wire_fini(&reply);
+}
+
+static void wait_for(struct stuck *stuck, const char *sql, const char *expected)
+{
+    int64_t end_ms = clock_mono_ms() + HOME_DEADLINE_MS;
+    char text[512] = "";
+
+    while (clock_mono_ms() < end_ms) {
+        ask(stuck, text, sizeof(text), sql);
+        if (strcmp(text, expected) == 0)
+            return;
+        poll(NULL, 0, 20);
+    }
+    fail_msg("%s: %s, not %s", sql, text, expected);
+}
+
+/* ---- one hang ---- */
+
+/* The agent, and so its ranks, have the fault point; the coordinator has not. */
+static void start(struct stuck *stuck, const char *fault)
+{
+    struct buf spec = BUF_INIT;
+    int64_t job;
+
+    home_init(&stuck->home, N_DEVICES);
+    home_kill(&stuck->home.agent);
+    setenv("VNEVA_FAULT", fault, 1);
+    home_start_agent(&stuck->home, N_DEVICES);
+    unsetenv("VNEVA_FAULT");
+    data_make(stuck->home.folder);
+    snprintf(stuck->dataset, sizeof(stuck->dataset), "%s/dataset", stuck->home.folder);
+    data_spec_prepare(&spec, stuck->home.folder, stuck->dataset, NULL);
+    job = home_submit(&stuck->home, "prepare", buf_str(&spec));
+    home_wait_done(&stuck->home, job);
+    buf_reset(&spec);
+    data_spec_train(&spec, stuck->home.folder, stuck->dataset, training);
+    home_submit(&stuck->home, "pretrain", buf_str(&spec)); /* job 2 */
+    buf_fini(&spec);
+}
+
+/* victim hangs in stage; the other rank is meanwhile in `other`. */
+static void expect_named(const char *fault, int victim, const char *stage,
+                         const char *other)
+{
+    struct stuck stuck;
+    char text[512], sql[256], said[128];
+
+    start(&stuck, fault);
+    snprintf(
+        sql, sizeof(sql),
+        "select group_concat(stage, ', ') from (select * from ranks where job = 2 and"
+        " attempt = 1 order by rank = %d desc)",
+        victim);
+    snprintf(said, sizeof(said), "%s, %s", stage, other);
+    wait_for(&stuck, sql, said);
+    home_wait_done(&stuck.home, 2);
+    ask(&stuck, text, sizeof(text),
+        "select cause || ': ' || reason from attempts where job = 2 and attempt = 1");
+    snprintf(said, sizeof(said), "lost: rank %d on ", victim);
+    if (strncmp(text, said, strlen(said)) != 0)
+        fail_msg("%s, not %s", text, said);
+    snprintf(said, sizeof(said), "is stuck: it has been in %s for ", stage);
+    if (!strstr(text, said))
+        fail_msg("%s, not %s", text, said);
+    /* Not from the beginning: step 8 was the last checkpoint. */
+    ask(&stuck, text, sizeof(text),
+        "select count(*) from tasks where job = 2 and attempt = 2");
+    assert_string_equal(text, "1");
+    ask(&stuck, text, sizeof(text),
+        "select attempt || ' attempts, ' || (select count(*) from checkpoints where"
+        " job = 2) || ' checkpoints' from jobs where id = 2");
+    assert_string_equal(text, "2 attempts, 3 checkpoints");
+    ask(&stuck, text, sizeof(text),
+        "select ended_ms - (select max(time_ms) from events where kind = 'stuck')"
+        " from attempts where job = 2 and attempt = 1");
+    print_message("the devices were free %s ms after the rank was named\n", text);
+    home_fini(&stuck.home);
+}
+
+static void rank_that_hangs_in_the_forward_pass_is_named(void **state)
+{
+    (void)state;
+    expect_named("rank1.forward:hang@17", 1, "forward", "all-reduce of group tensor");
+}
+
+static void rank_that_hangs_in_the_optimizer_is_named(void **state)
+{
+    (void)state;
+    expect_named("rank0.optimizer:hang@10", 0, "optimizer", "all-reduce of group tensor");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(rank_that_hangs_in_the_forward_pass_is_named),
+        cmocka_unit_test(rank_that_hangs_in_the_optimizer_is_named),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
