@@ -57,7 +57,7 @@ struct dataset_info {
     enum media_splice splice;
     enum media_aspect aspect;
     enum media_processor processor; /* that has_frames and its checks are about */
-    int64_t vocab, end_token;       /* end_token ends an answer */
+    int64_t vocab, end_token;       /* end_token ends an answer; -1: none does */
     int64_t longest_tokens;         /* of any sample, expanded, without its last token */
     uint64_t fingerprint;           /* of the settings and every sample */
 };

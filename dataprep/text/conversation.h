@@ -82,7 +82,7 @@ struct conv_encoder {
     int32_t patch, start, end; /* of media; -1: the tokenizer has none */
     int32_t pad;               /* likewise */
     int32_t begin;             /* of sentence; -1: the tokenizer has none */
-    int32_t stop;              /* what ends an answer */
+    int32_t stop;              /* what ends an answer; -1 with interleaved: nothing */
 };
 
 /* ERR_INVALID: the tokenizer lacks a token that the template needs; says which, and what

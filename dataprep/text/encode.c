@@ -120,7 +120,7 @@ static int check_ends(const struct conv_encoder *encoder, struct err *err)
 {
     const struct conv_template *template = encoder->template;
 
-    if (encoder->stop < 0)
+    if (encoder->stop < 0 && template->shape != CONV_SHAPE_INTERLEAVED)
         return err_set(err, ERR_INVALID,
                        "the tokenizer has no %s, which ends every answer of template %s; "
                        "take a tokenizer that has one",

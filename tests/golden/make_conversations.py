@@ -11,8 +11,10 @@ nemo/collections/common/tokenizers/sentencepiece_tokenizer.py): text laid out by
 template, media as runs of patch tokens, the whole tokenized at once, and all masked but
 what a count of separately tokenized pieces says is an answer. No code of NeMo runs.
 
-First line: {"extra_tokens": [...]}, numbered after tiny_llama.model's own. Each further
-line: template, num_frames, patches_per_frame, use_im_start_end, source, tokens, labels.
+Lines {"tokenizer": file, "extra_tokens": [...]} say what the lines after them were made
+with, the extra tokens numbered after the tokenizer's own. Each other line: template,
+num_frames, patches_per_frame, use_im_start_end, source, tokens, labels.
+tokenizer_llama3.json is byte-level (make_tokenizers.py).
 """
 
 import copy
@@ -20,6 +22,7 @@ import json
 from pathlib import Path
 
 import sentencepiece
+import tokenizers
 
 HERE = Path(__file__).parent
 IGNORED = -1
@@ -28,6 +31,7 @@ LLAMA_3 = ["<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|e
            "<|reserved_special_token_3|>", "<|reserved_special_token_4|>",
            "<|reserved_special_token_5|>"]
 EXTRA = [*LLAMA_3, "<|im_start|>", "<|im_end|>", "<pad>"]
+MEDIA = [f"<extra_id_{i}>" for i in (3, 4, 5)]
 MARKERS = {"llama_3": LLAMA_3[4:]}
 SYSTEM = ("You are a helpful language and vision assistant. You are able to understand the "
           "visual content that the user provides, and assist the user with a variety of "
@@ -58,9 +62,23 @@ class Tokenizer:
         return self.extra.get(token, self.model.piece_to_id(token))
 
 
+class JsonTokenizer:
+    """A tokenizer.json with special tokens after its own, as transformers adds them."""
+
+    def __init__(self, path, extra):
+        self.model = tokenizers.Tokenizer.from_file(str(path))
+        self.model.add_special_tokens(extra)
+
+    def ids(self, text):
+        return self.model.encode(text, add_special_tokens=False).ids
+
+    def id(self, token):
+        return self.model.token_to_id(token)
+
+
 def replace_media(text, template, n_patches, start_end):
     """The patch tokens of a medium, its start and end inside of them or around."""
-    patch, start, end = MARKERS.get(template, [f"<extra_id_{i}>" for i in (3, 4, 5)])
+    patch, start, end = MARKERS.get(template, MEDIA)
     media = start + patch * (n_patches if start_end else n_patches - 2) + end
     return text.replace("<video>", media)
 
@@ -112,8 +130,8 @@ def preprocess(tokenizer, template, source, n_patches, start_end):
     if template == "interleaved":
         text = replace_media(turns, template, n_patches, start_end)
         tokens = tokenizer.ids(text)
-        tokens = [0 if t == tokenizer.id("<extra_id_3>") else t for t in tokens]
-        masked = {0, *map(tokenizer.id, ("<extra_id_4>", "<extra_id_5>", "<pad>"))}
+        tokens = [0 if t == tokenizer.id(MEDIA[0]) else t for t in tokens]
+        masked = {0, *map(tokenizer.id, (*MEDIA[1:], "<pad>"))}
         labels = [IGNORED if t in masked else t for t in tokens]
     else:
         values = [replace_media(t["value"], template, n_patches, start_end)
@@ -158,22 +176,27 @@ def sources(template):
             for turns in DIALOGUES]
 
 
+def write_rows(out, tokenizer):
+    for template in ("llama_3", "yi_34b", "interleaved"):
+        for n, conversations in enumerate(sources(template)):
+            for frames, start_end in ((1, False), (2, True)):
+                if not start_end and str(conversations).endswith("<video>"):
+                    continue
+                source = {"id": f"{template}-{n}", "conversations": conversations}
+                tokens, labels = preprocess(tokenizer, template, source,
+                                            frames * PATCHES, start_end)
+                row = {"template": template, "num_frames": frames,
+                       "patches_per_frame": PATCHES, "use_im_start_end": start_end,
+                       "source": source, "tokens": tokens, "labels": labels}
+                print(json.dumps(row), file=out)
+
+
 def main():
-    tokenizer = Tokenizer(HERE / "tiny_llama.model", EXTRA)
     with open(HERE / "conversations.jsonl", "w") as out:
-        print(json.dumps({"extra_tokens": EXTRA}), file=out)
-        for template in ("llama_3", "yi_34b", "interleaved"):
-            for n, conversations in enumerate(sources(template)):
-                for frames, start_end in ((1, False), (2, True)):
-                    if not start_end and str(conversations).endswith("<video>"):
-                        continue
-                    source = {"id": f"{template}-{n}", "conversations": conversations}
-                    tokens, labels = preprocess(tokenizer, template, source,
-                                                frames * PATCHES, start_end)
-                    row = {"template": template, "num_frames": frames,
-                           "patches_per_frame": PATCHES, "use_im_start_end": start_end,
-                           "source": source, "tokens": tokens, "labels": labels}
-                    print(json.dumps(row), file=out)
+        for make, name, extra in ((Tokenizer, "tiny_llama.model", EXTRA),
+                                  (JsonTokenizer, "tokenizer_llama3.json", EXTRA + MEDIA)):
+            print(json.dumps({"tokenizer": name, "extra_tokens": extra}), file=out)
+            write_rows(out, make(HERE / name, extra))
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -19,7 +20,13 @@ static const char *const extras[] = {"<|begin_of_text|>",
                                      "<|reserved_special_token_4|>",
                                      "<|reserved_special_token_5|>",
                                      "<|im_start|>",
-                                     "<|im_end|>"};
+                                     "<|im_end|>",
+                                     "<extra_id_0>",
+                                     "<extra_id_1>",
+                                     "<extra_id_2>",
+                                     "<extra_id_3>",
+                                     "<extra_id_4>",
+                                     "<extra_id_5>"};
 #define N_EXTRAS (int)(sizeof(extras) / sizeof(*extras))
 
 static const char *const turn_templates[] = {
@@ -28,25 +35,55 @@ static const char *const turn_templates[] = {
 #define N_TURN_TEMPLATES (sizeof(turn_templates) / sizeof(*turn_templates))
 
 static struct tokenizer *tokenizer; /* with the extras */
+static bool is_byte_level;          /* its line break goes by another name */
 
-static struct tokenizer *open_with(int n_extras)
+static struct tokenizer *open_with(const char *path, int n_extras)
 {
     struct tokenizer *out = NULL;
-    char path[FS_PATH_MAX];
     struct err err;
 
-    if (fs_path(path, &err, "%s/tests/golden/tiny_llama.model", getenv("VNEVA_SOURCE")) <
-            0 ||
-        tokenizer_open(&out, path, extras, n_extras, &err) < 0)
+    if (tokenizer_open(&out, path, extras, n_extras, &err) < 0)
         fail_msg("%s", err.text);
     return out;
 }
 
-static int open_tokenizer(void **state)
+static void golden_path(char out[FS_PATH_MAX], const char *name)
 {
+    assert_int_equal(
+        fs_path(out, NULL, "%s/tests/golden/%s", getenv("VNEVA_SOURCE"), name), 0);
+}
+
+static int open_sentencepiece(void **state)
+{
+    char path[FS_PATH_MAX];
+
     (void)state;
-    tokenizer = open_with(N_EXTRAS);
+    golden_path(path, "tiny_llama.model");
+    tokenizer = open_with(path, N_EXTRAS);
+    is_byte_level = false;
     return 0;
+}
+
+/* A folder as Hugging Face has it: the file alone does not say what ends a sentence. */
+static int open_byte_level(void **state)
+{
+    static const char config[] =
+        "{\"bos_token\": \"<|begin_of_text|>\", \"eos_token\": \"<|eot_id|>\"}";
+    char folder[] = "/tmp/vneva-templates-XXXXXX", path[FS_PATH_MAX];
+    struct buf json = BUF_INIT;
+
+    (void)state;
+    golden_path(path, "tokenizer_llama3.json");
+    assert_int_equal(fs_read_file(&json, path, 1 << 20, NULL), 0);
+    assert_non_null(mkdtemp(folder));
+    snprintf(path, sizeof(path), "%s/tokenizer.json", folder);
+    assert_int_equal(fs_write_file_atomic(path, json.data, json.n_bytes, NULL), 0);
+    snprintf(path, sizeof(path), "%s/tokenizer_config.json", folder);
+    assert_int_equal(fs_write_file_atomic(path, config, sizeof(config) - 1, NULL), 0);
+    buf_fini(&json);
+    tokenizer = open_with(folder, N_EXTRAS);
+    is_byte_level = true;
+    return fs_remove_tree(folder, NULL);
 }
 
 static int close_tokenizer(void **state)
@@ -122,6 +159,13 @@ static const char one[] = RECORD(HUMAN("<video>\\nq") ", " GPT("Left."));
 static const char two[] =
     RECORD(HUMAN("<video>\\nq") ", " GPT("Left.") ", " HUMAN("Why?") ", " GPT("So."));
 
+/* Whether the token that ends an answer stands in the text, not beside it. */
+static bool has_written_ends(const char *template)
+{
+    return strncmp(template, "nv", 2) == 0 || strcmp(template, "llama_3") == 0 ||
+           strcmp(template, "yi_34b") == 0;
+}
+
 static void assert_prompt(const char *template, const char *full, const char *asked)
 {
     struct conv_tokens learnt = {0}, prompt = {0};
@@ -161,7 +205,7 @@ static void prompts_are_what_training_had_before_the_answer(void **state)
 
 static void answers_end_in_the_templates_own_token(void **state)
 {
-    static const struct {
+    const struct {
         const char *template, *stop; /* NULL: end of sentence */
     } rows[] = {{"v1", NULL},
                 {"llama_2", NULL},
@@ -170,7 +214,7 @@ static void answers_end_in_the_templates_own_token(void **state)
                 {"nvgpt", "<extra_id_1>"},
                 {"nv_dpo", "<extra_id_1>"},
                 {"yi_34b", "<|im_end|>"},
-                {"plain", "<0x0A>"}};
+                {"plain", is_byte_level ? "\xc4\x8a" : "<0x0A>"}};
 
     (void)state;
     for (size_t i = 0; i < sizeof(rows) / sizeof(*rows); i++) {
@@ -184,10 +228,42 @@ static void answers_end_in_the_templates_own_token(void **state)
                                            : tokenizer_eos(tokenizer));
         assert_true(encoder.stop > 0);
         encode(&tokens, rows[i].template, 0, one);
-    token = (const int32_t *)buf_str(&tokens.tokens);
+        token = (const int32_t *)buf_str(&tokens.tokens);
         assert_int_equal(token[tokens.n_tokens - 1], encoder.stop);
         assert_int_equal(buf_str(&tokens.is_label)[tokens.n_tokens - 1], 1);
         conv_tokens_fini(&tokens);
+    }
+}
+
+/* A byte-level tokenizer's tokens are the text, every space of it: none is put before a
+ * text, so none may be left out for it after an end of sentence. */
+static void byte_level_tokens_spell_the_text_out(void **state)
+{
+    static const char talk[] =
+        RECORD(HUMAN("q") ", " GPT("Left.") ", " HUMAN("Why?") ", " GPT("So."));
+
+    (void)state;
+    for (size_t i = 0; is_byte_level && i < N_TURN_TEMPLATES; i++) {
+        struct conversation conversation = {0};
+        struct conv_tokens tokens = {0};
+        struct conv_encoder encoder;
+        struct buf text = BUF_INIT;
+        bool is_written = has_written_ends(turn_templates[i]);
+        struct err err;
+
+        init(&encoder, turn_templates[i]);
+        encode(&tokens, turn_templates[i], 0, talk);
+        assert_int_equal(render(&conversation, turn_templates[i], 0, talk, &err), 0);
+        for (int64_t k = 0; k < tokens.n_tokens; k++) {
+            const int32_t *token = (const int32_t *)buf_str(&tokens.tokens) + k;
+
+            if (is_written || (*token != encoder.stop && *token != encoder.begin))
+                assert_int_equal(tokenizer_decode(tokenizer, &text, token, 1, &err), 0);
+        }
+        assert_string_equal(buf_str(&text), buf_str(&conversation.text));
+        buf_fini(&text);
+        conv_tokens_fini(&tokens);
+        conversation_fini(&conversation);
     }
 }
 
@@ -250,11 +326,14 @@ static void tokens_that_a_template_writes_must_be_there(void **state)
     static const struct {
         const char *template, *token;
     } rows[] = {{"llama_3", "<|begin_of_text|>"}, {"yi_34b", "<|im_start|>"}};
-    struct tokenizer *bare = open_with(0);
+    char path[FS_PATH_MAX];
+    struct tokenizer *bare;
     struct conv_encoder encoder;
     struct err err;
 
     (void)state;
+    golden_path(path, "tiny_llama.model");
+    bare = open_with(path, 0);
     for (size_t i = 0; i < 2; i++) {
         assert_int_equal(conv_encoder_init(&encoder, conv_template_find(rows[i].template),
                                            bare, false, &err),
@@ -341,6 +420,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(prompts_are_what_training_had_before_the_answer),
         cmocka_unit_test(answers_end_in_the_templates_own_token),
+        cmocka_unit_test(byte_level_tokens_spell_the_text_out),
         cmocka_unit_test(a_system_prompt_of_the_record_replaces_the_templates),
         cmocka_unit_test(media_in_front_are_followed_by_nemos_separator),
         cmocka_unit_test(tokens_that_a_template_writes_must_be_there),
@@ -349,5 +429,6 @@ int main(void)
         cmocka_unit_test(every_name_is_a_template_and_a_choice_of_the_spec),
     };
 
-    return cmocka_run_group_tests(tests, open_tokenizer, close_tokenizer);
+    return cmocka_run_group_tests(tests, open_sentencepiece, close_tokenizer) +
+           cmocka_run_group_tests(tests, open_byte_level, close_tokenizer);
 }
