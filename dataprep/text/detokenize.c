@@ -232,10 +232,13 @@ static int hex_digit(char c)
 /* <0xHH>; -1: no such token */
 static int byte_of(const char *text, size_t n)
 {
-    if (n != 6 || memcmp(text, "<0x", 3) != 0 || text[5] != '>' ||
-        hex_digit(text[3]) < 0 || hex_digit(text[4]) < 0)
+    int high, low;
+
+    if (n != 6 || memcmp(text, "<0x", 3) != 0 || text[5] != '>')
         return -1;
-    return hex_digit(text[3]) << 4 | hex_digit(text[4]);
+    high = hex_digit(text[3]);
+    low = hex_digit(text[4]);
+    return high < 0 || low < 0 ? -1 : 16 * high + low;
 }
 
 /* A run of byte tokens: one text if it is UTF-8, else U+FFFD for every byte. */

@@ -166,10 +166,11 @@ static int find_tokenizer(struct model_folder *out, const char *wanted, struct e
         if (fs_exists(out->tokenizer)) /* the folder is the tokenizer */
             return fs_path(out->tokenizer, err, "%s", out->path);
     }
-    return err_set(err, ERR_NOT_FOUND,
-                   "no tokenizer in '%s' (looked for tokenizer.json and tokenizer.model): "
-                   "copy it there, or give --tokenizer",
-                   out->path);
+    return err_set(
+        err, ERR_NOT_FOUND,
+        "no tokenizer in '%s' (looked for tokenizer.json and tokenizer.model): "
+        "copy it there, or give --tokenizer",
+        out->path);
 }
 
 int model_folder_open(struct model_folder *out, const struct options *options,
