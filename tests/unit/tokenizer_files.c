@@ -430,6 +430,30 @@ static void spans_count_bytes_before_normalizing(void **state)
     tokenizer_close(tokenizer);
 }
 
+/* A letter and two marks become one, which takes two tokens: the last has all bytes. */
+static void bytes_of_a_composed_letter_go_to_the_last_token(void **state)
+{
+    static const char text[] = "A\xcc\x8a\xcc\x81";
+    struct tokenizer *tokenizer = opened_golden("qwen2.json");
+    struct buf spans = BUF_INIT;
+    const struct token_span *span;
+    size_t n;
+    struct err err;
+
+    (void)state;
+    assert_int_equal(tokenizer_encode_spans(tokenizer, &spans, text, strlen(text), &err),
+                     0);
+    span = (const struct token_span *)(void *)spans.data;
+    n = spans.n_bytes / sizeof(*span);
+    assert_true(n > 1);
+    for (size_t i = 0; i < n; i++) {
+        assert_int_equal(span[i].begin, 0);
+        assert_int_equal(span[i].end, i + 1 < n ? 0 : strlen(text));
+    }
+    buf_fini(&spans);
+    tokenizer_close(tokenizer);
+}
+
 /* ---- begin, end, added tokens ---- */
 
 static void assert_ends(int32_t bos, int32_t eos)
@@ -552,6 +576,7 @@ int main(void)
         cmocka_unit_test(wrong_texts_are_refused),
         cmocka_unit_test(spans_cover_the_original_text),
         cmocka_unit_test(spans_count_bytes_before_normalizing),
+        cmocka_unit_test(bytes_of_a_composed_letter_go_to_the_last_token),
         cmocka_unit_test(begin_and_end_come_from_where_people_put_them),
         cmocka_unit_test(tokens_of_the_files_beside_are_added),
         cmocka_unit_test(files_that_make_up_a_tokenizer_are_named),
