@@ -83,6 +83,7 @@ static int read_config(struct prepare_config *out, const struct spec *spec,
         .max_tokens = spec->model.encoder_seq_length,
         .shard_size = spec->data.shard_size,
         .store_frames = spec->data.store_frames,
+        .prompts_only = spec->data.prompts_only,
         .max_reject_fraction = spec->data.max_reject_fraction,
     };
     if (spec->vision.model_type && strcmp(spec->vision.model_type, "siglip") == 0)

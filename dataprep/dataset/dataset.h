@@ -53,6 +53,7 @@ struct dataset_info {
     const char *const *extra_tokens;       /* to be given to tokenizer_open */
     int n_extra_tokens;
     bool use_im_start_end, media_first, has_frames;
+    bool prompts_only;                     /* nothing is to be learnt from its samples */
     int64_t num_frames, image_size, patch; /* patches a frame: (image_size / patch)^2 */
     enum media_splice splice;
     enum media_aspect aspect;

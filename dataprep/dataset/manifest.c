@@ -193,6 +193,7 @@ static int read_settings(struct manifest *out, struct err *err)
     info->tokenizer = json_get_string(settings, "tokenizer");
     info->use_im_start_end = json_bool(json_get(settings, "use_im_start_end"), false);
     info->media_first = json_bool(json_get(settings, "media_first"), false);
+    info->prompts_only = json_bool(json_get(settings, "prompts_only"), false);
     info->has_frames = json_bool(json_get(settings, "store_frames"), false);
     info->num_frames = json_get_int(settings, "num_frames", 0);
     info->image_size = json_get_int(settings, "image_size", 0);

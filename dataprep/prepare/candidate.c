@@ -126,23 +126,43 @@ static int check_media(struct candidate *candidate,
     return 0;
 }
 
+static unsigned render_flags(const struct prepare_config *config)
+{
+    return (config->media_first ? CONV_MEDIA_FIRST : 0) |
+           (config->prompts_only ? CONV_PROMPT : 0);
+}
+
+/* The last token of a sample is only a label; a prompt has all of its own before it. */
+static int close_prompt(struct conv_tokens *tokens, struct err *err)
+{
+    static const int32_t none = 0;
+    static const uint8_t is_label = 0;
+
+    buf_add(&tokens->tokens, &none, sizeof(none));
+    buf_add(&tokens->is_label, &is_label, sizeof(is_label));
+    tokens->n_tokens++;
+    return buf_check(&tokens->tokens, err) < 0 ? -1 : buf_check(&tokens->is_label, err);
+}
+
 static int check_conversation(struct candidate *candidate,
                               const struct candidate_context *context,
                               const struct json *record, struct err *err)
 {
-    unsigned flags = context->config->media_first ? CONV_MEDIA_FIRST : 0;
+    bool is_prompt = context->config->prompts_only;
     struct conversation conversation;
     struct err reason = {0};
     int rc;
 
-    if (conversation_render_as(&conversation, context->encoder->template, flags, record,
-                               &reason) < 0)
+    if (conversation_render_as(&conversation, context->encoder->template,
+                               render_flags(context->config), record, &reason) < 0)
         return reject_or_fail(candidate, "conversation", &reason, err);
     rc = conv_encode(context->encoder, &candidate->tokens, &conversation, &reason);
     conversation_fini(&conversation);
     if (rc < 0)
         return reject_or_fail(candidate, "conversation", &reason, err);
-    if (!candidate->tokens.n_labels)
+    if (is_prompt && close_prompt(&candidate->tokens, err) < 0)
+        return -1;
+    if (!is_prompt && !candidate->tokens.n_labels)
         return candidate_reject(candidate, "no-answer",
                                 "every answer is empty: there is nothing to learn", err);
     return check_media(candidate, context, record, err);

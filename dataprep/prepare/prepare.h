@@ -42,6 +42,8 @@ struct prepare_config {
     int64_t max_tokens;         /* encoder_seq_length: longer samples are rejected */
     int64_t shard_size;         /* samples a shard, the last may have fewer */
     bool store_frames;          /* keep the preprocessed frames in the shards */
+    bool prompts_only;          /* records end where their last answer would begin, which
+                                   need not be there; for evaluate, not for training */
     double max_reject_fraction; /* finish fails above it */
 };
 

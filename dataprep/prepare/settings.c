@@ -160,6 +160,7 @@ struct json *settings_tree(const struct prepare_config *config,
         {"processor", json_new_string(manifest_processor_name(config->processor))},
         {"max_tokens", json_new_int(config->max_tokens)},
         {"store_frames", json_new_bool(config->store_frames)},
+        {"prompts_only", json_new_bool(config->prompts_only)},
         /* from here on: where things stand, no part of the fingerprint */
         {"shard_size", json_new_int(config->shard_size)},
         {"media_root", json_new_string(videos->path)},

@@ -122,6 +122,10 @@ static int check_settings(struct look *l, const char *path, const struct json *s
     int64_t image = json_get_int(settings, "image_size", 0);
     int64_t patch = json_get_int(settings, "patch", 0);
 
+    if (json_bool(json_get(settings, "prompts_only"), false) &&
+        refuse(l, l->key, path,
+               "was prepared with prompts_only: there is nothing to learn in it") < 0)
+        return -1;
     if (image && spec->vision.crop_size && image != spec->vision.crop_size &&
         refuse_other(l, path, "crop_size", image, spec->vision.crop_size) < 0)
         return -1;

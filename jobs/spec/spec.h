@@ -110,6 +110,7 @@ struct spec {
         double max_reject_fraction; /* prepare; 0 */
         int64_t shard_size;         /* batch kinds: samples a task; 256 */
         bool store_frames;          /* prepare: keep preprocessed frames; false */
+        bool prompts_only;          /* prepare: questions for evaluate; false */
         int64_t frame_cache_mb;     /* decoded frames a rank keeps in memory; 512 */
         double decode_deadline_s;   /* 30 */
         int64_t decode_memory_mb;   /* of one decoder process; 2048 */

@@ -486,6 +486,8 @@ const struct spec_key spec_keys[] = {
          "the job fails above it (ours)", .min = 0, .max = 1),
     USED("model.data.shard_size", INT, data.shard_size, "256", PREP | EVAL,
          "samples of a task (ours)", .min = 1, .max = 1 << 24),
+    USED("model.data.prompts_only", BOOL, data.prompts_only, "false", PREP,
+         "questions to evaluate on, answered or not (ours)"),
     USED("model.data.store_frames", BOOL, data.store_frames, "false", PREP,
          "keep the frames, ready for the model (ours)"),
     USED("model.data.frame_cache_mb", INT, data.frame_cache_mb, "512", ALL,

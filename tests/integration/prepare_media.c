@@ -327,6 +327,50 @@ static void an_interleaved_text_is_learnt_but_for_its_media(void **state)
     dataset_close(dataset);
 }
 
+#define QUESTION(id, more)                                                               \
+    "{\"id\": \"" id "\", \"video\": \"good.mp4\", \"conversations\": [{\"from\": "      \
+    "\"human\", \"value\": \"<video>\\nWhat?\"}" more "]}\n"
+
+/* Asked with an answer, with an empty one and with none, it is the same prompt, which is
+ * that of the sample to learn from. */
+static void prompts_need_no_answers(void **state)
+{
+    const char *data;
+    struct prepare_config config = mixed_config(&data, "prompts");
+    struct dataset *learnt, *asked;
+    struct dataset_sample *sample;
+
+    (void)state;
+    write_text("mixed.jsonl",
+               QUESTION("a", ", {\"from\": \"gpt\", \"value\": \"Left.\"}"));
+    learnt = prepare_and_open(&config);
+    sample = read_sample(learnt, 0);
+    write_text("mixed.jsonl", QUESTION("a", ", {\"from\": \"gpt\", \"value\": \"Left.\"}")
+                                  QUESTION("b", ", {\"from\": \"gpt\", \"value\": \"\"}")
+                                      QUESTION("c", ""));
+    config.prompts_only = true;
+    config.output = in_folder("prompts-only");
+    asked = prepare_and_open(&config);
+    assert_true(dataset_info(asked)->prompts_only);
+    assert_false(dataset_info(learnt)->prompts_only);
+    assert_int_equal(dataset_info(asked)->n_samples, 3);
+    for (int64_t i = 0; i < 3; i++) {
+        struct dataset_sample *prompt = read_sample(asked, i);
+
+        assert_int_equal(prompt->n_prompt, sample->n_prompt);
+        assert_memory_equal(prompt->tokens, sample->tokens,
+                            (size_t)sample->n_prompt * sizeof(*sample->tokens));
+        /* all of it is had as batches of prompts have it */
+        assert_int_equal(prompt->n_tokens, prompt->n_prompt + 1);
+        assert_int_equal(count_entries(prompt),
+                         prompt->n_prompt - 1 + prompt->media[0].n_frames * PATCHES);
+        dataset_sample_free(prompt);
+    }
+    dataset_sample_free(sample);
+    dataset_close(learnt);
+    dataset_close(asked);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -338,6 +382,7 @@ int main(void)
         cmocka_unit_test(media_in_front_are_what_nemo_makes_of_the_question),
         cmocka_unit_test(what_does_not_go_together_is_said_at_the_start),
         cmocka_unit_test(the_processor_is_written_down),
+        cmocka_unit_test(prompts_need_no_answers),
         cmocka_unit_test(an_interleaved_text_is_learnt_but_for_its_media),
     };
 

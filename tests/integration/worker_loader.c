@@ -320,6 +320,38 @@ static void prompt_holds_no_answer(void **state)
     media_direct_service_close(&counted.inner);
 }
 
+/* The same question of a dataset of prompts gives the same entries, and is never learnt. */
+static void dataset_of_prompts_is_asked_and_not_learnt(void **state)
+{
+    static const char *const prompts_only[] = {"model.data.prompts_only=true", NULL};
+    struct world *world = *state;
+    struct batch_source source = {.frames = &world->frames, .is_prompt = true};
+    struct counted counted;
+    struct frame_service service = counted_open(&counted, world, TICKETS_MAX);
+    char path[128];
+    const char *dataset = path;
+    const int64_t samples[] = {5};
+    struct batch *batch = NULL;
+    struct err err = {0};
+
+    snprintf(path, sizeof(path), "%s/prompts", world->folder);
+    prepare(world, path, prompts_only);
+    source.service = &service;
+    assert_int_equal(corpus_open(&source.corpus, &dataset, 1, &err), 0);
+    for (int is_prompt = 1; is_prompt >= 0; is_prompt--) {
+        source.is_prompt = is_prompt;
+        assert_int_equal(batch_create(&batch, &source, MICRO, &err), 0);
+        assert_int_equal(batch_plan(batch, samples, 1, &err), is_prompt ? 0 : -1);
+        if (is_prompt)
+            assert_int_equal(batch_get(batch)->lens[0],
+                             batch_sample(batch, 0)->n_prompt - 1 + 4 * PATCHES);
+        batch_destroy(batch);
+    }
+    assert_non_null(strstr(err.text, "prompts_only"));
+    corpus_close(source.corpus);
+    media_direct_service_close(&counted.inner);
+}
+
 static void decoder_that_died_is_the_samples_fault(void **state)
 {
     struct world *world = *state;
@@ -376,6 +408,7 @@ int main(void)
         cmocka_unit_test(stored_frames_of_other_settings_are_not_used),
         cmocka_unit_test(batch_is_padded_and_marked),
         cmocka_unit_test(prompt_holds_no_answer),
+        cmocka_unit_test(dataset_of_prompts_is_asked_and_not_learnt),
         cmocka_unit_test(decoder_that_died_is_the_samples_fault),
         cmocka_unit_test(datasets_are_numbered_through),
     };

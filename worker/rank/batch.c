@@ -180,6 +180,10 @@ static int batch_plan_sample(struct batch *batch, int64_t i, struct err *err)
     size_t row = (size_t)i * (size_t)frames->max_tokens;
     size_t frame_bytes = (size_t)(frames->image_size * frames->image_size * 3);
 
+    if (info->prompts_only && !batch->source.is_prompt)
+        return err_set(err, ERR_INVALID,
+                       "its dataset was prepared with model.data.prompts_only: there is "
+                       "nothing to learn in it; prepare it without");
     if (sample.n_media > DATASET_MEDIA_MAX)
         return err_set(err, ERR_LIMIT, "it has more than %d media items",
                        DATASET_MEDIA_MAX);

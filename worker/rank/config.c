@@ -377,6 +377,7 @@ int config_prepare(struct prepare_config *out, const struct spec *spec, struct e
         .max_tokens = frames.max_tokens,
         .shard_size = spec->data.shard_size,
         .store_frames = spec->data.store_frames,
+        .prompts_only = spec->data.prompts_only,
         .max_reject_fraction = spec->data.max_reject_fraction,
     };
     if (!out->output || !out->tokenizer || out->n_data_paths == 0)

@@ -22,14 +22,17 @@ const char *results_trim(char *text)
 
 /* ---- lines ---- */
 
-/* The last thing the assistant says; NULL when a question is the last turn. */
+/* The last thing the assistant says; NULL when a question is the last turn, or nothing is
+ * said. */
 static const char *expected_answer(const struct json *record)
 {
     const struct json *turns = json_get(record, "conversations");
     const struct json *last = json_at(turns, json_count(turns) - 1);
     const char *from = json_get_string(last, "from");
 
-    return from && strcmp(from, "gpt") == 0 ? json_get_string(last, "value") : NULL;
+    const char *value = json_get_string(last, "value");
+
+    return from && strcmp(from, "gpt") == 0 && value && *value ? value : NULL;
 }
 
 static int set_text(struct json *object, const char *key, const char *text,
