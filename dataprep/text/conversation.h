@@ -4,7 +4,8 @@
  * {"from": "gpt", "value": "..."}, ...]}, <video> and <image> standing for media anywhere
  * in a human turn. Rendering puts the template's words around the turns and notes which
  * bytes are answers; a token is to be predicted when it holds bytes of an answer, so the
- * mask does not hang on how pieces would be tokenized apart.
+ * mask does not hang on how pieces would be tokenized apart. Template interleaved wants
+ * "conversations" to be one text with media in it, and all of it is to be learnt.
  * Templates and their names are those of NeMo 2.0 (conv_template_names); nvgpt, llama_2
  * and the others match tests/golden/nemo_conversations.jsonl, made by NeMo 2.0, token for
  * token, and llama_3, yi_34b and interleaved match tests/golden/conversations.jsonl,
