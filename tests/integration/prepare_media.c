@@ -289,6 +289,41 @@ static void what_does_not_go_together_is_said_at_the_start(void **state)
     expect_no_plan(&config, "take square or pad");
 }
 
+/* What evaluate stops at. The extra tokens come after tiny_llama.model's own. */
+static void the_end_token_is_the_templates_own(void **state)
+{
+    static const char *const extras[] = {"<|begin_of_text|>", "<|start_header_id|>",
+                                         "<|end_header_id|>", "<|eot_id|>",
+                                         "<|im_start|>",      "<|im_end|>"};
+    static const struct {
+        const char *template;
+        int64_t end, extra; /* extra: number of the end token among them; -1: `end` is */
+    } rows[] = {{"llama_3", 0, 3}, {"yi_34b", 0, 5}, {"nvgpt", 4, -1}, {"v1", 2, -1}};
+    const char *data;
+    struct prepare_config config = mixed_config(&data, "ends");
+
+    (void)state;
+    config.extra_tokens = extras;
+    config.n_extra_tokens = 6;
+    for (size_t i = 0; i < sizeof(rows) / sizeof(*rows); i++) {
+        struct dataset *dataset;
+        const struct dataset_info *info;
+        struct dataset_sample *sample;
+        int64_t end = rows[i].end;
+
+        config.conv_template = rows[i].template;
+        dataset = prepare_and_open(&config);
+        info = dataset_info(dataset);
+        if (rows[i].extra >= 0)
+            end = info->vocab - config.n_extra_tokens + rows[i].extra;
+        assert_int_equal(info->end_token, end);
+        sample = read_sample(dataset, 0);
+        assert_int_equal(sample->tokens[sample->n_tokens - 1], end);
+        dataset_sample_free(sample);
+        dataset_close(dataset);
+    }
+}
+
 static void the_processor_is_written_down(void **state)
 {
     const char *data;
@@ -381,6 +416,7 @@ int main(void)
         cmocka_unit_test(start_and_end_stand_around_media_when_asked_for),
         cmocka_unit_test(media_in_front_are_what_nemo_makes_of_the_question),
         cmocka_unit_test(what_does_not_go_together_is_said_at_the_start),
+        cmocka_unit_test(the_end_token_is_the_templates_own),
         cmocka_unit_test(the_processor_is_written_down),
         cmocka_unit_test(prompts_need_no_answers),
         cmocka_unit_test(an_interleaved_text_is_learnt_but_for_its_media),
