@@ -11,6 +11,7 @@ exact in bf16 and fp16, so that the test knows every value without another file:
     (((FNV-1a 64 of the name + 2654435761 i) mod 2^64 >> 16) % 255 - 127) / 64
 """
 
+import json
 import shutil
 from pathlib import Path
 
@@ -130,5 +131,14 @@ def main():
     torch.save(projector, OUT / "projector" / "mm_projector.bin")
 
 
+def write_defaults():
+    """What each class takes for keys that a config.json leaves out."""
+    classes = (LlamaConfig, MistralConfig, Qwen2Config, StableLmConfig, NemotronConfig,
+               CLIPVisionConfig, SiglipVisionConfig, LlavaConfig)
+    full = {config.model_type: config().to_dict() for config in classes}
+    (OUT / "defaults.json").write_text(json.dumps(full, indent=1) + "\n")
+
+
 if __name__ == "__main__":
     main()
+    write_defaults()

@@ -127,6 +127,37 @@ static struct hf_config read_text(const char *text)
     return config;
 }
 
+/* What config.json says of a model: the rest is the run's. */
+static bool is_same(const struct neva_config *a, const struct neva_config *b)
+{
+    return a->vision.encoder == b->vision.encoder &&
+           a->vision.image_size == b->vision.image_size &&
+           a->vision.patch == b->vision.patch && a->vision.width == b->vision.width &&
+           a->vision.ffn_width == b->vision.ffn_width &&
+           a->vision.n_layers == b->vision.n_layers &&
+           a->vision.n_heads == b->vision.n_heads &&
+           a->vision.select_layer == b->vision.select_layer &&
+           a->vision.select_feature == b->vision.select_feature &&
+           a->vision.class_token_length == b->vision.class_token_length &&
+           a->vision.has_head == b->vision.has_head && a->vision.act == b->vision.act &&
+           a->vision.eps == b->vision.eps && a->projector == b->projector &&
+           a->projector_no_bias == b->projector_no_bias && a->llm.vocab == b->llm.vocab &&
+           a->llm.width == b->llm.width && a->llm.ffn_width == b->llm.ffn_width &&
+           a->llm.n_layers == b->llm.n_layers && a->llm.n_heads == b->llm.n_heads &&
+           a->llm.n_kv_heads == b->llm.n_kv_heads &&
+           a->llm.norm.kind == b->llm.norm.kind && a->llm.norm.eps == b->llm.norm.eps &&
+           a->llm.mlp == b->llm.mlp && a->llm.has_bias == b->llm.has_bias &&
+           a->llm.has_qkv_bias == b->llm.has_qkv_bias && a->llm.tied == b->llm.tied &&
+           a->llm.rope.rot_dims == b->llm.rope.rot_dims &&
+           a->llm.rope.theta == b->llm.rope.theta &&
+           a->llm.rope.scaling == b->llm.rope.scaling &&
+           a->llm.rope.factor == b->llm.rope.factor &&
+           a->llm.rope.low_freq_factor == b->llm.rope.low_freq_factor &&
+           a->llm.rope.high_freq_factor == b->llm.rope.high_freq_factor &&
+           a->llm.rope.original_positions == b->llm.rope.original_positions &&
+           a->max_tokens == b->max_tokens;
+}
+
 /* llava-1.5-7b-hf leaves most to LlamaConfig. */
 static void absent_keys_have_the_defaults_of_their_class(void)
 {
@@ -179,6 +210,32 @@ static void absent_keys_have_the_defaults_of_their_class(void)
     EXPECT(c.model.vision.patch == 14 && c.model.vision.width == 768);
 }
 
+/* defaults.json has every class's configuration with all keys: it says what one without
+ * any says. */
+static void defaults_are_those_of_transformers(void)
+{
+    struct json *root = NULL;
+    struct err err = {0};
+    char path[512], text[128];
+
+    snprintf(path, sizeof(path), "%s/tests/golden/weights", getenv("VNEVA_SOURCE"));
+    EXPECT_OK(manifest_read_json(&root, path, "defaults.json", HF_CONFIG_JSON_MAX, &err),
+              &err);
+    EXPECT(json_count(root) == 8);
+    for (size_t i = 0; i < json_count(root); i++) {
+        struct hf_config full, empty;
+
+        snprintf(text, sizeof(text), "{\"model_type\": \"%s\"}", json_key_at(root, i));
+        empty = read_text(text);
+        EXPECT_OK(hf_config_read(&full, json_at(root, i), &err), &err);
+        EXPECT_MSG(is_same(&full.model, &empty.model) &&
+                       full.sliding_window == empty.sliding_window &&
+                       full.image_token == empty.image_token && full.parts == empty.parts,
+                   "%s has other defaults", json_key_at(root, i));
+    }
+    json_free(root);
+}
+
 static void rotary_settings_are_read_in_every_spelling(void)
 {
     struct hf_config c = read_text("{\"model_type\": \"llama\", \"rope_scaling\": "
@@ -195,37 +252,6 @@ static void rotary_settings_are_read_in_every_spelling(void)
 }
 
 /* ---- and back ---- */
-
-/* What config.json says of a model: the rest is the run's. */
-static bool is_same(const struct neva_config *a, const struct neva_config *b)
-{
-    return a->vision.encoder == b->vision.encoder &&
-           a->vision.image_size == b->vision.image_size &&
-           a->vision.patch == b->vision.patch && a->vision.width == b->vision.width &&
-           a->vision.ffn_width == b->vision.ffn_width &&
-           a->vision.n_layers == b->vision.n_layers &&
-           a->vision.n_heads == b->vision.n_heads &&
-           a->vision.select_layer == b->vision.select_layer &&
-           a->vision.select_feature == b->vision.select_feature &&
-           a->vision.class_token_length == b->vision.class_token_length &&
-           a->vision.has_head == b->vision.has_head && a->vision.act == b->vision.act &&
-           a->vision.eps == b->vision.eps && a->projector == b->projector &&
-           a->projector_no_bias == b->projector_no_bias && a->llm.vocab == b->llm.vocab &&
-           a->llm.width == b->llm.width && a->llm.ffn_width == b->llm.ffn_width &&
-           a->llm.n_layers == b->llm.n_layers && a->llm.n_heads == b->llm.n_heads &&
-           a->llm.n_kv_heads == b->llm.n_kv_heads &&
-           a->llm.norm.kind == b->llm.norm.kind && a->llm.norm.eps == b->llm.norm.eps &&
-           a->llm.mlp == b->llm.mlp && a->llm.has_bias == b->llm.has_bias &&
-           a->llm.has_qkv_bias == b->llm.has_qkv_bias && a->llm.tied == b->llm.tied &&
-           a->llm.rope.rot_dims == b->llm.rope.rot_dims &&
-           a->llm.rope.theta == b->llm.rope.theta &&
-           a->llm.rope.scaling == b->llm.rope.scaling &&
-           a->llm.rope.factor == b->llm.rope.factor &&
-           a->llm.rope.low_freq_factor == b->llm.rope.low_freq_factor &&
-           a->llm.rope.high_freq_factor == b->llm.rope.high_freq_factor &&
-           a->llm.rope.original_positions == b->llm.rope.original_positions &&
-           a->max_tokens == b->max_tokens;
-}
 
 static void check_round(const struct neva_config *config, const char *architecture)
 {
@@ -418,6 +444,7 @@ int main(void)
 {
     EXPECT_RUN(values_we_do_not_have_are_refused_by_key);
     EXPECT_RUN(absent_keys_have_the_defaults_of_their_class);
+    EXPECT_RUN(defaults_are_those_of_transformers);
     EXPECT_RUN(rotary_settings_are_read_in_every_spelling);
     EXPECT_RUN(configurations_come_back_as_they_were);
     EXPECT_RUN(what_llava_cannot_say_is_said_in_vneva);
