@@ -13,6 +13,7 @@ struct zip {
     int n_entries;
     int method;  /* 0: stored */
     bool is_64;  /* sizes and places in 64 bits, as of files above 4 GB */
+    int n_more;  /* bytes that entries claim behind their end */
     int n_extra; /* of the zip64 field's 24 bytes, when less are written */
 };
 
@@ -32,7 +33,7 @@ static void put_sizes(struct buf *out, uint64_t n, uint64_t at, int n_extra)
 
 static void zip_add(struct zip *zip, const char *name, const void *data, size_t n)
 {
-    size_t at = zip->bytes.n_bytes;
+    size_t at = zip->bytes.n_bytes, n_said = n + (size_t)zip->n_more;
 
     put(&zip->bytes, 0x04034b50, 4);
     put(&zip->bytes, 0, 22); /* version, flags, method, time, sum, sizes: not read */
@@ -44,8 +45,8 @@ static void zip_add(struct zip *zip, const char *name, const void *data, size_t 
     put(&zip->directory, 0, 6);
     put(&zip->directory, (uint64_t)zip->method, 2);
     put(&zip->directory, 0, 8);
-    put(&zip->directory, zip->is_64 ? UINT32_MAX : n, 4);
-    put(&zip->directory, zip->is_64 ? UINT32_MAX : n, 4);
+    put(&zip->directory, zip->is_64 ? UINT32_MAX : n_said, 4);
+    put(&zip->directory, zip->is_64 ? UINT32_MAX : n_said, 4);
     put(&zip->directory, strlen(name), 2);
     put(&zip->directory, zip->is_64 ? 8 + 4 + (uint64_t)zip->n_extra : 0, 2);
     put(&zip->directory, 0, 10);
@@ -57,7 +58,7 @@ static void zip_add(struct zip *zip, const char *name, const void *data, size_t 
         put(&zip->directory, 7, 4);
         put(&zip->directory, 1, 2);
         put(&zip->directory, (uint64_t)zip->n_extra, 2);
-        put_sizes(&zip->directory, n, at, zip->n_extra);
+        put_sizes(&zip->directory, n_said, at, zip->n_extra);
     }
     zip->n_entries++;
 }
@@ -281,6 +282,7 @@ static void no_program_is_run(void)
         {P("ctorch._utils\n_rebuild_tensor_v2\n(NNNNtR."), "other things than storage"},
         {P("ctorch._utils\n_rebuild_parameter\n(NtR."), "a parameter of no tensor"},
         {P("ccollections\nOrderedDict\n(NtR."), "makes a dict of a list"},
+        {P("ccollections\nOrderedDict\nNR."), "calls what is no function"},
         {P("NR."), "takes from an empty stack"},
         {P("R."), "takes from an empty stack"},
         {P("}NR."), "calls what is no function"},
@@ -346,6 +348,14 @@ static void files_that_are_no_zips_of_tensors_say_so(void)
     zip_add(&zip, "archive/data.pkl", "x", 1);
     zip_write(&zip, "packed.bin");
     help_refused("packed.bin", "entry 'archive/data.pkl' is compressed", NULL);
+    zip = (struct zip){.n_more = 4096};
+    zip_add(&zip, "archive/data.pkl", "x", 1);
+    zip_write(&zip, "long.bin");
+    help_refused("long.bin", "entry 'archive/data.pkl' is cut off", "long.bin'");
+    zip = (struct zip){.is_64 = true, .n_extra = 24, .n_more = INT32_MAX};
+    zip_add(&zip, "archive/data.pkl", "x", 1);
+    zip_write(&zip, "long.bin");
+    help_refused("long.bin", "entry 'archive/data.pkl' is cut off", NULL);
     zip = (struct zip){.method = 0};
     zip_add(&zip, "archive/data.pkl", "x", 1);
     zip_add(&zip, "archive/byteorder", "big", 3);
