@@ -75,6 +75,11 @@ static int refuse_extra(struct weights *w, bool is_for_model, struct err *err)
                 return -1;
             continue;
         }
+        if (w->config.layout == HF_LAYOUT_PROJECTOR)
+            return err_set(err, ERR_INVALID,
+                           "tensor '%s' of '%s' is no projector's: give a folder with "
+                           "config.json for anything else",
+                           stored->own_name, stored->file);
         return err_set(err, ERR_INVALID,
                        "tensor '%s' of '%s' does not belong to this model: is %s",
                        stored->own_name, stored->file,
@@ -267,6 +272,12 @@ static int open_path(struct weights *w, struct err *err)
         return -1;
     if (S_ISDIR(st.st_mode))
         return open_folder(w, err);
+    if (!ends(w->path, ".safetensors") && !ends(w->path, ".bin") &&
+        !ends(w->path, ".pt") && !ends(w->path, ".pth"))
+        return err_set(
+            err, ERR_UNSUPPORTED,
+            "'%s' is no folder, and no .safetensors or .bin file of a projector",
+            w->path);
     if (files_open_one(&w->files, w->path, HF_LAYOUT_PROJECTOR, err) < 0)
         return -1;
     return read_projector(w, err);

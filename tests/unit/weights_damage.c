@@ -273,7 +273,10 @@ static void other_folders_are_refused_with_what_to_do(void)
     help_refused("llava", "config.json'", "line 1");
     help_path(path, "llava/config.json");
     EXPECT(unlink(path) == 0);
-    help_refused("llava", "does not belong to this model", NULL);
+    help_refused("llava", "is no projector's: give a folder with config.json", NULL);
+    help_refused("llava/model.safetensors", "is no projector's", "model.safetensors'");
+    make("llama.gguf", "GGUF");
+    help_refused("llama.gguf", "is no folder", ".safetensors or .bin");
 }
 
 /* ---- cut off, flipped ---- */
