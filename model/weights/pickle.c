@@ -478,7 +478,7 @@ int pickle_read(struct pickle *out, const char *bytes, size_t n_bytes, struct er
                        PICKLE_BYTES_MAX);
     /* an operation takes a byte at least, and leaves one value more at most */
     m.n_memo = n_bytes + 1;
-    m.stack = malloc((n_bytes + 1) * sizeof(*m.stack));
+    m.stack = calloc(n_bytes + 1, sizeof(*m.stack));
     m.memo = malloc(m.n_memo * sizeof(*m.memo));
     if (m.stack && m.memo) {
         memset(m.memo, 0xff, m.n_memo * sizeof(*m.memo));

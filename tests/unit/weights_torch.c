@@ -27,7 +27,7 @@ static void put_sizes(struct buf *out, uint64_t n, uint64_t at, int n_extra)
 {
     const uint64_t values[] = {n, n, at};
 
-    for (int i = 0; i < n_extra / 8; i++)
+    for (int i = 0; i < 3 && i < n_extra / 8; i++)
         put(out, values[i], 8);
 }
 
