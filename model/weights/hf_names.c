@@ -5,27 +5,34 @@
 
 #define LLM "model.language_model."
 #define TOWER "model.vision_tower."
+#define VISION TOWER "vision_model."
 #define PROJECTOR "model.multi_modal_projector."
 
 struct rule {
     const char *from, *to; /* a beginning, and what takes its place */
 };
 
-/* The first that fits. A rule that ends a name ends it by being the whole of it. */
+/* The first that fits. transformers 5 has no vision_model. in front of an encoder's names. */
 static const struct rule llava[] = {
     {"language_model.model.", LLM},
     {"language_model.lm_head.", "lm_head."},
-    {"vision_tower.", TOWER},
+    {"vision_tower.vision_model.", VISION},
+    {"vision_tower.", VISION},
     {"multi_modal_projector.", PROJECTOR},
     {LLM, LLM},
-    {TOWER, TOWER},
+    {VISION, VISION},
+    {TOWER, VISION},
     {PROJECTOR, PROJECTOR},
     {"lm_head.", "lm_head."},
     {NULL, NULL},
 };
 static const struct rule encoder[] = {
-    {"vision_model.", TOWER "vision_model."},
-    {"vision_tower.vision_model.", TOWER "vision_model."},
+    {"vision_model.", VISION},
+    {"embeddings.", VISION "embeddings."},
+    {"encoder.", VISION "encoder."},
+    {"pre_layrnorm.", VISION "pre_layrnorm."}, /* sic */
+    {"post_layernorm.", VISION "post_layernorm."},
+    {"head.", VISION "head."},
     {NULL, NULL},
 };
 static const struct rule decoder[] = {
@@ -85,7 +92,7 @@ static bool is_text_tower(const char *name)
 /* Buffers that older versions of transformers stored. `name` is the table's. */
 static bool is_unused(const char *name)
 {
-    if (strcmp(name, TOWER "vision_model.embeddings.position_ids") == 0)
+    if (strcmp(name, VISION "embeddings.position_ids") == 0)
         return true;
     return begins(name, LLM) && ends(name, "rotary_emb.inv_freq");
 }

@@ -1,22 +1,14 @@
 /* Folders of Hugging Face's classes, as tests/golden/make_folders.py wrote them, in every
  * layout of ranks: each element is where its name and place say. */
-#include "common/base/rng.h"
 #include "model/neva/internal.h"
 #include "model/weights/convert.h"
 #include "model/weights/weights.h"
 #include "tests/op/expect.h"
 #include "tests/op/tiny.h"
+#include "tests/unit/weights_help.h"
 
 #include <stdlib.h>
 #include <string.h>
-
-/* Element i of a tensor, as make_folders.py has it. */
-static float golden(const char *name, int64_t i)
-{
-    uint64_t mixed = (rng_stream(name) + 2654435761U * (uint64_t)i) >> 16;
-
-    return (float)((int64_t)(mixed % 255) - 127) / 64;
-}
 
 static void golden_path(char *out, const char *name)
 {
@@ -89,7 +81,7 @@ static float wanted(const struct run *run, const struct neva_config *config,
     if (run->more_vocab && s.whole == config->llm.vocab)
         have -= run->more_vocab;
     if (parts & 1U << param->group && whole / s.inner % s.whole < have)
-        return golden(param->name, whole);
+        return help_golden(param->name, whole);
     neva_fresh_values(config, param, whole, 1, &fresh);
     return fresh;
 }
@@ -202,7 +194,7 @@ static void check_read(struct weights *weights, int i)
     EXPECT_OK(weights_read(weights, i, out, &err), &err);
     convert(wide, DTYPE_F32, out, param->value.dtype, n);
     for (int64_t j = 0; j < n; j++)
-        n_wrong += wide[j] != golden(param->name, j);
+        n_wrong += wide[j] != help_golden(param->name, j);
     EXPECT_MSG(n_wrong == 0, "%lld elements of '%s' are wrong", (long long)n_wrong,
                param->name);
     free(wide);
@@ -230,6 +222,36 @@ static void every_folder_says_what_it_is(void)
             check_read(weights, j);
         }
         EXPECT(info->n_params == n);
+        weights_close(weights);
+    }
+}
+
+static int without_vision_model(struct safetensor *tensors, int n)
+{
+    static const char word[] = "vision_model.";
+
+    for (int i = 0; i < n; i++) {
+        char *at = strstr(tensors[i].name, word);
+
+        if (at)
+            memmove(at, at + sizeof(word) - 1, strlen(at + sizeof(word) - 1) + 1);
+    }
+    return n;
+}
+
+static void names_of_transformers_5_mean_the_same(void)
+{
+    static const char *const names[] = {"llava", "llava_new", "llava_siglip",
+                                        "siglip_vision"};
+
+    for (int i = 0; i < 4; i++) {
+        struct weights *weights;
+
+        help_copy("five", names[i]);
+        help_rewrite("five/model.safetensors", without_vision_model);
+        weights = help_opened("five");
+        for (int j = 0; weights && j < weights_params(weights)->n_params; j++)
+            check_read(weights, j);
         weights_close(weights);
     }
 }
@@ -299,10 +321,13 @@ static void settings_are_those_of_the_classes(void)
 
 int main(void)
 {
+    help_begin();
     EXPECT_RUN(every_folder_says_what_it_is);
+    EXPECT_RUN(names_of_transformers_5_mean_the_same);
     EXPECT_RUN(settings_are_those_of_the_classes);
     EXPECT_RUN(every_folder_loads_in_every_layout);
     EXPECT_RUN(half_models_get_masters_where_trained);
     EXPECT_RUN(rows_of_a_larger_vocabulary_are_fresh);
+    help_end();
     return expect_end();
 }
