@@ -303,7 +303,13 @@ static void write_result(const struct fake_agent *agent, const struct fake_rank 
 {
     long long end = task->first + task->count;
 
-    if (is_training(rank))
+    if (is_training(rank) && end <= agent->begins_at)
+        snprintf(out, n_bytes,
+                 "{\"earlier\": {\"path\": \"/ckpt/old/step-%lld\", \"step\": %lld, "
+                 "\"consumed_samples\": %lld}}",
+                 (long long)agent->begins_at, (long long)agent->begins_at,
+                 (long long)agent->begins_at * 8);
+    else if (is_training(rank))
         snprintf(out, n_bytes,
                  "{\"checkpoint\": {\"path\": \"/ckpt/%lld/step-%lld\", \"step\": %lld, "
                  "\"consumed_samples\": %lld, \"val_loss\": 0.5}}",

@@ -54,6 +54,7 @@ struct fake_agent {
     int64_t
         keep_from; /* SCRIPT_KEEP, SCRIPT_FAIL, SCRIPT_DIE: work tasks with first >= */
     int64_t n_samples; /* answer to plan */
+    int64_t begins_at; /* training: the step of an earlier run's checkpoint; 0: none */
     int64_t n_done;    /* tasks reported done */
     int64_t last_stop_grace_ms;
     char last_error[32];     /* code of the last ERROR */

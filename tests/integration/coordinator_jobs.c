@@ -464,6 +464,74 @@ static void checkpoint_inside_a_range_splits_it(void **state)
     json_free(rows);
 }
 
+/* Steps of an earlier run, up to 23 of 40: two leases are done without work, the third
+ * begins inside. */
+static void job_that_begins_in_an_earlier_run_goes_on_from_its_checkpoint(void **state)
+{
+    struct cluster *cluster = *state;
+    struct fake_agent *agent = cluster_add_agent(cluster, 2, 0);
+    int64_t job;
+    struct json *rows;
+
+    agent->begins_at = 23;
+    agent->script = SCRIPT_KEEP;
+    agent->keep_from = 20;
+    job = submit_train(cluster, "r", 40, 10, 2);
+    assert_true(cluster_wait(cluster, has_kept_task, NULL));
+    cluster_kill(cluster, SIGKILL);
+    cluster_start(cluster, NULL);
+    agent->script = SCRIPT_DIE;
+    cluster_wait(cluster, rank_has_died, agent);
+    agent->script = SCRIPT_KEEP;
+    assert_true(cluster_wait(cluster, has_kept_task, NULL));
+    assert_string_equal(agent->ranks[0].resume, "/ckpt/old/step-23");
+    agent->script = SCRIPT_WORK;
+    cluster_wait_job(cluster, job, "done");
+    rows = cluster_rows(cluster, "checkpoints", job);
+    assert_int_equal(json_count(rows), 3); /* 23, once; 30, 40 */
+    assert_int_equal(json_get_int(json_at(rows, 0), "step", -1), 23);
+    assert_int_equal(json_get_int(json_at(rows, 0), "consumed_samples", -1), 23 * 8);
+    assert_int_equal(json_get_int(json_at(rows, 1), "step", -1), 30);
+    json_free(rows);
+    assert_int_equal(job_int(cluster, job, "done"), 40);
+}
+
+/* Waits until the job's first task has a reason, of its failure. */
+static void wait_for_reason(struct cluster *cluster, int64_t job, char out[512])
+{
+    int64_t deadline_ms = clock_mono_ms() + CLUSTER_DEADLINE_MS;
+
+    out[0] = '\0';
+    while (!out[0] && clock_mono_ms() < deadline_ms) {
+        struct json *rows = cluster_rows(cluster, "tasks", job);
+        const char *reason = json_get_string(json_at(rows, 0), "reason");
+
+        snprintf(out, 512, "%s", reason ? reason : "");
+        json_free(rows);
+    }
+}
+
+static void earlier_steps_behind_the_checkpoint_are_refused(void **state)
+{
+    struct cluster *cluster = *state;
+    struct fake_agent *agent = cluster_add_agent(cluster, 2, 0);
+    struct wire done = {.type = MSG_TASK_DONE};
+    int64_t job;
+    char reason[512];
+
+    agent->script = SCRIPT_KEEP;
+    job = submit_train(cluster, "r", 40, 10, 2);
+    assert_true(cluster_wait(cluster, has_kept_task, NULL));
+    done.task_done =
+        (struct msg_task_done){job, agent->ranks[0].attempt, agent->ranks[0].tasks[0].id,
+                               "{\"earlier\": {\"path\": \"/old\", \"step\": 9}}"};
+    assert_int_equal(net_client_send(agent->client, &done, NULL), 0);
+    wait_for_reason(cluster, job, reason);
+    assert_string_equal(reason, "checkpoint of step 9 for earlier steps up to 10");
+    agent->script = SCRIPT_WORK; /* the job itself goes on */
+    cluster_wait_job(cluster, job, "done");
+}
+
 /* ---- restarts ---- */
 
 static void restart_leaves_running_attempts_alone(void **state)
@@ -651,6 +719,8 @@ int main(void)
         TEST(task_that_kills_its_rank_three_times_is_quarantined),
         TEST(tasks_of_a_silent_agent_go_elsewhere_and_its_late_result_is_refused),
         TEST(checkpoint_inside_a_range_splits_it),
+        TEST(job_that_begins_in_an_earlier_run_goes_on_from_its_checkpoint),
+        TEST(earlier_steps_behind_the_checkpoint_are_refused),
         TEST(restart_leaves_running_attempts_alone),
         TEST(attempt_whose_agent_does_not_come_back_is_retried),
         TEST(shutdown_ends_agents_and_the_job_goes_on_at_the_next_start),
