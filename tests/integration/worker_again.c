@@ -4,6 +4,7 @@
 #include "tests/integration/worker_data.h"
 #include "tests/integration/worker_home.h"
 
+#include <dirent.h>
 #include <poll.h>
 #include <setjmp.h>
 #include <signal.h>
@@ -104,14 +105,39 @@ static bool is_there(const struct again *again, const char *name)
     return fs_exists(path);
 }
 
+/* Whether dir/checkpoints holds checkpoints of just these two steps. */
+static bool has_steps(const struct again *again, const char *dir, int64_t a, int64_t b)
+{
+    char path[FS_PATH_MAX];
+    struct dirent *entry;
+    int n = 0, n_other = 0;
+    DIR *list;
+
+    snprintf(path, sizeof(path), "%s/%s/checkpoints", again->home.folder, dir);
+    list = opendir(path);
+    while (list && (entry = readdir(list))) {
+        long long step;
+
+        if (strncmp(entry->d_name, "step-", 5) != 0)
+            continue;
+        step = strtoll(entry->d_name + 5, NULL, 10);
+        n += step == a || step == b;
+        n_other += step != a && step != b;
+    }
+    if (list)
+        closedir(list);
+    return n == 2 && n_other == 0;
+}
+
 /* The rank clears up after the job is done. */
-static void wait_for_absence(const struct again *again, const char *name)
+static void wait_for_steps(const struct again *again, const char *dir, int64_t a,
+                           int64_t b)
 {
     int64_t end_ms = clock_mono_ms() + HOME_DEADLINE_MS;
 
-    while (is_there(again, name) && clock_mono_ms() < end_ms)
+    while (!has_steps(again, dir, a, b) && clock_mono_ms() < end_ms)
         poll(NULL, 0, 5);
-    assert_false(is_there(again, name));
+    assert_true(has_steps(again, dir, a, b));
 }
 
 static int setup(void **state)
@@ -138,18 +164,35 @@ static int teardown(void **state)
     return 0;
 }
 
-#define TENSORS "tensors-0000.safetensors"
-
-/* The job's last checkpoint has the bits of that in "alone", of 60 steps. */
-static void expect_same_end(struct again *again, int64_t job)
+/* The job's last checkpoint, below the home's folder. */
+static void last_checkpoint(struct again *again, int64_t job, char out[256])
 {
-    char path[256], name[300];
-    size_t n_home = strlen(again->home.folder) + 1;
+    char path[256];
 
     home_last_checkpoint(&again->home, job, path, sizeof(path));
-    assert_non_null(strstr(path, "step-00000060"));
-    snprintf(name, sizeof(name), "%s/" TENSORS, path + n_home);
-    expect_same(again, "alone/checkpoints/step-00000060-a1/" TENSORS, name);
+    memmove(out, path + strlen(again->home.folder) + 1,
+            strlen(path) - strlen(again->home.folder));
+}
+
+/* The last checkpoints of both jobs are of the step, and have the same bits. */
+static void expect_same_end(struct again *again, int64_t job, int64_t other, int64_t step)
+{
+    char one[256], two[256], name[32];
+
+    last_checkpoint(again, job, one);
+    last_checkpoint(again, other, two);
+    snprintf(name, sizeof(name), "step-%08lld", (long long)step);
+    assert_non_null(strstr(one, name));
+    assert_non_null(strstr(two, name));
+    strcat(one, "/tensors-0000.safetensors");
+    strcat(two, "/tensors-0000.safetensors");
+    expect_same(again, one, two);
+}
+
+static int64_t run(struct again *again, int64_t job)
+{
+    home_wait_done(&again->home, job);
+    return job;
 }
 
 /* Job 1 ends at step 6, inside the second job's lease of steps 4 to 7. */
@@ -157,22 +200,16 @@ static void two_jobs_in_one_folder_are_one_run(void **state)
 {
     struct again *again = *state;
     char link[64];
-    int64_t job;
+    int64_t alone, first, second;
 
-    home_wait_done(&again->home, SUBMIT(again, "alone", "trainer.max_steps=10"));
-    home_wait_done(&again->home,
-                   SUBMIT(again, "both", "trainer.max_steps=6", GO_ON, OR_BEGIN));
-    assert_true(is_there(again, "both/checkpoints/step-00000006-a1"));
-    job = SUBMIT(again, "both", "trainer.max_steps=10", GO_ON);
-    home_wait_done(&again->home, job);
+    alone = run(again, SUBMIT(again, "alone", "trainer.max_steps=10"));
+    first = run(again, SUBMIT(again, "both", "trainer.max_steps=6", GO_ON, OR_BEGIN));
+    wait_for_steps(again, "both", 4, 6);
+    second = run(again, SUBMIT(again, "both", "trainer.max_steps=10", GO_ON));
     expect_same(again, "alone/samples.log", "both/samples.log");
-    expect_same(again, "alone/checkpoints/step-00000010-a1/" TENSORS,
-                "both/checkpoints/step-00000010-a1/" TENSORS);
-    wait_for_absence(again, "both/checkpoints/step-00000006-a1"); /* the last two stay */
-    wait_for_absence(again, "both/checkpoints/step-00000004-a1");
-    assert_true(is_there(again, "both/checkpoints/step-00000008-a1"));
-    snprintf(link, sizeof(link), "jobs/%lld/checkpoints/step-00000010-a1",
-             (long long)job);
+    expect_same_end(again, second, alone, 10);
+    wait_for_steps(again, "both", 8, 10); /* the last two stay */
+    snprintf(link, sizeof(link), "jobs/%lld/checkpoints", (long long)first);
     assert_true(is_there(again, link));
 }
 
@@ -208,9 +245,9 @@ static void killed_second_job_is_still_the_same_run(void **state)
     static const int64_t kills[] = {7, 30};
     struct again *again = *state;
     int n_killed = 0;
-    int64_t job;
+    int64_t alone, job;
 
-    home_wait_done(&again->home, SUBMIT(again, "alone", "trainer.max_steps=60"));
+    alone = run(again, SUBMIT(again, "alone", "trainer.max_steps=60"));
     home_wait_done(&again->home, SUBMIT(again, "both", "trainer.max_steps=6"));
     job = SUBMIT(again, "both", "trainer.max_steps=60", GO_ON);
     for (size_t i = 0; i < sizeof(kills) / sizeof(kills[0]); i++) {
@@ -222,7 +259,7 @@ static void killed_second_job_is_still_the_same_run(void **state)
     home_wait_done(&again->home, job);
     assert_true(n_killed > 0);
     expect_same(again, "alone/samples.log", "both/samples.log");
-    expect_same_end(again, job);
+    expect_same_end(again, job, alone, 60);
 }
 
 static void folder_of_an_earlier_run_is_refused_unless_meant(void **state)
@@ -242,19 +279,49 @@ static void folder_of_an_earlier_run_is_refused_unless_meant(void **state)
     home_wait_done(&again->home, SUBMIT(again, "run", "trainer.max_steps=8", GO_ON));
 }
 
+/* What the config.json of a checkpoint says agrees with the keys that made it. */
+static void every_kind_of_model_goes_on_from_its_checkpoint(void **state)
+{
+    static const char *const kinds[][4] = {
+        {"model.normalization=layernorm1p", "model.activation=squared-relu",
+         "model.rotary_percentage=0.5", "model.num_query_groups=1"},
+        {"model.normalization=layernorm", "model.activation=gelu", "model.bias=true",
+         "model.share_embeddings_and_output_weights=true"},
+        {"model.qkv_bias=true", "model.seq_len_interpolation_factor=3",
+         "model.layernorm_epsilon=3e-6", "model.rotary_base=12345.6"},
+        {"model.scale_positional_embedding=true",
+         "model.mm_cfg.vision_encoder.activation=gelu",
+         "model.mm_cfg.vision_encoder.layernorm_epsilon=1e-6",
+         "model.mm_cfg.mm_mlp_adapter_type=linear"},
+    };
+    struct again *again = *state;
+
+    for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
+        const char *const *k = kinds[i];
+        char dir[16];
+
+        snprintf(dir, sizeof(dir), "kind-%zu", i);
+        home_wait_done(&again->home,
+                       SUBMIT(again, dir, "trainer.max_steps=1", k[0], k[1], k[2], k[3]));
+        home_wait_done(&again->home, SUBMIT(again, dir, "trainer.max_steps=2", GO_ON,
+                                            k[0], k[1], k[2], k[3]));
+    }
+}
+
 static void checkpoint_of_another_folder_is_gone_on_from(void **state)
 {
     struct again *again = *state;
-    char from[256];
+    char from[512], checkpoint[256];
     struct buf log = BUF_INIT;
+    int64_t part, whole, rest;
 
-    home_wait_done(&again->home, SUBMIT(again, "long", "trainer.max_steps=10"));
-    snprintf(from, sizeof(from),
-             "model.resume_from_checkpoint=%s/long/checkpoints/step-00000008-a1",
-             again->home.folder);
-    home_wait_done(&again->home, SUBMIT(again, "rest", "trainer.max_steps=10", from));
-    expect_same(again, "long/checkpoints/step-00000010-a1/" TENSORS,
-                "rest/checkpoints/step-00000010-a1/" TENSORS);
+    part = run(again, SUBMIT(again, "part", "trainer.max_steps=8"));
+    whole = run(again, SUBMIT(again, "whole", "trainer.max_steps=10"));
+    last_checkpoint(again, part, checkpoint);
+    snprintf(from, sizeof(from), "model.resume_from_checkpoint=%s/%s", again->home.folder,
+             checkpoint);
+    rest = run(again, SUBMIT(again, "rest", "trainer.max_steps=10", from));
+    expect_same_end(again, rest, whole, 10);
     read_file(&log, again, "rest/samples.log");
     assert_int_equal(strncmp(buf_str(&log), "8 ", 2), 0); /* its first step */
     buf_fini(&log);
@@ -284,6 +351,7 @@ int main(void)
         TEST(two_jobs_in_one_folder_are_one_run),
         TEST(killed_second_job_is_still_the_same_run),
         TEST(folder_of_an_earlier_run_is_refused_unless_meant),
+        TEST(every_kind_of_model_goes_on_from_its_checkpoint),
         TEST(checkpoint_of_another_folder_is_gone_on_from),
         TEST(folder_in_use_is_refused_by_the_job_in_it),
     };
