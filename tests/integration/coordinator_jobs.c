@@ -464,31 +464,51 @@ static void checkpoint_inside_a_range_splits_it(void **state)
     json_free(rows);
 }
 
-/* Steps of an earlier run, up to 23 of 40: two leases are done without work, the third
- * begins inside. */
-static void job_that_begins_in_an_earlier_run_goes_on_from_its_checkpoint(void **state)
+/* A job of 40 steps whose rank goes on from a checkpoint of this step and sits on the first
+ * lease it has to work for. */
+static int64_t start_in_earlier_run(struct cluster *cluster, struct fake_agent **agent,
+                                    int64_t step)
+{
+    int64_t job = submit_train(cluster, "earlier", 40, 10, 2);
+
+    *agent = cluster_add_agent(cluster, 2, 0);
+    (*agent)->begins_at = step;
+    (*agent)->script = SCRIPT_KEEP;
+    (*agent)->keep_from = step / 10 * 10;
+    assert_true(cluster_wait(cluster, has_kept_task, NULL));
+    return job;
+}
+
+/* The rank dies before it has a checkpoint of its own. */
+static void lost_rank_goes_on_from_the_earlier_run(void **state)
 {
     struct cluster *cluster = *state;
-    struct fake_agent *agent = cluster_add_agent(cluster, 2, 0);
-    int64_t job;
-    struct json *rows;
+    struct fake_agent *agent;
+    int64_t job = start_in_earlier_run(cluster, &agent, 13);
 
-    agent->begins_at = 23;
-    agent->script = SCRIPT_KEEP;
-    agent->keep_from = 20;
-    job = submit_train(cluster, "r", 40, 10, 2);
-    assert_true(cluster_wait(cluster, has_kept_task, NULL));
-    cluster_kill(cluster, SIGKILL);
-    cluster_start(cluster, NULL);
     agent->script = SCRIPT_DIE;
     cluster_wait(cluster, rank_has_died, agent);
     agent->script = SCRIPT_KEEP;
     assert_true(cluster_wait(cluster, has_kept_task, NULL));
-    assert_string_equal(agent->ranks[0].resume, "/ckpt/old/step-23");
+    assert_string_equal(agent->ranks[0].resume, "/ckpt/old/step-13");
+    agent->script = SCRIPT_WORK;
+    cluster_wait_job(cluster, job, "done");
+}
+
+/* Two leases are done without work, the third begins inside; a restart changes nothing. */
+static void steps_of_an_earlier_run_are_counted_once(void **state)
+{
+    struct cluster *cluster = *state;
+    struct fake_agent *agent;
+    int64_t job = start_in_earlier_run(cluster, &agent, 23);
+    struct json *rows;
+
+    cluster_kill(cluster, SIGKILL);
+    cluster_start(cluster, NULL);
     agent->script = SCRIPT_WORK;
     cluster_wait_job(cluster, job, "done");
     rows = cluster_rows(cluster, "checkpoints", job);
-    assert_int_equal(json_count(rows), 3); /* 23, once; 30, 40 */
+    assert_int_equal(json_count(rows), 3); /* 23, 30, 40 */
     assert_int_equal(json_get_int(json_at(rows, 0), "step", -1), 23);
     assert_int_equal(json_get_int(json_at(rows, 0), "consumed_samples", -1), 23 * 8);
     assert_int_equal(json_get_int(json_at(rows, 1), "step", -1), 30);
@@ -719,7 +739,8 @@ int main(void)
         TEST(task_that_kills_its_rank_three_times_is_quarantined),
         TEST(tasks_of_a_silent_agent_go_elsewhere_and_its_late_result_is_refused),
         TEST(checkpoint_inside_a_range_splits_it),
-        TEST(job_that_begins_in_an_earlier_run_goes_on_from_its_checkpoint),
+        TEST(lost_rank_goes_on_from_the_earlier_run),
+        TEST(steps_of_an_earlier_run_are_counted_once),
         TEST(earlier_steps_behind_the_checkpoint_are_refused),
         TEST(restart_leaves_running_attempts_alone),
         TEST(attempt_whose_agent_does_not_come_back_is_retried),
