@@ -3,10 +3,13 @@
 # of it. Absolute times depend on the machine; compare the rows with each other.
 #
 # Decoding is compared with PyAV and decord where python3 has them (pip install av decord
-# numpy pillow). The videos are those of the quickstart, fetched when they can be had.
+# numpy pillow); a model of 107 M parameters with PyTorch and transformers where $PYTHON has
+# them (pip install -r tests/bench/bench_model_requirements.txt): ten minutes. The videos are
+# those of the quickstart, fetched when they can be had.
 set -eu
 cd "$(dirname "$0")/../.."
 build=build
+python=${PYTHON:-python3}
 videos=$build/quickstart/videos
 export VNEVA_BIN=$PWD/$build/bin VNEVA_SOURCE=$PWD
 out=$(mktemp -d)
@@ -42,6 +45,17 @@ step fp32-recompute --ranks 2 --threads 1 --dtype f32 --recompute
 step bf16-recompute --ranks 2 --threads 1 --dtype bf16 --recompute
 step solo --ranks 1 --threads 1 --dtype f32
 
+echo "a model beside PyTorch's (bench_model)..." >&2
+if "$python" -c 'import torch, transformers' 2>/dev/null; then
+    "$python" tests/bench/bench_model.py "$(program bench_model)" \
+        --json $build/bench_model.json >"$out/model"
+else
+    echo "bench: $python has no torch and transformers: nothing to compare with" >&2
+fi
+
+echo "bringing weights in (bench_import)..." >&2
+$(program bench_import) --gb 2 --folder "$out" >"$out/import"
+
 echo "dispatch (bench_dispatch)..." >&2
 $(program bench_dispatch) >"$out/dispatch" 2>&1 || cat "$out/dispatch" >&2
 
@@ -60,6 +74,9 @@ fi
 cat "$out/ops"
 echo
 [ ! -s "$out/decode" ] || { cat "$out/decode"; echo; }
+[ ! -s "$out/model" ] || { cat "$out/model"; echo; }
+cat "$out/import"
+echo
 row "what" "figure"
 row "----" "-----:"
 row "large matrix product, one core, fp32 (GFLOP/s)" "$(peak F32)"

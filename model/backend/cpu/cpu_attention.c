@@ -23,7 +23,7 @@
 
 #define QUERIES 32
 /* With so few queries (generation), keys are read once: transposing them would cost more
- * than the products. */
+ * than the products, and so would a copy in fp32 of those in bf16. */
 #define QUERIES_FEW 4
 
 struct attention {
@@ -36,6 +36,7 @@ struct attention {
     int64_t n_b, tq, tk, n_h, n_g, head; /* B, Tq, Tk, H, G, K */
     int64_t q_stride, kv_stride, o_stride;
     int64_t kp, tp;
+    bool is_few; /* queries */
 };
 
 static int64_t round_up(int64_t n, int64_t unit)
@@ -69,6 +70,7 @@ static struct attention attention_of(struct backend *b, const struct tensor *q,
         .o_stride = q->dims[2],
         .kp = round_up(head, width),
         .tp = round_up(k->dims[1], width),
+        .is_few = q->dims[1] <= QUERIES_FEW,
     };
 }
 
@@ -158,26 +160,75 @@ static int64_t fwd_floats(const struct attention *a, struct fwd_buffers *at, flo
     return 2 * block + 3 * keys + QUERIES * a->tp;
 }
 
+/* Keys and values of one head: fp32, or, for few queries, bf16 as it lies. */
+struct head_rows {
+    struct rows k, v;
+    const uint16_t *k_bf16, *v_bf16; /* NULL: fp32 */
+};
+
+static struct head_rows read_head(const struct attention *a, const struct fwd_buffers *at,
+                                  int64_t b, int64_t g)
+{
+    int64_t len = attention_len(a->args, b, a->tk), from = kv_at(a, b, 0, g);
+    struct head_rows head = {.k_bf16 = NULL};
+
+    if (a->is_few && a->k->dtype == DTYPE_BF16) {
+        head.k_bf16 = (const uint16_t *)a->k->data + from;
+        head.v_bf16 = (const uint16_t *)a->v->data + from;
+        return head;
+    }
+    head.k = read_rows(a, a->k, from, a->kv_stride, len, at->k);
+    head.v = read_rows(a, a->v, from, a->kv_stride, len, at->v);
+    if (!a->is_few)
+        a->kern->transpose(at->kt, a->tp, head.k.data, head.k.ld, len, a->head,
+                           a->args->scale);
+    return head;
+}
+
 /* s [n,Tp] = scores of n queries against the first n_keys keys */
 static void fwd_scores(const struct attention *a, const struct fwd_buffers *at,
-                       const struct rows *q, const struct rows *k, int64_t n,
+                       const struct rows *q, const struct head_rows *head, int64_t n,
                        int64_t n_keys)
 {
     int64_t n_pad = round_up(n_keys, a->kern->width);
 
-    if (a->tq > QUERIES_FEW)
+    if (!a->is_few) {
         a->kern->gemm(at->s, a->tp, q->data, q->ld, 1, at->kt, a->tp, n, n_pad, a->head,
                       false);
-    else
-        for (int64_t i = 0; i < n; i++)
-            a->kern->scores(at->s + i * a->tp, q->data + i * q->ld, k->data, k->ld,
-                            n_keys, a->head, a->args->scale);
+        return;
+    }
+    for (int64_t i = 0; i < n; i++) {
+        float *s = at->s + i * a->tp;
+        const float *row = q->data + i * q->ld;
+
+        if (head->k_bf16)
+            a->kern->scores_bf16(s, row, head->k_bf16, a->kv_stride, n_keys, a->head,
+                                 a->args->scale);
+        else
+            a->kern->scores(s, row, head->k.data, head->k.ld, n_keys, a->head,
+                            a->args->scale);
+    }
+}
+
+/* o [n,K] = s [n,Tp] times the first n_keys values */
+static void fwd_weigh(const struct attention *a, const struct fwd_buffers *at,
+                      const struct rows *o, const struct head_rows *head, int64_t n,
+                      int64_t n_keys)
+{
+    if (!head->v_bf16) {
+        a->kern->gemm(o->data, o->ld, at->s, a->tp, 1, head->v.data, head->v.ld, n, a->kp,
+                      n_keys, false);
+        return;
+    }
+    for (int64_t i = 0; i < n; i++)
+        a->kern->weigh_bf16(o->data + i * o->ld, at->s + i * a->tp, head->v_bf16,
+                            a->kv_stride, n_keys, a->head);
 }
 
 /* Queries [t, t+n) of head h in row b. */
 static void fwd_block(const struct attention *a, const struct fwd_buffers *at,
-                      const struct rows *k, const struct rows *v, int64_t b, int64_t h,
-                      int64_t t, int64_t n)
+                      const struct head_rows *head, int64_t b, int64_t h, int64_t t,
+                      int64_t n)
 {
     int64_t len = attention_len(a->args, b, a->tk), place = o_at(a, b, t, h);
     int64_t n_keys = attention_visible(a->args, len, a->tq, t + n - 1);
@@ -187,7 +238,7 @@ static void fwd_block(const struct attention *a, const struct fwd_buffers *at,
     float *lse = (float *)a->lse->data + (b * a->n_h + h) * a->tq + t;
     float factors[QUERIES];
 
-    fwd_scores(a, at, &q, k, n, n_keys);
+    fwd_scores(a, at, &q, head, n, n_keys);
     for (int64_t i = 0; i < n; i++) {
         int64_t n_seen = attention_visible(a->args, len, a->tq, t + i);
         float max, sum = a->kern->softmax(at->s + i * a->tp, &max, n_seen, n_pad);
@@ -195,7 +246,7 @@ static void fwd_block(const struct attention *a, const struct fwd_buffers *at,
         lse[i] = max + logf(sum);
         factors[i] = n_seen ? 1.0F / sum : 0;
     }
-    a->kern->gemm(o.data, o.ld, at->s, a->tp, 1, v->data, v->ld, n, a->kp, n_keys, false);
+    fwd_weigh(a, at, &o, head, n, n_keys);
     a->kern->scale_rows(o.data, o.ld, factors, n, a->head);
     write_rows(a, a->o, place, a->o_stride, n, &o);
 }
@@ -207,15 +258,11 @@ static void fwd_heads(void *context, int64_t first, int64_t last, int thread)
 
     fwd_floats(a, &at, a->scratch.each + thread * a->scratch.stride);
     for (int64_t i = first; i < last; i++) {
-        int64_t b = i / a->n_h, h = i % a->n_h, g = h / (a->n_h / a->n_g);
-        int64_t len = attention_len(a->args, b, a->tk), from = kv_at(a, b, 0, g);
-        struct rows k = read_rows(a, a->k, from, a->kv_stride, len, at.k);
-        struct rows v = read_rows(a, a->v, from, a->kv_stride, len, at.v);
+        int64_t b = i / a->n_h, h = i % a->n_h;
+        struct head_rows head = read_head(a, &at, b, h / (a->n_h / a->n_g));
 
-        if (a->tq > QUERIES_FEW)
-            a->kern->transpose(at.kt, a->tp, k.data, k.ld, len, a->head, a->args->scale);
         for (int64_t t = 0; t < a->tq; t += QUERIES)
-            fwd_block(a, &at, &k, &v, b, h, t, a->tq - t < QUERIES ? a->tq - t : QUERIES);
+            fwd_block(a, &at, &head, b, h, t, a->tq - t < QUERIES ? a->tq - t : QUERIES);
     }
 }
 

@@ -63,6 +63,12 @@ struct kern_attention {
     /* s [n_keys] = scale * products of q [n] with the rows of k, `ld` apart */
     void (*scores)(float *s, const float *q, const float *k, int64_t ld, int64_t n_keys,
                    int64_t n, float scale);
+    /* The same for keys in BF16, read as they lie in a cache. */
+    void (*scores_bf16)(float *s, const float *q, const uint16_t *k, int64_t ld,
+                        int64_t n_keys, int64_t n, float scale);
+    /* o [n] = sum of p [n_keys] times the rows of v, `ld` apart */
+    void (*weigh_bf16)(float *o, const float *p, const uint16_t *v, int64_t ld,
+                       int64_t n_keys, int64_t n);
     /* to [n_cols, round_up(n_rows)] = factor * transpose of from, padding 0 */
     void (*transpose)(float *to, int64_t ld_to, const float *from, int64_t ld_from,
                       int64_t n_rows, int64_t n_cols, float factor);

@@ -132,6 +132,44 @@ static void scores(float *s, const float *q, const float *k, int64_t ld, int64_t
     }
 }
 
+static void scores_bf16(float *s, const float *q, const uint16_t *k, int64_t ld,
+                        int64_t n_keys, int64_t n, float scale)
+{
+    for (int64_t t = 0; t < n_keys; t++) {
+        const uint16_t *row = k + t * ld;
+        float sum = 0;
+
+#pragma omp simd reduction(+ : sum)
+        for (int64_t i = 0; i < n; i++)
+            sum += q[i] * bf16_to_float(row[i]);
+        s[t] = scale * sum;
+    }
+}
+
+/* Four keys at a time, so that o is read and written a quarter as often. */
+static void weigh_bf16(float *o, const float *p, const uint16_t *v, int64_t ld,
+                       int64_t n_keys, int64_t n)
+{
+    int64_t t = 0;
+
+    memset(o, 0, (size_t)n * sizeof(float));
+    for (; t + 4 <= n_keys; t += 4) {
+        const uint16_t *v0 = v + t * ld, *v1 = v0 + ld, *v2 = v1 + ld, *v3 = v2 + ld;
+
+#pragma omp simd
+        for (int64_t i = 0; i < n; i++)
+            o[i] += (p[t] * bf16_to_float(v0[i]) + p[t + 1] * bf16_to_float(v1[i])) +
+                    (p[t + 2] * bf16_to_float(v2[i]) + p[t + 3] * bf16_to_float(v3[i]));
+    }
+    for (; t < n_keys; t++) {
+        const uint16_t *row = v + t * ld;
+
+#pragma omp simd
+        for (int64_t i = 0; i < n; i++)
+            o[i] += p[t] * bf16_to_float(row[i]);
+    }
+}
+
 static void transpose(float *to, int64_t ld_to, const float *from, int64_t ld_from,
                       int64_t n_rows, int64_t n_cols, float factor)
 {
@@ -216,6 +254,8 @@ const struct kern_attention KERN(attention) = {
     .width = WIDTH,
     .gemm = gemm,
     .scores = scores,
+    .scores_bf16 = scores_bf16,
+    .weigh_bf16 = weigh_bf16,
     .transpose = transpose,
     .scale_rows = scale_rows,
     .softmax = softmax,
