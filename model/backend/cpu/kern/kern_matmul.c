@@ -65,7 +65,6 @@ static void tile(float *c, int64_t ldc, const float *a, const float *b, int64_t 
 
 /* Four floats: what transposing works with at every level. */
 typedef float four __attribute__((vector_size(16), aligned(4), __may_alias__));
-typedef int32_t four_at __attribute__((vector_size(16)));
 
 /* to[i*unit + 0..3] = column i of 4 rows, `ld` apart */
 INLINE void transpose_rows(float *to, int64_t unit, const float *from, int64_t ld,
@@ -77,17 +76,15 @@ INLINE void transpose_rows(float *to, int64_t unit, const float *from, int64_t l
         four r0 = *(const four *)(from + i), r1 = *(const four *)(from + ld + i);
         four r2 = *(const four *)(from + 2 * ld + i);
         four r3 = *(const four *)(from + 3 * ld + i);
-        four low01 = __builtin_shuffle(r0, r1, (four_at){0, 4, 1, 5});
-        four low23 = __builtin_shuffle(r2, r3, (four_at){0, 4, 1, 5});
-        four high01 = __builtin_shuffle(r0, r1, (four_at){2, 6, 3, 7});
-        four high23 = __builtin_shuffle(r2, r3, (four_at){2, 6, 3, 7});
+        four low01 = __builtin_shufflevector(r0, r1, 0, 4, 1, 5);
+        four low23 = __builtin_shufflevector(r2, r3, 0, 4, 1, 5);
+        four high01 = __builtin_shufflevector(r0, r1, 2, 6, 3, 7);
+        four high23 = __builtin_shufflevector(r2, r3, 2, 6, 3, 7);
 
-        *(four *)to = __builtin_shuffle(low01, low23, (four_at){0, 1, 4, 5});
-        *(four *)(to + unit) = __builtin_shuffle(low01, low23, (four_at){2, 3, 6, 7});
-        *(four *)(to + 2 * unit) =
-            __builtin_shuffle(high01, high23, (four_at){0, 1, 4, 5});
-        *(four *)(to + 3 * unit) =
-            __builtin_shuffle(high01, high23, (four_at){2, 3, 6, 7});
+        *(four *)to = __builtin_shufflevector(low01, low23, 0, 1, 4, 5);
+        *(four *)(to + unit) = __builtin_shufflevector(low01, low23, 2, 3, 6, 7);
+        *(four *)(to + 2 * unit) = __builtin_shufflevector(high01, high23, 0, 1, 4, 5);
+        *(four *)(to + 3 * unit) = __builtin_shufflevector(high01, high23, 2, 3, 6, 7);
     }
     for (; i < k; i++, to += unit)
         for (int64_t r = 0; r < 4; r++)
