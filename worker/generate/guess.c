@@ -30,6 +30,7 @@ static bool find_mark(struct guess *out, const char *text, const char *where)
     for (size_t i = 0; i < sizeof(marks) / sizeof(marks[0]); i++)
         if (strstr(text, marks[i].text) && conv_template_find(marks[i].template)) {
             out->template = marks[i].template;
+            out->is_written = true;
             snprintf(out->reason, sizeof(out->reason), "%s writes '%s'", where,
                      marks[i].text);
             return true;
@@ -103,6 +104,13 @@ static bool from_class(struct guess *out, const char *folder)
     }
     json_free(config);
     return found;
+}
+
+void guess_plainest(struct guess *guess)
+{
+    snprintf(guess->reason, sizeof(guess->reason),
+             "the tokenizer lacks a token that %s needs", guess->template);
+    guess->template = "v1";
 }
 
 int guess_template(struct guess *out, const char *folder, struct err *err)

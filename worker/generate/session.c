@@ -67,6 +67,24 @@ static int find_media_root(struct session *session, struct err *err)
                    slash == file ? 1 : (int)(slash - file), file);
 }
 
+static int open_encoder(struct session *session, struct err *err)
+{
+    struct model_folder *folder = &session->folder;
+    struct guess *guess = &folder->guess;
+    int rc = conv_encoder_init(&session->prompter.encoder,
+                               conv_template_find(folder->template), session->tokenizer,
+                               folder->use_im_start_end, err);
+
+    if (rc == 0 || !guess->template || guess->is_written)
+        return rc;
+    err_clear(err);
+    guess_plainest(guess);
+    folder->template = guess->template;
+    return conv_encoder_init(&session->prompter.encoder,
+                             conv_template_find(folder->template), session->tokenizer,
+                             folder->use_im_start_end, err);
+}
+
 static int open_words(struct session *session, struct err *err)
 {
     const struct model_folder *folder = &session->folder;
@@ -84,9 +102,7 @@ static int open_words(struct session *session, struct err *err)
         .media = options->media,
         .n_media = options->n_media,
     };
-    return conv_encoder_init(&session->prompter.encoder,
-                             conv_template_find(folder->template), session->tokenizer,
-                             folder->use_im_start_end, err);
+    return open_encoder(session, err);
 }
 
 static int open_backend(struct session *session, struct neva_config *config,

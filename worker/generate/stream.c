@@ -1,7 +1,5 @@
 #include "worker/generate/stream.h"
 
-#include "worker/rank/answer.h"
-
 #include <ctype.h>
 #include <errno.h>
 #include <string.h>
@@ -58,8 +56,8 @@ static int decode(struct buf *out, const struct stream *stream, struct err *err)
 
     if (buf_check(&stream->tokens, err) < 0)
         return -1;
-    return answer_decode(out, stream->tokenizer, tokens,
-                         (int64_t)(stream->tokens.n_bytes / sizeof(*tokens)), err);
+    return tokenizer_decode(stream->tokenizer, out, tokens,
+                            (int64_t)(stream->tokens.n_bytes / sizeof(*tokens)), err);
 }
 
 int stream_add(struct stream *stream, int32_t token, struct err *err)

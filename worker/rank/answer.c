@@ -2,21 +2,35 @@
 
 #include "worker/rank/results.h"
 
-int answer_decode(struct buf *out, const struct tokenizer *tokenizer,
-                  const int32_t *tokens, int64_t n_tokens, struct err *err)
+/* Tokenizers that put a space before every text take it away again when they decode, or,
+ * as transformers' do, leave it there. */
+static int leaves_space(bool *out, const struct tokenizer *tokenizer, struct err *err)
 {
-    int64_t vocab = tokenizer_vocab(tokenizer);
-    struct buf known = BUF_INIT;
-    int rc;
+    struct buf tokens = BUF_INIT, text = BUF_INIT;
+    int rc = tokenizer_encode(tokenizer, &tokens, "a", 1, err);
 
-    for (int64_t i = 0; i < n_tokens; i++)
-        if (tokens[i] < vocab)
-            buf_add(&known, &tokens[i], sizeof(*tokens));
-    rc = buf_check(&known, err);
-    if (rc == 0 && known.n_bytes)
-        rc = tokenizer_decode(tokenizer, out, (const int32_t *)(const void *)known.data,
-                              (int64_t)(known.n_bytes / sizeof(*tokens)), err);
-    buf_fini(&known);
+    if (rc == 0)
+        rc =
+            tokenizer_decode(tokenizer, &text, (const int32_t *)(const void *)tokens.data,
+                             (int64_t)(tokens.n_bytes / sizeof(int32_t)), err);
+    *out = text.n_bytes > 0 && text.data[0] == ' ';
+    buf_fini(&tokens);
+    buf_fini(&text);
+    return rc;
+}
+
+/* Text between media, which was encoded by itself. */
+static int add_text(struct buf *out, const struct tokenizer *tokenizer,
+                    const int32_t *tokens, int64_t n_tokens, bool has_space,
+                    struct err *err)
+{
+    struct buf text = BUF_INIT;
+    int rc = tokenizer_decode(tokenizer, &text, tokens, n_tokens, err);
+    size_t skip = has_space && text.n_bytes > 0 && text.data[0] == ' ';
+
+    if (rc == 0 && text.n_bytes > 0)
+        buf_add(out, text.data + skip, text.n_bytes - skip);
+    buf_fini(&text);
     return rc;
 }
 
@@ -26,12 +40,15 @@ static int full_text(struct buf *out, const struct tokenizer *tokenizer,
                      int64_t n_tokens, struct err *err)
 {
     int64_t first = 0, media = 0;
+    bool has_space;
 
+    if (leaves_space(&has_space, tokenizer, err) < 0)
+        return -1;
     for (int64_t t = 0; t <= n_tokens; t++) {
         if (t < n_tokens && tokens[t] != DATASET_TOKEN_MEDIA)
             continue;
         if (t > first &&
-            answer_decode(out, tokenizer, tokens + first, t - first, err) < 0)
+            add_text(out, tokenizer, tokens + first, t - first, has_space, err) < 0)
             return -1;
         if (t < n_tokens)
             buf_add_str(out, sample->media[media++].ref.kind == MEDIA_VIDEO ? "<video>"
@@ -51,7 +68,7 @@ int answer_texts(struct buf *answer, struct buf *full, const struct tokenizer *t
     buf_add(&all, sample->tokens, (size_t)sample->n_prompt * sizeof(*tokens));
     buf_add(&all, tokens, (size_t)n_tokens * sizeof(*tokens));
     if (buf_check(&all, err) == 0 &&
-        answer_decode(answer, tokenizer, tokens, n_tokens, err) == 0)
+        tokenizer_decode(tokenizer, answer, tokens, n_tokens, err) == 0)
         rc = full_text(full, tokenizer, sample, (const int32_t *)(void *)all.data,
                        sample->n_prompt + n_tokens, err);
     buf_fini(&all);

@@ -9,11 +9,6 @@
 #include "dataprep/dataset/dataset.h"
 #include "dataprep/text/tokenizer.h"
 
-/* tokenizer_decode, but a token that the tokenizer does not have (a model may have more
- * rows than it) has no text. */
-int answer_decode(struct buf *out, const struct tokenizer *tokenizer,
-                  const int32_t *tokens, int64_t n_tokens, struct err *err);
-
 /* Appends the text of the answer alone to `answer`; and to `full` prompt and answer as one
  * text (a space between them belongs to neither alone), media as NeMo marks them. tokens
  * [n_tokens]: the answer's. The prompt is the sample's. */
