@@ -11,7 +11,6 @@
 #include "common/base/clock.h"
 #include "common/base/json.h"
 #include "common/base/utf8.h"
-#include "jobs/spec/suggest.h"
 
 #include <math.h>
 #include <stdio.h>

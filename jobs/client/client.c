@@ -250,6 +250,19 @@ static int add_objects(void *state, const struct json *part, struct err *err)
     return 0;
 }
 
+static int select_objects(struct client *client, struct json **rows,
+                          const struct msg_select *question, struct err *err)
+{
+    *rows = json_new(JSON_ARRAY);
+    if (*rows && client_select(client, question, add_objects, *rows, err) == 0)
+        return 0;
+    if (!*rows)
+        err_set(err, ERR_NOMEM, "no memory for rows");
+    json_free(*rows);
+    *rows = NULL;
+    return -1;
+}
+
 int client_select_rows(struct client *client, struct json **rows, const char *view,
                        const char *where, const char *columns, const char *sort,
                        int64_t limit, struct err *err)
@@ -261,14 +274,16 @@ int client_select_rows(struct client *client, struct json **rows, const char *vi
                                   .sort = sort ? sort : "",
                                   .limit = limit};
 
-    *rows = json_new(JSON_ARRAY);
-    if (*rows && client_select(client, &question, add_objects, *rows, err) == 0)
-        return 0;
-    if (!*rows)
-        err_set(err, ERR_NOMEM, "no memory for rows");
-    json_free(*rows);
-    *rows = NULL;
-    return -1;
+    return select_objects(client, rows, &question, err);
+}
+
+int client_select_sql(struct client *client, struct json **rows, const char *sql,
+                      struct err *err)
+{
+    struct msg_select question = {
+        .sql = sql, .view = "", .where = "[]", .columns = "", .sort = ""};
+
+    return select_objects(client, rows, &question, err);
 }
 
 /* ---- waiting ---- */

@@ -84,6 +84,8 @@ int client_select(struct client *client, const struct msg_select *question,
 int client_select_rows(struct client *client, struct json **rows, const char *view,
                        const char *where, const char *columns, const char *sort,
                        int64_t limit, struct err *err);
+int client_select_sql(struct client *client, struct json **rows, const char *sql,
+                      struct err *err);
 
 /* Waits; true when Ctrl-C or SIGTERM came. client_catch_interrupt first. */
 void client_catch_interrupt(void);
@@ -110,6 +112,7 @@ int cmd_hold(struct client *client, const struct args *args);
 int cmd_release(struct client *client, const struct args *args);
 int cmd_wait(struct client *client, const struct args *args);
 int cmd_query(struct client *client, const struct args *args);
+int cmd_why(struct client *client, const struct args *args);
 int cmd_events(struct client *client, const struct args *args);
 int cmd_workers(struct client *client, const struct args *args);
 int cmd_checkpoints(struct client *client, const struct args *args);

@@ -88,6 +88,8 @@ const struct command client_commands[] = {
      cmd_workers},
     {"checkpoints", "[JOB]", "list checkpoints", "vneva checkpoints 2 --json", json_only,
      0, 1, cmd_checkpoints},
+    {"why", "JOB", "what it waits for, in one sentence", "vneva why 3", NULL, 1, 1,
+     cmd_why},
     {"query", "VIEW [where CONDITION ...]", "rows of jobs, ranks, metrics, ...",
      "vneva query metrics where job=2 'loss<2' --sort -step --limit 5\n"
      "         vneva query --sql 'select state, count(*) from jobs group by 1'",

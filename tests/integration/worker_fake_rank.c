@@ -52,7 +52,9 @@ static int run(struct pump *pump, struct err *err)
             pause();
     }
     if (strcmp(how, "stuck") == 0) {
-        if (stage_attach((int)strtol(getenv("VNEVA_STAGE_FD"), NULL, 10), "it", err) < 0)
+        const char *fd = getenv("VNEVA_STAGE_FD");
+
+        if (!fd || stage_attach((int)strtol(fd, NULL, 10), "it", err) < 0)
             return -1;
         stage_begin("all-reduce", "tensor", STAGE_FREE);
         stage_set_step(41);

@@ -28,7 +28,7 @@ add_dependencies(worker_weights vneva-model)
 vneva_test(worker_stuck LABEL fault SOURCES fault/worker_stuck.c LIBS vneva_test_home
   TIMEOUT 300)
 foreach(test worker_jobs worker_again worker_weights worker_resume worker_stuck)
-  add_dependencies(${test} vneva-coordinator vneva-worker vneva-rank vneva-decode)
+  add_dependencies(${test} vneva vneva-coordinator vneva-worker vneva-rank vneva-decode)
 endforeach()
 vneva_test(worker_loader LABEL integration
   SOURCES integration/worker_loader.c integration/worker_data.c

@@ -1,0 +1,22 @@
+/* why.h - one sentence about what a job waits for, or which rank of it gets nowhere
+ *
+ * Pure: rows of views in, text out.
+ * Units: ms since 1970.
+ */
+#ifndef VNEVA_JOBS_CLIENT_WHY_H
+#define VNEVA_JOBS_CLIENT_WHY_H
+
+#include "common/base/buf.h"
+#include "common/base/json.h"
+
+struct why_facts {              /* borrowed */
+    const struct json *job;     /* its row of view jobs */
+    const struct json *ranks;   /* its ranks of attempts that have not ended */
+    const struct json *workers; /* agents that are up */
+    const struct json *holders; /* jobs that run: [{"job", "n"}], ranks they have */
+    int64_t now_ms;
+};
+
+void why_write(struct buf *out, const struct why_facts *facts);
+
+#endif
