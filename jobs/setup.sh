@@ -5,7 +5,7 @@
 set -eu
 
 build_packages="build-essential cmake ninja-build pkg-config libzmq3-dev libmsgpack-dev
-    libyaml-dev libsqlite3-dev libavformat-dev libavcodec-dev libavutil-dev
+    libyaml-dev libncurses-dev libsqlite3-dev libavformat-dev libavcodec-dev libavutil-dev
     libswscale-dev libjpeg-dev libwebp-dev libdnnl-dev libsentencepiece-dev libpcre2-dev
     libutf8proc-dev"
 test_packages="libcmocka-dev clang-format clang-tidy sqlite3 ffmpeg"

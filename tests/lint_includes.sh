@@ -23,6 +23,8 @@ BEGIN {
     library["zmq.h"] = "common/net/"
     library["msgpack"] = "common/wire/"
     library["yaml.h"] = "jobs/spec/"
+    library["curses.h"] = "jobs/client/top_curses.c"
+    library["ncurses"] = "jobs/client/top_curses.c"
     library["sqlite3.h"] = "coordinator/store/ dataprep/dataset/"
     library["libav"] = "dataprep/media/ dataprep/synth/"
     library["libsw"] = "dataprep/media/ dataprep/synth/"

@@ -153,6 +153,7 @@ int stage_make(struct stage_board **out, int *fd, struct err *err)
     }
     if (map(out, *fd, err) < 0)
         goto failed;
+    copy_text((*out)->what, "starting");
     (*out)->since_ns = clock_mono_ns();
     (*out)->step = -1;
     return 0;

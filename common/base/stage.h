@@ -54,7 +54,8 @@ int stage_make(struct stage_board **out, int *fd, struct err *err);
 void stage_unmake(struct stage_board *board); /* NULL is fine */
 
 struct stage_now {
-    char text[STAGE_TEXT_MAX]; /* "forward", "all-reduce of group tensor"; "" at first */
+    char text
+        [STAGE_TEXT_MAX]; /* "forward", "starting" at first; "all-reduce of group tensor" */
     int64_t since_ns, limit_ms, step; /* step -1: none */
 };
 

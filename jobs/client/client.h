@@ -112,6 +112,7 @@ int cmd_hold(struct client *client, const struct args *args);
 int cmd_release(struct client *client, const struct args *args);
 int cmd_wait(struct client *client, const struct args *args);
 int cmd_query(struct client *client, const struct args *args);
+int cmd_top(struct client *client, const struct args *args);
 int cmd_why(struct client *client, const struct args *args);
 int cmd_events(struct client *client, const struct args *args);
 int cmd_workers(struct client *client, const struct args *args);

@@ -88,6 +88,8 @@ const struct command client_commands[] = {
      cmd_workers},
     {"checkpoints", "[JOB]", "list checkpoints", "vneva checkpoints 2 --json", json_only,
      0, 1, cmd_checkpoints},
+    {"top", "", "watch jobs, ranks and the loss, full screen", "vneva top", NULL, 0, 0,
+     cmd_top},
     {"why", "JOB", "what it waits for, in one sentence", "vneva why 3", NULL, 1, 1,
      cmd_why},
     {"query", "VIEW [where CONDITION ...]", "rows of jobs, ranks, metrics, ...",

@@ -31,14 +31,14 @@ static void without_a_page_stages_are_nothing(void **state)
     stage_end(before);
 }
 
-static void fresh_page_says_nothing_yet(void **state)
+static void fresh_page_says_that_its_process_starts(void **state)
 {
     struct err err;
     int fd;
 
     (void)state;
     assert_int_equal(stage_make(&board, &fd, &err), 0);
-    assert_string_equal(now().text, "");
+    assert_string_equal(now().text, "starting");
     assert_int_equal(now().step, -1);
     assert_int_equal(now().limit_ms, 0);
     assert_int_equal(stage_attach(fd, "rank0", &err), 0);
@@ -100,7 +100,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(without_a_page_stages_are_nothing),
-        cmocka_unit_test(fresh_page_says_nothing_yet),
+        cmocka_unit_test(fresh_page_says_that_its_process_starts),
         cmocka_unit_test(stages_nest_and_only_limited_ones_have_a_limit),
         cmocka_unit_test(time_begins_anew_when_something_happens),
         cmocka_unit_test(names_that_are_too_long_are_cut),

@@ -105,10 +105,10 @@ static void every_command_has_help_with_example_and_exit_codes(void **state)
 static void nobody_there_is_exit_3_and_names_up(void **state)
 {
     static const char *const asking[][3] = {
-        {"status"},       {"show", "1"},    {"logs", "1"},   {"cancel", "1"},
-        {"hold", "1"},    {"workers"},      {"events", "1"}, {"report", "1"},
-        {"wait", "1"},    {"release", "1"}, {"checkpoints"}, {"why", "1"},
-        {"query", "jobs"}};
+        {"status"},    {"show", "1"},    {"logs", "1"},   {"cancel", "1"},
+        {"hold", "1"}, {"workers"},      {"events", "1"}, {"report", "1"},
+        {"wait", "1"}, {"release", "1"}, {"checkpoints"}, {"why", "1"},
+        {"top"},       {"query", "jobs"}};
 
     (void)state;
     for (size_t i = 0; i < sizeof(asking) / sizeof(asking[0]); i++) {
