@@ -33,6 +33,11 @@ int query_read_value(struct query_value *out, const struct query_column *column,
                      const char *word, const struct query_request *request,
                      int64_t now_ms, struct err *err);
 
+/* query_answer.c: all rows of a statement, appended to out. view: NULL for a SELECT of the
+ * asker's own. 1: SQLite stopped with *code, which the caller explains. */
+int query_write(struct query_answer *out, sqlite3_stmt *statement,
+                const struct query_view *view, int *code, struct err *err);
+
 /* query_rejects.c: puts the rejects of every dataset (of one job, when it is not 0) into
  * the table of that name. Reads files: not for the coordinator's loop. */
 int query_fill_rejects(sqlite3 *db, const char *table, int64_t job,

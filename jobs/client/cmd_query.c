@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #define TABLE_ROWS 1000 /* rows of a table when no limit is given */
 #define PAGE_ROWS 20000 /* asked for at once */
@@ -92,7 +93,7 @@ static void print_time(struct query *q)
     struct buf text = BUF_INIT;
 
     format_time(&text, clock_wall_ms());
-    if (q->client->is_terminal && q->printer.format == QUERY_TABLE)
+    if (isatty(fileno(q->client->out)) == 1 && q->printer.format == QUERY_TABLE)
         fputs("\033[H\033[2J", q->client->out);
     if (q->printer.format == QUERY_TABLE)
         fprintf(q->client->out, "%s\n", buf_str(&text));

@@ -5,6 +5,8 @@ vneva_test(spec_estimate LABEL integration SOURCES integration/spec_estimate.c
 vneva_test(client_commands LABEL unit
   SOURCES unit/client_commands.c unit/fake_coordinator.c
   LIBS vneva_client cmocka Threads::Threads)
+vneva_test(client_query LABEL unit SOURCES unit/client_query.c unit/fake_coordinator.c
+  LIBS vneva_client cmocka Threads::Threads)
 vneva_test(client_top LABEL unit SOURCES unit/client_top.c LIBS vneva_client cmocka)
 vneva_test(top_terminal LABEL integration
   SOURCES integration/top_terminal.c unit/fake_coordinator.c

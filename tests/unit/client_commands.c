@@ -332,114 +332,6 @@ static void wait_gives_up_at_its_timeout_and_the_job_goes_on(void **state)
 }
 
 /* Ctrl-C as the kernel gives it: a signal to the process while it waits. */
-/* ---- query ---- */
-
-#define TABLE_OF_TWO                                                                     \
-    "{\"columns\": [{\"name\": \"id\", \"type\": \"integer\", \"unit\": \"\"},"          \
-    " {\"name\": \"name\", \"type\": \"text\", \"unit\": \"\"},"                         \
-    " {\"name\": \"memory_bytes\", \"type\": \"integer\", \"unit\": \"bytes\"},"         \
-    " {\"name\": \"loss\", \"type\": \"real\", \"unit\": \"\"},"                         \
-    " {\"name\": \"id_2\", \"type\": \"integer\", \"unit\": \"\"}], \"rows\": ["         \
-    "[7, \"a \\\"b\\\", c\", 2097152, 0.123456789, 7], [8, null, null, 2, 8]]}"
-
-static void query_prints_tables_json_lines_and_csv(void **state)
-{
-    static const struct fake_rule rules[] = {
-        {.type = MSG_SELECT, .view = "ranks", .answer = MSG_TABLE, .text = TABLE_OF_TWO},
-        {.type = MSG_NONE}};
-    static const struct {
-        const char *format, *out;
-    } cases[] = {
-        {"table", "ID  NAME       MEMORY      LOSS\n"
-                  " 7  a \"b\", c  2.0 MiB  0.123457\n"
-                  " 8                            2\n"},
-        {"json", "[{\"id\": 7, \"name\": \"a \\\"b\\\", c\", \"memory_bytes\": 2097152, "
-                 "\"loss\": 0.123456789},\n {\"id\": 8, \"name\": null, "
-                 "\"memory_bytes\": null, \"loss\": 2}]\n"},
-        {"jsonl", "{\"id\": 7, \"name\": \"a \\\"b\\\", c\", \"memory_bytes\": 2097152, "
-                  "\"loss\": 0.123456789}\n{\"id\": 8, \"name\": null, "
-                  "\"memory_bytes\": null, \"loss\": 2}\n"},
-        {"csv", "id,name,memory_bytes,loss\n7,\"a \"\"b\"\", c\",2097152,0.123456789\n"
-                "8,,,2\n"},
-    };
-
-    (void)state;
-    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
-        struct said said = run(rules, W("query", "ranks", "--format", cases[i].format));
-
-        assert_int_equal(said.status, EXIT_DONE);
-        assert_string_equal(said.out, cases[i].out);
-        said_fini(&said);
-    }
-}
-
-static void query_hands_its_words_on(void **state)
-{
-    static const struct fake_rule rules[] = {
-        {.type = MSG_SELECT, .answer = MSG_TABLE, .text = TABLE_OF_TWO},
-        {.type = MSG_NONE}};
-    struct fake *fake = fake_start(rules);
-    struct said said = client_says(
-        fake_home(fake), W("query", "jobs", "where", "state=running", "and", "loss<2",
-                           "--columns", "id,loss", "--sort", "-loss", "--limit", "1"));
-    const struct msg_select *asked = &fake_asked(fake, 0)->select;
-
-    (void)state;
-    assert_string_equal(asked->view, "jobs");
-    assert_string_equal(asked->where, "[\"state=running\",\"and\",\"loss<2\"]");
-    assert_string_equal(asked->columns, "id,loss");
-    assert_string_equal(asked->sort, "-loss");
-    assert_int_equal(asked->limit, 2); /* one more, to know whether there is one */
-    assert_int_equal(asked->is_short, 1);
-    assert_says(said.out, "\n 7  ");
-    assert_null(strstr(said.out, "\n 8  "));
-    assert_null(strstr(said.err, "there are more")); /* the limit was asked for */
-    said_fini(&said);
-    fake_stop(fake);
-}
-
-static void query_that_makes_no_sense_is_not_asked(void **state)
-{
-    (void)state;
-    assert_run(no_rules, W("query"), EXIT_USAGE, NULL, "which view?");
-    assert_run(no_rules, W("query", "jobs", "--sql", "select 1"), EXIT_USAGE, NULL,
-               "--sql asks by itself");
-    assert_run(no_rules, W("query", "--sql", ""), EXIT_USAGE, NULL, "no SELECT");
-    assert_run(no_rules, W("query", "jobs", "--format", "xml"), EXIT_USAGE, NULL,
-               "there are table, json, jsonl, csv");
-    assert_run(no_rules, W("query", "jobs", "--limit", "-1"), EXIT_USAGE, NULL,
-               "expected a whole number");
-}
-
-static void query_says_what_the_coordinator_says(void **state)
-{
-    static const struct fake_rule rules[] = {{.type = MSG_SELECT,
-                                              .answer = MSG_ERROR,
-                                              .code = "denied",
-                                              .text = "'x' is none of the views"},
-                                             {.type = MSG_NONE}};
-
-    (void)state;
-    assert_run(rules, W("query", "--sql", "select * from x"), EXIT_REFUSED, NULL,
-               "none of the views");
-}
-
-static void query_is_watched_until_it_is_interrupted(void **state)
-{
-    static const struct fake_rule rules[] = {
-        {.type = MSG_SELECT, .answer = MSG_TABLE, .text = TABLE_OF_TWO},
-        {.type = MSG_NONE}};
-    sigset_t set;
-
-    (void)state;
-    sigemptyset(&set);
-    sigaddset(&set, SIGINT);
-    pthread_sigmask(SIG_BLOCK, &set, NULL);
-    raise(SIGINT); /* stays pending until the client waits for it */
-    assert_run(rules, W("query", "ranks", "--watch", "60"), EXIT_INTERRUPTED, "2.0 MiB",
-               NULL);
-}
-
 static void interrupt_leaves_the_job_running(void **state)
 {
     static const struct fake_rule rules[] = {
@@ -769,11 +661,6 @@ int main(void)
         cmocka_unit_test(wait_follows_a_job_to_its_end),
         cmocka_unit_test(wait_until_leaves_when_so_much_is_done),
         cmocka_unit_test(wait_gives_up_at_its_timeout_and_the_job_goes_on),
-        cmocka_unit_test(query_prints_tables_json_lines_and_csv),
-        cmocka_unit_test(query_hands_its_words_on),
-        cmocka_unit_test(query_that_makes_no_sense_is_not_asked),
-        cmocka_unit_test(query_says_what_the_coordinator_says),
-        cmocka_unit_test(query_is_watched_until_it_is_interrupted),
         cmocka_unit_test(interrupt_leaves_the_job_running),
         cmocka_unit_test(submit_hands_in_the_resolved_tree),
         cmocka_unit_test(check_says_what_a_job_would_do_and_submits_nothing),

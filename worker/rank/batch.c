@@ -1,5 +1,7 @@
 #include "worker/rank/batch.h"
 
+#include "common/base/stage.h"
+
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -390,6 +392,7 @@ int batch_finish(struct batch *batch, struct err *err)
     for (int64_t i = 0; i < batch->n_items; i++) {
         struct item *item = &batch->items[i];
 
+        stage_touch();
         if (item->state == ITEM_STORED)
             item_copy(batch, item, item->stored);
         if (item->state == ITEM_WANTED) {
