@@ -207,15 +207,15 @@ void dataset_sample_free(struct dataset_sample *sample)
 
 /* Entries that token i becomes. */
 static int64_t width(const struct dataset_sample *sample, const int64_t *n_frames,
-                     int64_t patches, int64_t i, int64_t *item)
+                     int64_t frame_tokens, int64_t i, int64_t *item)
 {
     if (sample->tokens[i] != DATASET_TOKEN_MEDIA)
         return 1;
-    return n_frames[(*item)++] * patches;
+    return n_frames[(*item)++] * frame_tokens;
 }
 
 static int count_entries(const struct dataset_sample *sample, const int64_t *n_frames,
-                         int64_t patches, int64_t *n_out, struct err *err)
+                         int64_t frame_tokens, int64_t *n_out, struct err *err)
 {
     int64_t item = 0;
 
@@ -224,18 +224,18 @@ static int count_entries(const struct dataset_sample *sample, const int64_t *n_f
         if (sample->tokens[i] == DATASET_TOKEN_MEDIA && item == sample->n_media)
             return err_set(err, ERR_FORMAT,
                            "sample '%s' has more media tokens than media", sample->id);
-        *n_out += width(sample, n_frames, patches, i, &item);
+        *n_out += width(sample, n_frames, frame_tokens, i, &item);
     }
     return 0;
 }
 
 int dataset_expand(const struct dataset_sample *sample, const int64_t *n_frames,
-                   int64_t patches, int32_t *tokens, int32_t *labels, int64_t capacity,
-                   int64_t *n_out, struct err *err)
+                   int64_t frame_tokens, int32_t *tokens, int32_t *labels,
+                   int64_t capacity, int64_t *n_out, struct err *err)
 {
     int64_t at = 0, item = 0;
 
-    if (count_entries(sample, n_frames, patches, n_out, err) < 0)
+    if (count_entries(sample, n_frames, frame_tokens, n_out, err) < 0)
         return -1;
     if (*n_out > capacity)
         return err_set(err, ERR_LIMIT,
@@ -243,7 +243,7 @@ int dataset_expand(const struct dataset_sample *sample, const int64_t *n_frames,
                        "%lld",
                        sample->id, (long long)*n_out, (long long)capacity);
     for (int64_t i = 0; i < sample->n_tokens - 1; i++) {
-        int64_t n = width(sample, n_frames, patches, i, &item);
+        int64_t n = width(sample, n_frames, frame_tokens, i, &item);
 
         for (int64_t k = 0; k < n; k++, at++) {
             tokens[at] = sample->tokens[i];

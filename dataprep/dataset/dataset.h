@@ -10,7 +10,7 @@
  * Samples are numbered 0..n-1 over the shards in order; rejected ones have no number.
  *
  * Tokens hold DATASET_TOKEN_MEDIA once per media item; dataset_expand puts in one entry
- * per patch. Labels are not shifted here: is_label marks tokens that are to be predicted.
+ * per token of a frame. Labels are not shifted here: is_label marks tokens that are to be predicted.
  * Every sample carries a checksum that dataset_read compares; a damaged one is an error
  * that names its shard.
  * Threads: one caller per dataset.
@@ -53,8 +53,9 @@ struct dataset_info {
     const char *const *extra_tokens;       /* to be given to tokenizer_open */
     int n_extra_tokens;
     bool use_im_start_end, media_first, has_frames;
-    bool prompts_only;                     /* nothing is to be learnt from its samples */
-    int64_t num_frames, image_size, patch; /* patches a frame: (image_size / patch)^2 */
+    bool prompts_only; /* nothing is to be learnt from its samples */
+    int64_t num_frames, image_size, patch;
+    int64_t frame_tokens; /* a frame takes in a sample: longest_tokens counts them */
     enum media_splice splice;
     enum media_aspect aspect;
     enum media_processor processor; /* that has_frames and its checks are about */
@@ -74,14 +75,14 @@ int dataset_read(struct dataset *dataset, int64_t number, struct dataset_sample 
                  struct err *err);
 void dataset_sample_free(struct dataset_sample *sample);
 
-/* The sample as the model reads it: media entries repeated n_frames * patches times, the
+/* The sample as the model reads it: media entries repeated n_frames * frame_tokens times, the
  * labels shifted by one (label[t] = token[t+1] if that is a label, else -1). The last
  * token is only a label, as in NeMo, so there is one entry fewer than tokens; a prompt
  * (the first n_prompt tokens) is had whole by setting sample->n_tokens = n_prompt + 1.
  * n_frames[i]: frames of media item i as they will be given (1 when spliced).
  * tokens, labels: capacity entries; *n_out how many were needed, ERR_LIMIT when more. */
 int dataset_expand(const struct dataset_sample *sample, const int64_t *n_frames,
-                   int64_t patches, int32_t *tokens, int32_t *labels, int64_t capacity,
-                   int64_t *n_out, struct err *err);
+                   int64_t frame_tokens, int32_t *tokens, int32_t *labels,
+                   int64_t capacity, int64_t *n_out, struct err *err);
 
 #endif

@@ -198,12 +198,17 @@ static int read_settings(struct manifest *out, struct err *err)
     info->num_frames = json_get_int(settings, "num_frames", 0);
     info->image_size = json_get_int(settings, "image_size", 0);
     info->patch = json_get_int(settings, "patch", 0);
+    info->frame_tokens = json_get_int(settings, "frame_tokens", 0);
+    if (!json_get(settings, "frame_tokens") && info->patch > 0) /* an older dataset */
+        info->frame_tokens =
+            (info->image_size / info->patch) * (info->image_size / info->patch);
     info->vocab = json_get_int(settings, "vocab", 0);
     info->end_token = json_get_int(settings, "end_token", -2);
     read_roots(out, settings);
     if (aspect < 0 || splice < 0 || !info->conv_template || !info->tokenizer ||
         !out->roots[MEDIA_VIDEO].path || info->num_frames == 0 || info->image_size < 1 ||
-        info->patch < 1 || info->vocab < 1 || info->end_token < -1)
+        info->patch < 1 || info->frame_tokens < 1 || info->vocab < 1 ||
+        info->end_token < -1)
         return err_set(err, ERR_FORMAT, "its settings are not complete");
     info->aspect = (enum media_aspect)aspect;
     info->splice = (enum media_splice)splice;

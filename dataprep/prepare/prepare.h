@@ -36,6 +36,7 @@ struct prepare_config {
     bool use_im_start_end;
     bool media_first; /* sep_image_conv_front: CONV_MEDIA_FIRST */
     int64_t num_frames, image_size, patch;
+    int64_t frame_tokens; /* a frame takes in a sample, as the model makes them */
     enum media_splice splice;
     enum media_aspect aspect;
     enum media_processor processor;

@@ -157,7 +157,7 @@ static int64_t count_expanded(const struct range *range,
     int64_t n = candidate->tokens.n_tokens - 1;
 
     for (int64_t k = 0; k < candidate->tokens.n_media; k++)
-        n += candidate->media[k].n_frames * settings_patches(range->config) - 1;
+        n += candidate->media[k].n_frames * range->config->frame_tokens - 1;
     return n;
 }
 

@@ -26,11 +26,13 @@ int settings_check(const struct prepare_config *config, struct err *err)
     if (config->num_frames < 1 && config->num_frames != -1)
         return err_set(err, ERR_INVALID, "num_frames is %lld, not positive or -1 (all)",
                        (long long)config->num_frames);
-    if (config->image_size < 1 || config->patch < 1 || config->image_size > 16384 ||
-        config->image_size % config->patch)
+    if (config->patch < 1 || config->image_size < config->patch ||
+        config->image_size > 16384 || config->frame_tokens < 1)
         return err_set(err, ERR_INVALID,
-                       "an image size of %lld does not divide into patches of %lld",
-                       (long long)config->image_size, (long long)config->patch);
+                       "an image of %lld pixels a side has no patches of %lld that make "
+                       "%lld tokens",
+                       (long long)config->image_size, (long long)config->patch,
+                       (long long)config->frame_tokens);
     if (config->max_tokens < 1 || config->shard_size < 1)
         return err_set(err, ERR_INVALID, "max_tokens and shard_size must be positive");
     if (!(config->max_reject_fraction >= 0 && config->max_reject_fraction <= 1))
@@ -156,6 +158,7 @@ struct json *settings_tree(const struct prepare_config *config,
         {"splice", json_new_string(manifest_splice_name(config->splice))},
         {"image_size", json_new_int(config->image_size)},
         {"patch", json_new_int(config->patch)},
+        {"frame_tokens", json_new_int(config->frame_tokens)},
         {"aspect", json_new_string(manifest_aspect_name(config->aspect))},
         {"processor", json_new_string(manifest_processor_name(config->processor))},
         {"max_tokens", json_new_int(config->max_tokens)},
@@ -215,11 +218,4 @@ int settings_path(char out[FS_PATH_MAX], const struct prepare_config *config,
 int settings_shard_name(char *out, size_t n, int64_t number)
 {
     return snprintf(out, n, "shard-%05lld.sqlite", (long long)number);
-}
-
-int64_t settings_patches(const struct prepare_config *config)
-{
-    int64_t side = config->image_size / config->patch;
-
-    return side * side;
 }

@@ -53,6 +53,5 @@ uint64_t settings_hash(const struct json *settings, uint64_t tokenizer_hash);
 int settings_path(char out[FS_PATH_MAX], const struct prepare_config *config,
                   const char *file, struct err *err);
 int settings_shard_name(char *out, size_t n, int64_t number);
-int64_t settings_patches(const struct prepare_config *config); /* a frame */
 
 #endif

@@ -93,6 +93,21 @@ static int64_t frame_side(const struct spec *spec)
     return spec->vision.patch_dim ? spec->vision.crop_size / spec->vision.patch_dim : 0;
 }
 
+static int check_frame_tokens(struct look *l, const char *path, int64_t has)
+{
+    int64_t wanted = spec_frame_tokens(l->spec);
+    char why[256];
+
+    if (!has || !wanted || has == wanted)
+        return 0;
+    snprintf(why, sizeof(why),
+             "was prepared for %" PRId64 " tokens a frame, not %" PRId64
+             ": model.mm_cfg.mm_mlp_adapter_type and vision_select_feature of both must "
+             "agree",
+             has, wanted);
+    return refuse(l, l->key, path, why);
+}
+
 /* Fewer frames than a dataset was prepared for always fit. More do when its longest
  * sample has room for them; all frames only if it was prepared with all. */
 static int check_frames(struct look *l, const char *path, const struct json *settings,
@@ -100,7 +115,6 @@ static int check_frames(struct look *l, const char *path, const struct json *set
 {
     const struct spec *spec = l->spec;
     const char *splice = json_get_string(settings, "splice");
-    int64_t side = frame_side(spec);
     int64_t has = json_get_int(settings, "num_frames", 0);
     int64_t wanted = spec->data.splice_single_frame ? 1 : spec->data.num_frames;
 
@@ -108,7 +122,7 @@ static int check_frames(struct look *l, const char *path, const struct json *set
         has = 1;
     if (has == 0 || wanted == has || strcmp(spec->data.media_type, "image") == 0)
         return 0;
-    if (wanted < 0 || (has > 0 && longest + (wanted - has) * side * side >
+    if (wanted < 0 || (has > 0 && longest + (wanted - has) * spec_frame_tokens(spec) >
                                       spec->model.encoder_seq_length))
         return refuse_other(l, path, "num_frames", has, wanted);
     return 0;
@@ -131,6 +145,8 @@ static int check_settings(struct look *l, const char *path, const struct json *s
         return -1;
     if (patch && spec->vision.patch_dim && patch != spec->vision.patch_dim &&
         refuse_other(l, path, "patch_dim", patch, spec->vision.patch_dim) < 0)
+        return -1;
+    if (check_frame_tokens(l, path, json_get_int(settings, "frame_tokens", 0)) < 0)
         return -1;
     if (longest > spec->model.encoder_seq_length)
         return refuse_other(l, path, "encoder_seq_length of at least", longest,
@@ -300,15 +316,17 @@ static int look_at_training(struct look *l)
 
 static int look_at_sample(struct look *l)
 {
-    static const char *const keys[] = {"frames", "patches", "media_tokens",
-                                       "most_tokens"};
+    static const char *const keys[] = {"frames", "patches", "frame_tokens",
+                                       "media_tokens", "most_tokens"};
     const struct spec *spec = l->spec;
     int64_t side = frame_side(spec);
     int64_t frames = spec->data.splice_single_frame ? 1 : spec->data.num_frames;
-    const int64_t values[] = {frames, side * side, frames > 0 ? frames * side * side : 0,
+    int64_t n_each = spec_frame_tokens(spec);
+    const int64_t values[] = {frames, side * side, n_each,
+                              frames > 0 ? frames * n_each : 0,
                               spec->model.encoder_seq_length};
 
-    return add_numbers(l, "sample", keys, values, 4);
+    return add_numbers(l, "sample", keys, values, 5);
 }
 
 static int look_at_layout(struct look *l)

@@ -37,15 +37,20 @@ static void print_data(FILE *out, const struct json *data)
 static void print_sample(FILE *out, const struct json *sample)
 {
     int64_t frames = json_get_int(sample, "frames", 0);
+    int64_t patches = json_get_int(sample, "patches", 0);
+    int64_t n_each = json_get_int(sample, "frame_tokens", 0);
 
+    fprintf(out, "%-12s ", "sample");
     if (frames < 0)
-        fprintf(out, "%-12s every frame x %" PRId64 " patches", "sample",
-                json_get_int(sample, "patches", 0));
+        fprintf(out, "every frame x ");
     else
-        fprintf(
-            out, "%-12s %" PRId64 " frame%s x %" PRId64 " patches = %" PRId64 " tokens",
-            "sample", frames, frames == 1 ? "" : "s", json_get_int(sample, "patches", 0),
-            json_get_int(sample, "media_tokens", 0));
+        fprintf(out, "%" PRId64 " frame%s x ", frames, frames == 1 ? "" : "s");
+    if (n_each == patches)
+        fprintf(out, "%" PRId64 " patches", patches);
+    else
+        fprintf(out, "%" PRId64 " tokens of %" PRId64 " patches", n_each, patches);
+    if (frames >= 0)
+        fprintf(out, " = %" PRId64 " tokens", json_get_int(sample, "media_tokens", 0));
     fprintf(out, ", and text; at most %" PRId64 "\n",
             json_get_int(sample, "most_tokens", 0));
 }

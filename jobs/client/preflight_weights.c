@@ -94,7 +94,10 @@ static int take_sizes(struct look *l, const struct weights_peek *peek, unsigned 
 static void take_kinds(struct spec *spec, const struct weights_peek *peek)
 {
     static char gated[] = "swiglu", plain[] = "squared-relu", norm[] = "rmsnorm";
+    static char clip[] = "clip", siglip[] = "siglip";
 
+    if (!spec->vision.model_type && peek->vision.width)
+        spec->vision.model_type = peek->vision.is_siglip ? siglip : clip;
     if (!spec->model.activation)
         spec->model.activation = peek->llm.is_gated ? gated : plain;
     if (!spec->model.normalization)

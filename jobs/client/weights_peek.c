@@ -72,6 +72,7 @@ static void read_vision(struct weights_peek *out, const struct json *config)
     const char *type = json_get_string(config, "model_type");
     bool is_clip = !type || !strstr(type, "siglip");
 
+    out->vision.is_siglip = !is_clip;
     out->vision.image_size = json_get_int(config, "image_size", 224);
     out->vision.patch = json_get_int(config, "patch_size", is_clip ? 32 : 16);
     out->vision.width = json_get_int(config, "hidden_size", 768);

@@ -21,6 +21,7 @@ struct weights_peek {
     bool has_sizes;           /* a config.json was read */
     struct {
         int64_t image_size, patch, width, ffn_width, n_layers, n_heads;
+        bool is_siglip;
     } vision;
     struct {
         int64_t vocab, width, ffn_width, n_layers, n_heads, n_kv_heads;

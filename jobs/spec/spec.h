@@ -77,7 +77,7 @@ struct spec {
         bool llm_freeze;      /* llm.freeze */
         char *llm_model_type; /* llm.model_type */
         char *llm_from_pretrained;
-        char *mm_mlp_adapter_type; /* "linear", "mlp2x_gelu" */
+        char *mm_mlp_adapter_type; /* "linear", "mlp2x_gelu", "mlp_downsample" */
         char *pretrain_mm_mlp_adapter;
         bool use_im_start_end;
     } mm_cfg;
@@ -88,12 +88,13 @@ struct spec {
         char *model_type;             /* "clip", "siglip" */
         int64_t patch_dim, crop_size; /* crop_size: [S, S] or S */
         int64_t hidden_size, ffn_hidden_size, num_layers, num_attention_heads;
-        int64_t vision_select_layer, class_token_length;
-        char *activation; /* "quick_gelu", "gelu" */
+        int64_t vision_select_layer, class_token_length; /* see spec_class_tokens */
+        char *vision_select_feature;                     /* "patch", "cls_patch" */
+        char *activation; /* "quick_gelu", "gelu", "gelu_pytorch_tanh" */
         double layernorm_epsilon;
         bool freeze;
     } vision;
-    struct { /* model.tokenizer.* */
+    struct {                          /* model.tokenizer.* */
         char *library, *type, *model; /* see spec_tokenizer */
         struct spec_list additional_special_tokens;
     } tokenizer;
@@ -173,6 +174,14 @@ int64_t spec_n_ranks(const struct spec *spec);
 /* The path of the tokenizer: model.tokenizer.type where library is huggingface and it is
  * given, else model.tokenizer.model. NULL: none; *key names which, for errors. */
 const char *spec_tokenizer(const struct spec *spec, const char **key);
+
+/* Of training and prepare: the encoder's family; class tokens in front of a frame's
+ * patches, which SigLIP has not got whatever class_token_length says; tokens a frame
+ * takes in a sample, what selection and projector make of its patches (0: only a folder of
+ * weights says). */
+bool spec_is_siglip(const struct spec *spec);
+int64_t spec_class_tokens(const struct spec *spec);
+int64_t spec_frame_tokens(const struct spec *spec);
 
 /* Prints every key with its type, default and meaning: `vneva submit --keys`. */
 void spec_describe(struct buf *out);

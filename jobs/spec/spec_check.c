@@ -400,35 +400,68 @@ static int put_defaults(struct checker *c)
     return 0;
 }
 
-/* Layers and heads of the CLIP encoders that OpenAI and LAION published, by width. */
-static int put_clip_sizes(struct checker *c)
-{
-    static const struct {
-        int64_t width, n_layers, n_heads;
-    } known[] = {{768, 12, 12}, {1024, 24, 16}, {1280, 32, 16}, {1408, 40, 16}};
-    static const char layers[] = "model.mm_cfg.vision_encoder.num_layers";
-    static const char heads[] = "model.mm_cfg.vision_encoder.num_attention_heads";
-    struct json *root = c->tree->root;
-    int64_t width =
-        json_int(spec_tree_get(root, "model.mm_cfg.vision_encoder.hidden_size"), 0);
-    bool has_layers = json_type(spec_tree_get(root, layers)) != JSON_NULL;
-    bool has_heads = json_type(spec_tree_get(root, heads)) != JSON_NULL;
+#define VISION "model.mm_cfg.vision_encoder."
 
-    if (has_layers && has_heads)
-        return 0;
-    for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++) {
-        if (known[i].width != width)
-            continue;
-        if (!has_layers &&
-            spec_tree_set(root, layers, json_new_int(known[i].n_layers), c->err) < 0)
-            return -1;
-        if (!has_heads &&
-            spec_tree_set(root, heads, json_new_int(known[i].n_heads), c->err) < 0)
-            return -1;
-        return 0;
-    }
-    return fail(c, ERR_INVALID, has_layers ? heads : layers,
-                "must be given: no CLIP encoder has this hidden_size");
+/* A default that depends on others; value moves. */
+static int put_missing(struct checker *c, const char *path, struct json *value)
+{
+    if (json_type(spec_tree_get(c->tree->root, path)) == JSON_NULL)
+        return spec_tree_set(c->tree->root, path, value, c->err);
+    json_free(value);
+    return 0;
+}
+
+/* Sizes of the encoders that OpenAI and LAION published as CLIP, and Google as SigLIP. */
+static int put_encoder_sizes(struct checker *c, bool is_siglip, int64_t width)
+{
+    static const struct encoder_size {
+        bool is_siglip;
+        int64_t width, n_layers, n_heads, ffn;
+    } known[] = {
+        {false, 768, 12, 12, 3072},  {false, 1024, 24, 16, 4096},
+        {false, 1280, 32, 16, 5120}, {false, 1408, 40, 16, 5632},
+        {true, 768, 12, 12, 3072},   {true, 1024, 24, 16, 4096},
+        {true, 1152, 27, 16, 4304},
+    };
+    static const char layers[] = VISION "num_layers";
+    static const char heads[] = VISION "num_attention_heads";
+    struct json *root = c->tree->root;
+    const struct encoder_size *size = NULL;
+
+    for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++)
+        if (known[i].is_siglip == is_siglip && known[i].width == width)
+            size = &known[i];
+    if (put_missing(c, VISION "ffn_hidden_size",
+                    json_new_int(size ? size->ffn : 4 * width)) < 0)
+        return -1;
+    if (size)
+        return put_missing(c, layers, json_new_int(size->n_layers)) < 0
+                   ? -1
+                   : put_missing(c, heads, json_new_int(size->n_heads));
+    for (int i = 0; i < 2; i++)
+        if (json_type(spec_tree_get(root, i ? heads : layers)) == JSON_NULL)
+            return fail(c, ERR_INVALID, i ? heads : layers,
+                        is_siglip
+                            ? "must be given: no SigLIP encoder has this hidden_size"
+                            : "must be given: no CLIP encoder has this hidden_size");
+    return 0;
+}
+
+/* What the two families of encoders have in common with no other. */
+static int put_encoder(struct checker *c)
+{
+    struct json *root = c->tree->root;
+    const char *type = json_string(spec_tree_get(root, VISION "model_type"));
+    bool is_siglip = type && strcmp(type, "siglip") == 0;
+
+    if (put_missing(c, VISION "activation",
+                    json_new_string(is_siglip ? "gelu_pytorch_tanh" : "quick_gelu")) <
+            0 ||
+        put_missing(c, VISION "layernorm_epsilon",
+                    json_new_double(is_siglip ? 1e-6 : 1e-5)) < 0)
+        return -1;
+    return put_encoder_sizes(c, is_siglip,
+                             json_int(spec_tree_get(root, VISION "hidden_size"), 0));
 }
 
 int spec_check(struct spec_tree *tree, enum spec_kind kind, const char *folder,
@@ -441,7 +474,7 @@ int spec_check(struct spec_tree *tree, enum spec_kind kind, const char *folder,
         put_defaults(&c) < 0)
         return -1;
     if (spec_kind_is_training(kind) &&
-        !(spec_in_weights(tree->root, kind) & SPEC_OF_VISION) && put_clip_sizes(&c) < 0)
+        !(spec_in_weights(tree->root, kind) & SPEC_OF_VISION) && put_encoder(&c) < 0)
         return -1;
     top = json_get(tree->root, "tensor_model_parallel_size");
     if (kind == SPEC_EVALUATE && json_type(top) == JSON_INT)

@@ -29,7 +29,7 @@ static int64_t kv_width(const struct spec *spec)
 
 /* ---- parameters ---- */
 
-/* One layer of CLIP: four square matrices, two of the feed-forward, two norms. */
+/* One layer of CLIP or SigLIP: four square matrices, two of the feed-forward, two norms. */
 static int64_t vision_layer(const struct spec *spec)
 {
     int64_t width = spec->vision.hidden_size, ffn = spec->vision.ffn_hidden_size;
@@ -38,20 +38,21 @@ static int64_t vision_layer(const struct spec *spec)
 }
 
 /* CLIP: patches without bias, a class token, positions, a norm before the layers and one
- * after them. */
+ * after them. SigLIP: patches with a bias, positions, a norm after the layers. */
 static int64_t count_vision(const struct spec *spec, int64_t n_patches)
 {
     int64_t width = spec->vision.hidden_size, patch = spec->vision.patch_dim;
-    int64_t n_class = spec->vision.class_token_length;
+    int64_t n_class = spec_class_tokens(spec), n_vectors = spec_is_siglip(spec) ? 3 : 4;
 
     return width * 3 * patch * patch + n_class * width + (n_patches + n_class) * width +
-           4 * width + spec->vision.num_layers * vision_layer(spec);
+           n_vectors * width + spec->vision.num_layers * vision_layer(spec);
 }
 
 /* What lies behind the selected layer is carried along and not trained. */
 static int64_t count_trained_vision(const struct spec *spec, int64_t n_vision)
 {
-    int64_t behind = -spec->vision.vision_select_layer - 1;
+    int64_t layer = spec->vision.vision_select_layer;
+    int64_t behind = layer < 0 ? -layer - 1 : spec->vision.num_layers - layer;
 
     if (spec->vision.freeze)
         return 0;
@@ -60,12 +61,14 @@ static int64_t count_trained_vision(const struct spec *spec, int64_t n_vision)
 
 static int64_t count_projector(const struct spec *spec)
 {
-    int64_t from = spec->vision.hidden_size, to = spec->model.hidden_size;
-    int64_t first = from * to + to;
+    const char *type = spec->mm_cfg.mm_mlp_adapter_type;
+    bool is_joined = strcmp(type, "mlp_downsample") == 0;
+    int64_t from = spec->vision.hidden_size * (is_joined ? 4 : 1);
+    int64_t to = spec->model.hidden_size, first = from * to + to;
 
-    return strcmp(spec->mm_cfg.mm_mlp_adapter_type, "mlp2x_gelu") == 0
-               ? first + to * to + to
-               : first;
+    if (strcmp(type, "linear") == 0)
+        return first;
+    return first + to * to + to + (is_joined ? 2 * from : 0);
 }
 
 /* Entries of the LLM that tensor parallelism divides, of one layer. */
@@ -149,9 +152,9 @@ static uint64_t count_activations(const struct spec *spec, const struct spec_est
 {
     int64_t ranks = spec->model.tensor_model_parallel_size;
     int64_t micro = spec->model.micro_batch_size;
-    int64_t frames = e->n_patches ? e->n_media_tokens / e->n_patches : 0;
-    int64_t patches = ceil_divide(micro * frames, ranks) *
-                      (e->n_patches + spec->vision.class_token_length);
+    int64_t frames = e->n_frame_tokens ? e->n_media_tokens / e->n_frame_tokens : 0;
+    int64_t patches =
+        ceil_divide(micro * frames, ranks) * (e->n_patches + spec_class_tokens(spec));
     int64_t kept_layers = spec->vision.freeze ? 1 : spec->vision.num_layers;
     int64_t kept_vision =
         kept_layers * (8 * spec->vision.hidden_size + 2 * spec->vision.ffn_hidden_size);
@@ -190,7 +193,8 @@ void spec_estimate(struct spec_estimate *out, const struct spec *spec, int64_t v
         ceil_divide(spec->model.global_batch_size,
                     spec->model.micro_batch_size * out->n_data_parallel);
     out->n_patches = side * side;
-    out->n_media_tokens = frames > 0 ? frames * out->n_patches : 0;
+    out->n_frame_tokens = spec_frame_tokens(spec);
+    out->n_media_tokens = frames > 0 ? frames * out->n_frame_tokens : 0;
     out->n_vision = count_vision(spec, out->n_patches);
     out->n_projector = count_projector(spec);
     out->n_llm = count_llm(spec, vocab);

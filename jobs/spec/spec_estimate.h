@@ -1,8 +1,9 @@
 /* spec_estimate.h - what a training run would be, from its numbers alone
  *
  * Pure. Parameters are counted exactly, over the tensors of Hugging Face's
- * LlavaForConditionalGeneration (CLIP vision model, projector, LLaMA); memory is an
- * estimate of what one rank holds at its peak.
+ * LlavaForConditionalGeneration (CLIP's or SigLIP's vision model, without the head that
+ * some folders of SigLIP carry; projector; LLaMA); memory is an estimate of what one rank
+ * holds at its peak.
  * Units: bytes; tokens of one sample.
  */
 #ifndef VNEVA_JOBS_SPEC_SPEC_ESTIMATE_H
@@ -14,7 +15,7 @@ struct spec_estimate {
     int64_t n_ranks, n_data_parallel, n_micro_batches; /* of a step, on each rank */
     int64_t n_vision, n_projector, n_llm;              /* parameters of the whole model */
     int64_t n_trained;
-    int64_t n_patches, n_media_tokens; /* of a frame; of a video */
+    int64_t n_patches, n_frame_tokens, n_media_tokens; /* of a frame; of a video */
     /* On one rank: */
     uint64_t weight_bytes;    /* compute type, and fp32 masters of what is trained */
     uint64_t gradient_bytes;  /* fp32 */

@@ -143,11 +143,14 @@ static int check_vision(const struct spec *spec, struct err *err)
                       err) < 0)
         return -1;
     if (spec->vision.num_layers &&
-        -spec->vision.vision_select_layer > spec->vision.num_layers)
-        return err_set(err, ERR_INVALID,
-                       VISION "vision_select_layer (%" PRId64 ") is before the first of "
-                              "%" PRId64 " layers",
-                       spec->vision.vision_select_layer, spec->vision.num_layers);
+        (spec->vision.vision_select_layer > spec->vision.num_layers ||
+         -spec->vision.vision_select_layer > spec->vision.num_layers + 1))
+        return err_set(
+            err, ERR_INVALID,
+            VISION "vision_select_layer (%" PRId64 ") is %s of %" PRId64 " layers",
+            spec->vision.vision_select_layer,
+            spec->vision.vision_select_layer < 0 ? "before the first" : "behind the last",
+            spec->vision.num_layers);
     return 0;
 #undef VISION
 }
@@ -189,14 +192,72 @@ static int check_schedule(const struct spec *spec, struct err *err)
     return 0;
 }
 
+bool spec_is_siglip(const struct spec *spec)
+{
+    return spec->vision.model_type && strcmp(spec->vision.model_type, "siglip") == 0;
+}
+
+static bool joins_patches(const struct spec *spec)
+{
+    return strcmp(spec->mm_cfg.mm_mlp_adapter_type, "mlp_downsample") == 0;
+}
+
+static bool selects_class(const struct spec *spec)
+{
+    return strcmp(spec->vision.vision_select_feature, "cls_patch") == 0 &&
+           spec_class_tokens(spec) > 0;
+}
+
+int64_t spec_class_tokens(const struct spec *spec)
+{
+    return spec_is_siglip(spec) ? 0 : spec->vision.class_token_length;
+}
+
+int64_t spec_frame_tokens(const struct spec *spec)
+{
+    int64_t side;
+
+    if (!spec->vision.crop_size || !spec->vision.patch_dim ||
+        (selects_class(spec) && !spec->vision.model_type))
+        return 0;
+    side = spec->vision.crop_size / spec->vision.patch_dim;
+    if (joins_patches(spec))
+        side = (side + 1) / 2;
+    return side * side + (selects_class(spec) ? spec_class_tokens(spec) : 0);
+}
+
+/* A published SigLIP has 384 pixels and patches of 14: those that are over are not seen.
+ * Of CLIP's none is like that, so it is taken for a mistake. */
+static int check_patches(const struct spec *spec, struct err *err)
+{
+    static const char crop[] = "model.mm_cfg.vision_encoder.crop_size";
+    static const char patch[] = "model.mm_cfg.vision_encoder.patch_dim";
+
+    if (spec->vision.crop_size < spec->vision.patch_dim)
+        return err_set(err, ERR_INVALID,
+                       "%s (%" PRId64 ") must not be under %s (%" PRId64 ")", crop,
+                       spec->vision.crop_size, patch, spec->vision.patch_dim);
+    if (joins_patches(spec) && selects_class(spec))
+        return err_set(err, ERR_INVALID,
+                       "model.mm_cfg.mm_mlp_adapter_type mlp_downsample joins "
+                       "neighbouring patches, a class token has no neighbours: "
+                       "vision_select_feature must be patch");
+    if (!spec->vision.model_type || spec_is_siglip(spec))
+        return 0;
+    return need_multiple(crop, spec->vision.crop_size, patch, spec->vision.patch_dim,
+                         err);
+}
+
 /* Older files say how many tokens an image is; it follows, also when 2 x 2 patches
- * become one. */
-static int check_token_len(const struct spec *spec, int64_t side, struct err *err)
+ * become one; NeMo's own say it of the even grid that they are joined in. */
+static int check_token_len(const struct spec *spec, struct err *err)
 {
     const struct json *given = spec_tree_get(spec->tree, "model.data.image_token_len");
-    int64_t n = json_int(given, 0), half = (side + 1) / 2;
+    int64_t n = json_int(given, 0);
+    int64_t side = spec->vision.crop_size / spec->vision.patch_dim, half = (side + 1) / 2;
 
-    if (json_type(given) == JSON_NULL || n == side * side || n == half * half)
+    if (json_type(given) == JSON_NULL || n == side * side || n == half * half ||
+        n == 4 * half * half || n == spec_frame_tokens(spec))
         return 0;
     return err_set(err, ERR_INVALID,
                    "model.data.image_token_len (%" PRId64 ") is not what crop_size "
@@ -209,7 +270,7 @@ static int check_token_len(const struct spec *spec, int64_t side, struct err *er
 static int check_frames(const struct spec *spec, struct spec_notes *notes,
                         struct err *err)
 {
-    int64_t side, n_tokens;
+    int64_t n_each, n_tokens;
     char text[ERR_TEXT_MAX];
 
     if (spec->data.num_frames == 0)
@@ -218,23 +279,20 @@ static int check_frames(const struct spec *spec, struct spec_notes *notes,
                        "more, got 0");
     if (!spec->vision.crop_size || !spec->vision.patch_dim)
         return 0; /* the weights say */
-    if (need_multiple("model.mm_cfg.vision_encoder.crop_size", spec->vision.crop_size,
-                      "model.mm_cfg.vision_encoder.patch_dim", spec->vision.patch_dim,
-                      err) < 0)
+    if (check_patches(spec, err) < 0 || check_token_len(spec, err) < 0)
         return -1;
-    side = spec->vision.crop_size / spec->vision.patch_dim;
-    if (check_token_len(spec, side, err) < 0)
-        return -1;
-    n_tokens = side * side * (spec->data.splice_single_frame ? 1 : spec->data.num_frames);
+    n_each = spec_frame_tokens(spec);
+    n_tokens = n_each * (spec->data.splice_single_frame ? 1 : spec->data.num_frames);
     if (n_tokens < spec->model.encoder_seq_length)
         return 0;
     snprintf(text, sizeof(text),
-             "model.data.num_frames: %" PRId64 " frames of %" PRId64
-             " patches are %" PRId64
+             "model.data.num_frames: %" PRId64 " frames of %" PRId64 " %s are %" PRId64
              " tokens and leave no room for text in model.encoder_seq_length %" PRId64
              " (NeMo would cut the sample): at most %" PRId64 " frames fit",
-             spec->data.num_frames, side * side, n_tokens, spec->model.encoder_seq_length,
-             (spec->model.encoder_seq_length - 1) / (side * side));
+             spec->data.num_frames, n_each,
+             joins_patches(spec) || selects_class(spec) ? "tokens" : "patches", n_tokens,
+             spec->model.encoder_seq_length,
+             (spec->model.encoder_seq_length - 1) / n_each);
     return spec_list_add(&notes->refused, text, err);
 }
 

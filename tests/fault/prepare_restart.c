@@ -37,6 +37,7 @@ static int prepare_all(const char *output, struct err *err)
                                     .num_frames = 2,
                                     .image_size = 8,
                                     .patch = 4,
+                                    .frame_tokens = 4,
                                     .max_tokens = 1000,
                                     .shard_size = SHARD_SIZE,
                                     .store_frames = true,
@@ -193,6 +194,7 @@ static void a_shard_of_another_plan_is_refused(void **state)
                                      .num_frames = 3,
                                      .image_size = 8,
                                      .patch = 4,
+                                     .frame_tokens = 4,
                                      .max_tokens = 1000,
                                      .shard_size = SHARD_SIZE};
     assert_int_equal(prepare_plan(&config, &n, &err), 0);

@@ -1,7 +1,7 @@
 /* What the client says of a run is what the model is: parameters to the last one. */
 #include "jobs/spec/spec_estimate.h"
 #include "common/base/buf.h"
-#include "model/neva/neva.h"
+#include "model/neva/internal.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -58,14 +58,20 @@ static struct neva_config config_of(const struct spec *spec, int64_t vocab)
     c.vision.n_layers = spec->vision.num_layers;
     c.vision.n_heads = spec->vision.num_attention_heads;
     c.vision.select_layer = spec->vision.vision_select_layer;
-    c.vision.class_token_length = spec->vision.class_token_length;
+    c.vision.class_token_length = spec_class_tokens(spec);
+    if (strcmp(spec->vision.model_type, "siglip") == 0)
+        c.vision.encoder = NEVA_ENCODER_SIGLIP;
+    if (strcmp(spec->vision.vision_select_feature, "cls_patch") == 0)
+        c.vision.select_feature = NEVA_SELECT_CLS_PATCH;
     for (int i = 0; i < 3; i++)
         c.vision.std[i] = 1;
     c.vision.eps = (float)spec->vision.layernorm_epsilon;
     c.vision.freeze = spec->vision.freeze;
     c.projector = strcmp(spec->mm_cfg.mm_mlp_adapter_type, "linear") == 0
                       ? NEVA_PROJECTOR_LINEAR
-                      : NEVA_PROJECTOR_MLP2X_GELU;
+                  : strcmp(spec->mm_cfg.mm_mlp_adapter_type, "mlp2x_gelu") == 0
+                      ? NEVA_PROJECTOR_MLP2X_GELU
+                      : NEVA_PROJECTOR_MLP_DOWNSAMPLE;
     c.llm.vocab = vocab;
     c.llm.width = spec->model.hidden_size;
     c.llm.ffn_width = spec->model.ffn_hidden_size;
@@ -90,6 +96,56 @@ static struct neva_config config_of(const struct spec *spec, int64_t vocab)
     return c;
 }
 
+/* Parameters that are trained, of the whole model. */
+static int64_t count_trained(const struct neva_config *config)
+{
+    struct param_table table;
+    struct err err = {0};
+    int64_t total = 0;
+
+    if (param_table_build(&table, config, 0, 1, &err) < 0)
+        fail_msg("%s", err.text);
+    for (int i = 0; i < table.n_params; i++) {
+        int64_t n = table.params[i].is_trained;
+
+        for (int axis = 0; axis < table.params[i].n_dims; axis++)
+            n *= table.params[i].dims[axis];
+        total += n;
+    }
+    param_table_fini(&table);
+    return total;
+}
+
+static void the_largest_siglip_has_its_sizes(void **state)
+{
+    static const char *const overrides[] = {
+        "model.mm_cfg.vision_encoder.model_type=siglip",
+        "model.mm_cfg.vision_encoder.hidden_size=1152",
+        "model.mm_cfg.vision_encoder.num_layers=null",
+        "model.mm_cfg.vision_encoder.num_attention_heads=null",
+        "model.mm_cfg.vision_encoder.patch_dim=14",
+        "model.mm_cfg.vision_encoder.crop_size=384",
+        "model.mm_cfg.mm_mlp_adapter_type=mlp_downsample",
+    };
+    struct spec *spec = read_spec(overrides, 7);
+    struct neva_config config = config_of(spec, 97);
+    struct spec_estimate e;
+
+    (void)state;
+    assert_int_equal(spec->vision.num_layers, 27);
+    assert_int_equal(spec->vision.num_attention_heads, 16);
+    assert_int_equal(spec->vision.ffn_hidden_size, 4304);
+    assert_string_equal(spec->vision.activation, "gelu_pytorch_tanh");
+    assert_true(spec->vision.layernorm_epsilon < 2e-6);
+    assert_int_equal(spec_frame_tokens(spec), 14 * 14); /* of 27 x 27 patches */
+    assert_int_equal(neva_features(&config), 14 * 14);
+    spec_estimate(&e, spec, 97, 1000);
+    assert_int_equal(e.n_patches, 27 * 27);
+    assert_int_equal(e.n_media_tokens, 4 * 14 * 14);
+    assert_int_equal(e.n_vision + e.n_projector + e.n_llm, neva_n_params(&config));
+    spec_free(spec);
+}
+
 static void parameters_are_those_of_the_model(void **state)
 {
     static const char *const overrides[] = {
@@ -99,6 +155,10 @@ static void parameters_are_those_of_the_model(void **state)
         "model.num_query_groups=2",
         "model.mm_cfg.vision_encoder.class_token_length=0",
         "model.mm_cfg.vision_encoder.vision_select_layer=-1",
+        "model.mm_cfg.vision_encoder.vision_select_layer=1",
+        "model.mm_cfg.vision_encoder.vision_select_feature=cls_patch",
+        "model.mm_cfg.vision_encoder.model_type=siglip",
+        "model.mm_cfg.mm_mlp_adapter_type=mlp_downsample",
         "model.mm_cfg.vision_encoder.hidden_size=1024",
         "model.mm_cfg.vision_encoder.patch_dim=8",
         "model.hidden_size=256",
@@ -117,6 +177,8 @@ static void parameters_are_those_of_the_model(void **state)
         spec_estimate(&e, spec, 97, 200);
         assert_int_equal(e.n_vision + e.n_projector + e.n_llm, neva_n_params(&config));
         assert_int_equal(e.n_patches, neva_patches(&config));
+        assert_int_equal(e.n_frame_tokens, neva_features(&config));
+        assert_int_equal(e.n_trained, count_trained(&config));
         spec_free(spec);
     }
 }
@@ -140,6 +202,9 @@ static void memory_is_near_the_model_s_plan(void **state)
          1},
         {{"model.mm_cfg.llm.freeze=true", "model.mm_cfg.vision_encoder.freeze=true",
           "model.hidden_size=256"},
+         1},
+        {{"model.mm_cfg.vision_encoder.model_type=siglip", "model.hidden_size=256",
+          "model.mm_cfg.mm_mlp_adapter_type=mlp_downsample"},
          1},
     };
     const int64_t vocab = 1000, n_tokens = 400;
@@ -173,6 +238,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(parameters_are_those_of_the_model),
+        cmocka_unit_test(the_largest_siglip_has_its_sizes),
         cmocka_unit_test(memory_is_near_the_model_s_plan),
     };
 

@@ -57,7 +57,8 @@ static void expect_complete(const char *checkpoint, const char *dataset)
     buf_fini(&got);
 }
 
-static void clips_are_prepared_trained_on_and_asked_about(void **state)
+/* keys: more of the specs of prepare and training, or NULL. */
+static void prepare_train_and_ask(const char *const *keys)
 {
     struct home home;
     struct buf spec = BUF_INIT;
@@ -65,13 +66,12 @@ static void clips_are_prepared_trained_on_and_asked_about(void **state)
     struct json *row;
     int64_t job;
 
-    (void)state;
     home_init(&home, 2);
     data_make(home.folder);
     snprintf(dataset, sizeof(dataset), "%s/dataset", home.folder);
-    data_spec_prepare(&spec, home.folder, dataset, NULL);
+    data_spec_prepare(&spec, home.folder, dataset, keys);
     run_job(&home, "prepare", &spec);
-    data_spec_train(&spec, home.folder, dataset, NULL);
+    data_spec_train(&spec, home.folder, dataset, keys);
     job = run_job(&home, "pretrain", &spec);
     expect_file(&home, job, "samples.log");
     home_last_checkpoint(&home, job, checkpoint, sizeof(checkpoint));
@@ -90,10 +90,47 @@ static void clips_are_prepared_trained_on_and_asked_about(void **state)
     home_fini(&home);
 }
 
+static void clips_are_prepared_trained_on_and_asked_about(void **state)
+{
+    (void)state;
+    prepare_train_and_ask(NULL);
+}
+
+/* A grid of 3 x 3 patches and two pixels over: 4 tokens a frame. */
+static void with_siglip_and_joined_patches_too(void **state)
+{
+    static const char *const keys[] = {
+        "model.mm_cfg.vision_encoder.model_type=siglip",
+        "model.mm_cfg.vision_encoder.crop_size=50",
+        "model.mm_cfg.vision_encoder.patch_dim=16",
+        "model.mm_cfg.vision_encoder.vision_select_feature=cls_patch",
+        "model.mm_cfg.mm_mlp_adapter_type=mlp_downsample",
+        NULL,
+    };
+
+    (void)state;
+    prepare_train_and_ask(keys);
+}
+
+static void with_clip_s_class_token_too(void **state)
+{
+    static const char *const keys[] = {
+        "model.mm_cfg.vision_encoder.vision_select_feature=cls_patch",
+        "model.mm_cfg.vision_encoder.class_token_length=1",
+        "model.mm_cfg.vision_encoder.vision_select_layer=0",
+        NULL,
+    };
+
+    (void)state;
+    prepare_train_and_ask(keys);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(clips_are_prepared_trained_on_and_asked_about),
+        cmocka_unit_test(with_siglip_and_joined_patches_too),
+        cmocka_unit_test(with_clip_s_class_token_too),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

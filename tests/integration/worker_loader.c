@@ -129,7 +129,7 @@ static int setup(void **state)
         return -1;
     world->limits = (struct media_limits){1 << 24, 1000};
     world->frames = (struct frame_config){
-        .num_frames = 4, .image_size = SIZE, .patch = 16, .max_tokens = 256};
+        .num_frames = 4, .image_size = SIZE, .frame_tokens = 4, .max_tokens = 256};
     world->order = (struct order){.seed = 9,
                                   .n_samples = DATA_QUESTIONS,
                                   .micro = MICRO,

@@ -53,6 +53,7 @@ struct prepare_config config_for(const char *const *data, int n_data, const char
                                    .num_frames = 2,
                                    .image_size = 4,
                                    .patch = 2,
+                                   .frame_tokens = 4,
                                    .max_tokens = 400,
                                    .shard_size = 16,
                                    .max_reject_fraction = 1};

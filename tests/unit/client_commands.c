@@ -367,7 +367,8 @@ static void make_spec(const char *home, char spec[256], char data[256])
     assert_int_equal(fs_make_dirs(manifest, 0700, NULL), 0);
     snprintf(manifest, sizeof(manifest), "%s/set/manifest.json", home);
     write_file(manifest, "{\"n_samples\": 12, \"longest_tokens\": 700, \"settings\": "
-                         "{\"image_size\": 336, \"patch\": 14, \"num_frames\": 8, "
+                         "{\"image_size\": 336, \"patch\": 14, "
+                         "\"frame_tokens\": 576, \"num_frames\": 8, "
                          "\"splice\": \"none\", \"vocab\": 123}}");
     write_file(spec, TRAIN_TEXT);
 }
@@ -454,6 +455,11 @@ static void what_cannot_run_is_listed_by_check_and_refused_by_submit(void **stat
     said = client_says(fake_home(fake), W("submit", spec, data,
                                           "model.mm_cfg.vision_encoder.crop_size=224"));
     assert_says(said.err, "was prepared for crop_size 336, not 224");
+    said_fini(&said);
+    said = client_says(
+        fake_home(fake),
+        W("submit", spec, data, "model.mm_cfg.mm_mlp_adapter_type=mlp_downsample"));
+    assert_says(said.err, "was prepared for 576 tokens a frame, not 144");
     said_fini(&said);
     said =
         client_says(fake_home(fake), W("submit", spec, data, "model.data.num_frames=-1"));

@@ -80,7 +80,8 @@ static const char manifest_text[] =
     "{\"version\": 1, \"n_samples\": 5, \"n_rejects\": 3, \"longest_tokens\": 18,"
     " \"fingerprint\": \"00000000000000ff\", \"settings\": {\"conv_template\": \"v1\","
     " \"tokenizer\": \"tokenizer.model\", \"extra_tokens\": [\"<x>\"],"
-    " \"num_frames\": 2, \"image_size\": 2, \"patch\": 1, \"splice\": \"none\","
+    " \"num_frames\": 2, \"image_size\": 2, \"patch\": 1, \"frame_tokens\": 4, "
+    "\"splice\": \"none\","
     " \"aspect\": \"pad\", \"store_frames\": true, \"vocab\": 99, \"end_token\": 2,"
     " \"media_root\": \"/media\", \"media_is_tar\": false}}";
 

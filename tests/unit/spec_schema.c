@@ -225,6 +225,8 @@ static void numbers_that_do_not_divide_get_suggestions(void **state)
         {"model.mm_cfg.vision_encoder.crop_size=[100, 100]", "try 98 or 112"},
         {"model.mm_cfg.vision_encoder.hidden_size=96", "no CLIP encoder has"},
         {"model.mm_cfg.vision_encoder.vision_select_layer=-30", "before the first"},
+        {"model.mm_cfg.vision_encoder.vision_select_layer=30", "behind the last"},
+        {"model.mm_cfg.vision_encoder.crop_size=7", "must not be under"},
         {"model.optim.sched.warmup_steps=11", "more than trainer.max_steps 10"},
         {"model.optim.sched.min_lr=1", "above model.optim.lr"},
         {"model.data.num_frames=0", "expected -1, or 1"},
@@ -239,6 +241,15 @@ static void numbers_that_do_not_divide_get_suggestions(void **state)
 
         assert_refused(TRAIN_TEXT, overrides, table[i].says, NULL);
     }
+    assert_refused(TRAIN_TEXT,
+                   (const char *[]){"model.mm_cfg.vision_encoder.model_type=siglip",
+                                    "model.mm_cfg.vision_encoder.hidden_size=96", NULL},
+                   "no SigLIP encoder has", NULL);
+    assert_refused(
+        TRAIN_TEXT,
+        (const char *[]){"model.mm_cfg.vision_encoder.vision_select_feature=cls_patch",
+                         "model.mm_cfg.mm_mlp_adapter_type=mlp_downsample", NULL},
+        "a class token has no neighbours", NULL);
     assert_refused(TRAIN_TEXT,
                    (const char *[]){"model.scale_positional_embedding=true",
                                     "model.seq_len_interpolation_factor=2", NULL},

@@ -80,6 +80,34 @@ static struct spec *read_spec(const char *first, ...)
     return spec;
 }
 
+static void siglip_gives_its_model(void **state)
+{
+    struct spec *spec =
+        read_spec("model.mm_cfg.vision_encoder.model_type=siglip",
+                  "model.mm_cfg.vision_encoder.activation=null",
+                  "model.mm_cfg.vision_encoder.class_token_length=1",
+                  "model.mm_cfg.vision_encoder.vision_select_feature=cls_patch",
+                  "model.mm_cfg.mm_mlp_adapter_type=mlp_downsample", NULL);
+    struct neva_config config;
+    struct frame_config frames;
+    struct err err = {0};
+
+    (void)state;
+    assert_int_equal(config_model(&config, spec, VOCAB, &err), 0);
+    assert_int_equal(config.vision.encoder, NEVA_ENCODER_SIGLIP);
+    assert_int_equal(config.vision.class_token_length, 0); /* NeMo's files say 1 */
+    assert_int_equal(config.vision.select_feature, NEVA_SELECT_CLS_PATCH);
+    assert_int_equal(config.vision.act, ACT_GELU_TANH);
+    assert_true(config.vision.eps > 0.9e-6F && config.vision.eps < 1.1e-6F);
+    for (int i = 0; i < 3; i++)
+        assert_true(config.vision.mean[i] == 0.5F && config.vision.std[i] == 0.5F);
+    assert_int_equal(config.projector, NEVA_PROJECTOR_MLP_DOWNSAMPLE);
+    assert_int_equal(config_frames(&frames, spec, NULL, &err), 0);
+    assert_int_equal(frames.frame_tokens, 4); /* of 4 x 4 patches */
+    assert_int_equal(frames.frame_tokens, neva_features(&config));
+    spec_free(spec);
+}
+
 static void quickstart_gives_its_model(void **state)
 {
     struct spec *spec = read_spec(NULL, NULL);
@@ -251,7 +279,7 @@ static void spliced_video_is_one_frame_a_request(void **state)
     struct err err = {0};
 
     (void)state;
-    assert_int_equal(config_frames(&frames, spec, &err), 0);
+    assert_int_equal(config_frames(&frames, spec, NULL, &err), 0);
     assert_int_equal(frames.splice, MEDIA_SPLICE_LAST);
     assert_int_equal(config_request_frames(&frames), 1);
     spec_free(spec);
@@ -264,16 +292,16 @@ static void the_processor_follows_the_encoder(void **state)
     struct err err = {0};
 
     (void)state;
-    assert_int_equal(config_frames(&frames, spec, &err), 0);
+    assert_int_equal(config_frames(&frames, spec, NULL, &err), 0);
     assert_int_equal(frames.processor, MEDIA_PROCESSOR_SIGLIP);
     spec_free(spec);
     spec = read_spec("model.mm_cfg.vision_encoder.model_type=siglip",
                      "model.data.image_aspect_ratio=keep", NULL);
-    assert_int_equal(config_frames(&frames, spec, &err), -1);
+    assert_int_equal(config_frames(&frames, spec, NULL, &err), -1);
     assert_non_null(strstr(err.text, "take square or pad"));
     spec_free(spec);
     spec = read_spec("model.seed=1", NULL);
-    assert_int_equal(config_frames(&frames, spec, &err), 0);
+    assert_int_equal(config_frames(&frames, spec, NULL, &err), 0);
     assert_int_equal(frames.processor, MEDIA_PROCESSOR_CLIP);
     spec_free(spec);
 }
@@ -285,7 +313,7 @@ static void all_frames_are_bounded_by_the_tokens_that_fit(void **state)
     struct err err = {0};
 
     (void)state;
-    assert_int_equal(config_frames(&frames, spec, &err), 0);
+    assert_int_equal(config_frames(&frames, spec, NULL, &err), 0);
     assert_int_equal(frames.num_frames, -1);
     assert_int_equal(config_request_frames(&frames), 256 / 16); /* 16 patches a frame */
     spec_free(spec);
@@ -299,7 +327,7 @@ static void pool_is_bounded_in_memory_and_processes(void **state)
     struct err err = {0};
 
     (void)state;
-    assert_int_equal(config_frames(&frames, spec, &err), 0);
+    assert_int_equal(config_frames(&frames, spec, NULL, &err), 0);
     config_pool(&pool, spec, &frames, "/p", 2, 1000000);
     assert_int_equal(pool.n_processes, 2);
     assert_int_equal(pool.slot_bytes, 4 * 64 * 64 * 3);
@@ -315,6 +343,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(quickstart_gives_its_model),
+        cmocka_unit_test(siglip_gives_its_model),
         cmocka_unit_test(precision_chooses_the_compute_type),
         cmocka_unit_test(heads_without_groups_have_keys_of_their_own),
         cmocka_unit_test(nvgpt_gives_nemotron_s_decoder),

@@ -84,7 +84,7 @@ static int read_spec(struct model_folder *out, struct err *err)
     if (rc == 0)
         rc = spec_from_json(&out->spec, buf_str(&text), text.n_bytes, err);
     buf_fini(&text);
-    if (rc < 0 || config_frames(&frames, out->spec, err) < 0)
+    if (rc < 0 || config_frames(&frames, out->spec, NULL, err) < 0)
         return err_wrap(err, "cannot read the spec in '%s'", out->path);
     out->num_frames = frames.num_frames;
     out->splice = frames.splice;

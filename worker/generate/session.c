@@ -225,7 +225,7 @@ static int open_batch(struct session *session, struct err *err)
         .aspect = session->folder.aspect,
         .processor = is_siglip ? MEDIA_PROCESSOR_SIGLIP : MEDIA_PROCESSOR_CLIP,
         .image_size = config->vision.image_size,
-        .patch = config->vision.patch,
+        .frame_tokens = neva_features(config),
         .max_tokens = config->max_tokens,
     };
     session->info = (struct dataset_info){.num_frames = -1};
@@ -314,8 +314,8 @@ static int check_length(const struct session *session,
                         const struct dataset_sample *sample, int64_t *max_new,
                         struct err *err)
 {
-    int64_t features = neva_features(neva_config(session->model));
-    int64_t wanted = session->options->max_new_tokens, n_frames = 0, n_tokens, n;
+    int64_t n_each = session->frames.frame_tokens, n_frames = 0, n_tokens, n;
+    int64_t wanted = session->options->max_new_tokens;
 
     for (int64_t i = 0; i < sample->n_media; i++) {
         if (batch_media_frames(&n, &session->frames, &session->info, &sample->media[i],
@@ -323,7 +323,7 @@ static int check_length(const struct session *session,
             return -1;
         n_frames += n;
     }
-    n_tokens = sample->n_prompt - sample->n_media + n_frames * features;
+    n_tokens = sample->n_prompt - sample->n_media + n_frames * n_each;
     *max_new = wanted ? wanted : NEW_TOKENS_DEFAULT;
     if (!wanted && n_tokens + *max_new > session->frames.max_tokens)
         *max_new = session->frames.max_tokens - n_tokens;
@@ -333,7 +333,7 @@ static int check_length(const struct session *session,
                    "the question takes %" PRId64 " tokens (%" PRId64 " of %" PRId64
                    " frames) and %" PRId64 " are asked for, but the model has room for "
                    "%" PRId64 ": lower --num-frames or --max-new-tokens",
-                   n_tokens, n_frames * features, n_frames, wanted ? wanted : 1,
+                   n_tokens, n_frames * n_each, n_frames, wanted ? wanted : 1,
                    session->frames.max_tokens);
 }
 

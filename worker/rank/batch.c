@@ -178,7 +178,6 @@ static int batch_plan_sample(struct batch *batch, int64_t i, struct err *err)
     const struct dataset_info *info = batch->infos[i];
     struct dataset_sample sample = *batch->samples[i]; /* borrowed copy: may be cut */
     int64_t n_frames[DATASET_MEDIA_MAX], n_tokens, n_before = 0;
-    int64_t side = frames->image_size / frames->patch;
     size_t row = (size_t)i * (size_t)frames->max_tokens;
     size_t frame_bytes = (size_t)(frames->image_size * frames->image_size * 3);
 
@@ -207,7 +206,7 @@ static int batch_plan_sample(struct batch *batch, int64_t i, struct err *err)
     }
     if (batch->source.is_prompt)
         sample.n_tokens = sample.n_prompt + 1; /* the last one is only a label */
-    if (dataset_expand(&sample, n_frames, side * side, batch->tokens + row,
+    if (dataset_expand(&sample, n_frames, frames->frame_tokens, batch->tokens + row,
                        batch->labels + row, frames->max_tokens, &n_tokens, err) < 0)
         return -1;
     batch->lens[i] = (int32_t)n_tokens;

@@ -53,21 +53,18 @@ int config_dtype(enum dtype *out, const struct spec *spec, struct err *err)
 
 static int config_words(struct neva_config *out, const struct spec *spec, struct err *err)
 {
-    static const struct word acts[] = {{"quick_gelu", ACT_QUICK_GELU},
-                                       {"gelu", ACT_GELU}};
-    static const struct word projectors[] = {{"linear", NEVA_PROJECTOR_LINEAR},
-                                             {"mlp2x_gelu", NEVA_PROJECTOR_MLP2X_GELU}};
+    static const struct word projectors[] = {
+        {"linear", NEVA_PROJECTOR_LINEAR},
+        {"mlp2x_gelu", NEVA_PROJECTOR_MLP2X_GELU},
+        {"mlp_downsample", NEVA_PROJECTOR_MLP_DOWNSAMPLE}};
     static const struct word recomputes[] = {{"selective", NEVA_RECOMPUTE_SELECTIVE},
                                              {"full", NEVA_RECOMPUTE_FULL}};
     static const struct word methods[] = {{"uniform", NEVA_RECOMPUTE_UNIFORM},
                                           {"block", NEVA_RECOMPUTE_BLOCK}};
-    int act = ACT_NONE, projector, recompute = NEVA_RECOMPUTE_NONE;
+    int projector, recompute = NEVA_RECOMPUTE_NONE;
     int method = NEVA_RECOMPUTE_UNIFORM;
 
     if (config_dtype(&out->dtype, spec, err) < 0 ||
-        (spec->vision.activation &&
-         WORD_FIND(&act, acts, spec->vision.activation,
-                   "model.mm_cfg.vision_encoder.activation", err) < 0) ||
         WORD_FIND(&projector, projectors, spec->mm_cfg.mm_mlp_adapter_type,
                   "model.mm_cfg.mm_mlp_adapter_type", err) < 0)
         return -1;
@@ -79,7 +76,6 @@ static int config_words(struct neva_config *out, const struct spec *spec, struct
         WORD_FIND(&method, methods, spec->model.activations_checkpoint_method,
                   "model.activations_checkpoint_method", err) < 0)
         return -1;
-    out->vision.act = (enum activation)act;
     out->projector = (enum neva_projector)projector;
     out->recompute = (enum neva_recompute)recompute;
     out->recompute_method = (enum neva_recompute_method)method;
@@ -139,12 +135,44 @@ static struct rope_args config_rope(const struct spec *spec)
     return rope;
 }
 
-static void config_vision(struct neva_config *out, const struct spec *spec)
+/* Source: CLIPImageProcessor and SiglipImageProcessor of Hugging Face's transformers. */
+static void config_pixels(struct neva_config *out)
 {
-    /* Source: OPENAI_CLIP_MEAN and OPENAI_CLIP_STD of Hugging Face's transformers. */
     static const float mean[3] = {0.48145466F, 0.4578275F, 0.40821073F};
     static const float std[3] = {0.26862954F, 0.26130258F, 0.27577711F};
 
+    for (int i = 0; i < 3; i++) {
+        bool is_clip = out->vision.encoder == NEVA_ENCODER_CLIP;
+
+        out->vision.mean[i] = is_clip ? mean[i] : 0.5F;
+        out->vision.std[i] = is_clip ? std[i] : 0.5F;
+    }
+}
+
+static int config_vision(struct neva_config *out, const struct spec *spec,
+                         struct err *err)
+{
+    static const struct word encoders[] = {{"clip", NEVA_ENCODER_CLIP},
+                                           {"siglip", NEVA_ENCODER_SIGLIP}};
+    static const struct word features[] = {{"patch", NEVA_SELECT_PATCH},
+                                           {"cls_patch", NEVA_SELECT_CLS_PATCH}};
+    static const struct word acts[] = {{"quick_gelu", ACT_QUICK_GELU},
+                                       {"gelu", ACT_GELU},
+                                       {"gelu_pytorch_tanh", ACT_GELU_TANH}};
+    int encoder = NEVA_ENCODER_CLIP, feature, act = ACT_NONE;
+
+    if ((spec->vision.model_type &&
+         WORD_FIND(&encoder, encoders, spec->vision.model_type,
+                   "model.mm_cfg.vision_encoder.model_type", err) < 0) ||
+        (spec->vision.activation &&
+         WORD_FIND(&act, acts, spec->vision.activation,
+                   "model.mm_cfg.vision_encoder.activation", err) < 0) ||
+        WORD_FIND(&feature, features, spec->vision.vision_select_feature,
+                  "model.mm_cfg.vision_encoder.vision_select_feature", err) < 0)
+        return -1;
+    out->vision.encoder = (enum neva_encoder)encoder;
+    out->vision.select_feature = (enum neva_select)feature;
+    out->vision.act = (enum activation)act;
     out->vision.image_size = spec->vision.crop_size;
     out->vision.patch = spec->vision.patch_dim;
     out->vision.width = spec->vision.hidden_size;
@@ -152,11 +180,11 @@ static void config_vision(struct neva_config *out, const struct spec *spec)
     out->vision.n_layers = spec->vision.num_layers;
     out->vision.n_heads = spec->vision.num_attention_heads;
     out->vision.select_layer = spec->vision.vision_select_layer;
-    out->vision.class_token_length = spec->vision.class_token_length;
+    out->vision.class_token_length = spec_class_tokens(spec);
     out->vision.eps = (float)spec->vision.layernorm_epsilon;
-    memcpy(out->vision.mean, mean, sizeof(mean));
-    memcpy(out->vision.std, std, sizeof(std));
+    config_pixels(out);
     out->vision.freeze = spec->vision.freeze;
+    return 0;
 }
 
 static void config_llm(struct neva_config *out, const struct spec *spec, int64_t vocab)
@@ -178,9 +206,9 @@ int config_model(struct neva_config *out, const struct spec *spec, int64_t vocab
                  struct err *err)
 {
     *out = (struct neva_config){0};
-    if (config_words(out, spec, err) < 0 || config_decoder(out, spec, err) < 0)
+    if (config_words(out, spec, err) < 0 || config_decoder(out, spec, err) < 0 ||
+        config_vision(out, spec, err) < 0)
         return -1;
-    config_vision(out, spec);
     config_llm(out, spec, vocab);
     out->max_tokens = spec->model.encoder_seq_length;
     out->init_std = (float)spec->model.init_method_std;
@@ -282,23 +310,24 @@ static int config_processor(enum media_processor *out, const char *text, struct 
     return 0;
 }
 
-int config_frames(struct frame_config *out, const struct spec *spec, struct err *err)
+int config_frames(struct frame_config *out, const struct spec *spec,
+                  const struct neva_config *model, struct err *err)
 {
     *out = (struct frame_config){
         .num_frames = spec->data.num_frames,
         .image_size = spec->vision.crop_size,
-        .patch = spec->vision.patch_dim,
+        .frame_tokens = model ? neva_features(model) : spec_frame_tokens(spec),
         .max_tokens = spec->model.encoder_seq_length,
     };
     if (out->num_frames < 1 && out->num_frames != -1)
         return err_set(err, ERR_INVALID,
                        "model.data.num_frames is %" PRId64 ": 1 or more, or -1 for all",
                        out->num_frames);
-    if (out->patch < 1 || out->image_size < out->patch)
+    if (out->frame_tokens < 1)
         return err_set(err, ERR_INVALID,
                        "model.mm_cfg.vision_encoder.crop_size (%" PRId64
                        ") must not be under patch_dim (%" PRId64 ")",
-                       out->image_size, out->patch);
+                       out->image_size, spec->vision.patch_dim);
     if (config_splice(&out->splice, spec->data.splice_single_frame, err) < 0 ||
         config_processor(&out->processor, spec->vision.model_type, err) < 0 ||
         config_aspect(&out->aspect, spec->data.image_aspect_ratio, err) < 0)
@@ -308,8 +337,7 @@ int config_frames(struct frame_config *out, const struct spec *spec, struct err 
 
 int64_t config_request_frames(const struct frame_config *frames)
 {
-    int64_t side = frames->image_size / frames->patch;
-    int64_t fit = frames->max_tokens / (side * side); /* more would be too many tokens */
+    int64_t fit = frames->max_tokens / frames->frame_tokens; /* more are too long */
 
     if (frames->splice != MEDIA_SPLICE_NONE)
         return 1;
@@ -353,7 +381,7 @@ int config_prepare(struct prepare_config *out, const struct spec *spec, struct e
     const char *tokenizer_key;
     struct frame_config frames;
 
-    if (config_frames(&frames, spec, err) < 0)
+    if (config_frames(&frames, spec, NULL, err) < 0)
         return -1;
     *out = (struct prepare_config){
         .data_paths = (const char *const *)spec->data.data_path.items,
@@ -370,7 +398,8 @@ int config_prepare(struct prepare_config *out, const struct spec *spec, struct e
         .media_first = spec->data.sep_image_conv_front,
         .num_frames = frames.num_frames,
         .image_size = frames.image_size,
-        .patch = frames.patch,
+        .patch = spec->vision.patch_dim,
+        .frame_tokens = frames.frame_tokens,
         .splice = frames.splice,
         .aspect = frames.aspect,
         .processor = frames.processor,

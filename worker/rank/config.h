@@ -19,8 +19,9 @@ struct frame_config {
     enum media_splice splice;
     enum media_aspect aspect;
     enum media_processor processor;
-    int64_t image_size, patch;
-    int64_t max_tokens; /* of a sample, expanded */
+    int64_t image_size;
+    int64_t frame_tokens; /* a frame takes in a sample: neva_features */
+    int64_t max_tokens;   /* of a sample, expanded */
 };
 
 /* How the samples of a step are divided. */
@@ -40,7 +41,9 @@ int config_from_weights(struct neva_config *config, const struct spec *spec,
 /* trainer.precision */
 int config_dtype(enum dtype *out, const struct spec *spec, struct err *err);
 int config_optim(struct optim_config *out, const struct spec *spec, struct err *err);
-int config_frames(struct frame_config *out, const struct spec *spec, struct err *err);
+/* model: says what it makes of a frame; NULL: the spec does, of a job without a model. */
+int config_frames(struct frame_config *out, const struct spec *spec,
+                  const struct neva_config *model, struct err *err);
 /* text: splice_single_frame, NULL for none. */
 int config_splice(enum media_splice *out, const char *text, struct err *err);
 /* n_data: data-parallel ranks. */

@@ -27,6 +27,9 @@ static const char *const projectors[] = {[NEVA_PROJECTOR_LINEAR] = "linear",
                                          [NEVA_PROJECTOR_MLP_DOWNSAMPLE] =
                                              "mlp_downsample"};
 
+static const char *const encoders[] = {
+    [NEVA_ENCODER_CLIP] = "clip", [NEVA_ENCODER_SIGLIP] = "siglip"};
+
 #define AT(name) offsetof(struct neva_config, name)
 #define VISION "model.mm_cfg.vision_encoder."
 
@@ -39,6 +42,7 @@ static const struct row {
     const char *const *words; /* of FIELD_WORD, by value */
     const char *unit;         /* said behind a number */
 } rows[] = {
+    {VISION "model_type", WEIGHTS_VISION, FIELD_WORD, AT(vision.encoder), encoders, ""},
     {VISION "crop_size", WEIGHTS_VISION, FIELD_INT, AT(vision.image_size), NULL, ""},
     {VISION "patch_dim", WEIGHTS_VISION, FIELD_INT, AT(vision.patch), NULL, ""},
     {VISION "hidden_size", WEIGHTS_VISION, FIELD_INT, AT(vision.width), NULL, ""},
@@ -163,7 +167,8 @@ static void take_rest(struct neva_config *config, const struct neva_config *thei
                       unsigned parts)
 {
     if (parts & WEIGHTS_VISION) {
-        config->vision.encoder = theirs->vision.encoder;
+        if (config->vision.encoder == NEVA_ENCODER_SIGLIP)
+            config->vision.class_token_length = 0; /* the key is CLIP's */
         config->vision.has_head = theirs->vision.has_head;
         memcpy(config->vision.mean, theirs->vision.mean, sizeof(theirs->vision.mean));
         memcpy(config->vision.std, theirs->vision.std, sizeof(theirs->vision.std));

@@ -130,14 +130,18 @@ static int evaluate_frames(struct evaluate *evaluate, const struct neva_config *
     const struct dataset_info *info = evaluate->info;
 
     if (evaluate->model_spec) {
-        if (config_frames(frames, evaluate->model_spec, err) < 0)
+        if (config_frames(frames, evaluate->model_spec, config, err) < 0)
             return -1;
     } else {
         *frames = (struct frame_config){.num_frames = info->num_frames,
                                         .splice = info->splice,
                                         .aspect = info->aspect,
                                         .image_size = config->vision.image_size,
-                                        .patch = config->vision.patch,
+                                        .processor =
+                                            config->vision.encoder == NEVA_ENCODER_SIGLIP
+                                                ? MEDIA_PROCESSOR_SIGLIP
+                                                : MEDIA_PROCESSOR_CLIP,
+                                        .frame_tokens = neva_features(config),
                                         .max_tokens = config->max_tokens};
     }
     return config_splice(&frames->splice, evaluate->spec->data.splice_single_frame, err);

@@ -44,7 +44,7 @@ static int prepare_open(void **state, struct rank *rank, struct err *err)
     *state = job;
     job->rank = rank;
     if (config_prepare(&job->config, rank->spec, err) < 0 ||
-        config_frames(&frames, rank->spec, err) < 0)
+        config_frames(&frames, rank->spec, NULL, err) < 0)
         return -1;
     config_pool(&pool, rank->spec, &frames, rank->decode_program, rank->n_cpus,
                 PREPARE_REQUESTS);

@@ -56,12 +56,26 @@ static int set_size(struct spec *spec, const char *path, int64_t *field, int64_t
     return spec_tree_set(spec->tree, path, json_new_int(value), err);
 }
 
-/* Sizes of frames the folder said: datasets, bindings and checkpoints' specs look at them. */
+static int set_encoder(struct spec *spec, enum neva_encoder encoder, struct err *err)
+{
+    const char *name = encoder == NEVA_ENCODER_SIGLIP ? "siglip" : "clip";
+
+    if (spec->vision.model_type)
+        return 0;
+    spec->vision.model_type = strdup(name);
+    if (!spec->vision.model_type)
+        return err_set(err, ERR_NOMEM, "cannot copy a word");
+    return spec_tree_set(spec->tree, "model.mm_cfg.vision_encoder.model_type",
+                         json_new_string(name), err);
+}
+
+/* What the folder said of frames: datasets, bindings and checkpoints' specs look at it. */
 static int complete_spec(struct spec *spec, const struct neva_config *config,
                          struct err *err)
 {
     if (set_size(spec, "model.mm_cfg.vision_encoder.crop_size", &spec->vision.crop_size,
-                 config->vision.image_size, err) < 0)
+                 config->vision.image_size, err) < 0 ||
+        set_encoder(spec, config->vision.encoder, err) < 0)
         return -1;
     return set_size(spec, "model.mm_cfg.vision_encoder.patch_dim",
                     &spec->vision.patch_dim, config->vision.patch, err);
@@ -91,7 +105,7 @@ int run_model_open(struct engine *engine, struct rank *rank, const struct begin 
     if (rc == 0)
         rc = complete_spec(rank->spec, &config, err);
     if (rc == 0)
-        rc = config_frames(&engine->frames, rank->spec, err);
+        rc = config_frames(&engine->frames, rank->spec, &config, err);
     if (rc == 0)
         rc = engine_open(engine, rank, &config, err);
     if (rc == 0)
