@@ -4,6 +4,7 @@ target_link_libraries(vneva_tiny PUBLIC vneva_neva PRIVATE vneva_flags)
 vneva_test(op_model_gradients LABEL op SOURCES op/model_gradients.c LIBS vneva_tiny)
 vneva_test(op_model_layouts LABEL op SOURCES op/model_layouts.c LIBS vneva_tiny)
 vneva_test(op_model_mixed LABEL op SOURCES op/model_mixed.c LIBS vneva_tiny vneva_optim)
+vneva_test(op_model_flops LABEL op SOURCES op/model_flops.c LIBS vneva_tiny)
 vneva_test(op_model_generate LABEL op SOURCES op/model_generate.c LIBS vneva_tiny vneva_generate)
 add_library(vneva_golden STATIC op/golden.c)
 target_link_libraries(vneva_golden PUBLIC vneva_tiny vneva_generate vneva_checkpoint
