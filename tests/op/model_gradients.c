@@ -132,21 +132,21 @@ static void other_encoders_and_projectors_too(void)
         struct neva_config config = tiny_vision_config((enum tiny_vision)vision);
 
         tiny_run("ref", 1, 1, compare, &config);
-        config.vision.freeze = true;
-        tiny_run("ref", 1, 1, compare, &config);
     }
 }
 
-static void any_layer_can_be_selected(void)
+/* The embeddings alone, and all layers. */
+static void the_first_and_the_last_layer_can_be_selected(void)
 {
     struct neva_config config = tiny_vision_config(TINY_SIGLIP);
 
     config.projector = NEVA_PROJECTOR_LINEAR;
     config.vision.image_size = 8;
-    for (int64_t layer = -4; layer <= 3; layer++) {
-        config.vision.select_layer = layer;
-        tiny_run("ref", 1, 1, compare, &config);
-    }
+    config.llm.n_layers = 1;
+    config.vision.select_layer = 0;
+    tiny_run("ref", 1, 1, compare, &config);
+    config.vision.select_layer = 3;
+    tiny_run("ref", 1, 1, compare, &config);
 }
 
 static void biases_in_gated_layers_too(void)
@@ -169,7 +169,7 @@ int main(void)
     EXPECT_RUN(frozen_parts_let_gradients_through);
     EXPECT_RUN(other_decoders_too);
     EXPECT_RUN(other_encoders_and_projectors_too);
-    EXPECT_RUN(any_layer_can_be_selected);
+    EXPECT_RUN(the_first_and_the_last_layer_can_be_selected);
     EXPECT_RUN(biases_in_gated_layers_too);
     return expect_end();
 }
