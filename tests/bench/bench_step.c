@@ -87,7 +87,7 @@ static void batch_free(const struct neva_batch *batch)
 static struct neva_batch batch_make(const struct neva_config *config,
                                     const struct options *options, int rank)
 {
-    int64_t n = options->batch * TOKENS, n_media = FRAMES_EACH * neva_patches(config);
+    int64_t n = options->batch * TOKENS, n_media = FRAMES_EACH * neva_features(config);
     int64_t n_frames = options->batch * FRAMES_EACH;
     size_t n_pixels = (size_t)(n_frames / options->n_ranks + 1) * 64 * 64 * 3;
     int32_t *tokens = must_alloc((size_t)n * 4), *labels = must_alloc((size_t)n * 4);

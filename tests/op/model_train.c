@@ -195,8 +195,6 @@ static void any_layout_takes_the_same_steps(void)
 {
     for (int decoder = 0; decoder < TINY_DECODER_COUNT; decoder++)
         layouts_take_the_same_steps(tiny_decoder_config((enum tiny_decoder)decoder));
-    for (int vision = 1; vision < TINY_VISION_COUNT; vision++)
-        layouts_take_the_same_steps(tiny_vision_config((enum tiny_vision)vision));
 }
 
 /* ---- checkpoints ---- */
