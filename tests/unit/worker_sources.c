@@ -102,6 +102,33 @@ static void silent_spec_takes_all_of_the_folder(void **state)
     assert_int_equal(config.vision.select_layer, -2);
 }
 
+static void siglip_s_folder_says_so_itself(void **state)
+{
+    static const char *const overrides[] = {
+        "name=x", "model.mm_cfg.vision_encoder.model_type=siglip",
+        "model.mm_cfg.vision_encoder.class_token_length=1", /* as NeMo's files have it */
+    };
+    struct weights_info siglip = folder;
+    struct neva_config config;
+    struct err err;
+
+    (void)state;
+    siglip.config.vision.encoder = NEVA_ENCODER_SIGLIP;
+    siglip.config.vision.class_token_length = 0;
+    siglip.config.vision.has_head = true;
+    for (size_t i = 0; i < sizeof(overrides) / sizeof(overrides[0]); i++) {
+        if (configure(&config, &siglip, overrides[i], &err) < 0)
+            fail_msg("%s: %s", overrides[i], err.text);
+        assert_int_equal(config.vision.encoder, NEVA_ENCODER_SIGLIP);
+        assert_int_equal(config.vision.class_token_length, 0);
+        assert_true(config.vision.has_head);
+    }
+    assert_int_equal(
+        configure(&config, &siglip, "model.mm_cfg.vision_encoder.model_type=clip", &err),
+        -1);
+    assert_non_null(strstr(err.text, "model_type is clip, but the weights in '/w'"));
+}
+
 static void spec_that_says_the_same_is_taken(void **state)
 {
     static const char *const overrides[] = {
@@ -224,6 +251,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(silent_spec_takes_all_of_the_folder),
+        cmocka_unit_test(siglip_s_folder_says_so_itself),
         cmocka_unit_test(spec_that_says_the_same_is_taken),
         cmocka_unit_test(contradictions_name_key_values_and_folder),
         cmocka_unit_test(longer_rows_than_the_window_of_attention_are_refused),
