@@ -3,7 +3,7 @@
  * The files are written for Oniguruma in its Ruby dialect. What both say differently is
  * translated (\s, \w and \d as Unicode has them, \uHHHH, {,n}); what cannot be said in
  * PCRE2 is refused by name, never read otherwise. An expression that tries too many ways
- * ends in ERR_LIMIT.
+ * at one place ends in ERR_LIMIT; one that is slow at every place is slow.
  * Categories are PCRE2's: of Unicode 14 in version 10.42, where the library has 16; letters
  * that are newer (CJK extensions H and I, Kawi, Garay...) are none here.
  * Source: doc/RE of Oniguruma, and pcre2pattern.

@@ -307,6 +307,29 @@ static void a_hostile_regex_ends_in_an_error(void **state)
     buf_fini(&out);
 }
 
+/* Long runs are no attack: the regexes of people go back over them once. */
+static void long_runs_are_encoded(void **state)
+{
+    static const char *const names[] = {"llama3.json", "qwen2.json", "gpt2.json"};
+    static const char runs[] = " \nA1!";
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        struct tokenizer *tokenizer = opened_golden(names[i]);
+        struct buf text = BUF_INIT, out = BUF_INIT;
+        struct err err;
+
+        for (const char *run = runs; *run; run++)
+            for (int k = 0; k < N_LONG; k++)
+                buf_add_char(&text, *run);
+        if (encode(tokenizer, &out, buf_str(&text), &err) < 0)
+            fail_msg("%s", err.text);
+        buf_fini(&text);
+        buf_fini(&out);
+        tokenizer_close(tokenizer);
+    }
+}
+
 /* With a search of the whole word for every join this would take hours. */
 static void a_long_word_comes_back(void **state)
 {
@@ -572,6 +595,7 @@ int main(void)
         cmocka_unit_test(a_huge_file_is_not_read),
         cmocka_unit_test(folders_without_a_tokenizer_say_what_was_looked_for),
         cmocka_unit_test(a_hostile_regex_ends_in_an_error),
+        cmocka_unit_test(long_runs_are_encoded),
         cmocka_unit_test(a_long_word_comes_back),
         cmocka_unit_test(wrong_texts_are_refused),
         cmocka_unit_test(spans_cover_the_original_text),
