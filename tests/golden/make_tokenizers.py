@@ -16,7 +16,8 @@ these texts, in the very form of a known one:
     mistral  the same vocabulary with Metaspace
     odds     the rarer parts: NFKC, Lowercase, Strip, regex Replace, Digits, Punctuation,
              Whitespace, Split with each behaviour, unknowns one by one, no decoder
-    marks    NFD, Metaspace that splits, fused unknowns, Metaspace decoder
+    marks    NFD, Metaspace that splits, fused unknowns, Metaspace decoder; its
+             alphabet is drawn among letters that are as frequent: another one each time
     sp       tokenizer_sp.model by sentencepiece; sp_legacy, sp_new: as transformers'
              LlamaTokenizer (slow) reads it in a folder, "legacy": true and false
 
