@@ -203,6 +203,9 @@ static void describe_key(struct buf *out, const struct spec_key *key)
         buf_printf(out, " = %s", key->text);
     if (key->meaning && *key->meaning)
         buf_printf(out, "\n    %s", key->meaning);
+    if (key->weights)
+        buf_add_str(out, "\n    where a folder of weights is named and this is not set: "
+                         "as its config.json has it");
     if (key->needed) {
         const char *before = "\n    needed for";
 
