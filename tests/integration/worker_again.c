@@ -170,23 +170,22 @@ static void last_checkpoint(struct again *again, int64_t job, char out[256])
     char path[256];
 
     home_last_checkpoint(&again->home, job, path, sizeof(path));
-    memmove(out, path + strlen(again->home.folder) + 1,
-            strlen(path) - strlen(again->home.folder));
+    snprintf(out, 256, "%s", path + strlen(again->home.folder) + 1);
 }
 
 /* The last checkpoints of both jobs are of the step, and have the same bits. */
 static void expect_same_end(struct again *again, int64_t job, int64_t other, int64_t step)
 {
-    char one[256], two[256], name[32];
+    char one[256], two[256], a[300], b[300], name[32];
 
     last_checkpoint(again, job, one);
     last_checkpoint(again, other, two);
     snprintf(name, sizeof(name), "step-%08lld", (long long)step);
     assert_non_null(strstr(one, name));
     assert_non_null(strstr(two, name));
-    strcat(one, "/tensors-0000.safetensors");
-    strcat(two, "/tensors-0000.safetensors");
-    expect_same(again, one, two);
+    snprintf(a, sizeof(a), "%s/tensors-0000.safetensors", one);
+    snprintf(b, sizeof(b), "%s/tensors-0000.safetensors", two);
+    expect_same(again, a, b);
 }
 
 static int64_t run(struct again *again, int64_t job)
