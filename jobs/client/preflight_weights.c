@@ -91,13 +91,15 @@ static int take_sizes(struct look *l, const struct weights_peek *peek, unsigned 
 }
 
 /* Kinds that parameters are counted by. */
-static void take_kinds(struct spec *spec, const struct weights_peek *peek)
+static void take_kinds(struct spec *spec, const struct weights_peek *peek, unsigned parts)
 {
     static char gated[] = "swiglu", plain[] = "squared-relu", norm[] = "rmsnorm";
     static char clip[] = "clip", siglip[] = "siglip";
 
-    if (!spec->vision.model_type && peek->vision.width)
+    if ((parts & PART_VISION) && !spec->vision.model_type)
         spec->vision.model_type = peek->vision.is_siglip ? siglip : clip;
+    if (!(parts & PART_LLM))
+        return;
     if (!spec->model.activation)
         spec->model.activation = peek->llm.is_gated ? gated : plain;
     if (!spec->model.normalization)
@@ -161,8 +163,7 @@ static int look_at_part(struct look *l, const char *key, const char *name, unsig
         return 0;
     if ((parts & PART_LLM) && peek.llm.vocab > *vocab)
         *vocab = peek.llm.vocab;
-    if (parts & PART_LLM)
-        take_kinds(l->spec, &peek);
+    take_kinds(l->spec, &peek, parts);
     return take_sizes(l, &peek, parts, path);
 }
 

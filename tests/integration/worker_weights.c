@@ -154,9 +154,13 @@ static float *read_floats(struct weights *weights, int i, int64_t *n)
     assert_non_null(raw);
     if (weights_read(weights, i, raw, &err) < 0)
         fail_msg("%s", err.text);
-    for (int64_t k = 0; k < *n; k++)
-        out[k] = dtype == DTYPE_F32 ? ((float *)(void *)raw)[k]
-                                    : bf16_to_float(((uint16_t *)(void *)raw)[k]);
+    for (int64_t k = 0; k < *n; k++) {
+        uint16_t half = ((uint16_t *)(void *)raw)[dtype == DTYPE_F32 ? 0 : k];
+
+        out[k] = dtype == DTYPE_F32    ? ((float *)(void *)raw)[k]
+                 : dtype == DTYPE_BF16 ? bf16_to_float(half)
+                                       : f16_to_float(half);
+    }
     free(raw);
     return out;
 }
@@ -268,6 +272,21 @@ static void whole_model_is_restored_and_parts_are_taken_out(void **state)
     }
 }
 
+/* Another family: what its config.json says, no key had to. */
+static void qwen2_and_siglip_are_taken_as_they_are(void **state)
+{
+    struct start *start = *state;
+    const char *qwen2 = golden("qwen2"), *siglip = golden("siglip");
+    char first[PATH_MAX_HERE], second[PATH_MAX_HERE];
+
+    run(start, SUBMIT(start, LLM(qwen2), ENCODER(siglip), NO_STEP), first);
+    assert_true(is_same(first, qwen2, PARAM_LLM));
+    assert_true(is_same(first, siglip, PARAM_VISION));
+    run(start, SUBMIT(start, RESTORE(first), NO_STEP), second);
+    assert_true(is_same(second, qwen2, PARAM_LLM));
+    assert_true(is_same(second, siglip, PARAM_VISION));
+}
+
 /* A checkpoint says its sizes and its rotation (which no key could) by itself. */
 static void checkpoint_of_such_a_run_is_asked_and_gone_on_from(void **state)
 {
@@ -358,6 +377,8 @@ static void what_does_not_fit_is_refused_by_key_and_folder(void **state)
                   SUBMIT(start, LLM(llama), ENCODER(clip),
                          "model.scale_positional_embedding=false"),
                   "ask for no scaling");
+    expect_reason(start, SUBMIT(start, LLM(golden("mistral")), ENCODER(clip)),
+                  "is longer than the window of attention (32)");
     expect_reason(start, SUBMIT(start, LLM(clip), ENCODER(clip)),
                   "(CLIPModel) holds vision encoder and no LLM");
     expect_reason(start, SUBMIT(start, RESTORE(llama)),
@@ -373,6 +394,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(projector_of_the_first_stage_begins_the_second),
         TEST(whole_model_is_restored_and_parts_are_taken_out),
+        TEST(qwen2_and_siglip_are_taken_as_they_are),
         TEST(checkpoint_of_such_a_run_is_asked_and_gone_on_from),
         TEST(exported_folder_answers_as_its_checkpoint),
         TEST(what_does_not_fit_is_refused_by_key_and_folder),

@@ -151,6 +151,28 @@ static void each_part_says_where_it_comes_from(void **state)
     seen_fini(&seen);
 }
 
+/* The class token that cls_patch selects is CLIP's: which encoder it is, the folder says. */
+static void family_of_the_encoder_is_the_folders(void **state)
+{
+    static const struct {
+        const char *folder;
+        int64_t n_tokens;
+    } table[] = {{"clip", 5}, {"siglip", 4}};
+
+    (void)state;
+    for (size_t i = 0; i < 2; i++) {
+        struct seen seen =
+            look(WHOLE_TEXT, ENCODER, golden(table[i].folder),
+                 "model.mm_cfg.vision_encoder.vision_select_feature", "cls_patch");
+
+        if (!seen.report)
+            fail_msg("%s", seen.err.text);
+        assert_int_equal(json_get_int(json_get(seen.report, "sample"), "frame_tokens", 0),
+                         table[i].n_tokens);
+        seen_fini(&seen);
+    }
+}
+
 static void sizes_left_open_are_those_of_the_folder(void **state)
 {
     const char *path = with_file(*state, "llava", "config.json", LLAVA_7B);
@@ -246,6 +268,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(each_part_says_where_it_comes_from),
+        TEST(family_of_the_encoder_is_the_folders),
         TEST(sizes_left_open_are_those_of_the_folder),
         TEST(sizes_that_differ_are_refused),
         TEST(parameters_are_not_guessed),
