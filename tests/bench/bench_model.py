@@ -5,12 +5,16 @@ transformers (tests/bench/bench_model_requirements.txt).
     python3 tests/bench/bench_model.py build/tests/bench_model [--rounds N] [--threads N]
                                        [--json FILE] [--only "ROW;ROW"]
 
-Both sides hold the model in a process of their own and take turns, one command each a round;
-the figures are medians over the rounds, ratios medians of each round's ratio. Work waits on
-standard input in between. The peer has what was fastest for it here: sdpa attention, fused
-AdamW, gradients dropped and not zeroed, no checkpointing, logits of the answer's rows only
-(logits_to_keep; `default` rows are without, as its Trainer trains). In bf16 it has
-autocast over fp32 weights for training, bf16 weights for the rest.
+Each side holds the model in a process of its own; they take turns, one command each a
+round. Rates are medians over the rounds, ratios medians of each round's ratio. Beside other
+work compare CPU times (user and system), with OMP_WAIT_POLICY=passive, so that threads that
+wait do not count.
+
+The peer has what was fastest for it: sdpa attention, fused AdamW, gradients dropped and not
+zeroed, no checkpointing, logits of the answer's rows only (logits_to_keep; a `default` row
+is without, as transformers' Trainer trains). In bf16: autocast over fp32 weights for
+training, bf16 weights for the rest. Weights are random on both sides; only their number is
+compared.
 """
 
 import argparse

@@ -3,9 +3,9 @@
 # of it. Absolute times depend on the machine; compare the rows with each other.
 #
 # Decoding is compared with PyAV and decord where python3 has them (pip install av decord
-# numpy pillow); a model of 107 M parameters with PyTorch and transformers where $PYTHON has
-# them (pip install -r tests/bench/bench_model_requirements.txt): ten minutes. The videos are
-# those of the quickstart, fetched when they can be had.
+# numpy pillow), a model of 107 M parameters with PyTorch and transformers where $PYTHON has
+# them (pip install -r tests/bench/bench_model_requirements.txt): that takes a quarter of an
+# hour. The videos are those of the quickstart, fetched when they can be had.
 set -eu
 cd "$(dirname "$0")/../.."
 build=build
