@@ -121,37 +121,46 @@ static int check(const struct options *options, struct err *err)
     return 0;
 }
 
-/* Where the text of an option goes; NULL: it takes another kind of value. */
-static const char **text_of(struct options *options, int option)
+/* false: the option takes another kind of value than a text. */
+static bool set_text(struct options *out, int option)
 {
     switch (option) {
     case 'm':
-        return &options->model;
+        out->model = optarg;
+        return true;
     case 'q':
-        return &options->questions;
+        out->questions = optarg;
+        return true;
     case 'r':
-        return &options->media_root;
+        out->media_root = optarg;
+        return true;
     case 't':
-        return &options->template;
+        out->template = optarg;
+        return true;
     case 'k':
-        return &options->tokenizer;
+        out->tokenizer = optarg;
+        return true;
     case 's':
-        return &options->system;
+        out->system = optarg;
+        return true;
     case 'b':
-        return &options->backend;
+        out->backend = optarg;
+        return true;
     case 'p':
-        return &options->precision;
+        out->precision = optarg;
+        return true;
     default:
-        return NULL;
+        return false;
     }
 }
 
-static bool *switch_of(struct options *options, int option)
+/* false: the option takes a value. */
+static bool set_switch(struct options *out, int option)
 {
-    return option == 'J'   ? &options->is_json
-           : option == 'v' ? &options->is_verbose
-           : option == 'h' ? &options->is_help
-                           : NULL;
+    out->is_json |= option == 'J';
+    out->is_verbose |= option == 'v';
+    out->is_help |= option == 'h';
+    return option == 'J' || option == 'v' || option == 'h';
 }
 
 int options_parse(struct options *out, int argc, char **argv, struct err *err)
@@ -178,17 +187,10 @@ int options_parse(struct options *out, int argc, char **argv, struct err *err)
     int option;
 
     opterr = 0; /* parse_option says it, in the house's words */
-    while ((option = getopt_long(argc, argv, "h", known, NULL)) != -1) {
-        const char **text = text_of(out, option);
-        bool *flag = switch_of(out, option);
-
-        if (text)
-            *text = optarg;
-        else if (flag)
-            *flag = true;
-        else if (parse_option(out, option, err) < 0)
+    while ((option = getopt_long(argc, argv, "h", known, NULL)) != -1)
+        if (!set_text(out, option) && !set_switch(out, option) &&
+            parse_option(out, option, err) < 0)
             return -1;
-    }
     if (out->is_help)
         return 0;
     if (optind < argc)

@@ -174,11 +174,11 @@ static int find_media(struct dataset_sample *sample, const struct prompter *prom
     if (n > DATASET_MEDIA_MAX)
         return err_set(err, ERR_LIMIT, "%lld media in one question, at most %d fit",
                        (long long)n, DATASET_MEDIA_MAX);
+    sample->media = calloc((size_t)n + 1, sizeof(*sample->media));
+    if (!sample->media)
+        return err_set(err, ERR_NOMEM, "cannot allocate the media of a question");
     rc = names_media(record) ? take_named(refs, prompter, record, kinds, n, err)
                              : take_given(refs, prompter, kinds, n, err);
-    sample->media = calloc((size_t)n + 1, sizeof(*sample->media));
-    if (rc == 0 && !sample->media)
-        rc = err_set(err, ERR_NOMEM, "cannot allocate the media of a question");
     for (int64_t i = 0; i < n && rc == 0; i++) {
         sample->media[i].ref = refs[i];
         rc = check_file(&refs[i], err);
