@@ -82,8 +82,8 @@ static void work(struct queries *queries, struct question *q)
         rc = err_set(&q->why, ERR_LIMIT, "other questions have taken %d ms; ask again",
                      QUERIES_WAIT_MAX_MS);
     else
-        rc = query_run(&q->answer, queries->database, &request, &queries->stop,
-                       q->asked_wall_ms, &q->why);
+        rc = query_run(&q->answer, queries->database, &request, &query_bounds_usual,
+                       &queries->stop, q->asked_wall_ms, &q->why);
     q->has_failed = rc < 0;
 }
 
@@ -225,25 +225,35 @@ int queries_ask(struct queries *queries, const struct net_peer *from,
     return q ? 0 : -1;
 }
 
+static int send_error(const struct question *q, struct net_server *server,
+                      const struct err *why, struct err *err)
+{
+    struct wire answer = {.type = MSG_ERROR, .reply_to = q->message.sequence};
+
+    answer.error.code = err_code_name(why->code);
+    answer.error.text = why->text;
+    return net_server_send(server, &q->from, &answer, err);
+}
+
 /* The next part, or the error. True: that was all. */
 static bool send_part(struct question *q, struct net_server *server)
 {
     struct wire answer = {.type = MSG_TABLE, .reply_to = q->message.sequence};
-    struct err err;
+    struct err err, again;
     bool is_last = q->has_failed || q->n_sent + 1 >= q->answer.n_parts;
+    int rc;
 
     if (q->has_failed) {
-        answer.type = MSG_ERROR;
-        answer.error.code = err_code_name(q->why.code);
-        answer.error.text = q->why.text;
+        rc = send_error(q, server, &q->why, &err);
     } else {
-        answer.table.json = q->answer.parts[q->n_sent];
+        answer.table.json = q->answer.parts[q->n_sent++];
         answer.table.is_last = is_last;
+        rc = net_server_send(server, &q->from, &answer, &err);
     }
-    q->n_sent++;
-    if (net_server_send(server, &q->from, &answer, &err) == 0)
+    if (rc == 0)
         return is_last;
     log_error("cannot answer a question: %s", err.text);
+    (void)send_error(q, server, &err, &again); /* better than to be waited for */
     return true;
 }
 

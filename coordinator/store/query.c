@@ -106,12 +106,16 @@ static const char *const functions[] = {"abs",
                                         "->",
                                         "->>"};
 
+const struct query_bounds query_bounds_usual = {QUERY_ROWS_MAX, QUERY_BYTES_MAX,
+                                                QUERY_TIME_MAX_MS};
+
 struct query {
     sqlite3 *db;
     char secret[QUERY_SECRET_MAX]; /* "@" and hexadecimal digits */
     bool is_guarded;  /* the question itself is at work, not its setting up */
     bool has_rejects; /* it reads them */
     char denied[160]; /* what it was refused; "": nothing */
+    const struct query_bounds *bounds;
     int64_t end_ms;
     const atomic_bool *stop;
     bool is_late;
@@ -329,14 +333,20 @@ static int explain_failure(struct query *q, struct err *err, int sqlite_code)
     case SQLITE_INTERRUPT:
         if (q->is_late)
             return err_set(err, ERR_LIMIT,
-                           "the question takes longer than %d ms; narrow it (where, a "
-                           "job, LIMIT)",
-                           QUERY_TIME_MAX_MS);
+                           "the question takes longer than %lld ms; narrow it (where, "
+                           "a job, LIMIT)",
+                           (long long)q->bounds->time_ms);
         return err_set(err, ERR_STATE, "the coordinator ends");
     case SQLITE_TOOBIG:
         return err_set(err, ERR_LIMIT,
                        "SQL: %s (a SELECT has at most %d bytes, a value %d)",
                        sqlite3_errmsg(q->db), QUERY_SQL_MAX, QUERY_TEXT_MAX);
+    case SQLITE_BUSY:
+    case SQLITE_IOERR:
+    case SQLITE_CORRUPT:
+    case SQLITE_CANTOPEN:
+        return err_set(err, ERR_IO, "cannot read the database: %s",
+                       sqlite3_errmsg(q->db));
     case SQLITE_NOMEM:
         return err_set(err, ERR_NOMEM, "no memory for the answer");
     default:
@@ -405,10 +415,12 @@ static int answer(struct query *q, struct query_answer *out,
         rc = bind_values(q, statement, select, err);
     snprintf(rejects, sizeof(rejects), "rejects%s", q->secret);
     if (rc == 0 && q->has_rejects)
-        rc = query_fill_rejects(q->db, rejects, select->job, q->stop, err);
+        rc = query_fill_rejects(q->db, rejects, select->job, on_progress, q, err);
+    if (rc > 0)
+        code = SQLITE_INTERRUPT;
     q->is_guarded = true; /* SQLite may prepare it once more */
     if (rc == 0)
-        rc = query_write(out, statement, view, &code, err);
+        rc = query_write(out, statement, view, q->bounds, &code, err);
     if (rc > 0)
         rc = explain_failure(q, err, code);
     sqlite3_finalize(statement);
@@ -424,10 +436,11 @@ static int check_sql(struct query_select *out, const char *sql, struct err *err)
 }
 
 int query_run(struct query_answer *out, const char *database,
-              const struct query_request *request, const atomic_bool *stop,
-              int64_t now_ms, struct err *err)
+              const struct query_request *request, const struct query_bounds *bounds,
+              const atomic_bool *stop, int64_t now_ms, struct err *err)
 {
-    struct query q = {.stop = stop, .end_ms = clock_mono_ms() + QUERY_TIME_MAX_MS};
+    struct query q = {
+        .stop = stop, .bounds = bounds, .end_ms = clock_mono_ms() + bounds->time_ms};
     struct query_select select = {0};
     bool is_sql = request->sql[0] != '\0';
     int rc = is_sql ? check_sql(&select, request->sql, err)

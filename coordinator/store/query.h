@@ -19,12 +19,13 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define QUERY_ROWS_MAX 200000
-#define QUERY_BYTES_MAX (32 << 20) /* of the answer as JSON */
+#define QUERY_ROWS_MAX 200000      /* of an answer */
+#define QUERY_BYTES_MAX (32 << 20) /* of it as JSON */
 #define QUERY_TIME_MAX_MS 5000
+#define QUERY_PART_MAX (8 << 20)       /* bytes of a part, and so of a row */
 #define QUERY_PART_BYTES (256 << 10)   /* an answer comes in parts of about this size */
 #define QUERY_SQL_MAX (64 << 10)       /* bytes of a SELECT */
-#define QUERY_TEXT_MAX (16 << 20)      /* bytes of one value */
+#define QUERY_TEXT_MAX (4 << 20)       /* bytes of one value */
 #define QUERY_CONDITIONS_MAX 32        /* of one question */
 #define QUERY_REJECTS_MAX 200000       /* lines read of rejects.jsonl files */
 #define QUERY_REJECTS_BYTES (64 << 20) /* of one such file */
@@ -49,11 +50,17 @@ struct query_answer {
     size_t n_parts, capacity;
 };
 
+/* What a question may take; tests ask with less than usual. */
+struct query_bounds {
+    int64_t rows, bytes, time_ms;
+};
+extern const struct query_bounds query_bounds_usual; /* QUERY_*_MAX */
+
 /* stop: when it becomes true the question ends with ERR_STATE. now_ms: wall time that "2h
  * ago" counts from. */
 int query_run(struct query_answer *out, const char *database,
-              const struct query_request *request, const atomic_bool *stop,
-              int64_t now_ms, struct err *err);
+              const struct query_request *request, const struct query_bounds *bounds,
+              const atomic_bool *stop, int64_t now_ms, struct err *err);
 void query_answer_fini(struct query_answer *answer);
 
 /* ---- the views, for docs/query.md and its test ---- */

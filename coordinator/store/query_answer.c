@@ -16,6 +16,7 @@ struct writing {
     const struct query_column **columns; /* [n_columns]; NULL where none has that name */
     int n_columns;
     int64_t n_rows, n_bytes;
+    const struct query_bounds *bounds;
 };
 
 void query_answer_fini(struct query_answer *answer)
@@ -189,11 +190,11 @@ static void add_cell(struct writing *w, int at)
 
 static int write_row(struct writing *w, struct err *err)
 {
-    if (++w->n_rows > QUERY_ROWS_MAX)
+    if (++w->n_rows > w->bounds->rows)
         return err_set(err, ERR_LIMIT,
-                       "the answer has more than %d rows; narrow it (where, --limit, "
+                       "the answer has more than %lld rows; narrow it (where, --limit, "
                        "LIMIT)",
-                       QUERY_ROWS_MAX);
+                       (long long)w->bounds->rows);
     if (!w->part.n_bytes)
         buf_add_str(&w->part, buf_str(&w->head));
     else
@@ -205,11 +206,16 @@ static int write_row(struct writing *w, struct err *err)
         add_cell(w, i);
     }
     buf_add_char(&w->part, ']');
-    if (w->n_bytes + (int64_t)w->part.n_bytes > QUERY_BYTES_MAX)
+    if (w->n_bytes + (int64_t)w->part.n_bytes > w->bounds->bytes)
+        return err_set(
+            err, ERR_LIMIT,
+            "the answer has more than %lld bytes; narrow it (where, --columns, "
+            "--limit, LIMIT)",
+            (long long)w->bounds->bytes);
+    if (w->part.n_bytes > QUERY_PART_MAX)
         return err_set(err, ERR_LIMIT,
-                       "the answer has more than %d bytes; narrow it (where, --columns, "
-                       "--limit, LIMIT)",
-                       QUERY_BYTES_MAX);
+                       "a row has more than %d bytes; ask for fewer columns",
+                       QUERY_PART_MAX - QUERY_PART_BYTES);
     return w->part.n_bytes >= QUERY_PART_BYTES ? flush_part(w, err) : 0;
 }
 
@@ -230,9 +236,11 @@ static int write_rows(struct writing *w, int *code, struct err *err)
 }
 
 int query_write(struct query_answer *out, sqlite3_stmt *statement,
-                const struct query_view *view, int *code, struct err *err)
+                const struct query_view *view, const struct query_bounds *bounds,
+                int *code, struct err *err)
 {
-    struct writing w = {.out = out, .statement = statement, .view = view};
+    struct writing w = {
+        .out = out, .statement = statement, .view = view, .bounds = bounds};
     int rc = write_rows(&w, code, err);
 
     buf_fini(&w.head);

@@ -36,11 +36,12 @@ int query_read_value(struct query_value *out, const struct query_column *column,
 /* query_answer.c: all rows of a statement, appended to out. view: NULL for a SELECT of the
  * asker's own. 1: SQLite stopped with *code, which the caller explains. */
 int query_write(struct query_answer *out, sqlite3_stmt *statement,
-                const struct query_view *view, int *code, struct err *err);
+                const struct query_view *view, const struct query_bounds *bounds,
+                int *code, struct err *err);
 
 /* query_rejects.c: puts the rejects of every dataset (of one job, when it is not 0) into
- * the table of that name. Reads files: not for the coordinator's loop. */
+ * the table of that name. Reads files: not for the coordinator's loop. 1: is_over said so. */
 int query_fill_rejects(sqlite3 *db, const char *table, int64_t job,
-                       const atomic_bool *stop, struct err *err);
+                       int (*is_over)(void *state), void *state, struct err *err);
 
 #endif

@@ -15,12 +15,13 @@
     " WHERE j.kind = 'prepare' AND coalesce(d.n_rejects, 1) > 0 AND p IS NOT NULL"       \
     " GROUP BY p HAVING ?1 = 0 OR max(j.id) = ?1 ORDER BY 1"
 
-#define STOP_EVERY 256 /* lines between two looks at stop */
+#define LOOK_EVERY 256 /* lines between two looks at whether it is over */
 
 struct filling {
     sqlite3 *db;
     sqlite3_stmt *insert;
-    const atomic_bool *stop;
+    int (*is_over)(void *state);
+    void *state;
     int64_t job, n_rows;
     const char *folder;
 };
@@ -84,8 +85,8 @@ static int add_lines(struct filling *f, const struct buf *text, struct err *err)
         const char *newline = memchr(at, '\n', (size_t)(end - at));
         size_t n_bytes = (size_t)((newline ? newline : end) - at);
 
-        if (n++ % STOP_EVERY == 0 && atomic_load(f->stop))
-            return err_set(err, ERR_STATE, "the coordinator ends");
+        if (n++ % LOOK_EVERY == 0 && f->is_over(f->state))
+            return 1;
         if (n_bytes && add_line(f, at, n_bytes, err) < 0)
             return -1;
         at += n_bytes + 1;
@@ -123,9 +124,9 @@ static int prepare_insert(struct filling *f, const char *table, struct err *err)
 }
 
 int query_fill_rejects(sqlite3 *db, const char *table, int64_t job,
-                       const atomic_bool *stop, struct err *err)
+                       int (*is_over)(void *state), void *state, struct err *err)
 {
-    struct filling f = {.db = db, .stop = stop};
+    struct filling f = {.db = db, .is_over = is_over, .state = state};
     sqlite3_stmt *lists = NULL;
     int rc = prepare_insert(&f, table, err), got = SQLITE_DONE;
 

@@ -21,6 +21,7 @@ struct place {
     char folder[64], path[96];
     struct store *store;
     atomic_bool stop;
+    struct query_bounds bounds;
 };
 
 static void insert_job(struct store *store, int64_t id, const char *kind,
@@ -83,6 +84,7 @@ static int set_up(void **state)
     struct err err;
 
     *state = place;
+    place->bounds = query_bounds_usual;
     strcpy(place->folder, "/tmp/vneva-query-XXXXXX");
     if (!mkdtemp(place->folder))
         return -1;
@@ -119,7 +121,8 @@ static int ask(struct place *place, struct buf *out, const struct query_request 
                struct err *err)
 {
     struct query_answer answer;
-    int rc = query_run(&answer, place->path, request, &place->stop, NOW_MS, err);
+    int rc = query_run(&answer, place->path, request, &place->bounds, &place->stop,
+                       NOW_MS, err);
 
     buf_reset(out);
     for (size_t i = 0; rc == 0 && i < answer.n_parts; i++)
@@ -516,24 +519,28 @@ static void select_sees_nothing_else(void **state)
 static void question_that_is_too_large_is_ended(void **state)
 {
     struct place *place = *state;
-
-    assert_refused(
-        place,
+    struct query_request numbers =
         of_sql("with recursive c(n) as (select 1 union all select n + 1 from c)"
-               " select n from c"),
-        ERR_LIMIT, "rows; narrow it");
-    assert_refused(place,
-                   of_sql("with recursive c(n) as (select 1 union all select n + 1 from c"
-                          " limit 100) select replace(printf('%600000d', n), ' ', 'x')"
-                          " from c"),
-                   ERR_LIMIT, "bytes; narrow it");
+               " select n from c");
+
+    place->bounds.rows = 1000;
+    assert_refused(place, numbers, ERR_LIMIT, "more than 1000 rows; narrow it");
+    place->bounds = query_bounds_usual;
+    place->bounds.bytes = 10000;
+    assert_refused(place, numbers, ERR_LIMIT, "more than 10000 bytes; narrow it");
+    place->bounds = query_bounds_usual;
+    place->bounds.time_ms = 50;
     assert_refused(
         place,
         of_sql("with recursive c(n) as (select 1 union all select n + 1 from c)"
                " select count(*) from c"),
-        ERR_LIMIT, "takes longer than");
-    assert_refused(place, of_sql("select replace(printf('%16000000d', 1), ' ', 'xxxx')"),
+        ERR_LIMIT, "takes longer than 50 ms");
+    place->bounds = query_bounds_usual;
+    assert_refused(place, of_sql("select replace(printf('%4000000d', 1), ' ', 'xxxx')"),
                    ERR_LIMIT, "too big");
+    assert_refused(place,
+                   of_sql("select a, a, a from (select printf('%4000000d', 1) as a)"),
+                   ERR_LIMIT, "a row has more than");
 }
 
 static void question_ends_when_it_is_told_to(void **state)
@@ -558,8 +565,9 @@ static void long_answer_comes_in_parts(void **state)
     struct err err;
     int64_t n = 0;
 
-    assert_int_equal(
-        query_run(&answer, place->path, &request, &place->stop, NOW_MS, &err), 0);
+    assert_int_equal(query_run(&answer, place->path, &request, &place->bounds,
+                               &place->stop, NOW_MS, &err),
+                     0);
     assert_true(answer.n_parts > 2);
     for (size_t i = 0; i < answer.n_parts; i++) {
         struct json *part, *rows;
