@@ -70,8 +70,6 @@ static int check_files(struct look *l)
         (must_exist(l, "model.data.video_folder", spec->data.video_folder) < 0 ||
          must_exist(l, "model.data.image_folder", spec->data.image_folder) < 0))
         return -1;
-    if (spec->kind == SPEC_EVALUATE)
-        return must_exist(l, "neva_model_file", spec->evaluate.neva_model_file);
     return 0;
 }
 
@@ -364,7 +362,7 @@ int preflight(struct json **out, const struct spec *spec, struct spec_notes *not
 
     l.report = json_new(JSON_OBJECT);
     if (look_at_layout(&l) < 0 || check_files(&l) < 0 ||
-        (spec_kind_is_training(spec->kind) &&
+        (spec->kind != SPEC_PREPARE &&
          preflight_weights(&sized, &l.weights_vocab, l.report, notes, err) < 0) ||
         look_at_data(&l) < 0 || (spec->kind != SPEC_EVALUATE && look_at_sample(&l) < 0) ||
         (spec_kind_is_training(spec->kind) && look_at_training(&l) < 0) ||

@@ -10,7 +10,7 @@
  *     parameters {vision, projector, llm, total, trained},
  *     (parameters and memory_bytes only when all sizes are known)
  *     memory_bytes {weights, gradients, optimizer, activations, total}}
- *   weights: [{part, from, what}] of a training run: where each part comes from; without
+ *   weights: [{part, from, what}] but of prepare: where each part comes from; without
  *     "from" it begins fresh
  *   ignored: [text], refused: [text]
  */

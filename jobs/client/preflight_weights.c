@@ -203,8 +203,13 @@ static int look_at_sources(struct look *l, int64_t *vocab)
 {
     const struct spec *spec = l->spec;
     const char *resume = spec->exp_manager.resume_from_checkpoint;
-    int goes_on = look_at_folder(l);
+    struct weights_peek peek;
+    int goes_on;
 
+    if (spec->kind == SPEC_EVALUATE)
+        return look_at(l, &peek, "neva_model_file", "all",
+                       spec->evaluate.neva_model_file);
+    goes_on = look_at_folder(l);
     if (goes_on < 0)
         return -1;
     if (goes_on)

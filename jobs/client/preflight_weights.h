@@ -11,7 +11,7 @@
 
 /* spec: sizes it leaves to folders are filled in, as far as they can be read here; borrowed
  * texts. *vocab: grows to that of the LLM's folder. A folder that is not there is
- * ERR_NOT_FOUND; what does not fit is added to notes->refused. Training only. */
+ * ERR_NOT_FOUND; what does not fit is added to notes->refused. Training and evaluation. */
 int preflight_weights(struct spec *spec, int64_t *vocab, struct json *report,
                       struct spec_notes *notes, struct err *err);
 /* Whether every size that parameters and memory are counted from is known. */

@@ -134,6 +134,8 @@ int weights_peek(struct weights_peek *out, const char *path, struct err *err)
         snprintf(out->what, sizeof(out->what), "a file");
     } else if (weights_peek_run(path) || has_steps(path)) {
         snprintf(out->what, sizeof(out->what), "a run: its newest checkpoint");
+    } else if (has_file(path, "logs")) { /* a job's folder: it may have one by then */
+        snprintf(out->what, sizeof(out->what), "a run without a checkpoint so far");
     } else if (has_file(path, "mm_projector.bin") ||
                has_file(path, "model.safetensors")) {
         snprintf(out->what, sizeof(out->what), "a projector");

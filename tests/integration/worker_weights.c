@@ -263,6 +263,11 @@ static void whole_model_is_restored_and_parts_are_taken_out(void **state)
     char whole[PATH_MAX_HERE], parts[PATH_MAX_HERE];
     const char *llava = golden("llava");
 
+    run(start,
+        SUBMIT(start, PROJECTOR(golden("projector/mm_projector.bin")),
+               LLM(golden("llama")), ENCODER(golden("clip")), NO_STEP),
+        parts);
+    assert_true(is_same(parts, golden("projector"), PARAM_PROJECTOR)); /* LLaVA's file */
     run(start, SUBMIT(start, RESTORE(llava), NO_STEP), whole);
     run(start, SUBMIT(start, LLM(llava), ENCODER(llava), PROJECTOR(llava), NO_STEP),
         parts);
@@ -314,13 +319,13 @@ static void checkpoint_of_such_a_run_is_asked_and_gone_on_from(void **state)
     buf_fini(&spec);
 }
 
-static void export_folder(const char *checkpoint, const char *out)
+/* vneva export, vneva import */
+static void move(const char *verb, const char *path, const char *out)
 {
     char command[3 * PATH_MAX_HERE];
 
-    snprintf(command, sizeof(command),
-             "'%s/vneva-model' export '%s' '%s' > '%s.log' 2>&1", getenv("VNEVA_BIN"),
-             checkpoint, out, out);
+    snprintf(command, sizeof(command), "'%s/vneva-model' %s '%s' '%s' > '%s.log' 2>&1",
+             getenv("VNEVA_BIN"), verb, path, out, out);
     assert_int_equal(system(command), 0);
 }
 
@@ -347,8 +352,9 @@ static void read_answers(struct buf *out, struct start *start, const char *model
 static void exported_folder_answers_as_its_checkpoint(void **state)
 {
     struct start *start = *state;
-    char checkpoint[PATH_MAX_HERE], out[PATH_MAX_HERE], again[PATH_MAX_HERE];
-    struct buf ours = BUF_INIT, theirs = BUF_INIT;
+    char checkpoint[PATH_MAX_HERE], out[PATH_MAX_HERE], in[PATH_MAX_HERE],
+        again[PATH_MAX_HERE];
+    struct buf ours = BUF_INIT, theirs = BUF_INIT, imported = BUF_INIT;
 
     run(start,
         SUBMIT(start, LLM(golden("llama")), ENCODER(golden("clip")),
@@ -356,14 +362,19 @@ static void exported_folder_answers_as_its_checkpoint(void **state)
                "trainer.max_steps=20"),
         checkpoint);
     snprintf(out, sizeof(out), "%s/exported", start->home.folder);
-    export_folder(checkpoint, out);
+    snprintf(in, sizeof(in), "%s/imported", start->home.folder);
+    move("export", checkpoint, out);
+    move("import", out, in);
     read_answers(&ours, start, checkpoint);
     read_answers(&theirs, start, out);
+    read_answers(&imported, start, in);
     assert_string_equal(buf_str(&theirs), buf_str(&ours));
+    assert_string_equal(buf_str(&imported), buf_str(&ours));
     run(start, SUBMIT(start, RESTORE(out), NO_STEP), again);
     assert_true(is_same(again, checkpoint, PARAM_LLM));
     buf_fini(&ours);
     buf_fini(&theirs);
+    buf_fini(&imported);
 }
 
 static void what_does_not_fit_is_refused_by_key_and_folder(void **state)

@@ -239,6 +239,29 @@ static void what_is_no_model_is_refused_with_what_to_do(void **state)
     }
 }
 
+static void model_to_be_asked_is_looked_at(void **state)
+{
+    static const char text[] = "kind: evaluate\nneva_model_file: /x\nprompt_file: /\n";
+    struct seen seen = look(text, "neva_model_file", golden("llava"), NULL, NULL);
+
+    assert_string_equal(json_get_string(find_part(&seen, "all"), "what"),
+                        "LlavaForConditionalGeneration");
+    seen_fini(&seen);
+    seen = look(text, "neva_model_file", with_file(*state, "none", "readme", "x"), NULL,
+                NULL);
+    assert_true(is_refused(&seen, "neva_model_file: '"));
+    seen_fini(&seen);
+    seen =
+        look(text, "neva_model_file", with_file(*state, "job", "logs", "x"), NULL, NULL);
+    assert_false(
+        is_refused(&seen, "neva_model_file")); /* it may have a checkpoint soon */
+    seen_fini(&seen);
+    seen = look(text, "neva_model_file", "/nowhere", NULL, NULL);
+    assert_null(seen.report);
+    assert_says(seen.err.text, "neva_model_file: '/nowhere' is not there");
+    seen_fini(&seen);
+}
+
 static void folder_of_a_run_is_looked_into(void **state)
 {
     struct place *place = *state;
@@ -273,6 +296,7 @@ int main(void)
         TEST(sizes_that_differ_are_refused),
         TEST(parameters_are_not_guessed),
         TEST(what_is_no_model_is_refused_with_what_to_do),
+        TEST(model_to_be_asked_is_looked_at),
         TEST(folder_of_a_run_is_looked_into),
     };
 
