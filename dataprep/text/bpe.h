@@ -33,10 +33,9 @@ struct bpe {
     bool byte_fallback, fuse_unknown, ignore_merges;
 };
 
-struct bpe_token {
+struct bpe_token { /* bytes of the word; of a letter's bytes only the last has any */
     int32_t id;
-    uint32_t begin,
-        end; /* bytes of the word; empty but for the last of a letter's bytes */
+    uint32_t begin, end;
 };
 
 struct bpe_work {
