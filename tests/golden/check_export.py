@@ -30,6 +30,8 @@ def ask_vneva(args, images):
     command = [f"{args.bin}/vneva", "generate", "--model", args.folder, "--json",
                "--precision", "32", "--backend", args.backend,
                "--max-new-tokens", str(args.tokens), QUESTION]
+    if args.template:
+        command += ["--template", args.template]
     for image in images:
         command += ["--image", image]
     said = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True).stdout
@@ -85,6 +87,7 @@ def main():
     parser.add_argument("images", nargs="+")
     parser.add_argument("--tokens", type=int, default=64)
     parser.add_argument("--backend", default="auto")
+    parser.add_argument("--template", help="where the folder does not tell")
     args = parser.parse_args()
     if not Path(args.folder, "config.json").is_file():
         sys.exit(f"'{args.folder}' holds no config.json")

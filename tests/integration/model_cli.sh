@@ -143,6 +143,17 @@ a_new_image_token_gets_a_row() {
     exits 1 vneva model diff own added
     [ "$(grep -c '^other-shape' out)" = 2 ] || fail "$(cat out)"
     exits 0 vneva model show --json added
+    grep -q '"tokenizer": "tokenizer.model"' out || fail "$(cat out)"
+    # the same for Hugging Face's own kind of tokenizer
+    {
+        printf '{"added_tokens": [], "model": {"type": "BPE", "vocab": {"a0": 0'
+        for i in $(seq 327); do printf ', "a%d": %d' "$i" "$i"; done
+        printf '}, "merges": []}}'
+    } >own/tokenizer.json
+    exits 0 vneva export --force own added
+    grep -q "image token 328 (new, one row" out || fail "$(cat out)"
+    tr -d ' \n' <added/tokenizer.json | grep -q '"added_tokens":\[{"id":328,"content":"<image>"' ||
+        fail "$(head -c 300 added/tokenizer.json)"
     rm -r own spare added
 }
 
