@@ -12,6 +12,7 @@
 
 #define ASK_MS 1000
 #define LOG_CHUNK_BYTES (64 << 10)
+#define SQL_MAX 1024
 
 struct session {
     struct client *client;
@@ -51,7 +52,7 @@ static int ask_lists(struct session *s, struct err *err)
 static int ask_chosen(struct session *s, struct err *err)
 {
     int64_t job = s->top.job;
-    char sql[512];
+    char sql[SQL_MAX];
 
     snprintf(sql, sizeof(sql),
              "SELECT * FROM ranks WHERE job = %" PRId64 " AND state <> 'ended'"
@@ -66,12 +67,15 @@ static int ask_chosen(struct session *s, struct err *err)
         job);
     if (renew(&s->data.step, s->client, sql, err) < 0)
         return -1;
+    /* So many looks at an index, however many rows there are. */
     snprintf(
         sql, sizeof(sql),
-        "SELECT min(step) AS step, avg(loss) AS loss FROM metrics WHERE job = %" PRId64
-        " AND loss IS NOT NULL GROUP BY step * %d / (SELECT max(step) + 1 FROM"
-        " metrics WHERE job = %" PRId64 ") ORDER BY 1",
-        job, TOP_CURVE_POINTS, job);
+        "WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < %d),"
+        " m(last) AS (SELECT max(step) FROM metrics WHERE job = %" PRId64 ")"
+        " SELECT DISTINCT step, loss FROM (SELECT (SELECT id FROM metrics WHERE job ="
+        " %" PRId64 " AND step >= i * last / %d AND loss IS NOT NULL ORDER BY step"
+        " LIMIT 1) AS at FROM n, m) JOIN metrics ON id = at ORDER BY step",
+        TOP_CURVE_POINTS - 1, job, job, TOP_CURVE_POINTS - 1);
     return renew(&s->data.curve, s->client, sql, err);
 }
 

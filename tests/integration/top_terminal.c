@@ -2,6 +2,7 @@
 #define _DEFAULT_SOURCE /* forkpty's struct winsize */
 #include "common/base/clock.h"
 #include "common/base/fs.h"
+#include "tests/integration/cluster.h"
 #include "tests/unit/fake_coordinator.h"
 
 #include <errno.h>
@@ -41,8 +42,9 @@ static void exec_top(const char *home)
     _exit(127);
 }
 
-/* Reads until the text has come, escape sequences and all. */
-static void expect(int fd, struct buf *seen, const char *text)
+/* Reads until the text has come, escape sequences and all. cluster: goes on meanwhile;
+ * NULL: there is none. */
+static void expect(int fd, struct buf *seen, const char *text, struct cluster *cluster)
 {
     int64_t end_ms = clock_mono_ms() + DEADLINE_MS;
     char bytes[4096];
@@ -51,7 +53,9 @@ static void expect(int fd, struct buf *seen, const char *text)
         struct pollfd wait = {.fd = fd, .events = POLLIN};
         ssize_t n;
 
-        if (poll(&wait, 1, 100) <= 0)
+        if (cluster)
+            cluster_step(cluster, 0);
+        if (poll(&wait, 1, 20) <= 0)
             continue;
         n = read(fd, bytes, sizeof(bytes));
         if (n <= 0)
@@ -62,7 +66,6 @@ static void expect(int fd, struct buf *seen, const char *text)
     }
     if (!strstr(buf_str(seen), text))
         fail_msg("no '%s' in: %s", text, buf_str(seen));
-    buf_reset(seen);
 }
 
 static void press(int fd, const char *keys)
@@ -98,9 +101,9 @@ static void top_lists_jobs_and_obeys_keys_until_q(void **state)
     if (pid == 0)
         exec_top(fake_home(fake));
     assert_true(pid > 0);
-    expect(fd, &seen, "the-job");
+    expect(fd, &seen, "the-job", NULL);
     press(fd, "/zebra");
-    expect(fd, &seen, "no job fits");
+    expect(fd, &seen, "no job fits", NULL);
     press(fd, "\r");
     press(fd, "\003"); /* Ctrl-C ends it as q does: the terminal is put right */
     assert_int_equal(wait_for_end(fd, pid), 0);
@@ -126,7 +129,7 @@ static void top_without_a_terminal_says_what_to_use_instead(void **state)
         exec_top(fake_home(fake));
     }
     close(pipes[1]);
-    expect(pipes[0], &seen, "`vneva query jobs --watch 5`");
+    expect(pipes[0], &seen, "`vneva query jobs --watch 5`", NULL);
     assert_int_equal(waitpid(pid, &status, 0), pid);
     assert_int_equal(WEXITSTATUS(status), EXIT_USAGE);
     close(pipes[0]);
@@ -134,10 +137,89 @@ static void top_without_a_terminal_says_what_to_use_instead(void **state)
     fake_stop(fake);
 }
 
+/* ---- against the coordinator itself ---- */
+
+static bool has_ranks(struct cluster *cluster, void *context)
+{
+    const struct fake_agent *agent = context;
+
+    (void)cluster;
+    return agent->ranks[0].is_used && agent->ranks[0].n_tasks > 0;
+}
+
+/* Both are there before the screen is drawn: of a change only what differs is drawn. */
+static bool has_metrics(struct cluster *cluster, void *context)
+{
+    struct json *rows = cluster_rows(cluster, "metrics", *(int64_t *)context);
+    bool has_both = json_count(rows) == 2;
+
+    json_free(rows);
+    return has_both;
+}
+
+static void report(struct fake_agent *agent, int64_t job)
+{
+    struct wire stage = {.type = MSG_RANK_STAGE}, progress = {.type = MSG_PROGRESS};
+
+    stage.rank_stage = (struct msg_rank_stage){.job = job,
+                                               .attempt = 1,
+                                               .rank = 1,
+                                               .stage = "a-stage",
+                                               .step = 3,
+                                               .memory_bytes = 5 << 20};
+    progress.progress = (struct msg_progress){
+        .job = job, .attempt = 1, .stage = "training", .total = 40, .done = 2};
+    for (int64_t step = 1; step <= 2; step++) {
+        progress.progress.step = step;
+        progress.progress.metrics = step == 1 ? "{\"loss\": 4.5, \"step_ms\": 100}"
+                                              : "{\"loss\": 3.25, \"step_ms\": 100,"
+                                                " \"comm_ms\": 30, \"wait_ms\": 20}";
+        assert_int_equal(net_client_send(agent->client, &progress, NULL), 0);
+    }
+    assert_int_equal(net_client_send(agent->client, &stage, NULL), 0);
+}
+
+static void top_shows_what_the_coordinator_knows_of_a_job(void **state)
+{
+    struct winsize size = {.ws_row = 40, .ws_col = 140};
+    struct cluster cluster;
+    struct fake_agent *agent;
+    struct buf seen = BUF_INIT;
+    char spec[2048];
+    int64_t job;
+    pid_t pid;
+    int fd;
+
+    (void)state;
+    cluster_init(&cluster);
+    cluster_start(&cluster, NULL);
+    agent = cluster_add_agent(&cluster, 2, 0);
+    agent->script = SCRIPT_KEEP;
+    spec_train(spec, sizeof(spec), 40, 10, 2);
+    job = cluster_submit(&cluster, "r", "pretrain", spec);
+    assert_true(cluster_wait(&cluster, has_ranks, agent));
+    report(agent, job);
+    assert_true(cluster_wait(&cluster, has_metrics, &job));
+    pid = forkpty(&fd, NULL, NULL, &size);
+    if (pid == 0)
+        exec_top(cluster.home);
+    expect(fd, &seen, "loss 3.25", &cluster);
+    expect(fd, &seen, "# compute 50%  = communication 30%  . data 20%", &cluster);
+    expect(fd, &seen, "4.5 ", &cluster); /* where the curve begins */
+    expect(fd, &seen, "a-stage", &cluster);
+    expect(fd, &seen, "5.0 MiB", &cluster);
+    press(fd, "q");
+    assert_int_equal(wait_for_end(fd, pid), 0);
+    close(fd);
+    buf_fini(&seen);
+    cluster_fini(&cluster);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(top_lists_jobs_and_obeys_keys_until_q),
+        cmocka_unit_test(top_shows_what_the_coordinator_knows_of_a_job),
         cmocka_unit_test(top_without_a_terminal_says_what_to_use_instead),
     };
 

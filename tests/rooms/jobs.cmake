@@ -10,8 +10,8 @@ vneva_test(client_query LABEL unit SOURCES unit/client_query.c unit/fake_coordin
 vneva_test(client_top LABEL unit SOURCES unit/client_top.c LIBS vneva_client cmocka)
 vneva_test(top_terminal LABEL integration
   SOURCES integration/top_terminal.c unit/fake_coordinator.c
-  LIBS vneva_client cmocka Threads::Threads util)
-add_dependencies(top_terminal vneva)
+  LIBS vneva_client coordinator_cluster cmocka Threads::Threads util)
+add_dependencies(top_terminal vneva vneva-coordinator)
 vneva_test(client_why LABEL unit SOURCES unit/client_why.c LIBS vneva_client cmocka)
 vneva_test(client_report LABEL unit SOURCES unit/client_report.c unit/fake_coordinator.c
   LIBS vneva_client cmocka Threads::Threads)
