@@ -10,7 +10,8 @@
  * Samples are numbered 0..n-1 over the shards in order; rejected ones have no number.
  *
  * Tokens hold DATASET_TOKEN_MEDIA once per media item; dataset_expand puts in one entry
- * per token of a frame. Labels are not shifted here: is_label marks tokens that are to be predicted.
+ * per token of a frame. Labels are not shifted here: is_label marks tokens that are to be
+ * predicted.
  * Every sample carries a checksum that dataset_read compares; a damaged one is an error
  * that names its shard.
  * Threads: one caller per dataset.
@@ -75,8 +76,8 @@ int dataset_read(struct dataset *dataset, int64_t number, struct dataset_sample 
                  struct err *err);
 void dataset_sample_free(struct dataset_sample *sample);
 
-/* The sample as the model reads it: media entries repeated n_frames * frame_tokens times, the
- * labels shifted by one (label[t] = token[t+1] if that is a label, else -1). The last
+/* The sample as the model reads it: media entries repeated n_frames * frame_tokens times,
+ * the labels shifted by one (label[t] = token[t+1] if that is a label, else -1). The last
  * token is only a label, as in NeMo, so there is one entry fewer than tokens; a prompt
  * (the first n_prompt tokens) is had whole by setting sample->n_tokens = n_prompt + 1.
  * n_frames[i]: frames of media item i as they will be given (1 when spliced).

@@ -177,8 +177,8 @@ const char *spec_tokenizer(const struct spec *spec, const char **key);
 
 /* Of training and prepare: the encoder's family; class tokens in front of a frame's
  * patches, which SigLIP has not got whatever class_token_length says; tokens a frame
- * takes in a sample, what selection and projector make of its patches (0: only a folder of
- * weights says). */
+ * takes in a sample, what selection and projector make of its patches (0: only a folder
+ * of weights says). */
 bool spec_is_siglip(const struct spec *spec);
 int64_t spec_class_tokens(const struct spec *spec);
 int64_t spec_frame_tokens(const struct spec *spec);

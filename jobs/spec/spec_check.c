@@ -447,7 +447,7 @@ static int put_encoder_sizes(struct checker *c, bool is_siglip, int64_t width)
     return 0;
 }
 
-/* What the two families of encoders have in common with no other. */
+/* Defaults that follow from the family of the encoder. */
 static int put_encoder(struct checker *c)
 {
     struct json *root = c->tree->root;

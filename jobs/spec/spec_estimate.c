@@ -29,7 +29,7 @@ static int64_t kv_width(const struct spec *spec)
 
 /* ---- parameters ---- */
 
-/* One layer of CLIP or SigLIP: four square matrices, two of the feed-forward, two norms. */
+/* One layer of either: four square matrices, two of the feed-forward, two norms. */
 static int64_t vision_layer(const struct spec *spec)
 {
     int64_t width = spec->vision.hidden_size, ffn = spec->vision.ffn_hidden_size;
