@@ -27,6 +27,7 @@ static const struct weights_info folder = {
                        .ffn_width = 48,
                        .n_layers = 3,
                        .n_heads = 4,
+                       .select_layer = 2, /* of 3: the spec's -2 */
                        .class_token_length = 1,
                        .act = ACT_GELU,
                        .eps = 1e-5F,
@@ -127,6 +128,28 @@ static void siglip_s_folder_says_so_itself(void **state)
         configure(&config, &siglip, "model.mm_cfg.vision_encoder.model_type=clip", &err),
         -1);
     assert_non_null(strstr(err.text, "model_type is clip, but the weights in '/w'"));
+}
+
+static void a_projector_that_reads_other_rows_is_refused(void **state)
+{
+    struct weights_info other = folder;
+    struct neva_config config;
+    struct err err;
+
+    (void)state;
+    other.config.vision.select_layer = -1;
+    assert_int_equal(configure(&config, &other, "name=x", &err), -1);
+    assert_non_null(strstr(err.text, "vision_select_layer is -2"));
+    assert_non_null(strstr(err.text, "reads -1 and patch"));
+    if (configure(&config, &other, "model.mm_cfg.vision_encoder.vision_select_layer=3",
+                  &err) < 0)
+        fail_msg("%s", err.text);
+    other.config.vision.select_layer = -2;
+    other.config.vision.select_feature = NEVA_SELECT_CLS_PATCH;
+    assert_int_equal(configure(&config, &other, "name=x", &err), -1);
+    other.parts = WEIGHTS_VISION; /* an encoder alone says nothing of it */
+    if (configure(&config, &other, "name=x", &err) < 0)
+        fail_msg("%s", err.text);
 }
 
 static void spec_that_says_the_same_is_taken(void **state)
@@ -252,6 +275,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(silent_spec_takes_all_of_the_folder),
         cmocka_unit_test(siglip_s_folder_says_so_itself),
+        cmocka_unit_test(a_projector_that_reads_other_rows_is_refused),
         cmocka_unit_test(spec_that_says_the_same_is_taken),
         cmocka_unit_test(contradictions_name_key_values_and_folder),
         cmocka_unit_test(longer_rows_than_the_window_of_attention_are_refused),

@@ -162,6 +162,38 @@ static int take_scaling(struct neva_config *config, const struct spec *spec,
                    names[theirs->scaling], (double)theirs->factor);
 }
 
+static int64_t selected_layer(const struct neva_config *config)
+{
+    int64_t layer = config->vision.select_layer;
+
+    return layer < 0 ? config->vision.n_layers + 1 + layer : layer;
+}
+
+/* A projector goes with the rows it learnt from. Keys have defaults, so a folder that says
+ * otherwise is not passed over; only one with encoder and projector says. */
+static int check_selection(const struct neva_config *config,
+                           const struct weights_info *info, unsigned parts,
+                           const char *path, struct err *err)
+{
+    static const char *const names[] = {
+        [NEVA_SELECT_PATCH] = "patch", [NEVA_SELECT_CLS_PATCH] = "cls_patch"};
+    const unsigned both = WEIGHTS_VISION | WEIGHTS_PROJECTOR;
+    const struct neva_config *theirs = &info->config;
+    bool is_same_rows = config->vision.class_token_length == 0 ||
+                        config->vision.select_feature == theirs->vision.select_feature;
+
+    if (!(parts & WEIGHTS_PROJECTOR) || (info->parts & both) != both ||
+        (is_same_rows && selected_layer(config) == selected_layer(theirs)))
+        return 0;
+    return err_set(err, ERR_INVALID,
+                   VISION "vision_select_layer is %" PRId64
+                          " and vision_select_feature %s, but the projector in '%s' (%s) "
+                          "reads %" PRId64 " and %s: set the two keys to that",
+                   config->vision.select_layer, names[config->vision.select_feature],
+                   path, info->architecture, theirs->vision.select_layer,
+                   names[theirs->vision.select_feature]);
+}
+
 /* What no key says. */
 static void take_rest(struct neva_config *config, const struct neva_config *theirs,
                       unsigned parts)
@@ -203,6 +235,8 @@ int config_from_weights(struct neva_config *config, const struct spec *spec,
             return fail_other(row, ours, theirs, info, path, err);
     }
     take_rest(config, &info->config, parts);
+    if (check_selection(config, info, parts, path, err) < 0)
+        return -1;
     if ((parts & WEIGHTS_LLM) && info->sliding_window &&
         config->max_tokens > info->sliding_window)
         return err_set(err, ERR_UNSUPPORTED,
