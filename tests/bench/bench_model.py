@@ -216,9 +216,10 @@ def summary(name, kind, rows, lines, answers, shape, about):
         row[side] = {"rate": work / wall, "wall_s": wall, "peak_mb": got[-1]["peak_mb"],
                      "cpu_s": statistics.median(a["cpu_s"] for a in got),
                      "loss": got[-1]["loss"]}
-        if len(lines) > 1:  # without the prompts
-            first = statistics.median(a["wall_s"] for a in answers[side][lines[0]])
-            row[side]["decode_rate"] = rows * (NEW_TOKENS - 1) / (wall - first)
+        if len(lines) > 1:  # without the prompts; 0: drowned in noise
+            left = statistics.median(long["wall_s"] - short["wall_s"] for long, short in
+                                     zip(got, answers[side][lines[0]]))
+            row[side]["decode_rate"] = rows * (NEW_TOKENS - 1) / left if left > 0 else 0
     row["ratio_peak"] = row["ours"]["peak_mb"] / row["peer"]["peak_mb"]
     return row
 
@@ -228,7 +229,7 @@ def show(row):
     print(f"| {row['name']}, {row['type']} ({row['unit']}) | {ours['rate']:.2f} "
           f"| {peer['rate']:.2f} | {row['ratio_wall_s']:.2f} | {row['ratio_cpu_s']:.2f} "
           f"| {ours['peak_mb']:.0f} | {peer['peak_mb']:.0f} |", flush=True)
-    if "decode_rate" in ours:
+    if ours.get("decode_rate") and peer["decode_rate"]:
         print(f"|   the same without the prompts | {ours['decode_rate']:.2f} "
               f"| {peer['decode_rate']:.2f} "
               f"| {ours['decode_rate'] / peer['decode_rate']:.2f} | | | |", flush=True)
