@@ -39,10 +39,11 @@ static bool clone_file(const char *to, const char *from)
 }
 
 /* Links follow symbolic ones, which the hub's cache is made of. */
-static int link_or_copy(const char *to, const char *from, struct err *err)
+static int place_file(const char *to, const char *from, bool wants_copy, struct err *err)
 {
-    if (linkat(AT_FDCWD, from, AT_FDCWD, to, AT_SYMLINK_FOLLOW) == 0 ||
-        clone_file(to, from))
+    if (!wants_copy && linkat(AT_FDCWD, from, AT_FDCWD, to, AT_SYMLINK_FOLLOW) == 0)
+        return 0;
+    if (clone_file(to, from)) /* as good as a copy: blocks part when one is written */
         return 0;
     return fs_copy_file(to, from, err);
 }
@@ -54,7 +55,8 @@ static const char *base_name(const char *path)
     return slash ? slash + 1 : path;
 }
 
-static int link_files(const struct weights *w, const char *folder, struct err *err)
+static int place_files(const struct weights *w, const char *folder, bool wants_copies,
+                       struct err *err)
 {
     char to[FS_PATH_MAX];
 
@@ -62,7 +64,7 @@ static int link_files(const struct weights *w, const char *folder, struct err *e
         if (fault_hit("checkpoint.tensors"))
             return err_set(err, ERR_IO, "fault point checkpoint.tensors");
         if (fs_path(to, err, "%s/%s", folder, base_name(w->files.paths[i])) < 0 ||
-            link_or_copy(to, w->files.paths[i], err) < 0)
+            place_file(to, w->files.paths[i], wants_copies, err) < 0)
             return -1;
     }
     return 0;
@@ -154,14 +156,15 @@ static struct json *files_json(const struct weights *w, struct err *err)
 /* ---- the whole ---- */
 
 static int adopt(const char *temporary, const char *folder, struct weights *w,
-                 const struct json *meta, const struct checkpoint_extra *extra,
-                 struct err *err)
+                 bool wants_copies, const struct json *meta,
+                 const struct checkpoint_extra *extra, struct err *err)
 {
     struct json *files;
 
     if (fs_remove_tree(temporary, err) < 0 || fs_make_dirs(temporary, 0777, err) < 0 ||
         parallel_run(parallel_threads(1), w->files.n_tensors, hash_tensor, w, err) < 0 ||
-        link_files(w, temporary, err) < 0 || copy_config(w, temporary, err) < 0 ||
+        place_files(w, temporary, wants_copies, err) < 0 ||
+        copy_config(w, temporary, err) < 0 ||
         (extra && extra->write(extra->state, temporary, err) < 0))
         return -1;
     files = files_json(w, err);
@@ -173,8 +176,9 @@ static int adopt(const char *temporary, const char *folder, struct weights *w,
     return checkpoint_rename(temporary, folder, err);
 }
 
-int checkpoint_adopt(const char *folder, struct weights *weights, const struct json *meta,
-                     const struct checkpoint_extra *extra, struct err *err)
+int checkpoint_adopt(const char *folder, struct weights *weights, bool wants_copies,
+                     const struct json *meta, const struct checkpoint_extra *extra,
+                     struct err *err)
 {
     char temporary[FS_PATH_MAX];
 
@@ -182,8 +186,11 @@ int checkpoint_adopt(const char *folder, struct weights *weights, const struct j
         return err_set(
             err, ERR_INVALID, "'%s' is %s, wanted a Hugging Face folder", weights->path,
             weights->is_checkpoint ? "a checkpoint already" : "a projector alone");
-    if (fs_path(temporary, err, "%s.tmp", folder) < 0 ||
-        adopt(temporary, folder, weights, meta, extra, err) < 0)
+    if (fs_path(temporary, err, "%s.tmp", folder) < 0)
+        return -1;
+    if (adopt(temporary, folder, weights, wants_copies, meta, extra, err) < 0) {
+        (void)fs_remove_tree(temporary, NULL);
         return err_wrap(err, "cannot make checkpoint '%s'", folder);
+    }
     return 0;
 }

@@ -36,13 +36,14 @@ int checkpoint_save_with(struct neva *model, const char *folder, const struct js
                          const struct checkpoint_extra *extra, struct err *err);
 
 /* Makes a checkpoint of a Hugging Face folder that weights_open has read: its files are
- * linked (copied where the file system cannot link), config.json and
- * preprocessor_config.json copied, the checksum of every tensor is taken, in one pass, and
+ * linked (copied where the file system cannot link, or with wants_copies: what changes a
+ * file in place would change both), config.json and preprocessor_config.json copied, the checksum of every tensor is taken, in one pass, and
  * checkpoint.json lists the files as they are. One process alone; the folder appears under
  * its name at the end, as with checkpoint_save_with. ERR_INVALID: weights of a checkpoint
  * or of a projector alone. */
-int checkpoint_adopt(const char *folder, struct weights *weights, const struct json *meta,
-                     const struct checkpoint_extra *extra, struct err *err);
+int checkpoint_adopt(const char *folder, struct weights *weights, bool wants_copies,
+                     const struct json *meta, const struct checkpoint_extra *extra,
+                     struct err *err);
 
 /* Reads parameters (and moments when with_optim and present) written by any layout.
  * Missing, extra, wrongly shaped or damaged tensors are refused by name. COLLECTIVE */

@@ -151,7 +151,8 @@ static int64_t said_image_token(const struct export *export)
 /* A processor looks for the placeholder's text. */
 static int name_image_token(struct export *export, struct err *err)
 {
-    const char *text = words_text(&export->words, export->image_token);
+    const char *text =
+        export->has_words ? words_text(&export->words, export->image_token) : NULL;
 
     if (text)
         export->image_text = text;
@@ -167,10 +168,14 @@ static int find_image_token(struct export *export, struct err *err)
     export->vocab = weights_info(export->weights)->config.llm.vocab;
     export->image_token = said_image_token(export);
     if (text_files_tokenizer(export->from)) {
-        if (words_read(&export->words, export->from, err) < 0 ||
-            add_extra_tokens(export, err) < 0)
+        export->has_words = words_read(&export->words, export->from, err) == 0;
+        /* of another kind than those we can add to: its own files say what is needed */
+        if (!export->has_words &&
+            (export->image_token < 0 || err->code != ERR_UNSUPPORTED))
             return -1;
-        export->has_words = true;
+        err_clear(err);
+        if (export->has_words && add_extra_tokens(export, err) < 0)
+            return -1;
     }
     export->image_text = EXPORT_IMAGE;
     if (export->image_token >= 0)

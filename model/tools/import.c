@@ -9,7 +9,7 @@
 #include <stdio.h>
 
 static const char help[] =
-    "usage: vneva import [--force] HF_FOLDER OUT\n"
+    "usage: vneva import [--copy] [--force] HF_FOLDER OUT\n"
     "\n"
     "Checks a folder of Hugging Face's (config.json; model.safetensors, its shards, or\n"
     "pytorch_model.bin) and makes a checkpoint of it: every tensor is there, once, in "
@@ -20,6 +20,7 @@ static const char help[] =
     "is\n"
     "for from_pretrained.\n"
     "\n"
+    "  --copy    copy the weights, so that the folder may be changed afterwards\n"
     "  --force   replace OUT\n"
     "\n"
     "Exit status: 0 done, 2 wrong usage or bad input, 5 an error of the system.\n"
@@ -28,7 +29,7 @@ static const char help[] =
     "  vneva import llava-1.5-7b-hf ~/models/llava\n";
 
 struct import {
-    bool is_forced;
+    bool is_forced, wants_copies;
     const char *from, *to;
     struct weights *weights;
 };
@@ -66,7 +67,8 @@ static int adopt(struct import *import, struct err *err)
 
     if (json_set(meta, "kind", json_new_string("import"), err) == 0 &&
         json_set(meta, "source", json_new_string(import->from), err) == 0)
-        rc = checkpoint_adopt(import->to, import->weights, meta, &extra, err);
+        rc = checkpoint_adopt(import->to, import->weights, import->wants_copies, meta,
+                              &extra, err);
     json_free(meta);
     return rc;
 }
@@ -95,6 +97,7 @@ static int parse(struct import *out, int argc, char **argv, struct err *err)
 {
     static const struct option known[] = {
         {"force", no_argument, NULL, 'f'},
+        {"copy", no_argument, NULL, 'c'},
         {NULL, 0, NULL, 0},
     };
     int option;
@@ -102,6 +105,8 @@ static int parse(struct import *out, int argc, char **argv, struct err *err)
     while ((option = getopt_long(argc, argv, "", known, NULL)) != -1)
         if (option == 'f')
             out->is_forced = true;
+        else if (option == 'c')
+            out->wants_copies = true;
         else
             return err_set(err, ERR_INVALID, "unknown option; see vneva import --help");
     if (tool_words(argc, argv, 2, "HF_FOLDER OUT", err) < 0)

@@ -186,7 +186,7 @@ static void import(struct bench *bench)
 
     if (fs_path(path, &err, "%s/imported", bench->folder) < 0 ||
         weights_open(&weights, bench->source, &err) < 0 ||
-        checkpoint_adopt(path, weights, NULL, NULL, &err) < 0)
+        checkpoint_adopt(path, weights, false, NULL, NULL, &err) < 0)
         die(&err);
     weights_close(weights);
 }

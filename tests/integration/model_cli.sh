@@ -173,11 +173,16 @@ nothing_is_replaced_unless_told_to() {
     exits 0 vneva model diff "$golden/tiny_llava" there
     exits 2 vneva import "$golden/tiny_llava" there
     says "--force replaces it"
-    exits 0 vneva import --force "$golden/tiny_llava" there
+    cp -r "$golden/tiny_llava" source
+    exits 0 vneva import --force source there
+    [ "$(stat -c %h source/model.safetensors)" = 2 ] || fail "the weights were not linked"
+    exits 0 vneva import --copy --force source there
+    [ "$(stat -c %h source/model.safetensors)" = 1 ] || fail "the weights were linked"
+    exits 0 vneva model diff source there
     exits 2 vneva import there elsewhere
     says "is a checkpoint of vneva already"
     exits 2 vneva import no-such-folder elsewhere
-    rm -r there
+    rm -r there source
 }
 
 # a file system too small: an error, and nothing half

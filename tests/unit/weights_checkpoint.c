@@ -23,7 +23,7 @@ static int adopt(const char *name, const char *from, int64_t step, struct err *e
 
     EXPECT_OK(json_set(meta, "step", json_new_int(step), err), err);
     help_path(path, name);
-    rc = checkpoint_adopt(path, weights, meta, NULL, err);
+    rc = checkpoint_adopt(path, weights, false, meta, NULL, err);
     json_free(meta);
     weights_close(weights);
     return rc;
