@@ -57,6 +57,31 @@ static void expect_complete(const char *checkpoint, const char *dataset)
     buf_fini(&got);
 }
 
+/* vneva generate says, line for line, what the evaluation of the run said. */
+static void expect_same_answers(const struct home *home, int64_t evaluation,
+                                const char *run)
+{
+    struct buf want = BUF_INIT, got = BUF_INIT;
+    char command[2048], path[FS_PATH_MAX];
+    struct err err = {0};
+
+    snprintf(command, sizeof(command),
+             "'%s/vneva-generate' --model '%s' --precision 32 --questions "
+             "'%s/clips/annotations.jsonl' >'%s/said.jsonl'",
+             getenv("VNEVA_BIN"), run, home->folder, home->folder);
+    // NOLINTNEXTLINE(concurrency-mt-unsafe,cert-env33-c): as a person would run it
+    assert_int_equal(system(command), 0);
+    assert_int_equal(fs_path(path, &err, "%s/said.jsonl", home->folder), 0);
+    assert_int_equal(fs_read_file(&got, path, SIZE_MAX, &err), 0);
+    assert_int_equal(fs_path(path, &err, "%s/jobs/%lld/results.jsonl", home->folder,
+                             (long long)evaluation),
+                     0);
+    assert_int_equal(fs_read_file(&want, path, SIZE_MAX, &err), 0);
+    assert_string_equal(buf_str(&got), buf_str(&want));
+    buf_fini(&want);
+    buf_fini(&got);
+}
+
 /* keys: more of the specs of prepare and training, or NULL. */
 static void prepare_train_and_ask(const char *const *keys)
 {
@@ -87,6 +112,7 @@ static void prepare_train_and_ask(const char *const *keys)
     row = home_job(&home, job);
     assert_int_equal(json_get_int(json_get(row, "result"), "n", 0), DATA_QUESTIONS);
     json_free(row);
+    expect_same_answers(&home, job, run);
     home_fini(&home);
 }
 

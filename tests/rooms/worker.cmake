@@ -30,6 +30,7 @@ vneva_test(worker_stuck LABEL fault SOURCES fault/worker_stuck.c LIBS vneva_test
 foreach(test worker_jobs worker_again worker_weights worker_resume worker_stuck)
   add_dependencies(${test} vneva vneva-coordinator vneva-worker vneva-rank vneva-decode)
 endforeach()
+add_dependencies(worker_jobs vneva-generate)
 vneva_test(worker_loader LABEL integration
   SOURCES integration/worker_loader.c integration/worker_data.c
   LIBS vneva_rank vneva_synth vneva_media vneva_text vneva_spec cmocka)
