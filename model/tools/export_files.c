@@ -176,6 +176,10 @@ static int write_preprocessor(const struct export *export, struct err *err)
 
     if (rc == 0 && !json)
         rc = hf_preprocessor_write(&json, config, err);
+    if (rc == 0 && aspect && strcmp(aspect, "pad") == 0 &&
+        config->vision.encoder == NEVA_ENCODER_SIGLIP)
+        fprintf(stderr, "vneva export: SiglipImageProcessor cannot pad pictures as the "
+                        "training did: they will be squeezed\n");
     if (rc == 0 && aspect && config->vision.encoder == NEVA_ENCODER_CLIP)
         rc = set_aspect(json, aspect, config->vision.image_size, err);
     if (rc == 0)

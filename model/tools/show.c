@@ -4,9 +4,11 @@
 #include "model/tools/tool.h"
 #include "model/weights/weights.h"
 
+#include <dirent.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #define SHOW_RANKS_MAX 1024
 #define SHOW_SAMPLES_MAX 4096
@@ -61,6 +63,39 @@ static struct part part_of(const struct param_table *table, enum param_group gro
         part.dtype = !part.dtype || strcmp(part.dtype, dtype) == 0 ? dtype : "mixed";
     }
     return part;
+}
+
+/* ---- files ---- */
+
+struct stored_files {
+    int64_t n, n_bytes;
+};
+
+static bool holds_tensors(const char *name)
+{
+    const char *dot = strrchr(name, '.');
+
+    return dot && (strcmp(dot, ".safetensors") == 0 || strcmp(dot, ".bin") == 0);
+}
+
+static struct stored_files count_files(const char *folder)
+{
+    struct stored_files files = {0, 0};
+    DIR *dir = opendir(folder);
+    struct dirent *entry;
+    char path[FS_PATH_MAX];
+    struct stat st;
+
+    while (dir && (entry = readdir(dir)))
+        if (holds_tensors(entry->d_name) &&
+            fs_path(path, NULL, "%s/%s", folder, entry->d_name) == 0 &&
+            stat(path, &st) == 0) {
+            files.n++;
+            files.n_bytes += st.st_size;
+        }
+    if (dir)
+        closedir(dir);
+    return files;
 }
 
 /* ---- memory ---- */
@@ -171,6 +206,7 @@ static void print_part(const struct show *show, enum param_group group)
 static void print_text(const struct show *show)
 {
     const struct weights_info *info = weights_info(show->weights);
+    struct stored_files files = count_files(show->folder);
     const char *tokenizer = text_files_tokenizer(show->folder);
     char size[32];
 
@@ -178,6 +214,8 @@ static void print_text(const struct show *show)
     for (int group = 0; group < PARAM_GROUP_COUNT; group++)
         print_part(show, (enum param_group)group);
     printf("in all     %12" PRId64 " parameters\n", info->n_params);
+    printf("files      %" PRId64 " of tensors, %s\n", files.n,
+           tool_size(size, (double)files.n_bytes));
     printf("tokenizer  %s\n", tokenizer ? tokenizer : "none");
     if (info->parts != WEIGHTS_ALL)
         return;
@@ -244,6 +282,7 @@ static struct json *memory_json(const struct show *show, struct err *err)
 static int print_json(const struct show *show, struct err *err)
 {
     const struct weights_info *info = weights_info(show->weights);
+    struct stored_files files = count_files(show->folder);
     const char *tokenizer = text_files_tokenizer(show->folder);
     struct json *root = json_new(JSON_OBJECT);
     struct buf text = BUF_INIT;
@@ -253,6 +292,8 @@ static int print_json(const struct show *show, struct err *err)
         json_set(root, "architecture", json_new_string(info->architecture), err) == 0 &&
         json_set(root, "parameters", json_new_int(info->n_params), err) == 0 &&
         json_set(root, "dtype", json_new_string(dtype_name(info->dtype)), err) == 0 &&
+        json_set(root, "files", json_new_int(files.n), err) == 0 &&
+        json_set(root, "file_bytes", json_new_int(files.n_bytes), err) == 0 &&
         json_set(root, "parts", parts_json(show, err), err) == 0 &&
         json_set(root, "tokenizer",
                  tokenizer ? json_new_string(tokenizer) : json_new(JSON_NULL), err) == 0)

@@ -103,6 +103,8 @@ a_video_is_asked_about() {
         --max-new-tokens 2 "What moves?"
     [ "$(numbers prompt_tokens out | tr , '\n' | grep -c '^-1$')" -gt 32 ] || fail "all frames: $(cat out)"
     exits 0 ask --model "$model" --max-new-tokens 2 "No picture at all."
+    exits 0 ask --model "$model" --max-new-tokens 2 --json --system "Be brief." "Why?"
+    grep -q '"Be brief. USER: Why? ASSISTANT:' out || fail "system: $(cat out)"
     exits 0 vneva generate --model "$model" --precision bf16 --max-new-tokens 2 "In bf16."
 }
 

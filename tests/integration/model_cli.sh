@@ -235,6 +235,7 @@ show_says_what_there_is() {
     grep -q "^architecture LlavaForConditionalGeneration" out || fail "$(cat out)"
     grep -q "tokenizer  tokenizer.model" out || fail "$(cat out)"
     grep -q "train everything, bf16" out || fail "$(cat out)"
+    grep -q "^files      1 of tensors, 170.3 kB" out || fail "$(cat out)"
     exits 0 vneva model show --json "$golden/weights/clip"
     grep -q '"memory_bytes": {}' out || fail "memory of an encoder alone: $(cat out)"
     exits 0 vneva model show --json --tensor-parallel 2 --frames 3 "$golden/tiny_llava"

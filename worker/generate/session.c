@@ -216,7 +216,6 @@ static int open_batch(struct session *session, struct err *err)
                                         .service = &session->service,
                                         .model = session->model,
                                         .is_prompt = true};
-
     bool is_siglip = config->vision.encoder == NEVA_ENCODER_SIGLIP;
 
     session->frames = (struct frame_config){

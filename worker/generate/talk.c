@@ -182,9 +182,12 @@ static int answer_input(struct talk *talk, struct err *err)
 
     while (rc == 0 && (n = getline(&line, &capacity, stdin)) > 0) {
         annotation.line++;
+        if (n > ANNOTATION_MAX_BYTES)
+            rc = err_set(err, ERR_LIMIT, "line %" PRId64 " has more than %d bytes",
+                         annotation.line, ANNOTATION_MAX_BYTES);
         annotation.n_bytes = n;
         annotation.text = line;
-        if (strspn(line, " \t\r\n") < (size_t)n)
+        if (rc == 0 && strspn(line, " \t\r\n") < (size_t)n)
             rc = answer_annotation(talk, &annotation, err);
     }
     free(line);
