@@ -17,6 +17,7 @@
 #define QUERIES_MAX 64
 #define QUERIES_PEER_MAX 4
 #define QUERIES_WAIT_MAX_MS 8000
+#define QUERIES_NICE 10   /* of the thread: jobs come before questions */
 #define QUERIES_TICK_MS 2 /* how often the loop looks while one is in work */
 
 struct queries;

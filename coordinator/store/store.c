@@ -87,6 +87,8 @@ int store_open(struct store **out, const char *path, struct err *err)
     if (!store)
         return err_set(err, ERR_NOMEM, "no memory for the store");
     store->lock_fd = -1;
+    /* Counting SQLite's memory takes one lock for all threads at every allocation. */
+    (void)sqlite3_config(SQLITE_CONFIG_MEMSTATUS, 0); /* too late: it counts */
     if (lock(store, path, err) < 0)
         goto failed;
     if (sqlite3_open(path, &store->db) != SQLITE_OK) {
