@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include <cmocka.h>
+#include <sqlite3.h>
 
 #define ANSWER_MS 30000
 /* Takes long, whatever the machine: it ends at the limit of time. */
@@ -137,6 +138,63 @@ static void long_answer_comes_in_several_messages(void **state)
     net_client_close(client);
 }
 
+/* More rows than the client asks for at once, put in from beside. */
+static void add_events(const struct cluster *cluster, int n)
+{
+    char path[128], sql[256];
+    sqlite3 *db;
+
+    snprintf(path, sizeof(path), "%s/coordinator.db", cluster->home);
+    snprintf(sql, sizeof(sql),
+             "WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c LIMIT %d)"
+             " INSERT INTO events (job, ms, kind, text) SELECT 77, n, 'test', n FROM c",
+             n);
+    assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
+    sqlite3_busy_timeout(db, ANSWER_MS);
+    assert_int_equal(sqlite3_exec(db, sql, NULL, NULL, NULL), SQLITE_OK);
+    sqlite3_close(db);
+}
+
+static FILE *run_query(const struct cluster *cluster, const char *words)
+{
+    char command[512];
+    FILE *pipe;
+
+    snprintf(command, sizeof(command), "VNEVA_HOME=%s %s/vneva query %s", cluster->home,
+             getenv("VNEVA_BIN"), words);
+    pipe = popen(command, "r"); /* NOLINT(cert-env33-c): a test's own command */
+    assert_non_null(pipe);
+    return pipe;
+}
+
+static void client_gets_every_row_once_whatever_their_number(void **state)
+{
+    struct cluster *cluster = *state;
+    char line[128];
+    int64_t n = 0;
+    FILE *pipe;
+
+    assert_int_equal(ask_number(cluster, "select 7"), 7); /* the database is made */
+    add_events(cluster, 45000);
+    pipe = run_query(cluster, "events where job=77 --columns text,kind --format csv");
+    assert_non_null(fgets(line, sizeof(line), pipe));
+    assert_string_equal(line, "text,kind\n");
+    while (fgets(line, sizeof(line), pipe)) {
+        assert_int_equal(strtoll(line, NULL, 10), ++n);
+        assert_non_null(strstr(line, ",test\n"));
+    }
+    assert_int_equal(n, 45000);
+    assert_int_equal(pclose(pipe), 0);
+    pipe = run_query(cluster, "events where job=77 --columns text --sort -text --limit 2"
+                              " --format csv");
+    assert_non_null(fgets(line, sizeof(line), pipe));
+    assert_non_null(fgets(line, sizeof(line), pipe));
+    assert_string_equal(line, "9999\n"); /* texts sort as texts */
+    assert_non_null(fgets(line, sizeof(line), pipe));
+    assert_null(fgets(line, sizeof(line), pipe));
+    assert_int_equal(pclose(pipe), 0);
+}
+
 /* The question in work ends with the coordinator: it does not hold it up either. */
 static void coordinator_ends_while_a_question_is_in_work(void **state)
 {
@@ -240,6 +298,7 @@ int main(void)
         TEST(long_question_holds_up_nothing_and_ends_at_its_limit),
         TEST(client_with_too_many_questions_is_refused),
         TEST(long_answer_comes_in_several_messages),
+        TEST(client_gets_every_row_once_whatever_their_number),
         TEST(coordinator_ends_while_a_question_is_in_work),
         TEST(rank_in_a_stage_beyond_its_limit_ends_the_attempt_by_name),
     };

@@ -23,8 +23,9 @@ vneva_test(coordinator_jobs LABEL integration SOURCES integration/coordinator_jo
   LIBS coordinator_cluster PkgConfig::ZMQ)
 add_dependencies(coordinator_jobs vneva-coordinator)
 vneva_test(coordinator_questions LABEL integration
-  SOURCES integration/coordinator_questions.c LIBS coordinator_cluster)
-add_dependencies(coordinator_questions vneva-coordinator)
+  SOURCES integration/coordinator_questions.c
+  LIBS coordinator_cluster PkgConfig::SQLITE)
+add_dependencies(coordinator_questions vneva-coordinator vneva)
 vneva_test(coordinator_kills LABEL fault SOURCES fault/coordinator_kills.c
   LIBS coordinator_cluster PkgConfig::SQLITE)
 add_dependencies(coordinator_kills vneva-coordinator)
