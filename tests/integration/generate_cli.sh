@@ -108,6 +108,28 @@ a_video_is_asked_about() {
     exits 0 vneva generate --model "$model" --precision bf16 --max-new-tokens 2 "In bf16."
 }
 
+a_template_is_guessed_from_what_there_is() {
+    cp -r "$model" told
+    sed -i 's/"model_type": "llama"/"model_type": "mistral"/' told/config.json
+    exits 0 ask --model told --max-new-tokens 2 "Hm?"
+    says "template mistral (guessed: the decoder is of the kind 'mistral')"
+    sed -i 's/^{/{"chat_template": "{{ bos }}USER: {{ text }}",/' told/tokenizer_config.json
+    exits 0 ask --model told --max-new-tokens 2 "Hm?"
+    says "template v1 (guessed: tokenizer_config.json writes 'USER:')"
+    echo "[INST] <<SYS>> {{ system }}" >told/chat_template.jinja
+    exits 0 ask --model told --max-new-tokens 2 --json "Hm?"
+    says "template llama_2 (guessed: chat_template.jinja writes '<<SYS>>')"
+    # what is likely gives way to what the tokenizer can; what is written does not
+    echo "<|im_start|>user" >told/chat_template.jinja
+    exits 2 ask --model told --max-new-tokens 2 "Hm?"
+    says "yi_34b"
+    rm told/chat_template.jinja
+    cp "$model/tokenizer_config.json" told
+    sed -i 's/"model_type": "mistral"/"model_type": "gpt_neox"/' told/config.json
+    exits 2 ask --model told --max-new-tokens 2 "Hm?"
+    says "does not say how its conversations are laid out: give --template"
+}
+
 an_imported_and_an_exported_model_say_the_same() {
     exits 0 vneva import "$model" imported
     exits 0 vneva export imported exported
@@ -177,6 +199,7 @@ a_dialogue_goes_on() {
 transformers_tokens_come
 help_and_wrong_usage
 a_video_is_asked_about
+a_template_is_guessed_from_what_there_is
 an_imported_and_an_exported_model_say_the_same
 records_are_answered_line_by_line
 what_goes_wrong_is_said_with_its_remedy
