@@ -5,25 +5,15 @@
 #include <string.h>
 
 #define DEFAULT_SIZE 224
-#define SAME 1e-4 /* two means, or factors, that are meant to be equal */
+#define SAME 1e-4 /* between two means that are meant to be equal */
 
 static const double means[][3] = {
     [MEDIA_PROCESSOR_CLIP] = {0.48145466, 0.4578275, 0.40821073},
     [MEDIA_PROCESSOR_SIGLIP] = {0.5, 0.5, 0.5},
 };
-static const double stds[][3] = {
-    [MEDIA_PROCESSOR_CLIP] = {0.26862954, 0.26130258, 0.27577711},
-    [MEDIA_PROCESSOR_SIGLIP] = {0.5, 0.5, 0.5},
-};
-
 const double *preprocessor_mean(enum media_processor processor)
 {
     return means[processor];
-}
-
-const double *preprocessor_std(enum media_processor processor)
-{
-    return stds[processor];
 }
 
 void preprocessor_init(struct preprocessor *out, enum media_processor type)
@@ -31,17 +21,13 @@ void preprocessor_init(struct preprocessor *out, enum media_processor type)
     *out = (struct preprocessor){
         .do_resize = true,
         .do_center_crop = type == MEDIA_PROCESSOR_CLIP,
-        .do_rescale = true,
-        .do_normalize = true,
         .resample = PREPROCESSOR_BICUBIC,
-        .rescale_factor = 1.0 / 255,
     };
     if (type == MEDIA_PROCESSOR_CLIP)
         out->shortest_edge = out->crop_height = out->crop_width = DEFAULT_SIZE;
     else
         out->size_height = out->size_width = DEFAULT_SIZE;
     memcpy(out->image_mean, means[type], sizeof(out->image_mean));
-    memcpy(out->image_std, stds[type], sizeof(out->image_std));
 }
 
 static int refuse(struct err *err, const char *setting, const char *what)
@@ -59,37 +45,23 @@ static int check_steps(const struct preprocessor *s, struct err *err)
                        "preprocessor_config.json: resample %d is not built: 3 (bicubic) "
                        "is",
                        s->resample);
-    if (!s->do_rescale || fabs(s->rescale_factor * 255 - 1) > SAME)
-        return refuse(err, "do_rescale and rescale_factor",
-                      "must be true and 1/255: the model reads values from 0 to 1");
-    if (!s->do_normalize)
-        return refuse(err, "do_normalize false",
-                      "is not built: the model normalises by mean and deviation");
     return 0;
 }
 
-static bool are_same(const double *a, const double *b)
+static int check_colour(const struct preprocessor *s, enum media_processor processor,
+                        struct err *err)
 {
+    const double *mean = means[processor];
+
     for (int i = 0; i < 3; i++)
-        if (fabs(a[i] - b[i]) > SAME)
-            return false;
-    return true;
-}
-
-static int check_colours(const struct preprocessor *s, enum media_processor processor,
-                         struct err *err)
-{
-    const double *mean = means[processor], *std = stds[processor];
-
-    if (are_same(s->image_mean, mean) && are_same(s->image_std, std))
-        return 0;
-    return err_set(err, ERR_UNSUPPORTED,
-                   "preprocessor_config.json: image_mean [%g, %g, %g] and image_std "
-                   "[%g, %g, %g] are not built with this size and crop: [%g, %g, %g] and "
-                   "[%g, %g, %g] are",
-                   s->image_mean[0], s->image_mean[1], s->image_mean[2], s->image_std[0],
-                   s->image_std[1], s->image_std[2], mean[0], mean[1], mean[2], std[0],
-                   std[1], std[2]);
+        if (s->do_pad && fabs(s->image_mean[i] - mean[i]) > SAME)
+            return err_set(
+                err, ERR_UNSUPPORTED,
+                "preprocessor_config.json: do_pad with image_mean [%g, %g, %g] "
+                "is not built: [%g, %g, %g] is",
+                s->image_mean[0], s->image_mean[1], s->image_mean[2], mean[0], mean[1],
+                mean[2]);
+    return 0;
 }
 
 static int refuse_size(const struct preprocessor *s, struct err *err)
@@ -131,7 +103,7 @@ int preprocessor_choose(enum media_processor *out, int64_t *image_size,
 {
     if (check_steps(settings, err) < 0 || find_way(out, image_size, settings, err) < 0)
         return -1;
-    return check_colours(settings, *out, err);
+    return check_colour(settings, *out, err);
 }
 
 int media_check_processor(enum media_processor processor, enum media_aspect aspect,

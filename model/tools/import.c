@@ -45,7 +45,7 @@ static int refuse(const struct import *import, struct err *err)
 {
     char path[FS_PATH_MAX];
 
-    if (!fs_is_dir(import->from))
+    if (!fs_exists(import->from))
         return err_set(err, ERR_NOT_FOUND, "there is no folder '%s'", import->from);
     if (fs_path(path, err, "%s/checkpoint.json", import->from) < 0)
         return -1;

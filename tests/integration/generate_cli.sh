@@ -164,6 +164,9 @@ what_goes_wrong_is_said_with_its_remedy() {
     mkdir empty
     exits 2 ask --model empty "What?"
     says "neither a checkpoint nor the folder of a run"
+    touch old.nemo
+    exits 2 ask --model old.nemo "What?"
+    says "convert it to Hugging Face's form with NeMo"
     exits 2 ask --model "$model" --video none.mp4 "What?"
     says "there is no video 'none.mp4'"
     exits 2 ask --model "$model" --video empty "What?"

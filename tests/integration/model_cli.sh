@@ -59,6 +59,11 @@ every_command_has_help_with_an_example() {
     mkdir empty
     exits 2 vneva model show empty
     says "'empty' holds no weights"
+    touch old.nemo
+    exits 2 vneva model show old.nemo
+    says "convert it to Hugging Face's form with NeMo"
+    exits 2 vneva import old.nemo imported
+    says "convert it to Hugging Face's form with NeMo"
 }
 
 # the bits of every tensor, and the very names and files' order

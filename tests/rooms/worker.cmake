@@ -7,7 +7,8 @@ set_target_properties(worker_fake_rank PROPERTIES
 vneva_test(worker_agent LABEL integration SOURCES integration/worker_agent.c
   LIBS vneva_agent cmocka ARGS $<TARGET_FILE:worker_fake_rank>)
 add_dependencies(worker_agent worker_fake_rank)
-foreach(test worker_order worker_config worker_run_files worker_sources spec_nemo)
+foreach(test worker_order worker_config worker_run_files worker_sources
+    worker_pictures spec_nemo)
   vneva_test(${test} LABEL unit SOURCES unit/${test}.c LIBS vneva_rank cmocka)
 endforeach()
 vneva_test(worker_rank LABEL integration

@@ -2,6 +2,7 @@
 
 #include "dataprep/text/conversation.h"
 #include "model/checkpoint/checkpoint.h"
+#include "model/weights/weights.h"
 #include "worker/rank/checkpoints.h"
 
 #include <stdlib.h>
@@ -27,6 +28,17 @@ static int read_json(struct json **out, const char *folder, const char *name,
     return rc;
 }
 
+/* No file can be asked; what some are and how to mend it, weights_open says. */
+static int refuse_file(const char *path, struct err *err)
+{
+    struct weights *weights;
+
+    if (weights_open(&weights, path, err) < 0)
+        return err_wrap(err, "--model");
+    weights_close(weights);
+    return err_set(err, ERR_INVALID, "--model: '%s' is a projector alone", path);
+}
+
 /* A folder with config.json and no checkpoint.json is Hugging Face's; the others are
  * checkpoints or hold some. */
 static int find_path(struct model_folder *out, const char *path, struct err *err)
@@ -34,12 +46,14 @@ static int find_path(struct model_folder *out, const char *path, struct err *err
     char file[FS_PATH_MAX];
     bool is_checkpoint;
 
-    if (!fs_is_dir(path))
+    if (!fs_exists(path))
         return err_set(
             err, ERR_NOT_FOUND,
             "--model: there is no folder '%s'; give a checkpoint, a job's folder "
             "or a Hugging Face folder",
             path);
+    if (!fs_is_dir(path))
+        return refuse_file(path, err);
     if (fs_path(file, err, "%s/checkpoint.json", path) < 0)
         return -1;
     is_checkpoint = fs_exists(file);
@@ -52,24 +66,6 @@ static int find_path(struct model_folder *out, const char *path, struct err *err
     return checkpoint_read_meta(&out->meta, out->path, err);
 }
 
-/* As Hugging Face's image processors: with a crop the shorter edge is fitted and the centre
- * cut out, without one the picture is squeezed. */
-static int read_aspect(struct model_folder *out, struct err *err)
-{
-    struct json *json = NULL;
-    const struct json *crop;
-
-    if (read_json(&json, out->path, "preprocessor_config.json", err) < 0)
-        return -1;
-    crop = json_get(json, "do_center_crop");
-    out->has_aspect = json != NULL;
-    out->aspect = json_bool(json_get(json, "do_pad"), false) ? MEDIA_ASPECT_PAD
-                  : !json || json_bool(crop, false)          ? MEDIA_ASPECT_KEEP
-                                                             : MEDIA_ASPECT_SQUARE;
-    json_free(json);
-    return 0;
-}
-
 static int read_spec(struct model_folder *out, struct err *err)
 {
     const struct json *tree = json_get(out->meta, "spec");
@@ -78,7 +74,7 @@ static int read_spec(struct model_folder *out, struct err *err)
     int rc;
 
     if (!tree)
-        return read_aspect(out, err);
+        return 0;
     json_write(&text, tree, 0);
     rc = buf_check(&text, err);
     if (rc == 0)
@@ -89,7 +85,6 @@ static int read_spec(struct model_folder *out, struct err *err)
     out->num_frames = frames.num_frames;
     out->splice = frames.splice;
     out->aspect = frames.aspect;
-    out->has_aspect = true;
     return 0;
 }
 

@@ -30,8 +30,7 @@ struct model_folder {
     int n_extra_tokens;
     int64_t num_frames;
     enum media_splice splice;
-    enum media_aspect aspect; /* keep, CLIP's own, where nothing says which */
-    bool has_aspect;
+    enum media_aspect aspect; /* of the spec; without one see pictures.h */
 };
 
 /* options: what is given there wins. Errors name what was looked for. */

@@ -10,6 +10,7 @@
 #include "worker/generate/stream.h"
 #include "worker/rank/answer.h"
 #include "worker/rank/batch.h"
+#include "worker/rank/pictures.h"
 #include "worker/rank/results.h"
 
 #include <errno.h>
@@ -228,8 +229,9 @@ static int open_batch(struct session *session, struct err *err)
         .max_tokens = config->max_tokens,
     };
     session->info = (struct dataset_info){.num_frames = -1};
-    if (is_siglip && !session->folder.has_aspect) /* its only way */
-        session->frames.aspect = MEDIA_ASPECT_SQUARE;
+    if (!session->folder.spec &&
+        pictures_read(&session->frames, session->folder.path, config, err) < 0)
+        return -1;
     if (media_check_processor(session->frames.processor, session->frames.aspect, err) < 0)
         return err_wrap(err, "'%s'", session->folder.path);
     return batch_create(&session->batch, &source, 1, err);

@@ -18,6 +18,7 @@
 #include "worker/rank/engine.h"
 #include "worker/rank/examples.h"
 #include "worker/rank/loader.h"
+#include "worker/rank/pictures.h"
 #include "worker/rank/results.h"
 #include "worker/rank/sources.h"
 
@@ -135,14 +136,12 @@ static int evaluate_frames(struct evaluate *evaluate, const struct neva_config *
     } else {
         *frames = (struct frame_config){.num_frames = info->num_frames,
                                         .splice = info->splice,
-                                        .aspect = info->aspect,
                                         .image_size = config->vision.image_size,
-                                        .processor =
-                                            config->vision.encoder == NEVA_ENCODER_SIGLIP
-                                                ? MEDIA_PROCESSOR_SIGLIP
-                                                : MEDIA_PROCESSOR_CLIP,
                                         .frame_tokens = neva_features(config),
                                         .max_tokens = config->max_tokens};
+        if (pictures_read(frames, evaluate->checkpoint, config, err) < 0)
+            return -1;
+        frames->aspect = info->aspect; /* the questions' own */
     }
     return config_splice(&frames->splice, evaluate->spec->data.splice_single_frame, err);
 }
