@@ -1,7 +1,9 @@
 #include "worker/rank/run_model.h"
 
+#include "common/base/log.h"
 #include "jobs/spec/spec_tree.h"
 #include "model/checkpoint/checkpoint.h"
+#include "worker/rank/pictures.h"
 #include "worker/rank/sources.h"
 
 #include <string.h>
@@ -81,6 +83,28 @@ static int complete_spec(struct spec *spec, const struct neva_config *config,
                     &spec->vision.patch_dim, config->vision.patch, err);
 }
 
+/* The spec decides how frames are made; that an encoder knew others is worth a word. */
+static void warn_of_pictures(const struct sources *sources, const struct engine *engine,
+                             const struct neva_config *config)
+{
+    for (int i = 0; i < sources->n; i++) {
+        const struct source *source = &sources->list[i];
+        struct frame_config wanted;
+        struct err err;
+
+        if (!(source->parts & WEIGHTS_VISION) || !fs_is_dir(source->path))
+            continue;
+        if (pictures_read(&wanted, source->path, config, &err) < 0)
+            log_warn("%s; the encoder of '%s' sees other pictures than it knows",
+                     err.text, source->path);
+        else if (wanted.processor != engine->frames.processor)
+            log_warn("'%s' was made for pictures as %s's processor gives them, "
+                     "model.mm_cfg.vision_encoder.model_type says otherwise",
+                     source->path,
+                     wanted.processor == MEDIA_PROCESSOR_SIGLIP ? "SigLIP" : "CLIP");
+    }
+}
+
 static int fill(struct engine *engine, const struct sources *sources,
                 const struct rank *rank, const struct begin *begin, struct err *err)
 {
@@ -106,6 +130,8 @@ int run_model_open(struct engine *engine, struct rank *rank, const struct begin 
         rc = complete_spec(rank->spec, &config, err);
     if (rc == 0)
         rc = config_frames(&engine->frames, rank->spec, &config, err);
+    if (rc == 0 && rank->layout.rank == 0)
+        warn_of_pictures(&sources, engine, &config);
     if (rc == 0)
         rc = engine_open(engine, rank, &config, err);
     if (rc == 0)
