@@ -166,16 +166,13 @@ int neva_create_bare(struct neva **out, const struct neva_config *config,
 int neva_create(struct neva **out, const struct neva_config *config, struct backend *b,
                 struct comm *tensor_group, struct err *err)
 {
-    struct neva *model;
-
-    if (neva_create_bare(&model, config, b, tensor_group, err) < 0)
+    if (neva_create_bare(out, config, b, tensor_group, err) < 0)
         return -1;
-    if (neva_init_fresh(model, ~0U, err) < 0) {
-        neva_destroy(model);
-        return err_wrap(err, "cannot create the model");
-    }
-    *out = model;
-    return 0;
+    if (neva_init_fresh(*out, ~0U, err) == 0)
+        return 0;
+    neva_destroy(*out);
+    *out = NULL;
+    return err_wrap(err, "cannot create the model");
 }
 
 void neva_destroy(struct neva *model)
