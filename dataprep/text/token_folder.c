@@ -1,5 +1,7 @@
 #include "dataprep/text/token_folder.h"
 
+#include "common/base/json_file.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -67,20 +69,15 @@ static int read_beside(struct token_folder *out, struct json **tree, const char 
                        const char *name, struct err *err)
 {
     char path[FS_PATH_MAX];
-    struct buf text = BUF_INIT;
-    int rc;
 
-    if (fs_path(path, err, "%s/%s", folder, name) < 0)
+    if (fs_path(path, err, "%s/%s", folder, name) < 0 ||
+        json_file_find(tree, folder, name, TOKEN_FILE_MAX_BYTES, err) < 0)
         return -1;
-    if (!fs_exists(path))
+    if (!*tree)
         return 0;
-    rc = fs_read_file(&text, path, TOKEN_FILE_MAX_BYTES, err);
-    if (rc == 0)
-        rc = json_parse(tree, buf_str(&text), text.n_bytes, err);
-    buf_fini(&text);
-    if (rc == 0 && json_type(*tree) != JSON_OBJECT)
-        rc = err_set(err, ERR_FORMAT, "it holds no object");
-    return rc < 0 ? err_wrap(err, "'%s'", path) : add_path(out, path, err);
+    if (json_type(*tree) != JSON_OBJECT)
+        return err_set(err, ERR_FORMAT, "'%s': it holds no object", path);
+    return add_path(out, path, err);
 }
 
 int token_folder_open(struct token_folder *out, const char *path, struct err *err)

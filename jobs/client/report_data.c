@@ -1,32 +1,14 @@
 #define _XOPEN_SOURCE 700 /* realpath */
 #include "jobs/client/report.h"
 
+#include "common/base/json_file.h"
+
 #include <limits.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #define SMOOTH_POINTS 40 /* of the curve: the running mean forgets in a 40th of it */
-
-/* A file of the job's folder as JSON; NULL in *out when it is not there. */
-static int read_json(struct json **out, const char *folder, const char *name,
-                     struct err *err)
-{
-    char path[FS_PATH_MAX];
-    struct buf text = BUF_INIT;
-    int rc;
-
-    *out = NULL;
-    if (fs_path(path, err, "%s/%s", folder, name) < 0)
-        return -1;
-    if (!fs_exists(path))
-        return 0;
-    rc = fs_read_file(&text, path, REPORT_JSON_MAX, err);
-    if (rc == 0 && json_parse(out, buf_str(&text), text.n_bytes, err) < 0)
-        rc = err_wrap(err, "'%s'", path);
-    buf_fini(&text);
-    return rc;
-}
 
 /* ---- curves ---- */
 
@@ -211,8 +193,10 @@ int report_gather(struct report *out, struct client *client, int64_t job, struct
     if (fs_path(out->folder, err, "%s/jobs/%lld", client->home, (long long)job) == 0 &&
         client_get_job(client, &out->job, job, err) == 0 &&
         client_query_all(client, &out->attempts, "attempts", job, 0, err) == 0 &&
-        read_json(&out->table, out->folder, "table.json", err) == 0 &&
-        read_json(&out->examples, out->folder, "examples/examples.json", err) == 0 &&
+        json_file_find(&out->table, out->folder, "table.json", REPORT_JSON_MAX, err) ==
+            0 &&
+        json_file_find(&out->examples, out->folder, "examples/examples.json",
+                       REPORT_JSON_MAX, err) == 0 &&
         curves_job(out, client, &training, err) == 0 &&
         (training == 0 || gather_curves(&out->curves, client, training, err) == 0))
         return 0;

@@ -2,6 +2,7 @@
 
 #include "common/base/fs.h"
 #include "common/base/json.h"
+#include "common/base/json_file.h"
 
 #include <dirent.h>
 #include <stdio.h>
@@ -103,20 +104,13 @@ static void read_config(struct weights_peek *out, const struct json *config)
 
 static int read_file(struct weights_peek *out, const char *path, struct err *err)
 {
-    char name[FS_PATH_MAX];
-    struct buf text = BUF_INIT;
     struct json *config = NULL;
-    int rc = fs_path(name, err, "%s/config.json", path);
 
-    if (rc == 0)
-        rc = fs_read_file(&text, name, CONFIG_MAX, err);
-    if (rc == 0 && json_parse(&config, buf_str(&text), text.n_bytes, err) < 0)
-        rc = err_wrap(err, "'%s'", name);
-    if (rc == 0)
-        read_config(out, config);
+    if (json_file_read(&config, path, "config.json", CONFIG_MAX, err) < 0)
+        return -1;
+    read_config(out, config);
     json_free(config);
-    buf_fini(&text);
-    return rc;
+    return 0;
 }
 
 int weights_peek(struct weights_peek *out, const char *path, struct err *err)

@@ -1,3 +1,4 @@
+#include "common/base/json_file.h"
 #include "common/base/stage.h"
 #include "model/checkpoint/internal.h"
 #include "model/weights/hf_config.h"
@@ -165,15 +166,8 @@ static struct json *files_json(const struct written *files, int n_files, struct 
 int checkpoint_write_file(const char *folder, const char *name, struct json *json,
                           struct err *err)
 {
-    struct buf text = BUF_INIT;
-    char path[FS_PATH_MAX];
-    int rc = -1;
+    int rc = json_file_write(folder, name, json, err);
 
-    json_write(&text, json, 2);
-    buf_add_char(&text, '\n');
-    if (buf_check(&text, err) == 0 && fs_path(path, err, "%s/%s", folder, name) == 0)
-        rc = fs_write_file_atomic(path, text.data, text.n_bytes, err);
-    buf_fini(&text);
     json_free(json);
     return rc;
 }

@@ -1,6 +1,7 @@
 /* vneva export: weights become a folder that transformers loads. */
 #include "model/tools/export.h"
 
+#include "common/base/json_file.h"
 #include "model/checkpoint/checkpoint.h"
 #include "model/tools/find.h"
 #include "model/tools/text_files.h"
@@ -253,7 +254,8 @@ static int export_open(struct export *export, const struct options *options,
                        export->from, info->architecture);
     if (export_refuse(&info->config, err) < 0 ||
         find_dtype(export, options->dtype, err) < 0 ||
-        tool_read_json(&export->config, export->from, "config.json", err) < 0 ||
+        json_file_find(&export->config, export->from, "config.json", TOOL_JSON_MAX, err) <
+            0 ||
         fs_path(path, err, "%s/checkpoint.json", export->from) < 0)
         return -1;
     if (fs_exists(path) && checkpoint_read_meta(&export->meta, export->from, err) < 0)

@@ -1,4 +1,5 @@
 /* The files of an export beside its tensors. */
+#include "common/base/json_file.h"
 #include "model/tools/export.h"
 #include "model/tools/text_files.h"
 #include "model/tools/tool.h"
@@ -97,7 +98,7 @@ static int write_config(const struct export *export, struct err *err)
         json_set(json, dtype_key, json_new_string(torch_name(export->dtype)), err) == 0 &&
         json_set(json, token_key, json_new_int(export->image_token), err) == 0 &&
         json_set(text, "vocab_size", json_new_int(export->vocab), err) == 0)
-        rc = tool_write_json(export->temporary, "config.json", json, err);
+        rc = json_file_write(export->temporary, "config.json", json, err);
     json_free(json);
     return rc;
 }
@@ -127,7 +128,7 @@ static int write_generation(const struct export *export, struct err *err)
     if (rc == 0 && end >= 0)
         rc = json_set(json, "eos_token_id", json_new_int(end), err);
     if (rc == 0)
-        rc = tool_write_json(export->temporary, "generation_config.json", json, err);
+        rc = json_file_write(export->temporary, "generation_config.json", json, err);
     json_free(json);
     return rc;
 }
@@ -172,7 +173,8 @@ static int write_preprocessor(const struct export *export, struct err *err)
     const struct neva_config *config = &weights_info(export->weights)->config;
     const char *aspect = trained_aspect(export);
     struct json *json = NULL;
-    int rc = tool_read_json(&json, export->temporary, "preprocessor_config.json", err);
+    int rc = json_file_find(&json, export->temporary, "preprocessor_config.json",
+                            TOOL_JSON_MAX, err);
 
     if (rc == 0 && !json)
         rc = hf_preprocessor_write(&json, config, err);
@@ -183,7 +185,7 @@ static int write_preprocessor(const struct export *export, struct err *err)
     if (rc == 0 && aspect && config->vision.encoder == NEVA_ENCODER_CLIP)
         rc = set_aspect(json, aspect, config->vision.image_size, err);
     if (rc == 0)
-        rc = tool_write_json(export->temporary, "preprocessor_config.json", json, err);
+        rc = json_file_write(export->temporary, "preprocessor_config.json", json, err);
     json_free(json);
     return rc;
 }
@@ -207,7 +209,7 @@ static int write_processor(const struct export *export, struct err *err)
                  json_new_int(config->vision.class_token_length), err) == 0 &&
         json_set(json, "vision_feature_select_strategy",
                  json_new_string(is_full ? "full" : "default"), err) == 0)
-        rc = tool_write_json(export->temporary, "processor_config.json", json, err);
+        rc = json_file_write(export->temporary, "processor_config.json", json, err);
     json_free(json);
     return rc;
 }

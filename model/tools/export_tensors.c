@@ -1,4 +1,5 @@
 /* The tensors of an export: in which file, under which name, in which type. */
+#include "common/base/json_file.h"
 #include "model/checkpoint/safetensors.h"
 #include "model/tools/export.h"
 #include "model/tools/tool.h"
@@ -228,7 +229,7 @@ static int write_index(const struct plan *plan, struct err *err)
     if (json_set(root, "weight_map", map, err) < 0)
         rc = -1;
     if (rc == 0)
-        rc = tool_write_json(plan->all.export->temporary, "model.safetensors.index.json",
+        rc = json_file_write(plan->all.export->temporary, "model.safetensors.index.json",
                              root, err);
     json_free(root);
     return rc;

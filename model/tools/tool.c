@@ -47,42 +47,6 @@ int tool_words(int argc, char **argv, int n, const char *what, struct err *err)
     return err_set(err, ERR_INVALID, "%s is expected", what);
 }
 
-int tool_read_json(struct json **out, const char *folder, const char *name,
-                   struct err *err)
-{
-    struct buf text = BUF_INIT;
-    char path[FS_PATH_MAX];
-    int rc;
-
-    *out = NULL;
-    if (fs_path(path, err, "%s/%s", folder, name) < 0)
-        return -1;
-    if (!fs_exists(path))
-        return 0;
-    rc = fs_read_file(&text, path, TOOL_JSON_MAX, err);
-    if (rc == 0 && json_parse(out, buf_str(&text), text.n_bytes, err) < 0)
-        rc = err_wrap(err, "'%s'", path);
-    buf_fini(&text);
-    return rc;
-}
-
-int tool_write_json(const char *folder, const char *name, const struct json *json,
-                    struct err *err)
-{
-    struct buf text = BUF_INIT;
-    char path[FS_PATH_MAX];
-    int rc = fs_path(path, err, "%s/%s", folder, name);
-
-    json_write(&text, json, 2);
-    buf_add_char(&text, '\n');
-    if (rc == 0)
-        rc = buf_check(&text, err);
-    if (rc == 0)
-        rc = fs_write_file_atomic(path, text.data, text.n_bytes, err);
-    buf_fini(&text);
-    return rc;
-}
-
 const char *tool_size(char out[32], double n_bytes)
 {
     static const char *const units[] = {"bytes", "kB", "MB", "GB", "TB"};

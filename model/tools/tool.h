@@ -35,13 +35,6 @@ int tool_int(int64_t *out, const char *text, int64_t least, int64_t most,
 /* ERR_INVALID when there are not exactly n words behind the options. */
 int tool_words(int argc, char **argv, int n, const char *what, struct err *err);
 
-/* folder/name as JSON; *out NULL when there is no such file. */
-int tool_read_json(struct json **out, const char *folder, const char *name,
-                   struct err *err);
-/* Synced. */
-int tool_write_json(const char *folder, const char *name, const struct json *json,
-                    struct err *err);
-
 /* 1234567 bytes as "1.2 MB", into the buffer. */
 const char *tool_size(char out[32], double n_bytes);
 

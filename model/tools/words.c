@@ -1,5 +1,6 @@
 #include "model/tools/words.h"
 
+#include "common/base/json_file.h"
 #include "common/base/proto.h"
 #include "model/tools/tool.h"
 
@@ -115,8 +116,9 @@ static int read_slow(struct words *words, const char *folder, struct err *err)
 
     if (fs_path(path, err, "%s/tokenizer.model", folder) == 0 &&
         read_model(words, path, err) == 0 &&
-        tool_read_json(&config, folder, "tokenizer_config.json", err) == 0 &&
-        tool_read_json(&added, folder, "added_tokens.json", err) == 0 &&
+        json_file_find(&config, folder, "tokenizer_config.json", TOOL_JSON_MAX, err) ==
+            0 &&
+        json_file_find(&added, folder, "added_tokens.json", TOOL_JSON_MAX, err) == 0 &&
         read_decoder(words, config, err) == 0)
         rc = read_ids(words, added, err);
     json_free(config);
@@ -130,7 +132,7 @@ static int read_fast(struct words *words, const char *folder, struct err *err)
 {
     struct json *root = NULL;
     const struct json *added, *vocab;
-    int rc = tool_read_json(&root, folder, "tokenizer.json", err);
+    int rc = json_file_find(&root, folder, "tokenizer.json", TOOL_JSON_MAX, err);
 
     words->is_fast = true;
     vocab = json_get(json_get(root, "model"), "vocab");
@@ -280,7 +282,7 @@ static int describe_model(const struct words *words, struct json *config, struct
 static int write_config(const struct words *words, const char *folder, struct err *err)
 {
     struct json *config = NULL;
-    int rc = tool_read_json(&config, folder, "tokenizer_config.json", err);
+    int rc = json_file_find(&config, folder, "tokenizer_config.json", TOOL_JSON_MAX, err);
     bool was_there = config != NULL;
 
     if (rc == 0 && !config)
@@ -291,7 +293,7 @@ static int write_config(const struct words *words, const char *folder, struct er
         rc = add_to_decoder(config, json_key_at(words->ids, i),
                             json_int(json_at(words->ids, i), -1), err);
     if (rc == 0 && (was_there || !words->is_fast))
-        rc = tool_write_json(folder, "tokenizer_config.json", config, err);
+        rc = json_file_write(folder, "tokenizer_config.json", config, err);
     json_free(config);
     return rc;
 }
@@ -299,7 +301,7 @@ static int write_config(const struct words *words, const char *folder, struct er
 static int write_fast(const struct words *words, const char *folder, struct err *err)
 {
     struct json *root = NULL, *added;
-    int rc = tool_read_json(&root, folder, "tokenizer.json", err);
+    int rc = json_file_find(&root, folder, "tokenizer.json", TOOL_JSON_MAX, err);
 
     added = rc == 0 ? need(root, "added_tokens", JSON_ARRAY, err) : NULL;
     for (size_t i = (size_t)words->n_known; i < json_count(words->ids) && added; i++)
@@ -308,7 +310,7 @@ static int write_fast(const struct words *words, const char *folder, struct err 
                                    json_int(json_at(words->ids, i), -1), err),
                         err) < 0)
             added = NULL;
-    rc = added ? tool_write_json(folder, "tokenizer.json", root, err) : -1;
+    rc = added ? json_file_write(folder, "tokenizer.json", root, err) : -1;
     json_free(root);
     return rc;
 }

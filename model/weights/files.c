@@ -3,6 +3,7 @@
 
 #include "common/base/fs.h"
 #include "common/base/hash.h"
+#include "common/base/json_file.h"
 #include "model/weights/manifest.h"
 #include "model/weights/torch_file.h"
 
@@ -231,7 +232,7 @@ static int open_index(struct files *out, const char *folder, const char *name,
     const struct json *map;
     int rc = -1;
 
-    if (manifest_read_json(&root, folder, name, INDEX_JSON_MAX, err) < 0)
+    if (json_file_read(&root, folder, name, INDEX_JSON_MAX, err) < 0)
         return -1;
     map = json_get(root, "weight_map");
     if (json_type(map) != JSON_OBJECT || json_count(map) == 0)

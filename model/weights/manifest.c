@@ -1,27 +1,11 @@
 #include "model/weights/manifest.h"
 
 #include "common/base/fs.h"
+#include "common/base/json_file.h"
 
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
-
-int manifest_read_json(struct json **out, const char *folder, const char *name,
-                       size_t most, struct err *err)
-{
-    struct buf text = BUF_INIT;
-    char path[FS_PATH_MAX];
-    int rc = -1;
-
-    if (fs_path(path, err, "%s/%s", folder, name) == 0 &&
-        fs_read_file(&text, path, most, err) == 0) {
-        rc = json_parse(out, text.data ? text.data : "", text.n_bytes, err);
-        if (rc < 0)
-            err_wrap(err, "'%s'", path);
-    }
-    buf_fini(&text);
-    return rc;
-}
 
 int manifest_read(struct json **out, const char *folder, struct err *err)
 {
@@ -29,7 +13,7 @@ int manifest_read(struct json **out, const char *folder, struct err *err)
     const char *format;
     int64_t version;
 
-    if (manifest_read_json(&root, folder, "checkpoint.json", MANIFEST_JSON_MAX, err) < 0)
+    if (json_file_read(&root, folder, "checkpoint.json", MANIFEST_JSON_MAX, err) < 0)
         return err_wrap(err, "'%s' is no complete checkpoint", folder);
     format = json_get_string(root, "format");
     version = json_get_int(root, "version", -1);

@@ -26,8 +26,4 @@ int manifest_read(struct json **out, const char *folder, struct err *err);
 int manifest_file(char *path, const char *folder, const struct json *entry,
                   struct err *err);
 
-/* Reads FOLDER/NAME as JSON. */
-int manifest_read_json(struct json **out, const char *folder, const char *name,
-                       size_t most, struct err *err);
-
 #endif

@@ -1,3 +1,4 @@
+#include "common/base/json_file.h"
 #include "model/weights/internal.h"
 #include "model/weights/manifest.h"
 
@@ -169,7 +170,7 @@ static int read_config(struct weights *w, struct err *err)
     struct json *root = NULL;
     int rc;
 
-    if (manifest_read_json(&root, w->path, "config.json", HF_CONFIG_JSON_MAX, err) < 0)
+    if (json_file_read(&root, w->path, "config.json", HF_CONFIG_JSON_MAX, err) < 0)
         return -1;
     rc = hf_config_read(&w->config, root, err);
     if (rc < 0)
@@ -179,8 +180,8 @@ static int read_config(struct weights *w, struct err *err)
         !has(w->path, "preprocessor_config.json"))
         return rc;
     root = NULL;
-    if (manifest_read_json(&root, w->path, "preprocessor_config.json", HF_CONFIG_JSON_MAX,
-                           err) < 0)
+    if (json_file_read(&root, w->path, "preprocessor_config.json", HF_CONFIG_JSON_MAX,
+                       err) < 0)
         return -1;
     rc = hf_preprocessor_read(&w->config.model, root, err);
     json_free(root);

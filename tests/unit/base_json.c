@@ -1,5 +1,6 @@
 /* JSON: what is read is what was written, and what is not JSON is refused with a place. */
-#include "common/base/json.h"
+#include "common/base/fs.h"
+#include "common/base/json_file.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -192,6 +193,36 @@ static void a_piece_of_a_file_counts_from_where_it_stands(void **state)
     assert_non_null(strstr(err.text, "line 8, column 1"));
 }
 
+static void files_are_written_read_and_missed(void **state)
+{
+    char folder[] = "/tmp/vneva-json-XXXXXX", path[FS_PATH_MAX];
+    struct json *json = NULL, *again = json_new(JSON_NULL);
+    struct err err;
+
+    (void)state;
+    assert_non_null(mkdtemp(folder));
+    assert_int_equal(json_parse(&json, "{\"a\": [1, 2]}", 13, &err), 0);
+    assert_int_equal(json_file_write(folder, "x.json", json, &err), 0);
+    json_free(json);
+    json_free(again);
+    assert_int_equal(json_file_find(&again, folder, "none.json", 100, &err), 0);
+    assert_null(again);
+    assert_int_equal(json_file_read(&again, folder, "none.json", 100, &err), -1);
+    assert_non_null(strstr(err.text, "none.json"));
+    assert_int_equal(json_file_find(&again, folder, "x.json", 100, &err), 0);
+    assert_int_equal(json_count(json_get(again, "a")), 2);
+    json_free(again);
+    assert_int_equal(json_file_read(&again, folder, "x.json", 5, &err),
+                     -1); /* too long */
+
+    assert_int_equal(fs_path(path, &err, "%s/x.json", folder), 0);
+    assert_int_equal(fs_write_file_atomic(path, "{", 1, &err), 0);
+    assert_int_equal(json_file_read(&again, folder, "x.json", 100, &err), -1);
+    assert_non_null(strstr(err.text, "x.json"));
+    assert_non_null(strstr(err.text, "line 1, column 2"));
+    assert_int_equal(fs_remove_tree(folder, &err), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -202,6 +233,7 @@ int main(void)
         cmocka_unit_test(nesting_has_a_bound),
         cmocka_unit_test(every_cut_is_an_error),
         cmocka_unit_test(objects_set_replace_and_remove),
+        cmocka_unit_test(files_are_written_read_and_missed),
         cmocka_unit_test(large_objects_behave_as_small_ones_do),
     };
 

@@ -1,5 +1,6 @@
 /* config.json to the model's configuration and back; what cannot be had is refused by key
  * and value. */
+#include "common/base/json_file.h"
 #include "model/weights/hf_config.h"
 #include "model/weights/hf_names.h"
 #include "model/weights/manifest.h"
@@ -17,8 +18,7 @@ static struct json *golden_config(const char *name)
 
     snprintf(path, sizeof(path), "%s/tests/golden/weights/%s", getenv("VNEVA_SOURCE"),
              name);
-    EXPECT_OK(manifest_read_json(&root, path, "config.json", HF_CONFIG_JSON_MAX, &err),
-              &err);
+    EXPECT_OK(json_file_read(&root, path, "config.json", HF_CONFIG_JSON_MAX, &err), &err);
     return root;
 }
 
@@ -219,7 +219,7 @@ static void defaults_are_those_of_transformers(void)
     char path[512], text[128];
 
     snprintf(path, sizeof(path), "%s/tests/golden/weights", getenv("VNEVA_SOURCE"));
-    EXPECT_OK(manifest_read_json(&root, path, "defaults.json", HF_CONFIG_JSON_MAX, &err),
+    EXPECT_OK(json_file_read(&root, path, "defaults.json", HF_CONFIG_JSON_MAX, &err),
               &err);
     EXPECT(json_count(root) == 8);
     for (size_t i = 0; i < json_count(root); i++) {

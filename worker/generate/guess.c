@@ -2,6 +2,7 @@
 
 #include "common/base/fs.h"
 #include "common/base/json.h"
+#include "common/base/json_file.h"
 #include "dataprep/text/conversation.h"
 
 #include <stdio.h>
@@ -42,13 +43,8 @@ static bool find_mark(struct guess *out, const char *text, const char *where)
 static struct json *read_json(const char *folder, const char *name)
 {
     struct json *json = NULL;
-    struct buf text = BUF_INIT;
-    char path[FS_PATH_MAX];
 
-    if (fs_path(path, NULL, "%s/%s", folder, name) == 0 &&
-        fs_read_file(&text, path, CONFIG_MAX, NULL) == 0)
-        (void)json_parse(&json, buf_str(&text), text.n_bytes, NULL);
-    buf_fini(&text);
+    (void)json_file_find(&json, folder, name, CONFIG_MAX, NULL);
     return json;
 }
 

@@ -1,5 +1,6 @@
 #include "worker/generate/model_folder.h"
 
+#include "common/base/json_file.h"
 #include "dataprep/text/conversation.h"
 #include "model/checkpoint/checkpoint.h"
 #include "model/weights/weights.h"
@@ -9,24 +10,6 @@
 #include <string.h>
 
 #define CONFIG_MAX ((size_t)64 << 20) /* tokenizer_config.json lists added tokens */
-
-/* folder/name; *out NULL when there is no such file. */
-static int read_json(struct json **out, const char *folder, const char *name,
-                     struct err *err)
-{
-    struct buf text = BUF_INIT;
-    char path[FS_PATH_MAX];
-    int rc = fs_path(path, err, "%s/%s", folder, name);
-
-    *out = NULL;
-    if (rc == 0 && fs_exists(path)) {
-        rc = fs_read_file(&text, path, CONFIG_MAX, err);
-        if (rc == 0 && json_parse(out, buf_str(&text), text.n_bytes, err) < 0)
-            rc = err_wrap(err, "'%s'", path);
-    }
-    buf_fini(&text);
-    return rc;
-}
 
 /* No file can be asked; what some are and how to mend it, weights_open says. */
 static int refuse_file(const char *path, struct err *err)
@@ -123,7 +106,7 @@ static int read_begin(struct model_folder *out, struct err *err)
 {
     struct json *config = NULL;
 
-    if (read_json(&config, out->path, "tokenizer_config.json", err) < 0)
+    if (json_file_find(&config, out->path, "tokenizer_config.json", CONFIG_MAX, err) < 0)
         return -1;
     out->has_begin = json_bool(json_get(config, "add_bos_token"), true);
     json_free(config);

@@ -9,6 +9,7 @@
  * counts how to compute, how many tokens to generate, and splice_single_frame.
  */
 #include "common/base/clock.h"
+#include "common/base/json_file.h"
 #include "common/base/log.h"
 #include "common/base/stage.h"
 #include "dataprep/text/tokenizer.h"
@@ -378,20 +379,10 @@ static int evaluate_work(struct evaluate *evaluate, struct buf *result, struct e
 static int evaluate_save_table(const struct evaluate *evaluate, const struct json *table,
                                struct buf *result, struct err *err)
 {
-    struct buf text = BUF_INIT;
-    char path[FS_PATH_MAX];
-    int rc = fs_path(path, err, "%s/table.json", evaluate->rank->start->folder);
-
-    json_write(&text, table, 2);
-    buf_add_char(&text, '\n');
-    if (rc == 0)
-        rc = buf_check(&text, err);
-    if (rc == 0)
-        rc = fs_write_file_atomic(path, text.data, text.n_bytes, err);
-    if (rc == 0)
-        json_write(result, table, 0);
-    buf_fini(&text);
-    return rc;
+    if (json_file_write(evaluate->rank->start->folder, "table.json", table, err) < 0)
+        return -1;
+    json_write(result, table, 0);
+    return 0;
 }
 
 static int evaluate_finish(struct evaluate *evaluate, struct buf *result, struct err *err)

@@ -1,6 +1,7 @@
 #include "worker/rank/examples.h"
 
 #include "common/base/fs.h"
+#include "common/base/json_file.h"
 #include "worker/rank/results.h"
 
 #include <inttypes.h>
@@ -114,22 +115,6 @@ static int example_add(struct json *examples, const char *folder, struct batch *
     return rc;
 }
 
-static int examples_save(const char *folder, const struct json *examples, struct err *err)
-{
-    struct buf text = BUF_INIT;
-    char path[FS_PATH_MAX];
-    int rc = fs_path(path, err, "%s/examples.json", folder);
-
-    json_write(&text, examples, 2);
-    buf_add_char(&text, '\n');
-    if (rc == 0)
-        rc = buf_check(&text, err);
-    if (rc == 0)
-        rc = fs_write_file_atomic(path, text.data, text.n_bytes, err);
-    buf_fini(&text);
-    return rc;
-}
-
 int examples_write(const char *folder, const struct batch_source *source,
                    const struct json *results, int64_t n, struct err *err)
 {
@@ -147,7 +132,7 @@ int examples_write(const char *folder, const struct batch_source *source,
         if (example_add(examples, path, batch, results, picked[i],
                         source->frames->image_size, err) < 0)
             goto out;
-    rc = examples_save(path, examples, err);
+    rc = json_file_write(path, "examples.json", examples, err);
 out:
     batch_destroy(batch);
     json_free(examples);

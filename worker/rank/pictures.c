@@ -1,8 +1,7 @@
 #include "worker/rank/pictures.h"
 
-#include "common/base/fs.h"
+#include "common/base/json_file.h"
 #include "dataprep/media/preprocessor.h"
-#include "model/weights/manifest.h"
 
 #include <inttypes.h>
 #include <string.h>
@@ -77,18 +76,15 @@ static int choose(struct frame_config *frames, const struct json *json,
 int pictures_read(struct frame_config *frames, const char *folder,
                   const struct neva_config *config, struct err *err)
 {
-    struct json *json = NULL;
-    char path[FS_PATH_MAX];
+    struct json *json;
     int rc;
 
     frames->aspect = MEDIA_ASPECT_SQUARE;
     frames->processor = class_of(NULL, config);
-    if (fs_path(path, err, "%s/" PICTURES_FILE, folder) < 0)
+    if (json_file_find(&json, folder, PICTURES_FILE, PICTURES_JSON_MAX, err) < 0)
         return -1;
-    if (!fs_exists(path))
+    if (!json)
         return 0;
-    if (manifest_read_json(&json, folder, PICTURES_FILE, PICTURES_JSON_MAX, err) < 0)
-        return -1;
     rc = choose(frames, json, config, err);
     json_free(json);
     return rc < 0 ? err_wrap(err, "'%s'", folder) : 0;
