@@ -207,6 +207,20 @@ int fs_put_dir(const char *from, const char *to, struct err *err)
     return fs_remove_tree(from, err); /* the one that was replaced */
 }
 
+int fs_program_folder(char *out, struct err *err)
+{
+    ssize_t n = readlink("/proc/self/exe", out, FS_PATH_MAX - 1);
+    char *slash;
+
+    if (n < 0)
+        return err_set(err, ERR_IO, "cannot read /proc/self/exe: %s", strerror(errno));
+    out[n] = '\0';
+    slash = strrchr(out, '/');
+    if (slash)
+        *slash = '\0';
+    return 0;
+}
+
 bool fs_exists(const char *path)
 {
     return access(path, F_OK) == 0;

@@ -41,6 +41,9 @@ int fs_put_dir(const char *from, const char *to, struct err *err);
 /* Removes a file, or a folder with all it holds. What is not there is fine. */
 int fs_remove_tree(const char *path, struct err *err);
 
+/* The folder this program lies in, where its siblings are too. out[FS_PATH_MAX] */
+int fs_program_folder(char *out, struct err *err);
+
 bool fs_exists(const char *path);
 bool fs_is_dir(const char *path);
 

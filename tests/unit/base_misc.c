@@ -238,11 +238,23 @@ static void fault_points_fail_and_kill_as_told(void **state)
     assert_int_equal(status_of_child("here:kill@3", 3), 128 + 9);
 }
 
+static void program_folder_holds_the_program(void **state)
+{
+    char folder[FS_PATH_MAX], path[FS_PATH_MAX];
+    struct err err;
+
+    (void)state;
+    assert_int_equal(fs_program_folder(folder, &err), 0);
+    assert_int_equal(fs_path(path, &err, "%s/base_misc", folder), 0);
+    assert_true(fs_exists(path));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         /* first: a process reads its fault points once */
         cmocka_unit_test(fault_points_fail_and_kill_as_told),
+        cmocka_unit_test(program_folder_holds_the_program),
         cmocka_unit_test(hash64_gives_the_published_values),
         cmocka_unit_test(every_permutation_holds_every_number_once),
         cmocka_unit_test(epochs_and_seeds_give_other_orders),

@@ -116,17 +116,11 @@ static int default_endpoint(char *out, const char *home, struct err *err)
 /* vneva-rank lies beside this program. */
 static int find_rank_program(char *out, struct err *err)
 {
-    char self[FS_PATH_MAX];
-    ssize_t n = readlink("/proc/self/exe", self, sizeof(self) - 1);
-    char *slash;
+    char folder[FS_PATH_MAX];
 
-    if (n < 0)
-        return err_set(err, ERR_IO, "cannot read /proc/self/exe: %s", strerror(errno));
-    self[n] = '\0';
-    slash = strrchr(self, '/');
-    if (slash)
-        *slash = '\0';
-    return fs_path(out, err, "%s/vneva-rank", self);
+    if (fs_program_folder(folder, err) < 0)
+        return -1;
+    return fs_path(out, err, "%s/vneva-rank", folder);
 }
 
 /* The agent itself opens no backend: the rank's program knows. Returns only on failure. */

@@ -18,7 +18,6 @@
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #define NEW_TOKENS_DEFAULT 256
 #define DECODE_PROCESSES_MAX 4
@@ -168,17 +167,11 @@ static int open_model(struct session *session, struct err *err)
 
 static int find_decode_program(char *out, struct err *err)
 {
-    char self[FS_PATH_MAX];
-    ssize_t n = readlink("/proc/self/exe", self, sizeof(self) - 1);
-    char *slash;
+    char folder[FS_PATH_MAX];
 
-    if (n < 0)
-        return err_set(err, ERR_IO, "cannot read /proc/self/exe: %s", strerror(errno));
-    self[n] = '\0';
-    slash = strrchr(self, '/');
-    if (slash)
-        *slash = '\0';
-    return fs_path(out, err, "%s/vneva-decode", self);
+    if (fs_program_folder(folder, err) < 0)
+        return -1;
+    return fs_path(out, err, "%s/vneva-decode", folder);
 }
 
 /* Processes are started when the first medium is asked for. */

@@ -7,7 +7,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 enum { EXIT_OK = 0, EXIT_FAILED = 1, EXIT_USAGE = 2 };
 
@@ -37,21 +36,6 @@ static int has_bf16(void)
     return is_fast ? EXIT_OK : EXIT_FAILED;
 }
 
-/* The folder this program lies in. */
-static int find_program_folder(char *out, struct err *err)
-{
-    ssize_t n = readlink("/proc/self/exe", out, FS_PATH_MAX - 1);
-    char *slash;
-
-    if (n < 0)
-        return err_set(err, ERR_IO, "cannot read /proc/self/exe: %s", strerror(errno));
-    out[n] = '\0';
-    slash = strrchr(out, '/');
-    if (slash)
-        *slash = '\0';
-    return 0;
-}
-
 int main(int argc, char **argv)
 {
     const char *fd_text = getenv("VNEVA_AGENT_FD");
@@ -71,7 +55,7 @@ int main(int argc, char **argv)
         fputs(usage, stderr);
         return EXIT_USAGE;
     }
-    if (find_program_folder(folder, &err) < 0 || rank_run((int)fd, folder, &err) < 0) {
+    if (fs_program_folder(folder, &err) < 0 || rank_run((int)fd, folder, &err) < 0) {
         log_error("%s", err.text);
         return EXIT_FAILED;
     }
