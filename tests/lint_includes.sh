@@ -19,6 +19,7 @@ BEGIN {
     allowed["jobs/client"] = "common/wire common/net jobs/spec"
     allowed["dataprep"] = "jobs/spec"
     allowed["worker"] = "model dataprep common/wire common/net jobs/spec"
+    allowed["slurm"] = "common/wire common/net jobs/spec"
     # library: the only folders whose files may include it
     library["zmq.h"] = "common/net/"
     library["msgpack"] = "common/wire/"
