@@ -62,20 +62,34 @@ int log_append(const struct core *core, const struct msg_log *log, struct err *e
     return rc;
 }
 
-/* Bytes of the file from offset; a file that is not there has none. */
-static int read_piece(const char *path, int64_t offset, int64_t max_bytes,
+/* A negative offset counts from the end of the file. */
+static int64_t offset_in(int fd, int64_t offset)
+{
+    struct stat st;
+
+    if (offset >= 0)
+        return offset;
+    return fstat(fd, &st) == 0 && st.st_size > -offset ? st.st_size + offset : 0;
+}
+
+/* Bytes of the file from *offset, which becomes that of the first byte read; a file that
+ * is not there has none. */
+static int read_piece(const char *path, int64_t *offset, int64_t max_bytes,
                       struct buf *data, struct err *err)
 {
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     char *block;
     ssize_t n;
 
-    if (fd < 0)
+    if (fd < 0) {
+        *offset = *offset < 0 ? 0 : *offset;
         return errno == ENOENT
                    ? 0
                    : err_set(err, ERR_IO, "cannot open '%s': %s", path, strerror(errno));
+    }
+    *offset = offset_in(fd, *offset);
     block = malloc((size_t)max_bytes);
-    n = block ? pread(fd, block, (size_t)max_bytes, (off_t)offset) : -1;
+    n = block ? pread(fd, block, (size_t)max_bytes, (off_t)*offset) : -1;
     if (n > 0)
         buf_add(data, block, (size_t)n);
     if (n < 0)
@@ -102,7 +116,8 @@ static int read_rank(const struct core *core, const struct msg_logs *request,
                      int64_t last, bool is_over, struct buf *data,
                      struct msg_log_chunk *chunk, struct err *err)
 {
-    int64_t offset = request->attempt ? request->offset : 0;
+    /* Without an attempt from the first byte of the newest one, or from its end. */
+    int64_t offset = request->attempt || request->offset < 0 ? request->offset : 0;
     int64_t max_bytes = request->max_bytes;
     char path[FS_PATH_MAX], state[16];
 
@@ -112,7 +127,7 @@ static int read_rank(const struct core *core, const struct msg_logs *request,
         bool has_next = chunk->attempt < last;
 
         if (log_path(core, path, request->job, chunk->attempt, request->rank, err) < 0 ||
-            read_piece(path, offset, max_bytes, data, err) < 0)
+            read_piece(path, &offset, max_bytes, data, err) < 0)
             return -1;
         chunk->next = offset + (int64_t)data->n_bytes;
         chunk->is_end = is_over && !has_next && !data->n_bytes;
@@ -139,7 +154,7 @@ int log_read(const struct core *core, const struct msg_logs *request, struct buf
     if (store_find_job(core->store, request->job, state, &last, err) < 0)
         return -1;
     if (request->rank < -1 || request->attempt < 0 || request->attempt > last ||
-        request->offset < 0)
+        request->offset < (request->rank < 0 ? 0 : -LOG_FILE_MAX))
         return err_set(err, ERR_INVALID, "no log of rank %lld, attempt %lld, offset %lld",
                        (long long)request->rank, (long long)request->attempt,
                        (long long)request->offset);

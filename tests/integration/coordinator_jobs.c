@@ -650,6 +650,23 @@ static bool follow_log(struct cluster *cluster, int64_t job, int64_t rank,
     return is_end;
 }
 
+/* What stands before the end of the newest attempt's log, so many bytes of it. */
+static void expect_end_of_log(struct cluster *cluster, int64_t job, int64_t n_bytes,
+                              const char *text)
+{
+    struct wire request = {.type = MSG_LOGS}, reply;
+    struct err err = {ERR_NONE, ""};
+
+    request.logs = (struct msg_logs){.job = job, .offset = -n_bytes};
+    if (cluster_call(cluster, &request, &reply, &err) < 0)
+        fail_msg("%s", err.text);
+    assert_int_equal(reply.log_chunk.data.n_bytes, strlen(text));
+    assert_memory_equal(reply.log_chunk.data.data, text, strlen(text));
+    assert_int_equal(reply.log_chunk.attempt, 2);
+    assert_int_equal(reply.log_chunk.next, strlen("second attempt\n"));
+    wire_fini(&reply);
+}
+
 static void log_is_followed_over_attempts_to_the_end(void **state)
 {
     struct cluster *cluster = *state;
@@ -668,6 +685,8 @@ static void log_is_followed_over_attempts_to_the_end(void **state)
     while (!follow_log(cluster, job, 0, &attempt, &next, &text))
         assert_true(clock_mono_ms() < deadline_ms);
     assert_string_equal(buf_str(&text), "first attempt\nsecond attempt\n");
+    expect_end_of_log(cluster, job, 8, "attempt\n");
+    expect_end_of_log(cluster, job, 800, "second attempt\n");
     buf_reset(&text);
     attempt = next = 0;
     while (!follow_log(cluster, job, -1, &attempt, &next, &text))
