@@ -1,6 +1,6 @@
 /* why.h - one sentence about what a job waits for, or which rank of it gets nowhere
  *
- * Pure: rows of views in, text out.
+ * why_write is pure: rows of views in, text out. why_ask asks for them.
  * Units: ms since 1970.
  */
 #ifndef VNEVA_JOBS_CLIENT_WHY_H
@@ -18,5 +18,9 @@ struct why_facts {              /* borrowed */
 };
 
 void why_write(struct buf *out, const struct why_facts *facts);
+
+struct client;
+/* The sentence about a job as it is now; ERR_NOT_FOUND where there is none. */
+int why_ask(struct buf *out, struct client *client, int64_t job, struct err *err);
 
 #endif
