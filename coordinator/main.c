@@ -19,8 +19,12 @@ static const char usage[] =
     "Keeps jobs in DIR/coordinator.db and hands them to the agents that register.\n"
     "\n"
     "  --home DIR           private folder of database, logs and jobs; made if missing\n"
-    "  --listen ENDPOINT    ipc:///path or tcp://127.0.0.1:port\n"
-    "                       (default ipc://DIR/coordinator.sock)\n"
+    "  --listen ENDPOINT    tcp://HOST:PORT: for other machines too, with the keys of "
+    "DIR\n"
+    "                       (`vneva keys`); HOST * is all addresses, PORT * a free one,\n"
+    "                       and DIR/endpoint then says which.\n"
+    "                       ipc:///path: instead of ipc://DIR/coordinator.sock.\n"
+    "                       May be given once of each kind\n"
     "  --heartbeat-ms N     how often agents are to report (default 1000)\n"
     "  --lost-after-ms N    silence after which an agent is lost (default 10000)\n"
     "  --backoff-ms N       wait before the first retry, doubled each time (default "
@@ -32,7 +36,7 @@ static const char usage[] =
 
 struct options {
     const char *home;
-    char listen[FS_PATH_MAX];
+    char local[FS_PATH_MAX], network[FS_PATH_MAX]; /* endpoints; network "": none */
     int64_t heartbeat_ms, lost_after_ms, backoff_ms;
 };
 
@@ -69,7 +73,8 @@ static int parse_option(struct options *options, const char *name, const char *v
         return 0;
     }
     if (strcmp(name, "--listen") == 0)
-        return fs_path(options->listen, err, "%s", value);
+        return fs_path(strncmp(value, "ipc:", 4) == 0 ? options->local : options->network,
+                       err, "%s", value);
     if (strcmp(name, "--heartbeat-ms") == 0)
         return parse_ms(&options->heartbeat_ms, name, value, err);
     if (strcmp(name, "--lost-after-ms") == 0)
@@ -107,13 +112,34 @@ static int make_home(struct core *core, struct options *options, struct err *err
         return err_set(err, ERR_IO, "cannot find '%s': %s", options->home,
                        strerror(errno));
     rc = fs_path(core->config.home, err, "%s", home);
-    if (rc == 0 && !options->listen[0])
-        rc = fs_path(options->listen, err, "ipc://%s/coordinator.sock", home);
+    if (rc == 0 && !options->local[0])
+        rc = fs_path(options->local, err, "ipc://%s/coordinator.sock", home);
     free(home);
     core->config.heartbeat_ms = options->heartbeat_ms;
     core->config.lost_after_ms = options->lost_after_ms;
     core->config.backoff_ms = options->backoff_ms;
     return rc;
+}
+
+/* Beside the ipc socket, when it is asked for; HOME/endpoint says where. */
+static int listen_network(struct net_server *server, const char *home,
+                          const struct options *options, struct err *err)
+{
+    bool is_new = false;
+
+    if (keys_remove_endpoint(home, err) < 0) /* one that was killed may have left it */
+        return -1;
+    if (!options->network[0])
+        return 0;
+    if (keys_init(home, NULL, &is_new, err) < 0 ||
+        net_server_listen(server, options->network, home, err) < 0 ||
+        keys_write_endpoint(home, net_server_endpoint(server), err) < 0)
+        return -1;
+    if (is_new)
+        log_info("made a key for this coordinator in '%s/keys'", home);
+    log_info("listening at %s for the keys in '%s/keys/authorized'",
+             net_server_endpoint(server), home);
+    return 0;
 }
 
 static int run(struct options *options, struct err *err)
@@ -126,12 +152,15 @@ static int run(struct options *options, struct err *err)
     if (make_home(&core, options, err) < 0 ||
         fs_path(path, err, "%s/coordinator.db", core.config.home) < 0)
         return -1;
-    if (net_server_open(&server, options->listen, err) < 0 ||
+    if (net_server_open(&server, options->local, err) < 0 ||
         store_open(&core.store, path, err) < 0 || core_recover(&core, err) < 0 ||
-        queries_create(&core.queries, path, err) < 0)
+        queries_create(&core.queries, path, err) < 0 ||
+        listen_network(server, core.config.home, options, err) < 0)
         goto out;
-    log_info("%zu jobs not ended; listening at %s", core.model.n_jobs, options->listen);
+    log_info("%zu jobs not ended; listening at %s", core.model.n_jobs, options->local);
     rc = reactor_run(&core, server, &stop_wanted, err);
+    if (keys_remove_endpoint(core.config.home, NULL) < 0)
+        log_warn("cannot remove '%s/endpoint'", core.config.home);
 out:
     queries_destroy(core.queries);
     core_fini(&core);

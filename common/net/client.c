@@ -9,7 +9,7 @@
 #include <zmq.h>
 
 #define CLIENT_LINGER_MS 250 /* a last message before the end */
-#define CLIENT_ENDPOINT_MAX 256
+#define CLIENT_ENDPOINT_MAX KEY_ENDPOINT_BYTES
 
 struct net_client {
     struct net_socket socket;
@@ -30,10 +30,15 @@ static int set_identity(struct net_client *client, struct err *err)
     return 0;
 }
 
-static int connect_socket(struct net_client *client, struct err *err)
+static int connect_socket(struct net_client *client, const struct endpoint *endpoint,
+                          const struct key *key, struct err *err)
 {
     if (net_socket_init(&client->socket, ZMQ_DEALER, CLIENT_LINGER_MS, err) < 0 ||
         set_identity(client, err) < 0)
+        return -1;
+    if (!endpoint->is_ipc && net_socket_use_key(&client->socket, key, false, err) < 0)
+        return -1;
+    if (endpoint->is_ipv6 && net_socket_use_ipv6(&client->socket, err) < 0)
         return -1;
     if (zmq_connect(client->socket.socket, client->endpoint) < 0)
         return err_set(err, ERR_IO, "cannot connect to '%s': %s", client->endpoint,
@@ -41,13 +46,35 @@ static int connect_socket(struct net_client *client, struct err *err)
     return 0;
 }
 
-int net_client_open(struct net_client **out, const char *endpoint, struct err *err)
+static int check_key(const struct endpoint *endpoint, const char *text,
+                     const struct key *key, struct err *err)
+{
+    if (endpoint->is_ipc)
+        return 0;
+    if (!key)
+        return err_set(err, ERR_DENIED,
+                       "'%s' is on a network, which takes a key: give its file with "
+                       "--key or in VNEVA_KEY (`vneva keys add` makes one)",
+                       text);
+    if (!key->coordinator[0])
+        return err_set(err, ERR_INVALID,
+                       "key '%s' does not name the coordinator it is for", key->name);
+    if (!endpoint->port || endpoint->is_any)
+        return err_set(err, ERR_INVALID, "'%s' is no endpoint to connect to", text);
+    return 0;
+}
+
+int net_client_open(struct net_client **out, const char *endpoint, const struct key *key,
+                    struct err *err)
 {
     struct net_client *client;
     struct endpoint parsed;
     struct err why;
 
-    if (endpoint_parse(&parsed, endpoint, err) < 0)
+    if (!endpoint)
+        endpoint = key ? key->endpoint : "";
+    if (endpoint_parse(&parsed, endpoint, err) < 0 ||
+        check_key(&parsed, endpoint, key, err) < 0)
         return -1;
     /* A folder that is not there yet is fine: the server makes it. */
     if (endpoint_check_private(&parsed, &why) < 0 && why.code != ERR_NOT_FOUND)
@@ -58,7 +85,7 @@ int net_client_open(struct net_client **out, const char *endpoint, struct err *e
     if (!client)
         return err_set(err, ERR_NOMEM, "no memory for a client");
     memcpy(client->endpoint, endpoint, strlen(endpoint));
-    if (connect_socket(client, err) < 0) {
+    if (connect_socket(client, &parsed, key, err) < 0) {
         net_client_close(client);
         return -1;
     }
@@ -89,10 +116,12 @@ static int receive_one(struct net_client *client, struct wire *message, struct e
     zmq_msg_t frame;
     int rc = net_socket_receive(&client->socket, NULL, &frame, err);
 
-    if (rc == 2)
-        return err_set(err, ERR_FORMAT, "a message is one frame; this one had several");
     if (rc <= 0)
         return rc;
+    if (rc == 2) {
+        zmq_msg_close(&frame);
+        return err_set(err, ERR_FORMAT, "a message is one frame; this one had several");
+    }
     rc = wire_decode(message, zmq_msg_data(&frame), zmq_msg_size(&frame), NULL, err);
     zmq_msg_close(&frame);
     return rc < 0 ? err_wrap(err, "message from '%s'", client->endpoint) : 1;
@@ -104,7 +133,7 @@ int net_client_receive(struct net_client *client, struct wire *message,
     int rc = receive_one(client, message, err);
 
     if (rc == 0 && timeout_ms != 0) {
-        rc = net_socket_wait(&client->socket, timeout_ms, err);
+        rc = net_wait(&client->socket.socket, 1, timeout_ms, err);
         if (rc > 0)
             rc = receive_one(client, message, err);
     }

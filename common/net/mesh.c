@@ -19,7 +19,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define MESH_ENDPOINT_MAX 160 /* "ipc://" and the longest socket path */
+#define MESH_ENDPOINT_MAX 320 /* "tcp://", the longest host name, port */
 #define MESH_KERNEL_BYTES                                                                \
     (4 << 20) /* asked for each direction; the kernel may give less */
 #define MESH_BLOCK_BYTES (1 << 18) /* taken in by one read while sending */
@@ -95,19 +95,31 @@ static int name_endpoint(struct net_mesh *mesh, const struct endpoint *endpoint,
     }
     if (getsockname(mesh->listen_fd, (struct sockaddr *)&bound, &n_bytes) < 0)
         return sys_failed(err, "cannot ask for the port");
-    snprintf(mesh->endpoint, sizeof(mesh->endpoint), "tcp://%u.%u.%u.%u:%u",
-             endpoint->address >> 24, endpoint->address >> 16 & 0xff,
-             endpoint->address >> 8 & 0xff, endpoint->address & 0xff,
-             (unsigned)ntohs(bound.sin_port));
-    return 0;
+    return endpoint_format(mesh->endpoint, sizeof(mesh->endpoint), endpoint, NULL,
+                           ntohs(bound.sin_port), err);
+}
+
+/* A stream is not encrypted, so it stays on this machine. */
+static int check_loopback(const struct endpoint *endpoint, const char *text,
+                          struct err *err)
+{
+    if (endpoint->is_ipc || (endpoint->is_loopback && !endpoint->is_ipv6))
+        return 0;
+    return err_set(err, ERR_DENIED,
+                   "endpoint '%s' of a rank is not on loopback, and streams between "
+                   "ranks are not encrypted",
+                   text);
 }
 
 static int bind_and_listen(struct net_mesh *mesh, const struct endpoint *endpoint,
                            const char *text, struct err *err)
 {
     struct sockaddr_storage address;
-    socklen_t n_bytes = endpoint_address(endpoint, &address);
+    socklen_t n_bytes;
 
+    if (check_loopback(endpoint, text, err) < 0 ||
+        endpoint_resolve(endpoint, &address, &n_bytes, err) < 0)
+        return -1;
     mesh->listen_fd = open_socket(endpoint, err);
     if (mesh->listen_fd < 0)
         return -1;
@@ -182,9 +194,11 @@ static int connect_one(const struct endpoint *endpoint, int64_t deadline_ms,
                        struct err *err)
 {
     struct sockaddr_storage address;
-    socklen_t n_bytes = endpoint_address(endpoint, &address);
+    socklen_t n_bytes;
     int fd, failed;
 
+    if (endpoint_resolve(endpoint, &address, &n_bytes, err) < 0)
+        return -1;
     for (;;) {
         socklen_t size = sizeof(failed);
 
@@ -211,7 +225,8 @@ static int connect_to(struct net_mesh *mesh, int to, const char *text,
     struct endpoint endpoint;
     int fd;
 
-    if (endpoint_parse(&endpoint, text, err) < 0)
+    if (endpoint_parse(&endpoint, text, err) < 0 ||
+        check_loopback(&endpoint, text, err) < 0)
         return -1;
     fd = connect_one(&endpoint, deadline_ms, err);
     if (fd < 0)

@@ -1,9 +1,10 @@
 /* net.h - message sockets: a server that knows its peers, a client that reconnects
  *
  * Wraps ZeroMQ (ROUTER and DEALER); nothing else in the project includes it. An endpoint
- * is "ipc:///path" or "tcp://host:port"; a TCP endpoint off loopback requires keys, which
- * are not built yet, so it is refused (ERR_DENIED). A path longer than a Unix socket may
- * have (107 bytes) is ERR_LIMIT.
+ * is "ipc:///path" or "tcp://host:port" (a name, an IPv4 address, an IPv6 address in
+ * brackets; to listen also "*"). A path longer than a Unix socket may have (107 bytes) is
+ * ERR_LIMIT. Every TCP endpoint, loopback too, asks for keys (keys.h) and is encrypted;
+ * who can open the ipc socket, in the user's own folder, is the user and may do all.
  * Threads: a net_server, net_client or net_mesh belongs to one thread.
  * Bounds: NET_QUEUE_MAX messages wait per peer; more are dropped by ZeroMQ for servers
  * (peers resend what must not be lost) and refused with ERR_LIMIT for clients.
@@ -11,6 +12,7 @@
 #ifndef VNEVA_COMMON_NET_NET_H
 #define VNEVA_COMMON_NET_NET_H
 
+#include "common/net/keys.h"
 #include "common/wire/wire.h"
 
 #include <stdbool.h>
@@ -21,19 +23,31 @@
 struct net_peer { /* who sent a message; answer to it with the same */
     uint8_t id[NET_PEER_BYTES];
     size_t n_bytes;
+    enum key_role role;              /* of the key as it is now; ipc: KEY_ADMIN */
+    char key_name[KEY_NAME_BYTES];   /* "" for ipc */
+    char public_key[KEY_TEXT_BYTES]; /* "" for ipc */
 };
+
+/* The same connection under the same key. */
+bool net_peer_is_same(const struct net_peer *a, const struct net_peer *b);
 
 struct net_server;
 struct net_client;
 
-/* ERR_EXISTS when somebody serves the endpoint already: who serves an ipc endpoint holds a
+/* ipc only. ERR_EXISTS when somebody serves the endpoint already: who serves it holds a
  * lock on the file PATH.lock beside the socket. A stale socket file is replaced. The
- * folder of an ipc socket must be private to the user (mode 0700). */
+ * folder of the socket must be private to the user (mode 0700). */
 int net_server_open(struct net_server **out, const char *endpoint, struct err *err);
+/* Serves a TCP endpoint beside it, once, with the keys of the home folder (keys_init has
+ * made them). The list of those authorized is read again when it changes: a key that was
+ * revoked is obeyed no more, also on a connection that stands. Port 0 or "*": the system
+ * chooses. Who has no key or a wrong one gets no answer; it is logged, boundedly. */
+int net_server_listen(struct net_server *server, const char *endpoint, const char *home,
+                      struct err *err);
+/* The TCP endpoint as others reach it, with the port chosen and, where it listens on all
+ * addresses, this machine's name. "": none. */
+const char *net_server_endpoint(const struct net_server *server);
 void net_server_close(struct net_server *server);
-/* File descriptor that polls readable when something may be there (edge triggered: drain
- * with net_server_receive until it says 0). */
-int net_server_fd(struct net_server *server);
 /* 1: one message (undecodable ones are answered with ERROR here and not given out),
  * 0: nothing there or a signal came, -1: error. timeout_ms 0: do not wait, -1: forever.
  * The caller owns the message (wire_fini). */
@@ -44,8 +58,11 @@ int net_server_send(struct net_server *server, const struct net_peer *to,
                     struct wire *message, struct err *err);
 
 /* Connects in the background and again after every break, under one identity for life, so
- * that the server keeps its way to the client. Succeeds when nobody serves yet. */
-int net_client_open(struct net_client **out, const char *endpoint, struct err *err);
+ * that the server keeps its way to the client. Succeeds when nobody serves yet, or not
+ * under the key's coordinator. endpoint NULL: that of the key. key: needed for TCP
+ * (ERR_DENIED), else not looked at and may be NULL; it may go after this call. */
+int net_client_open(struct net_client **out, const char *endpoint, const struct key *key,
+                    struct err *err);
 void net_client_close(struct net_client *client);
 int net_client_fd(struct net_client *client);
 /* Sets message->sequence, counting from 1. */
@@ -72,7 +89,8 @@ int net_client_await(struct net_client *client, uint64_t sequence, struct wire *
 #define NET_MESH_BUFFER_MAX (64u << 20) /* bytes taken in ahead of net_mesh_recv */
 #define NET_MESH_RANKS_MAX 1024
 struct net_mesh;
-/* "ipc:///path" (a private folder) or "tcp://127.0.0.1:*". */
+/* "ipc:///path" (a private folder) or "tcp://127.0.0.1:*". Other hosts are ERR_DENIED: a
+ * stream is not encrypted. */
 int net_mesh_listen(struct net_mesh **out, const char *endpoint, struct err *err);
 const char *net_mesh_endpoint(const struct net_mesh *mesh); /* with the port chosen */
 /* Every rank calls with the same endpoints, by rank; returns when all are connected. */

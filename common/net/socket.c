@@ -6,18 +6,35 @@
 
 #define RECONNECT_FIRST_MS 50
 #define RECONNECT_LAST_MS 1000
+/* Over a network: */
+#define HANDSHAKE_MS 10000 /* for three round trips and an answer from a busy loop */
+#define CONNECT_MS 3000    /* before the next try; the kernel alone takes minutes */
+#define BEAT_MS 2000       /* between two pings of a connection */
+#define SILENCE_MS 10000   /* then it is broken, and the client makes a new one */
 
 static int zmq_failed(struct err *err, const char *what)
 {
     return err_set(err, ERR_IO, "%s: %s", what, zmq_strerror(errno));
 }
 
+struct option {
+    int option, value;
+};
+
+static int set_options(struct net_socket *socket, const struct option *options, size_t n,
+                       struct err *err)
+{
+    for (size_t i = 0; i < n; i++)
+        if (zmq_setsockopt(socket->socket, options[i].option, &options[i].value,
+                           sizeof(options[i].value)) < 0)
+            return zmq_failed(err, "cannot set a socket's bounds");
+    return 0;
+}
+
 int net_socket_init(struct net_socket *socket, int type, int linger_ms, struct err *err)
 {
     const int64_t message_max = WIRE_MESSAGE_MAX;
-    const struct {
-        int option, value;
-    } options[] = {
+    const struct option options[] = {
         {ZMQ_LINGER, linger_ms},
         {ZMQ_SNDHWM, NET_QUEUE_MAX},
         {ZMQ_RCVHWM, NET_QUEUE_MAX},
@@ -32,14 +49,44 @@ int net_socket_init(struct net_socket *socket, int type, int linger_ms, struct e
     socket->socket = zmq_socket(socket->context, type);
     if (!socket->socket)
         return zmq_failed(err, "cannot make a socket");
-    for (size_t i = 0; i < sizeof(options) / sizeof(options[0]); i++)
-        if (zmq_setsockopt(socket->socket, options[i].option, &options[i].value,
-                           sizeof(options[i].value)) < 0)
-            return zmq_failed(err, "cannot set a socket's bounds");
+    if (set_options(socket, options, sizeof(options) / sizeof(options[0]), err) < 0)
+        return -1;
     if (zmq_setsockopt(socket->socket, ZMQ_MAXMSGSIZE, &message_max,
                        sizeof(message_max)) < 0)
         return zmq_failed(err, "cannot set a socket's bounds");
     return 0;
+}
+
+static int set_text(struct net_socket *socket, int option, const char *text,
+                    struct err *err)
+{
+    if (zmq_setsockopt(socket->socket, option, text, strlen(text) + 1) < 0)
+        return zmq_failed(err, "cannot use the key");
+    return 0;
+}
+
+int net_socket_use_key(struct net_socket *socket, const struct key *key, bool is_server,
+                       struct err *err)
+{
+    const struct option options[] = {
+        {ZMQ_HANDSHAKE_IVL, HANDSHAKE_MS},     {ZMQ_CONNECT_TIMEOUT, CONNECT_MS},
+        {ZMQ_HEARTBEAT_IVL, BEAT_MS},          {ZMQ_HEARTBEAT_TIMEOUT, SILENCE_MS},
+        {ZMQ_CURVE_SERVER, is_server ? 1 : 0},
+    };
+
+    if (set_options(socket, options, sizeof(options) / sizeof(options[0]), err) < 0)
+        return -1;
+    if (!is_server && (set_text(socket, ZMQ_CURVE_SERVERKEY, key->coordinator, err) < 0 ||
+                       set_text(socket, ZMQ_CURVE_PUBLICKEY, key->public_key, err) < 0))
+        return -1;
+    return set_text(socket, ZMQ_CURVE_SECRETKEY, key->secret, err);
+}
+
+int net_socket_use_ipv6(struct net_socket *socket, struct err *err)
+{
+    const struct option option = {ZMQ_IPV6, 1};
+
+    return set_options(socket, &option, 1, err);
 }
 
 void net_socket_fini(struct net_socket *socket)
@@ -61,11 +108,15 @@ int net_socket_fd(struct net_socket *socket)
     return fd;
 }
 
-int net_socket_wait(struct net_socket *socket, int64_t timeout_ms, struct err *err)
+int net_wait(void *const *sockets, int n_sockets, int64_t timeout_ms, struct err *err)
 {
-    zmq_pollitem_t item = {socket->socket, 0, ZMQ_POLLIN, 0};
-    int n = zmq_poll(&item, 1, (long)timeout_ms);
+    zmq_pollitem_t items[NET_WAIT_MAX];
+    int n = 0;
 
+    for (int i = 0; i < n_sockets; i++)
+        if (sockets[i])
+            items[n++] = (zmq_pollitem_t){sockets[i], 0, ZMQ_POLLIN, 0};
+    n = zmq_poll(items, n, (long)timeout_ms);
     if (n < 0 && errno != EINTR)
         return zmq_failed(err, "cannot wait for messages");
     return n > 0;
@@ -83,8 +134,8 @@ static int receive_frame(struct net_socket *socket, zmq_msg_t *frame, struct err
     return zmq_failed(err, "cannot receive");
 }
 
-/* The frames of a message come together, so the ones that follow are there. */
-static void drop_rest(struct net_socket *socket, zmq_msg_t *frame)
+/* To the last frame of the message; they come together, so the ones that follow are there. */
+static void skip_to_last(struct net_socket *socket, zmq_msg_t *frame)
 {
     while (zmq_msg_more(frame)) {
         zmq_msg_close(frame);
@@ -92,7 +143,6 @@ static void drop_rest(struct net_socket *socket, zmq_msg_t *frame)
         if (zmq_msg_recv(frame, socket->socket, ZMQ_DONTWAIT) < 0)
             break;
     }
-    zmq_msg_close(frame);
 }
 
 int net_socket_receive(struct net_socket *socket, struct net_peer *from, void *frame,
@@ -115,7 +165,7 @@ int net_socket_receive(struct net_socket *socket, struct net_peer *from, void *f
         }
     }
     if (zmq_msg_more(frame)) {
-        drop_rest(socket, frame);
+        skip_to_last(socket, frame);
         return 2;
     }
     return 1;

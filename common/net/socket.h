@@ -20,14 +20,23 @@ struct net_socket {
 int net_socket_init(struct net_socket *socket, int type, int linger_ms, struct err *err);
 void net_socket_fini(struct net_socket *socket);
 
+/* For what follows to be bound or connected: CURVE, and bounds on how long a connection may
+ * be silent (a network, unlike a machine, loses peers without a word). key: that of the
+ * coordinator (is_server) or of a client. */
+int net_socket_use_key(struct net_socket *socket, const struct key *key, bool is_server,
+                       struct err *err);
+int net_socket_use_ipv6(struct net_socket *socket, struct err *err);
+
 int net_socket_fd(struct net_socket *socket);
 
-/* 1: something to receive, 0: not in time or a signal came, -1: error. */
-int net_socket_wait(struct net_socket *socket, int64_t timeout_ms, struct err *err);
+/* Waits until one of the ZeroMQ sockets (NULL: none) has something to receive. 1: it has,
+ * 0: not in time or a signal came, -1: error. */
+#define NET_WAIT_MAX 4
+int net_wait(void *const *sockets, int n_sockets, int64_t timeout_ms, struct err *err);
 
 /* Receives one message of exactly two frames (`from` given) or one (`from` NULL).
- * 1: `frame` holds the last, to be closed with zmq_msg_close by the caller; 0: nothing
- * there; 2: a message of another shape came, *from is set and it is dropped; -1: error. */
+ * 1: `frame` holds the last; 2: so it does, but there were others before it, which are
+ * dropped; the caller closes it with zmq_msg_close. 0: nothing there; -1: error. */
 int net_socket_receive(struct net_socket *socket, struct net_peer *from, void *frame,
                        struct err *err);
 

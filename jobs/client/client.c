@@ -14,7 +14,7 @@
 #define IPC "ipc://"
 
 int client_init(struct client *client, const char *programs, const char *home,
-                const char *endpoint, struct err *err)
+                const char *endpoint, const char *key, struct err *err)
 {
     const char *user_home = getenv("HOME");
 
@@ -42,8 +42,19 @@ int client_init(struct client *client, const char *programs, const char *home,
         if (fs_path(client->home, err, "%s/%s", folder, relative) < 0)
             return -1;
     }
-    if (endpoint && *endpoint)
+    if (key && *key && fs_path(client->key_path, err, "%s", key) < 0)
+        return -1;
+    client->has_endpoint = endpoint && *endpoint;
+    if (client->has_endpoint)
         return fs_path(client->endpoint, err, "%s", endpoint);
+    return client->key_path[0] ? 0 : client_use_home(client, err);
+}
+
+int client_use_home(struct client *client, struct err *err)
+{
+    net_client_close(client->net);
+    client->net = NULL;
+    client->key_path[0] = '\0';
     return fs_path(client->endpoint, err, IPC "%s/coordinator.sock", client->home);
 }
 
@@ -108,12 +119,43 @@ static int fail_nobody(const struct client *client, struct err *err)
                    client->endpoint);
 }
 
+/* The key is read when it is needed, so that what asks nobody works without it. */
+static int connect_with_key(struct client *client, struct err *err)
+{
+    struct key key;
+    int rc;
+
+    if (key_read(&key, client->key_path, err) < 0)
+        return -1;
+    if (client->endpoint[0])
+        rc = 0;
+    else if (key.endpoint[0])
+        rc = fs_path(client->endpoint, err, "%s", key.endpoint);
+    else
+        rc = err_set(err, ERR_INVALID,
+                     "key file '%s' names no endpoint: say it in VNEVA_ENDPOINT",
+                     client->key_path);
+    if (rc == 0)
+        rc = net_client_open(&client->net, client->endpoint, &key, err);
+    key_fini(&key);
+    return rc;
+}
+
+static int connect_client(struct client *client, struct err *err)
+{
+    if (client->net)
+        return 0;
+    if (client->key_path[0] && strncmp(client->endpoint, IPC, strlen(IPC)) != 0)
+        return connect_with_key(client, err);
+    return net_client_open(&client->net, client->endpoint, NULL, err);
+}
+
 int client_call(struct client *client, struct wire *request, struct wire *reply,
                 struct err *err)
 {
     if (!client_is_served(client))
         return fail_nobody(client, err);
-    if (!client->net && net_client_open(&client->net, client->endpoint, err) < 0)
+    if (connect_client(client, err) < 0)
         return -1;
     return net_client_call(client->net, request, reply, CLIENT_CALL_MS, err);
 }

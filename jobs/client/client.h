@@ -31,10 +31,12 @@ struct client {
     FILE *out, *err;
     const char *programs; /* folder of vneva-coordinator and the others */
     char home[FS_PATH_MAX];
-    char endpoint[FS_PATH_MAX];
-    bool is_terminal; /* err is one: progress bars */
-    int64_t poll_ms;  /* how often commands that wait ask */
-    int64_t plain_ms; /* how often they print where there is no terminal */
+    char endpoint[FS_PATH_MAX]; /* "": that of the key, once it is read */
+    char key_path[FS_PATH_MAX]; /* of a key file; "": none */
+    bool has_endpoint;          /* it was given, not found */
+    bool is_terminal;           /* err is one: progress bars */
+    int64_t poll_ms;            /* how often commands that wait ask */
+    int64_t plain_ms;           /* how often they print where there is no terminal */
     struct net_client *net;
 };
 
@@ -49,14 +51,18 @@ struct command {
 
 extern const struct command client_commands[]; /* ends with a NULL name */
 
-/* The whole program. home: $VNEVA_HOME or NULL; endpoint: $VNEVA_ENDPOINT or NULL. */
+/* The whole program. home, endpoint, key: $VNEVA_HOME, $VNEVA_ENDPOINT, $VNEVA_KEY or
+ * NULL. Asked is the endpoint, else that of the key, else the home's own socket. */
 int client_init(struct client *client, const char *programs, const char *home,
-                const char *endpoint, struct err *err);
+                const char *endpoint, const char *key, struct err *err);
 void client_fini(struct client *client);
 int client_run(struct client *client, int argc, char *const *argv);
 
 /* Prints "vneva: text" and returns the exit code that fits. */
 int client_fail(struct client *client, const struct err *err);
+
+/* Leaves endpoint and key aside: what the home itself serves is asked. */
+int client_use_home(struct client *client, struct err *err);
 
 /* Whether somebody serves the endpoint: asked quickly, without waiting for an answer. */
 bool client_is_served(const struct client *client);

@@ -83,13 +83,16 @@ static int start(struct child *child, char *const *argv, bool is_detached,
     return 0;
 }
 
-static int start_coordinator(struct client *client, struct child *child, bool is_detached,
-                             struct err *err)
+/* listen: a TCP endpoint to serve beside the home's socket, or NULL. */
+static int start_coordinator(struct client *client, struct child *child,
+                             const char *listen, bool is_detached, struct err *err)
 {
-    char program[FS_PATH_MAX];
-    char *argv[] = {program, "--home", client->home, NULL};
+    char program[FS_PATH_MAX], endpoint[FS_PATH_MAX];
+    char *argv[] = {program,  "--home", client->home, listen ? "--listen" : NULL,
+                    endpoint, NULL};
 
-    if (fs_path(program, err, "%s/vneva-coordinator", client->programs) < 0)
+    if (fs_path(program, err, "%s/vneva-coordinator", client->programs) < 0 ||
+        fs_path(endpoint, err, "%s", listen ? listen : "") < 0)
         return -1;
     return start(child, argv, is_detached, err);
 }
@@ -171,14 +174,15 @@ static int prepare_home(struct client *client, struct child *coordinator,
 
 /* Starts what does not run yet; what was started is in the children's pid. */
 static int bring_up(struct client *client, struct child *coordinator, struct child *agent,
-                    int64_t n_devices, bool is_detached, struct err *err)
+                    int64_t n_devices, const char *listen, bool is_detached,
+                    struct err *err)
 {
     int n_agents;
 
     if (prepare_home(client, coordinator, agent, err) < 0)
         return -1;
     if (!coordinator_answers(client)) {
-        if (start_coordinator(client, coordinator, is_detached, err) < 0 ||
+        if (start_coordinator(client, coordinator, listen, is_detached, err) < 0 ||
             wait_started(client, coordinator, coordinator_answers, err) < 0)
             return -1;
     }
@@ -255,17 +259,43 @@ static int stay(struct client *client, struct child *coordinator, struct child *
     return ended > 0 && status ? EXIT_SYSTEM : EXIT_DONE;
 }
 
+/* A coordinator that runs already keeps the endpoints it has. */
+static int check_listen(struct client *client, const char *listen, struct err *err)
+{
+    char endpoint[KEY_ENDPOINT_BYTES];
+
+    if (!listen || !client_is_served(client) ||
+        keys_read_endpoint(endpoint, client->home, NULL) == 0)
+        return 0;
+    return err_set(err, ERR_STATE,
+                   "a coordinator runs already, and listens on no network; stop it with "
+                   "`vneva down` first");
+}
+
+static void print_endpoint(struct client *client)
+{
+    char endpoint[KEY_ENDPOINT_BYTES];
+
+    if (keys_read_endpoint(endpoint, client->home, NULL) == 0)
+        fprintf(client->out,
+                "listening at %s; `vneva keys add NAME --role ROLE` lets others in\n",
+                endpoint);
+}
+
 int cmd_up(struct client *client, const struct args *args)
 {
     struct child coordinator = {.name = "coordinator"}, agent = {.name = "worker"};
     bool is_detached = !args_has(args, "foreground");
+    const char *listen = args_value(args, "listen");
     int64_t n_devices;
     struct err err;
 
-    if (args_int(args, "devices", 1, 64, 2, &n_devices, &err) < 0)
+    if (client_use_home(client, &err) < 0 || check_listen(client, listen, &err) < 0 ||
+        args_int(args, "devices", 1, 64, 2, &n_devices, &err) < 0)
         return client_fail(client, &err);
     client_catch_interrupt();
-    if (bring_up(client, &coordinator, &agent, n_devices, is_detached, &err) < 0) {
+    if (bring_up(client, &coordinator, &agent, n_devices, listen, is_detached, &err) <
+        0) {
         if (coordinator.pid > 0) /* leave nothing half started */
             kill(coordinator.pid, SIGTERM);
         if (agent.pid > 0)
@@ -283,6 +313,7 @@ int cmd_up(struct client *client, const struct args *args)
     if (agent.pid)
         fprintf(client->out, "%lld CPU rank%s at once; logs in '%s/logs'\n",
                 (long long)n_devices, n_devices == 1 ? "" : "s", client->home);
+    print_endpoint(client);
     fflush(client->out);
     return is_detached ? EXIT_DONE : stay(client, &coordinator, &agent);
 }

@@ -2,6 +2,7 @@
 #include "jobs/client/client.h"
 #include "jobs/spec/suggest.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 static const struct args_option json_only[] = {
@@ -15,6 +16,7 @@ static const struct args_option show_options[] = {
 };
 static const struct args_option up_options[] = {
     {"devices", 'd', "N", "CPU ranks at once (default 2)"},
+    {"listen", 'l', "ENDPOINT", "for other machines: tcp://HOST:PORT, with keys"},
     {"foreground", 0, NULL, "stay, and stop everything on Ctrl-C"},
     {NULL, 0, NULL, NULL},
 };
@@ -160,11 +162,13 @@ static void print_overview(FILE *out)
           out);
     for (const struct command *c = client_commands; c->name; c++)
         fprintf(out, "  %-12s %s\n", c->name, c->summary);
-    fprintf(out,
-            "\nVNEVA_HOME is where a coordinator started with `up` lives (default "
-            "~/.vneva),\nVNEVA_ENDPOINT another coordinator to ask. Every command "
-            "has --help.\n\n%s",
-            exit_codes);
+    fprintf(
+        out,
+        "\nVNEVA_HOME is where a coordinator started with `up` lives (default "
+        "~/.vneva),\nVNEVA_ENDPOINT another coordinator to ask. On a network it takes "
+        "a key file, in\nVNEVA_KEY or by `vneva --key FILE COMMAND ...`; it mostly "
+        "names the endpoint too.\nEvery command has --help.\n\n%s",
+        exit_codes);
 }
 
 static int fail_unknown(struct client *client, const char *name)
@@ -241,6 +245,22 @@ static int run_command(struct client *client, const struct command *command, int
     return command->run(client, &args);
 }
 
+/* `vneva --key FILE COMMAND ...`: as with VNEVA_KEY=FILE, also for other programs. */
+static int use_key(struct client *client, const char *path, int argc, char *const *argv)
+{
+    struct err err;
+
+    if (fs_path(client->key_path, &err, "%s", path) < 0)
+        return client_fail(client, &err);
+    if (!client->has_endpoint)
+        client->endpoint[0] = '\0';
+    if (setenv("VNEVA_KEY", path, 1) < 0) {
+        err_set(&err, ERR_NOMEM, "no memory for VNEVA_KEY");
+        return client_fail(client, &err);
+    }
+    return client_run(client, argc, argv);
+}
+
 int client_run(struct client *client, int argc, char *const *argv)
 {
     const struct command *command;
@@ -255,6 +275,10 @@ int client_run(struct client *client, int argc, char *const *argv)
     }
     if (strcmp(argv[0], "--version") == 0)
         return cmd_version(client, NULL);
+    if (strncmp(argv[0], "--key=", strlen("--key=")) == 0)
+        return use_key(client, argv[0] + strlen("--key="), argc - 1, argv + 1);
+    if (strcmp(argv[0], "--key") == 0 && argc > 1)
+        return use_key(client, argv[1], argc - 2, argv + 2);
     command = client_find_command(argv[0]);
     return command ? run_command(client, command, argc - 1, argv + 1)
                    : fail_unknown(client, argv[0]);

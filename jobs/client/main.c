@@ -13,7 +13,7 @@ int main(int argc, char **argv)
     signal(SIGPIPE, SIG_DFL); /* `vneva status | head` */
     if (fs_program_folder(programs, &err) < 0 ||
         client_init(&client, programs, getenv("VNEVA_HOME"), getenv("VNEVA_ENDPOINT"),
-                    &err) < 0) {
+                    getenv("VNEVA_KEY"), &err) < 0) {
         fprintf(stderr, "vneva: %s\n", err.text);
         return EXIT_SYSTEM;
     }

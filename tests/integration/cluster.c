@@ -37,7 +37,7 @@ void cluster_init(struct cluster *cluster)
     snprintf(cluster->endpoint, sizeof(cluster->endpoint), "ipc://%s/coordinator.sock",
              cluster->home);
     cluster->lost_after_ms = LOST_AFTER_MS;
-    if (net_client_open(&cluster->client, cluster->endpoint, &err) < 0)
+    if (net_client_open(&cluster->client, cluster->endpoint, NULL, &err) < 0)
         fail_msg("%s", err.text);
 }
 
@@ -120,7 +120,7 @@ struct fake_agent *cluster_add_agent(struct cluster *cluster, int64_t n_devices,
     assert_true(n_devices <= AGENT_RANKS_MAX);
     *agent = (struct fake_agent){.n_devices = n_devices, .n_samples = n_samples};
     snprintf(agent->name, sizeof(agent->name), "agent-%d", cluster->n_agents++);
-    if (net_client_open(&agent->client, cluster->endpoint, &err) < 0)
+    if (net_client_open(&agent->client, cluster->endpoint, NULL, &err) < 0)
         fail_msg("%s", err.text);
     return agent;
 }

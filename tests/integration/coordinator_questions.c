@@ -54,7 +54,7 @@ static struct net_client *open_client(struct cluster *cluster)
     struct net_client *client;
     struct err err;
 
-    if (net_client_open(&client, cluster->endpoint, &err) < 0)
+    if (net_client_open(&client, cluster->endpoint, NULL, &err) < 0)
         fail_msg("%s", err.text);
     return client;
 }

@@ -92,7 +92,7 @@ void home_init(struct home *home, int n_devices)
              home->folder);
     home_start_coordinator(home);
     home_start_agent(home, n_devices);
-    if (net_client_open(&home->client, home->endpoint, &err) < 0)
+    if (net_client_open(&home->client, home->endpoint, NULL, &err) < 0)
         fail_msg("%s", err.text);
 }
 

@@ -158,7 +158,7 @@ struct said client_says(const char *home, const char *const *words)
 
     while (words[argc])
         argc++;
-    if (client_init(&client, "/nonexistent", home, NULL, NULL) < 0)
+    if (client_init(&client, "/nonexistent", home, NULL, NULL, NULL) < 0)
         return said;
     client.out = open_memstream(&said.out, &n_out);
     client.err = open_memstream(&said.err, &n_err);

@@ -467,6 +467,7 @@ int agent_create(struct agent **out, const struct agent_config *config, struct e
     agent->stop_by_ms = INT64_MAX;
     agent->link_config = (struct link_config){
         .endpoint = config->endpoint,
+        .key = config->key,
         .agent = agent->id,
         .host = config->host,
         .device_kind = config->device_kind,

@@ -9,6 +9,7 @@
 #define VNEVA_WORKER_AGENT_AGENT_H
 
 #include "common/base/err.h"
+#include "common/net/keys.h"
 
 #include <stdint.h>
 
@@ -18,6 +19,7 @@
 
 struct agent_config { /* borrowed for the agent's life */
     const char *endpoint;
+    const struct key *key; /* for a TCP endpoint; else NULL */
     const char *host;
     const char *device_kind; /* "cpu", "gpu" */
     int64_t n_devices;

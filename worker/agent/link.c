@@ -46,7 +46,7 @@ int link_open(struct link **out, const struct link_config *config, struct err *e
         goto fail;
     }
     if (spool_create(&link->spool, err) < 0 ||
-        net_client_open(&link->client, config->endpoint, err) < 0)
+        net_client_open(&link->client, config->endpoint, config->key, err) < 0)
         goto fail;
     *out = link;
     return 0;
@@ -234,7 +234,8 @@ static void link_give_up_try(struct link *link, int64_t now_ms)
     log_info("no coordinator answers at %s, trying again", link->config->endpoint);
     net_client_close(link->client);
     link->client = NULL;
-    if (net_client_open(&link->client, link->config->endpoint, &err) < 0)
+    if (net_client_open(&link->client, link->config->endpoint, link->config->key, &err) <
+        0)
         log_warn("%s", err.text);
     link->state = LINK_UNREGISTERED;
     link->due_ms = now_ms + link->pause_ms;

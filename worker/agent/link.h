@@ -9,6 +9,7 @@
 #ifndef VNEVA_WORKER_AGENT_LINK_H
 #define VNEVA_WORKER_AGENT_LINK_H
 
+#include "common/net/keys.h"
 #include "common/wire/wire.h"
 
 #include <stdbool.h>
@@ -21,7 +22,8 @@
 
 struct link_config { /* borrowed; must outlive the link */
     const char *endpoint;
-    const char *agent; /* unique for the life of the process */
+    const struct key *key; /* for a TCP endpoint: its coordinator's are the only orders */
+    const char *agent;     /* unique for the life of the process */
     const char *host, *device_kind, *version;
     int64_t n_devices, memory_bytes;
     void *state;

@@ -23,7 +23,12 @@ static const char usage[] =
     "Runs this machine's agent: it registers the devices with the coordinator and runs\n"
     "ranks on them until it is stopped. It finds the coordinator again by itself.\n"
     "\n"
-    "  --connect ENDPOINT   the coordinator's endpoint (default: that of --home)\n"
+    "  --connect ENDPOINT   the coordinator's endpoint (default: that of the key, else\n"
+    "                       that of --home)\n"
+    "  --key FILE           key for a coordinator on a network, which names it and, "
+    "mostly,\n"
+    "                       its endpoint (default: $VNEVA_KEY). Only that coordinator's\n"
+    "                       jobs are run\n"
     "  --home DIR           vneva's home folder (default: $VNEVA_HOME, else ~/.vneva)\n"
     "  --devices N          how many ranks may run at once (default 1)\n"
     "  --device-kind KIND   cpu (default) or gpu\n"
@@ -39,7 +44,7 @@ static const char usage[] =
     "  vneva worker --connect ipc:///home/me/.vneva/coordinator.sock --devices 2\n";
 
 struct options {
-    const char *connect, *home, *device_kind, *host;
+    const char *connect, *key, *home, *device_kind, *host;
     long n_devices;
     bool is_help, asks_bf16;
 };
@@ -48,6 +53,7 @@ static int options_parse(struct options *options, int argc, char **argv, struct 
 {
     static const struct option known[] = {
         {"connect", required_argument, NULL, 'c'},
+        {"key", required_argument, NULL, 'K'},
         {"home", required_argument, NULL, 'H'},
         {"devices", required_argument, NULL, 'd'},
         {"device-kind", required_argument, NULL, 'k'},
@@ -63,6 +69,9 @@ static int options_parse(struct options *options, int argc, char **argv, struct 
         switch (c) {
         case 'c':
             options->connect = optarg;
+            break;
+        case 'K':
+            options->key = optarg;
             break;
         case 'H':
             options->home = optarg;
@@ -113,6 +122,27 @@ static int default_endpoint(char *out, const char *home, struct err *err)
     return fs_path(out, err, "ipc://%s/.vneva/coordinator.sock", user_home);
 }
 
+/* Reads the key when one is given, or when the environment's is what leads to the
+ * coordinator. 1: read, 0: none is used, -1. */
+static int read_key(struct key *out, const struct options *options, struct err *err)
+{
+    const char *path = options->key;
+    bool is_local = options->connect ? strncmp(options->connect, "ipc:", 4) == 0
+                                     : options->home != NULL;
+
+    if (!path && !is_local)
+        path = getenv("VNEVA_KEY");
+    if (!path || !*path)
+        return 0;
+    if (key_read(out, path, err) < 0)
+        return -1;
+    if (options->connect || out->endpoint[0])
+        return 1;
+    key_fini(out);
+    return err_set(err, ERR_INVALID,
+                   "key file '%s' names no endpoint: say it with --connect", path);
+}
+
 /* vneva-rank lies beside this program. */
 static int find_rank_program(char *out, struct err *err)
 {
@@ -149,11 +179,13 @@ static void block_signals(void)
     (void)signal(SIGPIPE, SIG_IGN);
 }
 
-static int run(const struct options *options, struct err *err)
+static int run(const struct options *options, const struct key *key, struct err *err)
 {
     char endpoint[FS_PATH_MAX], program[FS_PATH_MAX], host[HOST_MAX] = "";
+    const char *given = options->connect ? options->connect : key ? key->endpoint : NULL;
     struct agent_config config = {
-        .endpoint = options->connect ? options->connect : endpoint,
+        .endpoint = given ? given : endpoint,
+        .key = key,
         .host = options->host ? options->host : host,
         .device_kind = options->device_kind,
         .n_devices = options->n_devices,
@@ -164,7 +196,7 @@ static int run(const struct options *options, struct err *err)
 
     if (gethostname(host, sizeof(host) - 1) < 0)
         return err_set(err, ERR_IO, "cannot read the host name: %s", strerror(errno));
-    if ((!options->connect && default_endpoint(endpoint, options->home, err) < 0) ||
+    if ((!given && default_endpoint(endpoint, options->home, err) < 0) ||
         find_rank_program(program, err) < 0)
         return -1;
     block_signals();
@@ -178,6 +210,8 @@ int main(int argc, char **argv)
 {
     struct options options = {.device_kind = "cpu", .n_devices = 1};
     struct err err = {0};
+    struct key key;
+    int has_key, rc;
 
     log_init("agent", LOG_INFO);
     if (options_parse(&options, argc, argv, &err) < 0) {
@@ -190,9 +224,12 @@ int main(int argc, char **argv)
     }
     if (options.asks_bf16)
         return exec_has_bf16();
-    if (run(&options, &err) < 0) {
-        log_error("%s", err.text);
-        return EXIT_SYSTEM;
-    }
-    return EXIT_OK;
+    has_key = read_key(&key, &options, &err);
+    rc = has_key < 0 ? -1 : run(&options, has_key ? &key : NULL, &err);
+    if (has_key > 0)
+        key_fini(&key);
+    if (rc == 0)
+        return EXIT_OK;
+    log_error("%s", err.text);
+    return has_key < 0 ? EXIT_USAGE : EXIT_SYSTEM;
 }

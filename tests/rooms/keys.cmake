@@ -1,0 +1,4 @@
+# keys: who may speak to a coordinator over a network
+vneva_test(net_keys LABEL unit SOURCES unit/net_keys.c LIBS vneva_net vneva_base cmocka)
+vneva_test(net_gate LABEL unit SOURCES unit/net_gate.c
+  LIBS vneva_net vneva_wire cmocka Threads::Threads)
