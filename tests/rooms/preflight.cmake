@@ -1,2 +1,3 @@
 vneva_test(exchange_files LABEL integration SOURCES integration/exchange_files.c
   LIBS vneva_exchange_files cmocka)
+vneva_test(node_phases LABEL unit SOURCES unit/node_phases.c LIBS vneva_phases cmocka)
