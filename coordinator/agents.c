@@ -190,12 +190,11 @@ static void register_agent(struct core *core, const struct net_peer *from,
     }
     if (!agent)
         agent = model_agent_add(&core->model, r->agent, r->host, r->n_devices, &err);
-    if (!agent) {
+    if (!agent || model_agent_set_peer(&core->model, agent, from, &err) < 0) {
         core_reply_error(core, from, message, &err);
         json_free(running);
         return;
     }
-    agent->peer = *from;
     agent->last_seen_mono_ms = agent->written_mono_ms = core->mono_ms;
     write_registration(core, agent, r);
     answer.registered =
@@ -211,6 +210,7 @@ void agents_receive(struct core *core, const struct net_peer *from,
 {
     struct wire unknown = {.type = MSG_UNKNOWN_AGENT, .unknown_agent = {""}};
     struct agent *agent;
+    struct err err;
 
     if (message->type == MSG_REGISTER) {
         register_agent(core, from, message);
@@ -219,8 +219,8 @@ void agents_receive(struct core *core, const struct net_peer *from,
     if (message->type == MSG_HEARTBEAT) {
         unknown.unknown_agent.agent = message->heartbeat.agent;
         agent = model_agent_find(&core->model, message->heartbeat.agent);
-        if (agent)
-            agent->peer = *from;
+        if (agent && model_agent_set_peer(&core->model, agent, from, &err) < 0)
+            agent = NULL; /* it registers again */
     } else {
         agent = model_agent_of_peer(&core->model, from);
     }

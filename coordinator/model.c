@@ -140,8 +140,26 @@ struct agent *model_agent_add(struct model *model, const char *name, const char 
         err_set(err, ERR_NOMEM, "no memory for an agent");
         return NULL;
     }
+    if (map_put(&model->by_name, agent->name, strlen(agent->name), agent, err) < 0) {
+        agent_free(agent);
+        return NULL;
+    }
     model->agents[model->n_agents++] = agent;
     return agent;
+}
+
+static void forget_peer(struct model *model, struct agent *agent)
+{
+    if (model_agent_of_peer(model, &agent->peer) == agent)
+        map_remove(&model->by_peer, agent->peer.id, agent->peer.n_bytes);
+}
+
+int model_agent_set_peer(struct model *model, struct agent *agent,
+                         const struct net_peer *peer, struct err *err)
+{
+    forget_peer(model, agent);
+    agent->peer = *peer;
+    return map_put(&model->by_peer, agent->peer.id, agent->peer.n_bytes, agent, err);
 }
 
 void model_agent_remove(struct model *model, struct agent *agent)
@@ -149,6 +167,8 @@ void model_agent_remove(struct model *model, struct agent *agent)
     for (size_t i = 0; i < model->n_agents; i++)
         if (model->agents[i] == agent) {
             remove_at((void **)model->agents, &model->n_agents, i);
+            forget_peer(model, agent);
+            map_remove(&model->by_name, agent->name, strlen(agent->name));
             agent_free(agent);
             return;
         }
@@ -156,22 +176,12 @@ void model_agent_remove(struct model *model, struct agent *agent)
 
 struct agent *model_agent_find(const struct model *model, const char *name)
 {
-    for (size_t i = 0; i < model->n_agents; i++)
-        if (strcmp(model->agents[i]->name, name) == 0)
-            return model->agents[i];
-    return NULL;
+    return map_find(&model->by_name, name, strlen(name));
 }
 
 struct agent *model_agent_of_peer(const struct model *model, const struct net_peer *peer)
 {
-    for (size_t i = 0; i < model->n_agents; i++) {
-        const struct net_peer *its = &model->agents[i]->peer;
-
-        if (its->n_bytes == peer->n_bytes &&
-            memcmp(its->id, peer->id, peer->n_bytes) == 0)
-            return model->agents[i];
-    }
-    return NULL;
+    return map_find(&model->by_peer, peer->id, peer->n_bytes);
 }
 
 void model_fini(struct model *model)
@@ -182,6 +192,8 @@ void model_fini(struct model *model)
         agent_free(model->agents[i]);
     free((void *)model->jobs);
     free((void *)model->agents);
+    map_fini(&model->by_name);
+    map_fini(&model->by_peer);
     memset(model, 0, sizeof(*model));
 }
 
@@ -216,10 +228,19 @@ struct attempt *job_attempt_add(struct job *job, int64_t id, int64_t number,
 
 struct attempt *job_attempt_find(const struct job *job, int64_t number)
 {
-    for (size_t i = 0; i < job->n_attempts; i++)
-        if (job->attempts[i]->number == number)
-            return job->attempts[i];
-    return NULL;
+    size_t low = 0, high = job->n_attempts;
+
+    while (low < high) {
+        size_t middle = (low + high) / 2;
+
+        if (job->attempts[middle]->number < number)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low < job->n_attempts && job->attempts[low]->number == number
+               ? job->attempts[low]
+               : NULL;
 }
 
 bool attempt_is_live(const struct attempt *attempt)

@@ -9,6 +9,7 @@
 #define VNEVA_COORDINATOR_MODEL_H
 
 #include "common/base/err.h"
+#include "common/base/map.h"
 #include "common/net/net.h"
 #include "coordinator/plan.h"
 #include "coordinator/states.h"
@@ -70,7 +71,7 @@ struct job {
     char *resume; /* newest checkpoint, "" for none */
     bool is_progress_new;
 
-    struct attempt **attempts; /* ended ones leave at the end of the turn */
+    struct attempt **attempts; /* in order of number; ended ones leave after the turn */
     size_t n_attempts;
     struct task *tasks; /* in the order in which they are leased */
     size_t n_tasks, task_capacity;
@@ -81,7 +82,7 @@ struct job {
 
 struct agent {
     char *name, *host;
-    struct net_peer peer;
+    struct net_peer peer; /* set by model_agent_set_peer */
     int64_t n_devices, n_busy;
     bool *is_busy; /* [n_devices] */
     int64_t last_seen_mono_ms, written_mono_ms;
@@ -92,6 +93,7 @@ struct model {
     size_t n_jobs;
     struct agent **agents;
     size_t n_agents;
+    struct map by_name, by_peer; /* agents */
 };
 
 void model_fini(struct model *model);
@@ -103,6 +105,9 @@ struct job *model_job_find(const struct model *model, int64_t id); /* NULL: none
 
 struct agent *model_agent_add(struct model *model, const char *name, const char *host,
                               int64_t n_devices, struct err *err);
+/* The connection that it registered over last. */
+int model_agent_set_peer(struct model *model, struct agent *agent,
+                         const struct net_peer *peer, struct err *err);
 void model_agent_remove(struct model *model, struct agent *agent);
 struct agent *model_agent_find(const struct model *model, const char *name);
 struct agent *model_agent_of_peer(const struct model *model, const struct net_peer *peer);

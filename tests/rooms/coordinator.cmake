@@ -36,3 +36,10 @@ set_target_properties(bench_dispatch PROPERTIES
   RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
 target_link_libraries(bench_dispatch PRIVATE coordinator_cluster vneva_flags)
 add_dependencies(bench_dispatch vneva-coordinator)
+# not a test: the same with a crowd of agents, over TCP with keys
+add_executable(bench_scale bench/bench_scale.c)
+set_target_properties(bench_scale PROPERTIES
+  RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
+target_link_libraries(bench_scale PRIVATE vneva_net vneva_wire vneva_base PkgConfig::ZMQ
+  vneva_flags)
+add_dependencies(bench_scale vneva-coordinator vneva)

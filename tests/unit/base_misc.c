@@ -2,6 +2,7 @@
 #include "common/base/fault.h"
 #include "common/base/fs.h"
 #include "common/base/hash.h"
+#include "common/base/map.h"
 #include "common/base/proto.h"
 #include "common/base/rng.h"
 #include "common/base/utf8.h"
@@ -249,12 +250,49 @@ static void program_folder_holds_the_program(void **state)
     assert_true(fs_exists(path));
 }
 
+#define MAP_KEYS 500
+#define MAP_TURNS 100000
+
+/* Against a plain list of what should be there, with removals and keys of any bytes. */
+static void maps_find_what_was_put_and_nothing_else(void **state)
+{
+    static uint32_t keys[MAP_KEYS];
+    void *expected[MAP_KEYS] = {NULL};
+    const struct rng_key key = {.seed = 1};
+    struct map map = {0};
+    struct err err;
+
+    (void)state;
+    assert_null(map_find(&map, "x", 1));
+    for (uint32_t i = 0; i < MAP_KEYS; i++)
+        keys[i] = i << 16;
+    for (uint64_t t = 0; t < MAP_TURNS; t++) {
+        uint64_t i = rng_below(key, 3 * t, MAP_KEYS), what = rng_below(key, 3 * t + 1, 3);
+
+        if (what == 0) {
+            map_remove(&map, &keys[i], sizeof(keys[i]));
+            expected[i] = NULL;
+        } else if (what == 1) {
+            expected[i] = &keys[rng_below(key, 3 * t + 2, MAP_KEYS)];
+            assert_int_equal(map_put(&map, &keys[i], sizeof(keys[i]), expected[i], &err),
+                             0);
+        }
+        assert_ptr_equal(map_find(&map, &keys[i], sizeof(keys[i])), expected[i]);
+    }
+    for (uint32_t i = 0; i < MAP_KEYS; i++)
+        assert_ptr_equal(map_find(&map, &keys[i], sizeof(keys[i])), expected[i]);
+    assert_null(map_find(&map, keys, sizeof(keys[0]) - 1));
+    assert_true(map.n_slots <= (size_t)MAP_KEYS * 4); /* removed ones do not pile up */
+    map_fini(&map);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         /* first: a process reads its fault points once */
         cmocka_unit_test(fault_points_fail_and_kill_as_told),
         cmocka_unit_test(program_folder_holds_the_program),
+        cmocka_unit_test(maps_find_what_was_put_and_nothing_else),
         cmocka_unit_test(hash64_gives_the_published_values),
         cmocka_unit_test(every_permutation_holds_every_number_once),
         cmocka_unit_test(epochs_and_seeds_give_other_orders),
