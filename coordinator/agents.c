@@ -2,11 +2,11 @@
  * REGISTER carries is compared with what should be. */
 #include "common/base/json.h"
 #include "coordinator/core.h"
+#include "coordinator/roles.h"
 
 #include <stdio.h>
 #include <string.h>
 
-#define AGENT_NAME_MAX 256
 #define SEEN_WRITTEN_EVERY_MS 1000 /* last_seen_ms of the workers view */
 
 void core_reply(struct core *core, const struct net_peer *to, const struct wire *request,
@@ -142,11 +142,6 @@ static void stop_strays(struct core *core, struct agent *agent,
 static int check_registration(const struct msg_registration *registration,
                               struct json **running, struct err *err)
 {
-    size_t n = strlen(registration->agent);
-
-    if (n == 0 || n >= AGENT_NAME_MAX)
-        return err_set(err, ERR_INVALID, "an agent's name has 1 to %d bytes",
-                       AGENT_NAME_MAX - 1);
     if (json_parse(running, registration->running, strlen(registration->running), err) <
         0)
         return err_wrap(err, "list of running ranks");
@@ -180,16 +175,19 @@ static void register_agent(struct core *core, const struct net_peer *from,
 {
     const struct msg_registration *r = &message->registration;
     struct wire answer = {.type = MSG_REGISTERED};
-    struct agent *agent = model_agent_find(&core->model, r->agent);
+    char name[ROLES_AGENT_BYTES];
+    struct agent *agent;
     struct json *running = NULL;
     struct err err;
 
-    if (check_registration(r, &running, &err) < 0) {
+    if (roles_agent_name(name, from, r->agent, &err) < 0 ||
+        check_registration(r, &running, &err) < 0) {
         core_reply_error(core, from, message, &err);
         return;
     }
+    agent = model_agent_find(&core->model, name);
     if (!agent)
-        agent = model_agent_add(&core->model, r->agent, r->host, r->n_devices, &err);
+        agent = model_agent_add(&core->model, name, r->host, r->n_devices, &err);
     if (!agent || model_agent_set_peer(&core->model, agent, from, &err) < 0) {
         core_reply_error(core, from, message, &err);
         json_free(running);
@@ -209,7 +207,8 @@ void agents_receive(struct core *core, const struct net_peer *from,
                     const struct wire *message)
 {
     struct wire unknown = {.type = MSG_UNKNOWN_AGENT, .unknown_agent = {""}};
-    struct agent *agent;
+    char name[ROLES_AGENT_BYTES];
+    struct agent *agent = NULL;
     struct err err;
 
     if (message->type == MSG_REGISTER) {
@@ -218,7 +217,8 @@ void agents_receive(struct core *core, const struct net_peer *from,
     }
     if (message->type == MSG_HEARTBEAT) {
         unknown.unknown_agent.agent = message->heartbeat.agent;
-        agent = model_agent_find(&core->model, message->heartbeat.agent);
+        if (roles_agent_name(name, from, message->heartbeat.agent, NULL) == 0)
+            agent = model_agent_find(&core->model, name);
         if (agent && model_agent_set_peer(&core->model, agent, from, &err) < 0)
             agent = NULL; /* it registers again */
     } else {
@@ -260,12 +260,8 @@ static void lose_ranks(struct core *core, const struct agent *agent, const char 
     }
 }
 
-static void lose_agent(struct core *core, struct agent *agent)
+static void lose_agent(struct core *core, struct agent *agent, const char *reason)
 {
-    char reason[CORE_TEXT_MAX];
-
-    core_text(reason, "agent %s on %s was silent for %lld ms", agent->name, agent->host,
-              (long long)(core->mono_ms - agent->last_seen_mono_ms));
     core_event(core, 0, "worker", "%s", reason);
     lose_ranks(core, agent, reason);
     agent->n_busy = 0;
@@ -273,12 +269,36 @@ static void lose_agent(struct core *core, struct agent *agent)
     model_agent_remove(&core->model, agent);
 }
 
+static void lose_silent(struct core *core, struct agent *agent)
+{
+    char reason[CORE_TEXT_MAX];
+
+    core_text(reason, "agent %s on %s was silent for %lld ms", agent->name, agent->host,
+              (long long)(core->mono_ms - agent->last_seen_mono_ms));
+    lose_agent(core, agent, reason);
+}
+
+void agents_check_keys(struct core *core, const struct net_server *server)
+{
+    for (size_t i = core->model.n_agents; i-- > 0;) {
+        struct agent *agent = core->model.agents[i];
+        char reason[CORE_TEXT_MAX];
+
+        agent->peer.role = net_server_role(server, &agent->peer);
+        if (roles_check(&agent->peer, MSG_HEARTBEAT, NULL) == 0)
+            continue;
+        core_text(reason, "key '%s' of agent %s on %s was revoked", agent->peer.key_name,
+                  agent->name, agent->host);
+        lose_agent(core, agent, reason);
+    }
+}
+
 void core_timers(struct core *core)
 {
     for (size_t i = core->model.n_agents; i-- > 0;)
         if (core->mono_ms - core->model.agents[i]->last_seen_mono_ms >
             core->config.lost_after_ms)
-            lose_agent(core, core->model.agents[i]);
+            lose_silent(core, core->model.agents[i]);
     if (core->mono_ms - core->recovered_mono_ms > core->config.lost_after_ms)
         lose_ranks(core, NULL, "its agent did not come back after a restart");
     for (size_t j = 0; j < core->model.n_jobs; j++) {

@@ -1,5 +1,6 @@
 /* What clients ask for. Every request gets exactly one answer. */
 #include "coordinator/core.h"
+#include "coordinator/roles.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -249,7 +250,7 @@ static int handle(struct core *core, const struct net_peer *from,
     case MSG_SHUTDOWN:
         shut_down(core, message->shutdown.reason);
         return 0;
-    default:
+    default: /* roles_check lets nothing else through */
         return err_set(err, ERR_INVALID, "%s is not for a coordinator",
                        msg_type_name(message->type));
     }
@@ -270,6 +271,12 @@ void clients_receive(struct core *core, const struct net_peer *from,
 void core_receive(struct core *core, const struct net_peer *from,
                   const struct wire *message)
 {
+    struct err err;
+
+    if (roles_check(from, message->type, &err) < 0) {
+        core_reply_error(core, from, message, &err);
+        return;
+    }
     switch (message->type) {
     case MSG_REGISTER:
     case MSG_HEARTBEAT:

@@ -127,6 +127,8 @@ void agent_send(struct core *core, const struct agent *agent, const struct wire 
 void agent_set_busy(struct core *core, struct agent *agent, int64_t device, bool is_busy);
 void agents_receive(struct core *core, const struct net_peer *from,
                     const struct wire *message); /* REGISTER, HEARTBEAT and reports */
+/* Gives up agents whose key is no longer that of an agent. */
+void agents_check_keys(struct core *core, const struct net_server *server);
 /* Gives up agents that are silent and ranks that did not come back; asks again those
  * that were to end. */
 void core_timers(struct core *core);

@@ -150,7 +150,7 @@ struct agent *model_agent_add(struct model *model, const char *name, const char 
 
 static void forget_peer(struct model *model, struct agent *agent)
 {
-    if (model_agent_of_peer(model, &agent->peer) == agent)
+    if (map_find(&model->by_peer, agent->peer.id, agent->peer.n_bytes) == agent)
         map_remove(&model->by_peer, agent->peer.id, agent->peer.n_bytes);
 }
 
@@ -181,7 +181,9 @@ struct agent *model_agent_find(const struct model *model, const char *name)
 
 struct agent *model_agent_of_peer(const struct model *model, const struct net_peer *peer)
 {
-    return map_find(&model->by_peer, peer->id, peer->n_bytes);
+    struct agent *agent = map_find(&model->by_peer, peer->id, peer->n_bytes);
+
+    return agent && net_peer_is_same(&agent->peer, peer) ? agent : NULL;
 }
 
 void model_fini(struct model *model)

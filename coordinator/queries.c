@@ -185,11 +185,6 @@ void queries_destroy(struct queries *queries)
 
 /* ---- the loop ---- */
 
-static bool is_same_peer(const struct net_peer *a, const struct net_peer *b)
-{
-    return a->n_bytes == b->n_bytes && memcmp(a->id, b->id, a->n_bytes) == 0;
-}
-
 /* A free place, when this client may have one more; under the lock. */
 static struct question *find_place(struct queries *queries, const struct net_peer *from,
                                    struct err *err)
@@ -203,7 +198,7 @@ static struct question *find_place(struct queries *queries, const struct net_pee
         if (q->state == QUESTION_FREE)
             place = q;
         else
-            n_own += is_same_peer(&q->from, from);
+            n_own += net_peer_is_same(&q->from, from);
     }
     if (n_own >= QUERIES_PEER_MAX)
         err_set(err, ERR_LIMIT, "%d questions of this client wait already",

@@ -13,6 +13,7 @@
 struct reactor {
     struct core *core;
     struct net_server *server;
+    unsigned keys_version; /* of the keys that the agents were last checked against */
     int64_t first_write_mono_ms; /* of the open transaction; 0: none */
     int64_t ending_mono_ms;      /* since when; 0: not ending */
     struct err last_error;
@@ -39,6 +40,16 @@ static void phase_receive(struct reactor *reactor)
         core_receive(core, &from, &message);
         wire_fini(&message);
     }
+}
+
+static void phase_keys(struct reactor *reactor)
+{
+    unsigned version = net_server_keys_version(reactor->server);
+
+    if (version == reactor->keys_version)
+        return;
+    reactor->keys_version = version;
+    agents_check_keys(reactor->core, reactor->server);
 }
 
 /* An answer makes what it tells of durable first; the rest waits a little for company. */
@@ -125,6 +136,7 @@ int reactor_run(struct core *core, struct net_server *server,
 
     while (!*stop && !is_over(&reactor)) {
         phase_receive(&reactor);
+        phase_keys(&reactor);
         core_timers(core);
         core_decide(core);
         rc = phase_commit(&reactor, err);

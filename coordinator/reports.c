@@ -265,8 +265,8 @@ static void log_piece(struct core *core, struct agent *agent, const struct msg_l
     struct err err;
 
     if (!attempt || piece->rank < 0 || piece->rank >= attempt->n_ranks ||
-        !has_any_rank(attempt, agent))
-        return;
+        strcmp(attempt->ranks[piece->rank].agent, agent->name) != 0)
+        return; /* also of one that has ended: its last words come later */
     if (log_append(core, piece, &err) < 0)
         core_event(core, piece->job, "log", "a piece of a log is lost: %s", err.text);
 }

@@ -8,12 +8,21 @@
 #include <sys/random.h>
 #include <zmq.h>
 
+#define CLIENT_PAUSE_FIRST_MS 100
+#define CLIENT_PAUSE_LAST_MS 5000
+#define CLIENT_STEP_MS 100   /* between two looks at whether a call is refused */
+#define CLIENT_REFUSED_MAX 3 /* handshakes that fail before a call gives up */
 #define CLIENT_LINGER_MS 250 /* a last message before the end */
 #define CLIENT_ENDPOINT_MAX KEY_ENDPOINT_BYTES
 
 struct net_client {
     struct net_socket socket;
     char endpoint[CLIENT_ENDPOINT_MAX];
+    /* tcp only: */
+    void *monitor;
+    char key_name[KEY_NAME_BYTES];
+    int n_refused;                    /* handshakes that failed one after another */
+    int64_t pause_ms, reopen_mono_ms; /* when to connect anew; 0: ZeroMQ does by itself */
 };
 
 /* A random identity, so that no two clients share one; ZeroMQ keeps those that begin
@@ -30,13 +39,27 @@ static int set_identity(struct net_client *client, struct err *err)
     return 0;
 }
 
+static int use_key(struct net_client *client, const struct key *key, struct err *err)
+{
+    const int events =
+        ZMQ_EVENT_HANDSHAKE_SUCCEEDED | ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL |
+        ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL | ZMQ_EVENT_HANDSHAKE_FAILED_AUTH;
+
+    if (net_socket_use_key(&client->socket, key, false, err) < 0)
+        return -1;
+    memcpy(client->key_name, key->name, sizeof(client->key_name));
+    client->pause_ms = CLIENT_PAUSE_FIRST_MS;
+    client->monitor = net_monitor_open(&client->socket, events, err);
+    return client->monitor ? 0 : -1;
+}
+
 static int connect_socket(struct net_client *client, const struct endpoint *endpoint,
                           const struct key *key, struct err *err)
 {
     if (net_socket_init(&client->socket, ZMQ_DEALER, CLIENT_LINGER_MS, err) < 0 ||
         set_identity(client, err) < 0)
         return -1;
-    if (!endpoint->is_ipc && net_socket_use_key(&client->socket, key, false, err) < 0)
+    if (!endpoint->is_ipc && use_key(client, key, err) < 0)
         return -1;
     if (endpoint->is_ipv6 && net_socket_use_ipv6(&client->socket, err) < 0)
         return -1;
@@ -97,6 +120,8 @@ void net_client_close(struct net_client *client)
 {
     if (!client)
         return;
+    if (client->monitor)
+        zmq_close(client->monitor);
     net_socket_fini(&client->socket);
     free(client);
 }
@@ -106,8 +131,55 @@ int net_client_fd(struct net_client *client)
     return net_socket_fd(&client->socket);
 }
 
+/* ---- being refused ---- */
+
+/* ZeroMQ connects again after a connection breaks, but never after what it takes for a
+ * fault of the protocol (something else listens there): then we do, after a pause. */
+static void take_event(struct net_client *client, int event)
+{
+    if (event == ZMQ_EVENT_HANDSHAKE_SUCCEEDED) {
+        client->n_refused = 0;
+        client->pause_ms = CLIENT_PAUSE_FIRST_MS;
+        client->reopen_mono_ms = 0;
+        return;
+    }
+    client->n_refused++;
+    if (event == ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL || client->reopen_mono_ms)
+        return;
+    client->reopen_mono_ms = clock_mono_ms() + client->pause_ms;
+    client->pause_ms *= 2;
+    if (client->pause_ms > CLIENT_PAUSE_LAST_MS)
+        client->pause_ms = CLIENT_PAUSE_LAST_MS;
+}
+
+static void watch(struct net_client *client)
+{
+    int event, value;
+
+    while (client->monitor && net_monitor_next(client->monitor, &event, &value))
+        take_event(client, event);
+    if (!client->reopen_mono_ms || clock_mono_ms() < client->reopen_mono_ms)
+        return;
+    client->reopen_mono_ms = 0;
+    (void)zmq_disconnect(client->socket.socket, client->endpoint); /* of the old try */
+    if (zmq_connect(client->socket.socket, client->endpoint) < 0)
+        client->reopen_mono_ms = clock_mono_ms() + client->pause_ms;
+}
+
+static int fail_refused(const struct net_client *client, struct err *err)
+{
+    return err_set(err, ERR_DENIED,
+                   "refused at '%s': another coordinator than that of key '%s' answers "
+                   "there, or it does not, or no longer, know this key (`vneva keys "
+                   "list` where it runs)",
+                   client->endpoint, client->key_name);
+}
+
 int net_client_send(struct net_client *client, struct wire *message, struct err *err)
 {
+    watch(client);
+    if (client->reopen_mono_ms) /* there is no connection that could queue it */
+        return fail_refused(client, err);
     return net_socket_send(&client->socket, NULL, message, err);
 }
 
@@ -127,17 +199,38 @@ static int receive_one(struct net_client *client, struct wire *message, struct e
     return rc < 0 ? err_wrap(err, "message from '%s'", client->endpoint) : 1;
 }
 
+/* Until something may be there, or time has come to connect anew (true), or neither. */
+static int wait_for_any(struct net_client *client, int64_t timeout_ms, struct err *err)
+{
+    void *sockets[] = {client->socket.socket, client->monitor};
+    int64_t pause_ms = client->reopen_mono_ms - clock_mono_ms();
+    int rc;
+
+    if (!client->reopen_mono_ms || (timeout_ms >= 0 && timeout_ms < pause_ms))
+        return net_wait(sockets, 2, timeout_ms, err);
+    rc = net_wait(sockets, 2, pause_ms > 0 ? pause_ms : 0, err);
+    return rc == 0 && clock_mono_ms() >= client->reopen_mono_ms ? 1 : rc;
+}
+
 int net_client_receive(struct net_client *client, struct wire *message,
                        int64_t timeout_ms, struct err *err)
 {
-    int rc = receive_one(client, message, err);
+    int64_t deadline_ms = clock_mono_ms() + timeout_ms, left_ms = timeout_ms;
+    int rc;
 
-    if (rc == 0 && timeout_ms != 0) {
-        rc = net_wait(&client->socket.socket, 1, timeout_ms, err);
-        if (rc > 0)
-            rc = receive_one(client, message, err);
+    for (;;) {
+        watch(client);
+        rc = receive_one(client, message, err);
+        if (rc != 0 || timeout_ms == 0)
+            return rc;
+        if (timeout_ms > 0)
+            left_ms = deadline_ms - clock_mono_ms();
+        if (timeout_ms > 0 && left_ms <= 0)
+            return 0;
+        rc = wait_for_any(client, left_ms, err);
+        if (rc <= 0)
+            return rc;
     }
-    return rc;
 }
 
 static enum err_code code_of(const char *name)
@@ -154,10 +247,13 @@ int net_client_await(struct net_client *client, uint64_t sequence, struct wire *
     int64_t deadline_ms = clock_mono_ms() + timeout_ms, left_ms;
 
     while ((left_ms = deadline_ms - clock_mono_ms()) > 0) {
-        int rc = net_client_receive(client, reply, left_ms, err);
+        int64_t step_ms = left_ms < CLIENT_STEP_MS ? left_ms : CLIENT_STEP_MS;
+        int rc = net_client_receive(client, reply, step_ms, err);
 
         if (rc < 0)
             return -1;
+        if (rc == 0 && client->n_refused >= CLIENT_REFUSED_MAX)
+            return fail_refused(client, err);
         if (rc == 0)
             continue;
         if (reply->reply_to == sequence) {
@@ -169,6 +265,11 @@ int net_client_await(struct net_client *client, uint64_t sequence, struct wire *
         }
         wire_fini(reply);
     }
+    if (client->n_refused)
+        return fail_refused(client, err);
+    if (client->monitor)
+        return err_set(err, ERR_TIMEOUT, "no coordinator answers at '%s'",
+                       client->endpoint);
     return err_set(err, ERR_TIMEOUT,
                    "no coordinator answers at '%s'; start one with "
                    "`vneva up`",

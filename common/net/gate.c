@@ -18,7 +18,6 @@
 #define ZAP_ENDPOINT "inproc://zeromq.zap.01"
 #define ZAP_FRAMES 7 /* version, request, domain, address, identity, mechanism, key */
 #define ZAP_TURN_MAX 64
-#define MONITOR_ENDPOINT "inproc://vneva.monitor"
 #define MONITOR_TURN_MAX 256
 #define CURVE_BYTES 32
 #define ADDRESS_BYTES 80 /* "[IPv6 address]:port" */
@@ -35,6 +34,7 @@ struct gate {
     char home[FS_PATH_MAX], path[FS_PATH_MAX]; /* of the list */
     struct authorized_list list;
     struct stat seen; /* of the list as it was read */
+    unsigned version; /* of the list: counts what was read */
     bool is_broken;   /* the list could not be read; said once */
     int64_t looked_mono_ms;
     struct known_peer known[KNOWN_PEERS];
@@ -88,6 +88,7 @@ static int read_list(struct gate *gate, const struct stat *st, struct err *err)
     authorized_fini(&gate->list);
     gate->list = list;
     gate->seen = *st;
+    gate->version++;
     return 0;
 }
 
@@ -100,8 +101,10 @@ static int look(struct gate *gate, struct err *err)
     /* Opened, and not only looked at: a network file system then asks its server. */
     fd = keys_file_open(gate->path, &st, err);
     if (fd < 0) {
-        if (err->code == ERR_NOT_FOUND)
+        if (err->code == ERR_NOT_FOUND && gate->list.n_items) {
             authorized_fini(&gate->list);
+            gate->version++;
+        }
         memset(&gate->seen, 0, sizeof(gate->seen));
         return -1;
     }
@@ -226,7 +229,7 @@ static void forget(struct gate *gate, int fd)
 
 /* ZeroMQ tells of a failed handshake first and then which connection ended; a key that was
  * not authorized is said in decide(). */
-static void take_event(struct gate *gate, unsigned event, int value)
+static void take_event(struct gate *gate, int event, int value)
 {
     if (event == ZMQ_EVENT_ACCEPTED)
         remember(gate, value);
@@ -236,22 +239,6 @@ static void take_event(struct gate *gate, unsigned event, int value)
         gate->has_failed = true;
     else if (event == ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL)
         gate->has_failed = true;
-}
-
-static bool receive_event(struct gate *gate)
-{
-    uint8_t frame[6]; /* event, 16 bits; value, 32 bits */
-    char address[256];
-    uint16_t event;
-    int32_t value;
-
-    if (zmq_recv(gate->monitor, frame, sizeof(frame), ZMQ_DONTWAIT) != (int)sizeof(frame))
-        return false;
-    zmq_recv(gate->monitor, address, sizeof(address), 0); /* our own */
-    memcpy(&event, frame, sizeof(event));
-    memcpy(&value, frame + sizeof(event), sizeof(value));
-    take_event(gate, event, value);
-    return true;
 }
 
 /* ---- what server.c calls ---- */
@@ -265,16 +252,30 @@ void gate_sockets(const struct gate *gate, void *out[GATE_SOCKETS])
 void gate_turn(struct gate *gate)
 {
     struct question question;
+    int event, value;
 
     if (clock_mono_ms() - gate->looked_mono_ms >= GATE_LOOK_MS)
         look_again(gate);
-    for (int i = 0; i < MONITOR_TURN_MAX && receive_event(gate); i++)
-        ;
+    for (int i = 0;
+         i < MONITOR_TURN_MAX && net_monitor_next(gate->monitor, &event, &value); i++)
+        take_event(gate, event, value);
     for (int i = 0; i < ZAP_TURN_MAX && receive_question(gate, &question); i++) {
         if (i == 0)
             look_again(gate);
         decide(gate, &question);
     }
+}
+
+unsigned gate_version(const struct gate *gate)
+{
+    return gate->version;
+}
+
+enum key_role gate_role(const struct gate *gate, const char *public_key)
+{
+    const struct authorized *key = authorized_find(&gate->list, public_key);
+
+    return key ? key->role : KEY_NONE;
 }
 
 bool gate_identify(struct gate *gate, void *frame, struct net_peer *from)
@@ -297,31 +298,24 @@ bool gate_identify(struct gate *gate, void *frame, struct net_peer *from)
     return true;
 }
 
-static int open_monitor(struct gate *gate, struct net_socket *socket)
-{
-    const int events = ZMQ_EVENT_ACCEPTED | ZMQ_EVENT_DISCONNECTED |
-                       ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL |
-                       ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL;
-
-    if (zmq_socket_monitor(socket->socket, MONITOR_ENDPOINT, events) < 0)
-        return -1;
-    gate->monitor = zmq_socket(socket->context, ZMQ_PAIR);
-    return gate->monitor ? zmq_connect(gate->monitor, MONITOR_ENDPOINT) : -1;
-}
-
-static int open_zap(struct gate *gate, struct net_socket *socket)
+static int open_zap(struct gate *gate, struct net_socket *socket, struct err *err)
 {
     static const char domain[] = "vneva"; /* without one ZeroMQ would not ask */
 
     gate->zap = zmq_socket(socket->context, ZMQ_REP);
-    if (!gate->zap || zmq_bind(gate->zap, ZAP_ENDPOINT) < 0)
-        return -1;
-    return zmq_setsockopt(socket->socket, ZMQ_ZAP_DOMAIN, domain, strlen(domain));
+    if (gate->zap && zmq_bind(gate->zap, ZAP_ENDPOINT) == 0 &&
+        zmq_setsockopt(socket->socket, ZMQ_ZAP_DOMAIN, domain, strlen(domain)) == 0)
+        return 0;
+    return err_set(err, ERR_IO, "cannot set up the check of keys: %s",
+                   zmq_strerror(errno));
 }
 
 int gate_open(struct gate **out, struct net_socket *socket, const char *home,
               struct err *err)
 {
+    const int events = ZMQ_EVENT_ACCEPTED | ZMQ_EVENT_DISCONNECTED |
+                       ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL |
+                       ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL;
     struct gate *gate = calloc(1, sizeof(*gate));
 
     if (!gate)
@@ -329,16 +323,13 @@ int gate_open(struct gate **out, struct net_socket *socket, const char *home,
     for (int i = 0; i < KNOWN_PEERS; i++)
         gate->known[i].fd = -1;
     gate->lines_since_mono_ms = clock_mono_ms();
-    if (fs_path(gate->home, err, "%s", home) < 0 ||
-        fs_path(gate->path, err, "%s/keys/authorized", home) < 0 || look(gate, err) < 0)
-        goto fail;
-    if (open_zap(gate, socket) < 0 || open_monitor(gate, socket) < 0) {
-        err_set(err, ERR_IO, "cannot set up the check of keys: %s", zmq_strerror(errno));
-        goto fail;
+    if (fs_path(gate->home, err, "%s", home) == 0 &&
+        fs_path(gate->path, err, "%s/keys/authorized", home) == 0 &&
+        look(gate, err) == 0 && open_zap(gate, socket, err) == 0 &&
+        (gate->monitor = net_monitor_open(socket, events, err)) != NULL) {
+        *out = gate;
+        return 0;
     }
-    *out = gate;
-    return 0;
-fail:
     gate_close(gate);
     return -1;
 }

@@ -32,4 +32,8 @@ void gate_turn(struct gate *gate);
  * longer, one of those authorized, and the message is to be dropped. */
 bool gate_identify(struct gate *gate, void *frame, struct net_peer *from);
 
+/* The list as it was last read; the version grows with every change. */
+unsigned gate_version(const struct gate *gate);
+enum key_role gate_role(const struct gate *gate, const char *public_key);
+
 #endif

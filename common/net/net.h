@@ -48,6 +48,11 @@ int net_server_listen(struct net_server *server, const char *endpoint, const cha
  * addresses, this machine's name. "": none. */
 const char *net_server_endpoint(const struct net_server *server);
 void net_server_close(struct net_server *server);
+/* Grows whenever another list of those authorized was read. */
+unsigned net_server_keys_version(const struct net_server *server);
+/* What the peer's key may do now: KEY_NONE once it is revoked; ipc: KEY_ADMIN. */
+enum key_role net_server_role(const struct net_server *server,
+                              const struct net_peer *peer);
 /* 1: one message (undecodable ones are answered with ERROR here and not given out),
  * 0: nothing there or a signal came, -1: error. timeout_ms 0: do not wait, -1: forever.
  * The caller owns the message (wire_fini). */
@@ -65,14 +70,16 @@ int net_client_open(struct net_client **out, const char *endpoint, const struct 
                     struct err *err);
 void net_client_close(struct net_client *client);
 int net_client_fd(struct net_client *client);
-/* Sets message->sequence, counting from 1. */
+/* Sets message->sequence, counting from 1. ERR_DENIED while what listens at the endpoint is
+ * no coordinator of ours; it is tried again by itself. */
 int net_client_send(struct net_client *client, struct wire *message, struct err *err);
 /* As net_server_receive; what does not decode is -1 with ERR_FORMAT. */
 int net_client_receive(struct net_client *client, struct wire *message,
                        int64_t timeout_ms, struct err *err);
 /* Sends and waits for the answer; other messages that come meanwhile are dropped, so this
  * is for clients that only ask. A reply of type ERROR becomes -1 with its code and text;
- * no answer in time is ERR_TIMEOUT saying that no coordinator answers at the endpoint. */
+ * no answer in time is ERR_TIMEOUT saying that no coordinator answers at the endpoint, or
+ * ERR_DENIED when somebody does but takes no key of ours. */
 int net_client_call(struct net_client *client, struct wire *request, struct wire *reply,
                     int64_t timeout_ms, struct err *err);
 /* One more answer to the request of that sequence, of those that get several. */

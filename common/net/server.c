@@ -181,6 +181,19 @@ const char *net_server_endpoint(const struct net_server *server)
     return server->endpoint;
 }
 
+unsigned net_server_keys_version(const struct net_server *server)
+{
+    return server->gate ? gate_version(server->gate) : 0;
+}
+
+enum key_role net_server_role(const struct net_server *server,
+                              const struct net_peer *peer)
+{
+    if (!peer->public_key[0])
+        return KEY_ADMIN;
+    return server->gate ? gate_role(server->gate, peer->public_key) : KEY_NONE;
+}
+
 void net_server_close(struct net_server *server)
 {
     if (!server)

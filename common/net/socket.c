@@ -4,13 +4,15 @@
 #include <string.h>
 #include <zmq.h>
 
+#define MONITOR_ENDPOINT "inproc://vneva.monitor" /* one a context */
+#define MONITOR_ADDRESS_MAX 320
 #define RECONNECT_FIRST_MS 50
 #define RECONNECT_LAST_MS 1000
 /* Over a network: */
-#define HANDSHAKE_MS 10000 /* for three round trips and an answer from a busy loop */
-#define CONNECT_MS 3000    /* before the next try; the kernel alone takes minutes */
-#define BEAT_MS 2000       /* between two pings of a connection */
-#define SILENCE_MS 10000   /* then it is broken, and the client makes a new one */
+#define HANDSHAKE_MS 5000 /* for three round trips and an answer from a busy loop */
+#define CONNECT_MS 3000   /* before the next try; the kernel alone takes minutes */
+#define BEAT_MS 2000      /* between two pings of a connection */
+#define SILENCE_MS 10000  /* then it is broken, and the client makes a new one */
 
 static int zmq_failed(struct err *err, const char *what)
 {
@@ -97,6 +99,37 @@ void net_socket_fini(struct net_socket *socket)
         zmq_ctx_term(socket->context);
     buf_fini(&socket->packed);
     memset(socket, 0, sizeof(*socket));
+}
+
+void *net_monitor_open(struct net_socket *socket, int events, struct err *err)
+{
+    void *monitor = NULL;
+
+    if (zmq_socket_monitor(socket->socket, MONITOR_ENDPOINT, events) == 0)
+        monitor = zmq_socket(socket->context, ZMQ_PAIR);
+    if (monitor && zmq_connect(monitor, MONITOR_ENDPOINT) == 0)
+        return monitor;
+    zmq_failed(err, "cannot watch a socket");
+    if (monitor)
+        zmq_close(monitor);
+    return NULL;
+}
+
+bool net_monitor_next(void *monitor, int *event, int *value)
+{
+    uint8_t frame[6]; /* event, 16 bits; value, 32 bits */
+    char address[MONITOR_ADDRESS_MAX];
+    uint16_t number;
+    int32_t detail;
+
+    if (zmq_recv(monitor, frame, sizeof(frame), ZMQ_DONTWAIT) != (int)sizeof(frame))
+        return false;
+    (void)zmq_recv(monitor, address, sizeof(address), 0); /* our own */
+    memcpy(&number, frame, sizeof(number));
+    memcpy(&detail, frame + sizeof(number), sizeof(detail));
+    *event = number;
+    *value = detail;
+    return true;
 }
 
 int net_socket_fd(struct net_socket *socket)

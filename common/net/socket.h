@@ -27,6 +27,12 @@ int net_socket_use_key(struct net_socket *socket, const struct key *key, bool is
                        struct err *err);
 int net_socket_use_ipv6(struct net_socket *socket, struct err *err);
 
+/* A ZeroMQ socket that tells of the events (ZMQ_EVENT_*) of another; NULL with err. To be
+ * closed before the context, and read often: one that is full holds ZeroMQ up. */
+void *net_monitor_open(struct net_socket *socket, int events, struct err *err);
+/* False: nothing there. */
+bool net_monitor_next(void *monitor, int *event, int *value);
+
 int net_socket_fd(struct net_socket *socket);
 
 /* Waits until one of the ZeroMQ sockets (NULL: none) has something to receive. 1: it has,

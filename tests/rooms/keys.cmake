@@ -2,3 +2,5 @@
 vneva_test(net_keys LABEL unit SOURCES unit/net_keys.c LIBS vneva_net vneva_base cmocka)
 vneva_test(net_gate LABEL unit SOURCES unit/net_gate.c
   LIBS vneva_net vneva_wire cmocka Threads::Threads)
+vneva_test(coordinator_roles LABEL unit SOURCES unit/coordinator_roles.c
+  LIBS vneva_coordinator_core cmocka)
