@@ -38,6 +38,7 @@ void attempt_send_start(struct core *core, struct job *job, struct attempt *atte
         model_agent_find(&core->model, attempt->ranks[rank].agent);
     struct wire start = {.type = MSG_RANK_START};
     char folder[FS_PATH_MAX];
+    struct net_secret secret;
     struct err err;
 
     if (!agent)
@@ -54,7 +55,10 @@ void attempt_send_start(struct core *core, struct job *job, struct attempt *atte
                                                .spec = job->spec,
                                                .folder = folder,
                                                .resume = job->resume};
+    net_secret_derive(&secret, &core->config.secret, job->id, attempt->number);
+    start.rank_start.secret = (struct wire_bytes){secret.bytes, sizeof(secret.bytes)};
     agent_send(core, agent, &start);
+    net_secret_forget(&secret);
 }
 
 static void send_peers(struct core *core, const struct job *job,

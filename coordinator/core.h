@@ -11,6 +11,7 @@
 #define VNEVA_COORDINATOR_CORE_H
 
 #include "common/base/fs.h"
+#include "common/net/secret.h"
 #include "coordinator/model.h"
 #include "coordinator/outbox.h"
 #include "coordinator/queries.h"
@@ -27,7 +28,8 @@
 struct core_config {
     char home[FS_PATH_MAX];
     int64_t heartbeat_ms, lost_after_ms;
-    int64_t backoff_ms; /* before the first retry; doubles */
+    int64_t backoff_ms;       /* before the first retry; doubles */
+    struct net_secret secret; /* from which those of attempts are derived */
 };
 
 struct core {

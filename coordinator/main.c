@@ -142,6 +142,18 @@ static int listen_network(struct net_server *server, const char *home,
     return 0;
 }
 
+/* The key from which the secrets of attempts are derived. */
+static int open_secret(struct core *core, struct err *err)
+{
+    char path[FS_PATH_MAX];
+
+    if (fs_path(path, err, "%s/keys", core->config.home) < 0 ||
+        fs_make_dirs(path, 0700, err) < 0 ||
+        fs_path(path, err, "%s/keys/attempts.key", core->config.home) < 0)
+        return -1;
+    return net_secret_open(&core->config.secret, path, err);
+}
+
 static int run(struct options *options, struct err *err)
 {
     static struct core core; /* large; zero */
@@ -153,8 +165,8 @@ static int run(struct options *options, struct err *err)
         fs_path(path, err, "%s/coordinator.db", core.config.home) < 0)
         return -1;
     if (net_server_open(&server, options->local, err) < 0 ||
-        store_open(&core.store, path, err) < 0 || core_recover(&core, err) < 0 ||
-        queries_create(&core.queries, path, err) < 0 ||
+        open_secret(&core, err) < 0 || store_open(&core.store, path, err) < 0 ||
+        core_recover(&core, err) < 0 || queries_create(&core.queries, path, err) < 0 ||
         listen_network(server, core.config.home, options, err) < 0)
         goto out;
     log_info("%zu jobs not ended; listening at %s", core.model.n_jobs, options->local);

@@ -4,10 +4,10 @@
 # leaves: the build says what it does not find.
 set -eu
 
-build_packages="build-essential cmake ninja-build pkg-config libzmq3-dev libmsgpack-dev
-    libyaml-dev libncurses-dev libsqlite3-dev libavformat-dev libavcodec-dev libavutil-dev
-    libswscale-dev libjpeg-dev libwebp-dev libdnnl-dev libsentencepiece-dev libpcre2-dev
-    libutf8proc-dev"
+build_packages="build-essential cmake ninja-build pkg-config libzmq3-dev libsodium-dev
+    libmsgpack-dev libyaml-dev libncurses-dev libsqlite3-dev libavformat-dev libavcodec-dev
+    libavutil-dev libswscale-dev libjpeg-dev libwebp-dev libdnnl-dev libsentencepiece-dev
+    libpcre2-dev libutf8proc-dev"
 test_packages="libcmocka-dev clang-format clang-tidy sqlite3 ffmpeg"
 
 packages=$build_packages

@@ -22,6 +22,7 @@ BEGIN {
     allowed["slurm"] = "common/wire common/net jobs/spec"
     # library: the only folders whose files may include it
     library["zmq.h"] = "common/net/"
+    library["sodium"] = "common/net/"
     library["msgpack"] = "common/wire/"
     library["yaml.h"] = "jobs/spec/"
     library["curses.h"] = "jobs/client/top_curses.c"

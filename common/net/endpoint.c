@@ -180,6 +180,13 @@ int endpoint_resolve(const struct endpoint *endpoint, struct sockaddr_storage *o
     return 0;
 }
 
+uint16_t endpoint_port(const struct sockaddr_storage *address)
+{
+    return ntohs(address->ss_family == AF_INET6
+                     ? ((const struct sockaddr_in6 *)address)->sin6_port
+                     : ((const struct sockaddr_in *)address)->sin_port);
+}
+
 int endpoint_format(char *out, size_t n_bytes, const struct endpoint *endpoint,
                     const char *host, uint16_t port, struct err *err)
 {

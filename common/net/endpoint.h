@@ -41,6 +41,9 @@ int endpoint_check_private(const struct endpoint *endpoint, struct err *err);
 int endpoint_resolve(const struct endpoint *endpoint, struct sockaddr_storage *out,
                      socklen_t *n_bytes, struct err *err);
 
+/* The port of a tcp socket address. */
+uint16_t endpoint_port(const struct sockaddr_storage *address);
+
 /* "tcp://host:port" of it with another host (NULL: its own) and port. */
 int endpoint_format(char *out, size_t n_bytes, const struct endpoint *endpoint,
                     const char *host, uint16_t port, struct err *err);

@@ -5,7 +5,7 @@
  * brackets; to listen also "*"). A path longer than a Unix socket may have (107 bytes) is
  * ERR_LIMIT. Every TCP endpoint, loopback too, asks for keys (keys.h) and is encrypted;
  * who can open the ipc socket, in the user's own folder, is the user and may do all.
- * Threads: a net_server, net_client or net_mesh belongs to one thread.
+ * Threads: a net_server or net_client belongs to one thread.
  * Bounds: NET_QUEUE_MAX messages wait per peer; more are dropped by ZeroMQ for servers
  * (peers resend what must not be lost) and refused with ERR_LIMIT for clients.
  */
@@ -85,29 +85,5 @@ int net_client_call(struct net_client *client, struct wire *request, struct wire
 /* One more answer to the request of that sequence, of those that get several. */
 int net_client_await(struct net_client *client, uint64_t sequence, struct wire *reply,
                      int64_t timeout_ms, struct err *err);
-
-/* Byte streams between ranks, for model/comm's ring: every rank listens, then connects to
- * all others. Blocking with a deadline.
- * Plain stream sockets and not ZeroMQ: a collective's hop has no second thread on its way
- * and the kernel bounds what is under way. While a send waits, what arrives is taken in
- * (up to NET_MESH_BUFFER_MAX a peer), so ranks that all send first do not lock up.
- * Errors: ERR_TIMEOUT at the deadline, ERR_PEER when a rank is gone; after either the
- * streams are cut at an unknown place: close the mesh. */
-#define NET_MESH_BUFFER_MAX (64u << 20) /* bytes taken in ahead of net_mesh_recv */
-#define NET_MESH_RANKS_MAX 1024
-struct net_mesh;
-/* "ipc:///path" (a private folder) or "tcp://127.0.0.1:*". Other hosts are ERR_DENIED: a
- * stream is not encrypted. */
-int net_mesh_listen(struct net_mesh **out, const char *endpoint, struct err *err);
-const char *net_mesh_endpoint(const struct net_mesh *mesh); /* with the port chosen */
-/* Every rank calls with the same endpoints, by rank; returns when all are connected. */
-int net_mesh_connect(struct net_mesh *mesh, int rank, int n_ranks,
-                     const char *const *endpoints, int64_t timeout_ms, struct err *err);
-/* Exactly n_bytes; pieces of any size may be received as others. */
-int net_mesh_send(struct net_mesh *mesh, int to_rank, const void *bytes, size_t n_bytes,
-                  int64_t timeout_ms, struct err *err);
-int net_mesh_recv(struct net_mesh *mesh, int from_rank, void *bytes, size_t n_bytes,
-                  int64_t timeout_ms, struct err *err);
-void net_mesh_close(struct net_mesh *mesh);
 
 #endif

@@ -18,7 +18,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define WIRE_VERSION 1
+#define WIRE_VERSION 2
 #define WIRE_MESSAGE_MAX (16u << 20) /* bytes; a spec or a page of rows is far below */
 
 struct wire_bytes {

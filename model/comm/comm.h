@@ -35,12 +35,18 @@ int comm_create_threads(struct comm **out, const char *name, int n_ranks,
 int comm_create_shm(struct comm **out, const char *name, const char *segment, int rank,
                     int n_ranks, size_t slot_bytes, int64_t timeout_ms, struct err *err);
 
-/* Ranks anywhere: a ring over whatever moves bytes in order between neighbours. */
+/* Ranks anywhere: a ring over whatever moves bytes in order between neighbours. A collective
+ * posts what it has to say, receives, and flushes: what was posted must go out while it
+ * receives, for all ranks post first. */
+#define COMM_LINK_POSTS_MAX 2 /* pieces posted before a flush, all to one rank */
 struct comm_link {
     void *state;
-    /* Both move exactly n_bytes or fail; send may return before delivery. */
-    int (*send)(void *state, int to_rank, const void *bytes, size_t n_bytes,
-                int64_t timeout_ms, struct err *err);
+    /* The bytes stay as they are until flush. */
+    int (*post)(void *state, int to_rank, const void *bytes, size_t n_bytes,
+                struct err *err);
+    /* Waits until all that was posted is on its way; it need not have arrived. */
+    int (*flush)(void *state, int64_t timeout_ms, struct err *err);
+    /* Exactly n_bytes, or it fails. */
     int (*recv)(void *state, int from_rank, void *bytes, size_t n_bytes,
                 int64_t timeout_ms, struct err *err);
 };

@@ -1,15 +1,19 @@
 /* Ranks anywhere, each sending to the next and receiving from the one before.
  *
- * All-reduce is a reduce-scatter and an all-gather around the ring (Patarasuk & Yuan,
- * "Bandwidth optimal all-reduce", 2009): part p is summed in the order p+1, p+2, ..., p,
- * which is the same in every run, and then the same bits go to everybody. Every message
- * starts with what the sender is doing. Even ranks send first and odd ones receive first,
- * so that a link whose send waits for the receiver cannot block all of them.
+ * A large all-reduce is a reduce-scatter and an all-gather around the ring (Patarasuk &
+ * Yuan, "Bandwidth optimal all-reduce", 2009): part p is summed in the order p+1, p+2, ...,
+ * p, which is the same in every run, and then the same bits go to everybody. Of a small one
+ * the time is that of the way: everybody gathers all of it and sums in the order of ranks,
+ * in half as many turns. Which one it is depends on its size and the group's alone.
+ * Every message starts with what the sender is doing. In a turn all send and receive at
+ * once, so it takes the time of one way, not of both.
  */
 #include "model/comm/internal.h"
 
 #include <stdlib.h>
 #include <string.h>
+
+#define RING_SMALL_BYTES ((size_t)64 << 10) /* an all-reduce whose turns cost more */
 
 struct ring {
     struct comm comm;
@@ -28,15 +32,21 @@ static int before(const struct comm *comm)
     return (comm->rank + comm->size - 1) % comm->size;
 }
 
-static int send_next(struct ring *r, const void *bytes, size_t n_bytes, struct err *err)
+/* Until flush_next the bytes are the link's. */
+static int post_next(struct ring *r, const void *bytes, size_t n_bytes, struct err *err)
 {
     int to = next_of(&r->comm);
 
-    if (r->link.send(r->link.state, to, &r->comm.call, sizeof(r->comm.call),
-                     r->comm.timeout_ms, err) < 0 ||
-        (n_bytes &&
-         r->link.send(r->link.state, to, bytes, n_bytes, r->comm.timeout_ms, err) < 0))
+    if (r->link.post(r->link.state, to, &r->comm.call, sizeof(r->comm.call), err) < 0 ||
+        (n_bytes && r->link.post(r->link.state, to, bytes, n_bytes, err) < 0))
         return err_wrap(err, "cannot send to rank %d", to);
+    return 0;
+}
+
+static int flush_next(struct ring *r, struct err *err)
+{
+    if (r->link.flush(r->link.state, r->comm.timeout_ms, err) < 0)
+        return err_wrap(err, "cannot send to rank %d", next_of(&r->comm));
     return 0;
 }
 
@@ -60,14 +70,9 @@ static int receive_before(struct ring *r, void *bytes, size_t n_bytes, struct er
 static int turn(struct ring *r, const void *out, size_t out_bytes, void *in,
                 size_t in_bytes, struct err *err)
 {
-    if (r->comm.rank % 2 == 0) {
-        if (send_next(r, out, out_bytes, err) < 0)
-            return -1;
-        return receive_before(r, in, in_bytes, err);
-    }
-    if (receive_before(r, in, in_bytes, err) < 0)
+    if (post_next(r, out, out_bytes, err) < 0 || receive_before(r, in, in_bytes, err) < 0)
         return -1;
-    return send_next(r, out, out_bytes, err);
+    return flush_next(r, err);
 }
 
 static int need_room(struct ring *r, size_t n_bytes, struct err *err)
@@ -121,23 +126,6 @@ static int reduce_parts(struct ring *r, void *x, int64_t n, int shift, struct er
     return 0;
 }
 
-static int ring_all_reduce(struct comm *comm, void *x, int64_t n, struct err *err)
-{
-    struct ring *r = (struct ring *)comm;
-    size_t most = ((size_t)n / (size_t)comm->size + 1) * comm_item_bytes(comm->call.kind);
-
-    if (need_room(r, most, err) < 0 || reduce_parts(r, x, n, 0, err) < 0)
-        return -1;
-    for (int step = 0; step + 1 < comm->size; step++) {
-        struct part out = part_of(comm, x, n, comm->rank - step);
-        struct part in = part_of(comm, x, n, comm->rank - step - 1);
-
-        if (turn(r, out.data, out.n_bytes, in.data, in.n_bytes, err) < 0)
-            return -1;
-    }
-    return 0;
-}
-
 static int ring_all_gather(struct comm *comm, char *out, const char *mine, size_t n_bytes,
                            struct err *err)
 {
@@ -152,6 +140,47 @@ static int ring_all_gather(struct comm *comm, char *out, const char *mine, size_
 
         if (turn(r, out + (size_t)from * n_bytes, n_bytes, out + (size_t)to * n_bytes,
                  n_bytes, err) < 0)
+            return -1;
+    }
+    return 0;
+}
+
+/* Turns beyond the first carry other parts than the first: is it worth their latency? */
+static bool is_small(const struct comm *comm, size_t n_bytes)
+{
+    return comm->size == 2 || n_bytes <= RING_SMALL_BYTES;
+}
+
+/* Everybody's x [n], gathered, summed here in the order of ranks. */
+static int reduce_gathered(struct ring *r, void *x, int64_t n, struct err *err)
+{
+    struct comm *comm = &r->comm;
+    size_t n_bytes = (size_t)n * comm_item_bytes(comm->call.kind);
+
+    if (need_room(r, (size_t)comm->size * n_bytes, err) < 0 ||
+        ring_all_gather(comm, r->room, x, n_bytes, err) < 0)
+        return -1;
+    memcpy(x, r->room, n_bytes);
+    for (int rank = 1; rank < comm->size; rank++)
+        comm_combine(x, r->room + (size_t)rank * n_bytes, n, comm->call.kind);
+    return 0;
+}
+
+static int ring_all_reduce(struct comm *comm, void *x, int64_t n, struct err *err)
+{
+    struct ring *r = (struct ring *)comm;
+    size_t item = comm_item_bytes(comm->call.kind);
+
+    if (is_small(comm, (size_t)n * item))
+        return reduce_gathered(r, x, n, err);
+    if (need_room(r, ((size_t)n / (size_t)comm->size + 1) * item, err) < 0 ||
+        reduce_parts(r, x, n, 0, err) < 0)
+        return -1;
+    for (int step = 0; step + 1 < comm->size; step++) {
+        struct part out = part_of(comm, x, n, comm->rank - step);
+        struct part in = part_of(comm, x, n, comm->rank - step - 1);
+
+        if (turn(r, out.data, out.n_bytes, in.data, in.n_bytes, err) < 0)
             return -1;
     }
     return 0;
@@ -182,23 +211,17 @@ static int ring_broadcast(struct comm *comm, char *bytes, size_t n_bytes, int ro
 
     if (comm->rank != root && receive_before(r, bytes, n_bytes, err) < 0)
         return -1;
-    return next_of(comm) == root ? 0 : send_next(r, bytes, n_bytes, err);
+    if (next_of(comm) == root)
+        return 0;
+    return post_next(r, bytes, n_bytes, err) < 0 ? -1 : flush_next(r, err);
 }
 
-/* Twice around: after the first round rank 0 knows that all came, after the second all do. */
+/* After turn t a rank knows that the t ranks before it came. */
 static int ring_barrier(struct comm *comm, struct err *err)
 {
-    struct ring *r = (struct ring *)comm;
-
-    for (int round = 0; round < 2; round++) {
-        if (comm->rank == 0) {
-            if (send_next(r, NULL, 0, err) < 0 || receive_before(r, NULL, 0, err) < 0)
-                return -1;
-        } else if (receive_before(r, NULL, 0, err) < 0 ||
-                   send_next(r, NULL, 0, err) < 0) {
+    for (int t = 1; t < comm->size; t++)
+        if (turn((struct ring *)comm, NULL, 0, NULL, 0, err) < 0)
             return -1;
-        }
-    }
     return 0;
 }
 

@@ -3,6 +3,7 @@
 #include "common/base/clock.h"
 #include "common/base/fs.h"
 #include "common/base/json.h"
+#include "common/net/secret.h"
 
 #include <poll.h>
 #include <setjmp.h>
@@ -143,6 +144,7 @@ void gang_start(struct gang *gang, const char *folder, const char *kind, const c
                 int n_ranks, int64_t attempt, const char *resume,
                 const char *const *hosts)
 {
+    static const char secret[NET_SECRET_BYTES] = "of this gang";
     char program[FS_PATH_MAX];
     struct err err = {0};
 
@@ -150,7 +152,8 @@ void gang_start(struct gang *gang, const char *folder, const char *kind, const c
     assert_int_equal(fs_make_dirs(folder, 0755, &err), 0);
     assert_int_equal(fs_path(program, &err, "%s/vneva-rank", getenv("VNEVA_BIN")), 0);
     for (int r = 0; r < n_ranks; r++) {
-        struct child_config config = {program, hosts ? hosts[r] : "here", n_ranks};
+        struct child_config config = {program, hosts ? hosts[r] : "here", "127.0.0.1",
+                                      n_ranks};
         struct msg_rank_start start = {.job = GANG_JOB,
                                        .attempt = attempt,
                                        .rank = r,
@@ -160,7 +163,8 @@ void gang_start(struct gang *gang, const char *folder, const char *kind, const c
                                        .name = "test",
                                        .spec = spec,
                                        .folder = folder,
-                                       .resume = resume};
+                                       .resume = resume,
+                                       .secret = {secret, sizeof(secret)}};
 
         if (child_start(&gang->ranks[r], &config, &start, &err) < 0)
             fail_msg("%s", err.text);

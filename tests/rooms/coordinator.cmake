@@ -5,6 +5,8 @@ vneva_test(wire_codec LABEL unit SOURCES unit/wire_codec.c
   LIBS vneva_wire PkgConfig::MSGPACK cmocka)
 vneva_test(net_sockets LABEL unit SOURCES unit/net_sockets.c
   LIBS vneva_net vneva_wire cmocka Threads::Threads)
+vneva_test(net_mesh LABEL unit SOURCES unit/net_mesh.c
+  LIBS vneva_net vneva_wire cmocka Threads::Threads)
 vneva_test(coordinator_states LABEL unit SOURCES unit/coordinator_states.c
   LIBS vneva_coordinator_core cmocka)
 # found again here: imported targets belong to the folder that finds them
@@ -30,7 +32,11 @@ vneva_test(coordinator_kills LABEL fault SOURCES fault/coordinator_kills.c
   LIBS coordinator_cluster PkgConfig::SQLITE)
 add_dependencies(coordinator_kills vneva-coordinator)
 
-# not a test: prints a table (tests/bench)
+# not tests: they print a table (tests/bench)
+add_executable(bench_mesh bench/bench_mesh.c)
+set_target_properties(bench_mesh PROPERTIES
+  RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
+target_link_libraries(bench_mesh PRIVATE vneva_net Threads::Threads vneva_flags)
 add_executable(bench_dispatch bench/bench_dispatch.c)
 set_target_properties(bench_dispatch PROPERTIES
   RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)

@@ -4,6 +4,7 @@
 #include "model/comm/comm.h"
 #include "tests/op/expect.h"
 
+#include <errno.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
@@ -23,51 +24,88 @@ enum transport { THREADS, SHM, RING, TRANSPORT_COUNT };
 
 /* ---- a link over socket pairs: one between each rank and the next ---- */
 
-struct sockets {
-    int to_next, from_before;
+struct piece {
+    const char *at;
+    size_t n_bytes;
 };
 
-static int link_send(void *state, int to_rank, const void *bytes, size_t n_bytes,
-                     int64_t timeout_ms, struct err *err)
+struct sockets {
+    int to_next, from_before;
+    struct piece posted[COMM_LINK_POSTS_MAX];
+    int n_posted;
+};
+
+static int link_post(void *state, int to_rank, const void *bytes, size_t n_bytes,
+                     struct err *err)
 {
-    const struct sockets *s = state;
-    const char *at = bytes;
+    struct sockets *s = state;
 
     (void)to_rank;
-    while (n_bytes > 0) {
-        struct pollfd poll_fd = {.fd = s->to_next, .events = POLLOUT};
-        ssize_t n;
+    if (s->n_posted == COMM_LINK_POSTS_MAX)
+        return err_set(err, ERR_LIMIT, "not flushed");
+    s->posted[s->n_posted++] = (struct piece){bytes, n_bytes};
+    return 0;
+}
 
-        if (poll(&poll_fd, 1, (int)timeout_ms) <= 0)
-            return err_set(err, ERR_TIMEOUT, "nobody reads");
-        n = send(s->to_next, at, n_bytes, MSG_NOSIGNAL | MSG_DONTWAIT);
+/* Sends of what was posted what the socket takes. */
+static int send_some(struct sockets *s, struct err *err)
+{
+    while (s->n_posted) {
+        struct piece *piece = &s->posted[0];
+        ssize_t n =
+            send(s->to_next, piece->at, piece->n_bytes, MSG_NOSIGNAL | MSG_DONTWAIT);
+
+        if (n < 0 && errno == EAGAIN)
+            return 0;
         if (n <= 0)
             return err_set(err, ERR_PEER, "the connection is gone");
-        at += n;
-        n_bytes -= (size_t)n;
+        piece->at += n;
+        piece->n_bytes -= (size_t)n;
+        if (!piece->n_bytes)
+            s->posted[0] = s->posted[--s->n_posted];
     }
+    return 0;
+}
+
+/* Until something comes (`is_in`) or what was posted can go on. */
+static int link_wait(struct sockets *s, bool is_in, int64_t timeout_ms, struct err *err)
+{
+    struct pollfd polls[] = {{.fd = is_in ? s->from_before : -1, .events = POLLIN},
+                             {.fd = s->n_posted ? s->to_next : -1, .events = POLLOUT}};
+
+    if (poll(polls, 2, (int)timeout_ms) <= 0)
+        return err_set(err, ERR_TIMEOUT, "nothing came within %lld ms",
+                       (long long)timeout_ms);
+    return 0;
+}
+
+static int link_flush(void *state, int64_t timeout_ms, struct err *err)
+{
+    struct sockets *s = state;
+
+    while (s->n_posted)
+        if (link_wait(s, false, timeout_ms, err) < 0 || send_some(s, err) < 0)
+            return -1;
     return 0;
 }
 
 static int link_recv(void *state, int from_rank, void *bytes, size_t n_bytes,
                      int64_t timeout_ms, struct err *err)
 {
-    const struct sockets *s = state;
+    struct sockets *s = state;
     char *at = bytes;
 
     (void)from_rank;
     while (n_bytes > 0) {
-        struct pollfd poll_fd = {.fd = s->from_before, .events = POLLIN};
         ssize_t n;
 
-        if (poll(&poll_fd, 1, (int)timeout_ms) <= 0)
-            return err_set(err, ERR_TIMEOUT, "nothing came within %lld ms",
-                           (long long)timeout_ms);
-        n = recv(s->from_before, at, n_bytes, 0);
-        if (n <= 0)
+        if (send_some(s, err) < 0 || link_wait(s, true, timeout_ms, err) < 0)
+            return -1;
+        n = recv(s->from_before, at, n_bytes, MSG_DONTWAIT);
+        if (n == 0 || (n < 0 && errno != EAGAIN))
             return err_set(err, ERR_PEER, "the connection is gone");
-        at += n;
-        n_bytes -= (size_t)n;
+        at += n > 0 ? n : 0;
+        n_bytes -= n > 0 ? (size_t)n : 0;
     }
     return 0;
 }
@@ -91,7 +129,7 @@ struct member {
 
 static int join(struct world *w, int rank, struct comm **out, struct err *err)
 {
-    struct comm_link link = {&w->sockets[rank], link_send, link_recv};
+    struct comm_link link = {&w->sockets[rank], link_post, link_flush, link_recv};
 
     switch (w->transport) {
     case THREADS:
@@ -124,7 +162,8 @@ static void run_world(enum transport transport, int n_ranks, int64_t timeout_ms,
                       void (*body)(struct comm *comm))
 {
     static atomic_int n_worlds; /* makes names of segments fresh */
-    struct world w = {transport, n_ranks, timeout_ms, body, "", {NULL}, {{0, 0}}};
+    struct world w = {transport, n_ranks, timeout_ms,       body,
+                      "",        {NULL},  {{.n_posted = 0}}};
     struct member members[RANKS_MAX];
     pthread_t threads[RANKS_MAX];
     struct err err = {0};

@@ -1,4 +1,4 @@
-/* Server, client and mesh of common/net over real sockets in a private folder. */
+/* Server and client of common/net over real sockets in a private folder. */
 #include "common/base/clock.h"
 #include "common/base/fs.h"
 #include "common/net/net.h"
@@ -264,132 +264,6 @@ static void error_reply_becomes_an_error(void **state)
     net_server_close(serving.server);
 }
 
-/* ---- mesh ---- */
-
-#define MESH_RANKS 3
-
-struct rank {
-    int rank;
-    const char *const *endpoints;
-    struct net_mesh *mesh;
-    size_t n_bytes;
-    int rc;
-    struct err err;
-};
-
-/* What rank `from` sends to `to` at byte i. */
-static uint8_t pattern(int from, int to, size_t i)
-{
-    return (uint8_t)(i * 31 + i / 251 + (size_t)(7 * from + to));
-}
-
-/* Everybody sends everything to everybody first and receives after that, in pieces other
- * than those sent. */
-static void *exchange(void *argument)
-{
-    struct rank *r = argument;
-    uint8_t *bytes = malloc(r->n_bytes);
-
-    r->rc = net_mesh_connect(r->mesh, r->rank, MESH_RANKS, r->endpoints, DEADLINE_MS,
-                             &r->err);
-    for (int to = 0; to < MESH_RANKS && r->rc == 0; to++) {
-        for (size_t i = 0; i < r->n_bytes; i++)
-            bytes[i] = pattern(r->rank, to, i);
-        if (to != r->rank)
-            r->rc = net_mesh_send(r->mesh, to, bytes, r->n_bytes, DEADLINE_MS, &r->err);
-    }
-    for (int from = 0; from < MESH_RANKS && r->rc == 0; from++) {
-        for (size_t at = 0, n; from != r->rank && at < r->n_bytes && r->rc == 0;
-             at += n) {
-            n = r->n_bytes - at < 70001 ? r->n_bytes - at : 70001;
-            r->rc = net_mesh_recv(r->mesh, from, bytes + at, n, DEADLINE_MS, &r->err);
-        }
-        for (size_t i = 0; from != r->rank && i < r->n_bytes && r->rc == 0; i++)
-            if (bytes[i] != pattern(from, r->rank, i))
-                r->rc = err_set(&r->err, ERR_FORMAT, "byte %zu from rank %d", i, from);
-    }
-    free(bytes);
-    return NULL;
-}
-
-static void exchange_all(const char *const *listen_at, size_t n_bytes)
-{
-    const char *endpoints[MESH_RANKS];
-    struct rank ranks[MESH_RANKS];
-    pthread_t threads[MESH_RANKS];
-
-    for (int i = 0; i < MESH_RANKS; i++) {
-        ranks[i] = (struct rank){.rank = i, .endpoints = endpoints, .n_bytes = n_bytes};
-        assert_int_equal(net_mesh_listen(&ranks[i].mesh, listen_at[i], &ranks[i].err), 0);
-        endpoints[i] = net_mesh_endpoint(ranks[i].mesh);
-    }
-    for (int i = 0; i < MESH_RANKS; i++)
-        assert_int_equal(pthread_create(&threads[i], NULL, exchange, &ranks[i]), 0);
-    for (int i = 0; i < MESH_RANKS; i++) {
-        pthread_join(threads[i], NULL);
-        if (ranks[i].rc < 0)
-            fail_msg("rank %d: %s", i, ranks[i].err.text);
-    }
-    for (int i = 0; i < MESH_RANKS; i++)
-        net_mesh_close(ranks[i].mesh);
-}
-
-static void ranks_that_all_send_first_get_every_byte_in_order(void **state)
-{
-    struct place *place = *state;
-    char texts[MESH_RANKS][128];
-    const char *ipc[MESH_RANKS], *tcp[MESH_RANKS];
-
-    for (int i = 0; i < MESH_RANKS; i++) {
-        snprintf(texts[i], sizeof(texts[i]), "ipc://%s/rank-%d.sock", place->folder, i);
-        ipc[i] = texts[i];
-        tcp[i] = "tcp://127.0.0.1:*";
-    }
-    exchange_all(ipc, 9 << 20);
-    exchange_all(tcp, 5 << 20);
-    exchange_all(ipc, 1);
-}
-
-static void rank_that_is_gone_is_an_error_not_a_hang(void **state)
-{
-    struct place *place = *state;
-    char texts[2][128];
-    const char *endpoints[] = {texts[0], texts[1]};
-    struct net_mesh *mesh[2];
-    struct err err;
-    pid_t child;
-    char byte;
-
-    for (int i = 0; i < 2; i++)
-        snprintf(texts[i], sizeof(texts[i]), "ipc://%s/rank-%d.sock", place->folder, i);
-    assert_int_equal(net_mesh_listen(&mesh[0], texts[0], &err), 0);
-    child = fork();
-    if (child == 0) {
-        if (net_mesh_listen(&mesh[1], texts[1], &err) == 0)
-            net_mesh_connect(mesh[1], 1, 2, endpoints, DEADLINE_MS, &err);
-        _exit(0);
-    }
-    assert_int_equal(net_mesh_connect(mesh[0], 0, 2, endpoints, DEADLINE_MS, &err), 0);
-    assert_int_equal(net_mesh_recv(mesh[0], 1, &byte, 1, DEADLINE_MS, &err), -1);
-    assert_int_equal(err.code, ERR_PEER);
-    net_mesh_close(mesh[0]);
-}
-
-static void rank_that_is_silent_is_a_timeout(void **state)
-{
-    struct place *place = *state;
-    char text[128];
-    const char *endpoints[] = {text, "ipc:///nowhere"};
-    struct net_mesh *mesh;
-    struct err err;
-
-    snprintf(text, sizeof(text), "ipc://%s/rank-0.sock", place->folder);
-    assert_int_equal(net_mesh_listen(&mesh, text, &err), 0);
-    assert_int_equal(net_mesh_connect(mesh, 0, 2, endpoints, 50, &err), -1);
-    assert_int_equal(err.code, ERR_TIMEOUT);
-    net_mesh_close(mesh);
-}
-
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
@@ -402,9 +276,6 @@ int main(void)
         TEST(wrong_endpoints_are_refused_with_a_reason),
         TEST(call_without_a_server_says_that_nobody_answers),
         TEST(error_reply_becomes_an_error),
-        TEST(ranks_that_all_send_first_get_every_byte_in_order),
-        TEST(rank_that_is_gone_is_an_error_not_a_hang),
-        TEST(rank_that_is_silent_is_a_timeout),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

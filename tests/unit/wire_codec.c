@@ -225,6 +225,7 @@ static void another_version_is_refused_with_both_numbers(void **state)
     struct wire message;
     uint64_t sequence;
     struct err err;
+    char said[32];
 
     (void)state;
     pack_array(&packed, 5);
@@ -236,8 +237,10 @@ static void another_version_is_refused_with_both_numbers(void **state)
     assert_int_equal(wire_decode(&message, packed.data, packed.n_bytes, &sequence, &err),
                      -1);
     assert_int_equal(err.code, ERR_FORMAT);
-    assert_non_null(strstr(err.text, "version 2"));
-    assert_non_null(strstr(err.text, "version 1"));
+    snprintf(said, sizeof(said), "version %d", WIRE_VERSION + 1);
+    assert_non_null(strstr(err.text, said));
+    snprintf(said, sizeof(said), "version %d", WIRE_VERSION);
+    assert_non_null(strstr(err.text, said));
     assert_int_equal(sequence, 42);
     buf_fini(&packed);
 }

@@ -13,6 +13,7 @@
 
 #include "common/base/clock.h"
 #include "common/base/log.h"
+#include "common/net/address.h"
 #include "worker/agent/child.h"
 #include "worker/agent/link.h"
 
@@ -92,15 +93,31 @@ static void agent_put_exit(struct agent *agent, struct child_id id, int status,
         log_error("cannot report the end of rank %" PRId64 ": %s", id.rank, err.text);
 }
 
+/* Asked for every rank: addresses come and go. Without one, loopback. */
+static int agent_find_address(const struct agent *agent, char out[NET_ADDRESS_BYTES],
+                              struct err *err)
+{
+    const struct agent_config *config = agent->config;
+    int rc = config->address ? net_address_named(out, config->address, err)
+                             : net_address_towards(out, config->endpoint, err);
+
+    if (rc < 0)
+        snprintf(out, NET_ADDRESS_BYTES, "127.0.0.1");
+    return rc;
+}
+
 static void agent_start_rank(struct agent *agent, const struct msg_rank_start *start)
 {
+    char address[NET_ADDRESS_BYTES];
     struct child_config config = {agent->config->rank_program, agent->config->host,
-                                  agent->config->n_devices};
+                                  address, agent->config->n_devices};
     struct child_id id = {start->job, start->attempt, start->rank};
     struct err err = {0};
 
     if (agent_find(agent, id) || agent_has_exit(agent, id))
         return; /* the coordinator asks again after its own restart */
+    if (agent_find_address(agent, address, &err) < 0) /* a rank alone needs none */
+        log_warn("%s: ranks of other hosts will not reach those here", err.text);
     if (agent->n_children == AGENT_RANKS_MAX)
         err_set(&err, ERR_LIMIT, "the agent runs %d ranks already", AGENT_RANKS_MAX);
     else if (child_start(&agent->children[agent->n_children], &config, start, &err) ==

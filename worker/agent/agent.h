@@ -21,6 +21,9 @@ struct agent_config { /* borrowed for the agent's life */
     const char *endpoint;
     const struct key *key; /* for a TCP endpoint; else NULL */
     const char *host;
+    const char
+        *address; /* or interface, for ranks of other nodes; NULL: that by which the
+                            coordinator is reached */
     const char *device_kind; /* "cpu", "gpu" */
     int64_t n_devices;
     const char *rank_program; /* path of vneva-rank */

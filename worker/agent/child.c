@@ -158,14 +158,15 @@ static void child_exec(const char *program, char **environment,
 static int child_fork(struct child *child, const struct child_config *config,
                       const struct child_pipes *pipes, struct err *err)
 {
-    char fd[32], stage[32], host[300], devices[48];
-    char *const variables[] = {fd, stage, host, devices};
+    char fd[32], stage[32], host[300], address[80], devices[48];
+    char *const variables[] = {fd, stage, host, address, devices};
     char **environment;
     pid_t parent = getpid();
 
     snprintf(fd, sizeof(fd), "VNEVA_AGENT_FD=%d", CHILD_SOCKET_FD);
     snprintf(stage, sizeof(stage), "VNEVA_STAGE_FD=%d", CHILD_STAGE_FD);
     snprintf(host, sizeof(host), "VNEVA_HOST=%s", config->host);
+    snprintf(address, sizeof(address), "VNEVA_ADDRESS=%s", config->address);
     snprintf(devices, sizeof(devices), "VNEVA_DEVICES=%" PRId64, config->n_devices);
     environment = child_environment(variables, sizeof(variables) / sizeof(variables[0]));
     if (!environment)

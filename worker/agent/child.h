@@ -31,6 +31,7 @@ struct child;
 struct child_config {
     const char *program; /* path of vneva-rank */
     const char *host;    /* what the rank calls this node */
+    const char *address; /* at which it listens for ranks of other nodes */
     int64_t n_devices;   /* of the node: its CPUs are divided among them */
 };
 

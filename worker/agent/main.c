@@ -1,6 +1,7 @@
 #define _GNU_SOURCE /* gethostname, realpath */
 #include "common/base/fs.h"
 #include "common/base/log.h"
+#include "common/net/address.h"
 #include "worker/agent/agent.h"
 
 #include <errno.h>
@@ -33,6 +34,10 @@ static const char usage[] =
     "  --devices N          how many ranks may run at once (default 1)\n"
     "  --device-kind KIND   cpu (default) or gpu\n"
     "  --host NAME          what this machine is called (default: its host name)\n"
+    "  --address ADDRESS    address or interface (ib0) at which ranks here listen for "
+    "ranks\n"
+    "                       of other machines (default: the one that faces the "
+    "coordinator)\n"
     "  --has-bf16           only say, by exit status 0 or 1, whether this machine has "
     "units\n"
     "                       of its own for bf16\n"
@@ -44,7 +49,7 @@ static const char usage[] =
     "  vneva worker --connect ipc:///home/me/.vneva/coordinator.sock --devices 2\n";
 
 struct options {
-    const char *connect, *key, *home, *device_kind, *host;
+    const char *connect, *key, *home, *device_kind, *host, *address;
     long n_devices;
     bool is_help, asks_bf16;
 };
@@ -58,6 +63,7 @@ static int options_parse(struct options *options, int argc, char **argv, struct 
         {"devices", required_argument, NULL, 'd'},
         {"device-kind", required_argument, NULL, 'k'},
         {"host", required_argument, NULL, 'n'},
+        {"address", required_argument, NULL, 'a'},
         {"has-bf16", no_argument, NULL, 'b'},
         {"help", no_argument, NULL, 'h'},
         {NULL, 0, NULL, 0},
@@ -87,6 +93,9 @@ static int options_parse(struct options *options, int argc, char **argv, struct 
             break;
         case 'n':
             options->host = optarg;
+            break;
+        case 'a':
+            options->address = optarg;
             break;
         case 'b':
             options->asks_bf16 = true;
@@ -183,10 +192,12 @@ static int run(const struct options *options, const struct key *key, struct err 
 {
     char endpoint[FS_PATH_MAX], program[FS_PATH_MAX], host[HOST_MAX] = "";
     const char *given = options->connect ? options->connect : key ? key->endpoint : NULL;
+    char address[NET_ADDRESS_BYTES];
     struct agent_config config = {
         .endpoint = given ? given : endpoint,
         .key = key,
         .host = options->host ? options->host : host,
+        .address = options->address,
         .device_kind = options->device_kind,
         .n_devices = options->n_devices,
         .rank_program = program,
@@ -198,6 +209,8 @@ static int run(const struct options *options, const struct key *key, struct err 
         return err_set(err, ERR_IO, "cannot read the host name: %s", strerror(errno));
     if ((!given && default_endpoint(endpoint, options->home, err) < 0) ||
         find_rank_program(program, err) < 0)
+        return -1;
+    if (options->address && net_address_named(address, options->address, err) < 0)
         return -1;
     block_signals();
     if (agent_create(&agent, &config, err) == 0)
@@ -231,5 +244,5 @@ int main(int argc, char **argv)
     if (rc == 0)
         return EXIT_OK;
     log_error("%s", err.text);
-    return has_key < 0 ? EXIT_USAGE : EXIT_SYSTEM;
+    return has_key < 0 || err.code == ERR_INVALID ? EXIT_USAGE : EXIT_SYSTEM;
 }

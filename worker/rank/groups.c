@@ -1,7 +1,7 @@
 #include "worker/rank/groups.h"
 
 #include "common/base/hash.h"
-#include "common/net/net.h"
+#include "common/net/mesh.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -54,7 +54,7 @@ int layout_rank(const struct layout *layout, int data_rank, int tensor_rank)
 }
 
 int groups_open(struct groups **out, const struct layout *layout, const char *host,
-                struct err *err)
+                const char *address, struct err *err)
 {
     struct groups *groups = calloc(1, sizeof(*groups));
     int n;
@@ -64,8 +64,7 @@ int groups_open(struct groups **out, const struct layout *layout, const char *ho
     groups->layout = *layout;
     groups->n_on_host = 1;
     groups->host_bytes = strlen(host);
-    if (layout->n_ranks > 1 &&
-        net_mesh_listen(&groups->mesh, "tcp://127.0.0.1:*", err) < 0)
+    if (layout->n_ranks > 1 && net_mesh_listen(&groups->mesh, address, err) < 0)
         goto fail;
     n = snprintf(groups->endpoint, sizeof(groups->endpoint), "%s%s%s", host,
                  groups->mesh ? " " : "",
@@ -92,8 +91,7 @@ void groups_close(struct groups *groups)
         return;
     comm_destroy(groups->tensor);
     comm_destroy(groups->data);
-    if (groups->mesh)
-        net_mesh_close(groups->mesh);
+    net_mesh_close(groups->mesh);
     free(groups);
 }
 
@@ -114,13 +112,20 @@ int groups_n_on_host(const struct groups *groups)
 
 /* ---- connecting ---- */
 
-static int link_send(void *state, int to_rank, const void *bytes, size_t n_bytes,
-                     int64_t timeout_ms, struct err *err)
+static int link_post(void *state, int to_rank, const void *bytes, size_t n_bytes,
+                     struct err *err)
 {
     const struct group_link *link = state;
 
-    return net_mesh_send(link->groups->mesh, link->first + to_rank * link->stride, bytes,
-                         n_bytes, timeout_ms, err);
+    return net_mesh_post(link->groups->mesh, link->first + to_rank * link->stride, bytes,
+                         n_bytes, err);
+}
+
+static int link_flush(void *state, int64_t timeout_ms, struct err *err)
+{
+    const struct group_link *link = state;
+
+    return net_mesh_flush(link->groups->mesh, timeout_ms, err);
 }
 
 static int link_recv(void *state, int from_rank, void *bytes, size_t n_bytes,
@@ -138,20 +143,54 @@ static bool is_on_host(const struct groups *groups, const char *endpoint)
            (endpoint[groups->host_bytes] == ' ' || !endpoint[groups->host_bytes]);
 }
 
+static int host_bytes(const char *endpoint)
+{
+    return (int)strcspn(endpoint, " ");
+}
+
+/* Where one of two hosts listens on loopback and the other does not, they do not meet. */
+static int check_address(const struct groups *groups, const char *theirs, struct err *err)
+{
+    const char *mine = groups->endpoint, *hidden, *other;
+    bool is_hidden = net_mesh_is_loopback(theirs + host_bytes(theirs) + 1);
+
+    if (is_on_host(groups, theirs) ||
+        is_hidden == net_mesh_is_loopback(net_mesh_endpoint(groups->mesh)))
+        return 0;
+    hidden = is_hidden ? theirs : mine;
+    other = is_hidden ? mine : theirs;
+    return err_set(
+        err, ERR_INVALID,
+        "ranks on host '%.*s' listen at '%s', where those on '%.*s' do not reach "
+        "them; start the agent of the former with --address, or connect it to "
+        "the coordinator's tcp endpoint",
+        host_bytes(hidden), hidden, hidden + host_bytes(hidden) + 1, host_bytes(other),
+        other);
+}
+
 static int mesh_connect(struct groups *groups, const struct json *endpoints,
-                        struct err *err)
+                        const struct wire_bytes *secret_bytes, struct err *err)
 {
     const char *parts[GROUPS_RANKS_MAX];
+    struct net_secret secret;
+    int rc;
 
     for (int i = 0; i < groups->layout.n_ranks; i++) {
-        const char *space = strchr(json_string(json_at(endpoints, (size_t)i)), ' ');
+        const char *text = json_string(json_at(endpoints, (size_t)i));
+        const char *space = strchr(text, ' ');
 
         if (!space)
             return err_set(err, ERR_PEER, "rank %d does not say where it listens", i);
         parts[i] = space + 1;
+        if (check_address(groups, text, err) < 0)
+            return -1;
     }
-    return net_mesh_connect(groups->mesh, groups->layout.rank, groups->layout.n_ranks,
-                            parts, GROUPS_TIMEOUT_MS, err);
+    if (net_secret_take(&secret, secret_bytes, err) < 0)
+        return -1;
+    rc = net_mesh_connect(groups->mesh, groups->layout.rank, groups->layout.n_ranks,
+                          parts, &secret, GROUPS_TIMEOUT_MS, err);
+    net_secret_forget(&secret);
+    return rc;
 }
 
 /* Names the shared memory of a group: of this attempt and, for the endpoints have ports in
@@ -175,7 +214,7 @@ static int group_connect(struct comm **out, struct groups *groups, const char *n
                          const struct json *endpoints, const char *unique,
                          struct err *err)
 {
-    struct comm_link comm_link = {link, link_send, link_recv};
+    struct comm_link comm_link = {link, link_post, link_flush, link_recv};
     char segment[64];
     bool is_one_host = true;
 
@@ -196,7 +235,7 @@ static int group_connect(struct comm **out, struct groups *groups, const char *n
 }
 
 int groups_connect(struct groups *groups, const struct json *endpoints,
-                   const char *unique, struct err *err)
+                   const char *unique, const struct wire_bytes *secret, struct err *err)
 {
     const struct layout *layout = &groups->layout;
 
@@ -208,7 +247,8 @@ int groups_connect(struct groups *groups, const struct json *endpoints,
             return err_set(err, ERR_PEER, "entry %d of the list of peers is no text", i);
         groups->n_on_host += is_on_host(groups, endpoint);
     }
-    if (groups->n_on_host < layout->n_ranks && mesh_connect(groups, endpoints, err) < 0)
+    if (groups->n_on_host < layout->n_ranks &&
+        mesh_connect(groups, endpoints, secret, err) < 0)
         return err_wrap(err, "cannot connect to the ranks of other hosts");
     groups->links[0] = (struct group_link){
         .first = layout_rank(layout, layout->data_rank, 0), .stride = 1};

@@ -4,7 +4,7 @@
  * tensor. Ranks of one data number share a model (tensor group); ranks of one tensor
  * number hold the same slice and share gradients (data group).
  * A group on one host meets in shared memory; one over several hosts is a ring over
- * common/net's mesh.
+ * common/net's mesh, encrypted.
  * Owns: communicators and mesh. Threads: one caller.
  */
 #ifndef VNEVA_WORKER_RANK_GROUPS_H
@@ -12,6 +12,7 @@
 
 #include "common/base/err.h"
 #include "common/base/json.h"
+#include "common/wire/wire.h"
 #include "model/comm/comm.h"
 
 #include <stdint.h>
@@ -36,15 +37,17 @@ int layout_rank(const struct layout *layout, int data_rank, int tensor_rank);
 
 struct groups;
 
-/* Begins to listen where peers need it. host: this node's name. */
+/* Begins to listen where peers need it. host: this node's name; address: its address on
+ * the network that the nodes share. */
 int groups_open(struct groups **out, const struct layout *layout, const char *host,
-                struct err *err);
+                const char *address, struct err *err);
 /* What RANK_READY says: "HOST" alone, or "HOST ENDPOINT". */
 const char *groups_endpoint(const struct groups *groups);
 /* endpoints: JSON list of what all ranks said, by rank. unique: names the attempt, the
- * same on all its ranks and on no other's. Returns when all groups have met. */
+ * same on all its ranks and on no other's; secret: what ranks of several hosts show each
+ * other, of RANK_START. Returns when all groups have met. */
 int groups_connect(struct groups *groups, const struct json *endpoints,
-                   const char *unique, struct err *err);
+                   const char *unique, const struct wire_bytes *secret, struct err *err);
 void groups_close(struct groups *groups);
 
 struct comm *groups_tensor(struct groups *groups);

@@ -47,13 +47,14 @@ static int cpu_share(const struct groups *groups)
 /* 1: connected, 0: asked to stop. */
 static int rank_meet(struct rank *rank, struct err *err)
 {
-    const char *host = getenv("VNEVA_HOST");
+    const char *host = getenv("VNEVA_HOST"), *address = getenv("VNEVA_ADDRESS");
     struct json *endpoints = NULL;
     struct buf unique = BUF_INIT;
     int rc;
 
     stage_begin("meeting the other ranks", NULL, STAGE_FREE);
-    if (groups_open(&rank->groups, &rank->layout, host ? host : "localhost", err) < 0)
+    if (groups_open(&rank->groups, &rank->layout, host ? host : "localhost",
+                    address ? address : "127.0.0.1", err) < 0)
         return -1;
     rc = pump_meet(rank->pump, groups_endpoint(rank->groups), &endpoints, err);
     if (rc <= 0)
@@ -62,7 +63,8 @@ static int rank_meet(struct rank *rank, struct err *err)
                rank->start->attempt);
     rc = buf_check(&unique, err);
     if (rc == 0)
-        rc = groups_connect(rank->groups, endpoints, buf_str(&unique), err);
+        rc = groups_connect(rank->groups, endpoints, buf_str(&unique),
+                            &rank->start->secret, err);
     buf_fini(&unique);
     json_free(endpoints);
     rank->n_cpus = cpu_share(rank->groups);
