@@ -42,6 +42,7 @@ BEGIN {
     library["cublas"] = "model/backend/cuda/"
     library["cudnn"] = "model/backend/cuda/"
     library["nccl"] = "model/comm/"
+    library["pmix"] = "slurm/node/exchange_pmix.c"
 }
 /^[ \t]*#[ \t]*include[ \t]*"/ {
     split($0, quoted, "\""); target = quoted[2]

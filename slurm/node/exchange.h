@@ -59,6 +59,8 @@ int exchange_fence(struct exchange *exchange, int64_t timeout_ms, struct err *er
 /* value: borrowed, until close. ERR_NOT_FOUND when that node did not put it. */
 int exchange_get(struct exchange *exchange, int node, const char *key, const char **value,
                  struct err *err);
+/* A node that is known to be gone, each once; -1: none. This node's own number says that its
+ * launcher is gone. */
 int exchange_poll_lost(struct exchange *exchange);
 void exchange_close(struct exchange *exchange); /* NULL is fine */
 

@@ -1,0 +1,196 @@
+# cluster.sh - a real Slurm of two nodes on this machine, for tests; to be sourced
+#
+#   slurm_start FOLDER   munged, slurmctld and two slurmd (n1, n2) of their own below FOLDER,
+#                        at free ports; exports SLURM_CONF; 1 and a reason when it cannot
+#   slurm_node_start N   starts the slurmd of a node (n1, n2) again
+#   slurm_node_kill N    kills the slurmd of a node, its steps and all that they started,
+#                        as when the machine loses its power
+#   slurm_wait S JOB STATE...   waits S seconds at most until the job is in one of the states
+#   slurm_stop           cancels every job and ends all daemons; the folder stays
+#
+# Wants VNEVA_TESTS (build/tests), root (slurmd starts steps) and the packages slurm-wlm and
+# munge. Both nodes are this host: they share its folders and memory, but each has a
+# slurmd of its own. Processes are found by their ids and ancestors, never by name.
+
+slurm_folder=
+
+slurm_say() { echo "slurm: $*" >&2; }
+
+slurm_check() {
+    if [ "$(id -u)" != 0 ]; then
+        slurm_say "these tests need root, for a slurmd starts steps as their user"
+        return 1
+    fi
+    for slurm_program in munged slurmctld slurmd srun sbatch scontrol; do
+        command -v $slurm_program >/dev/null && continue
+        slurm_say "there is no '$slurm_program': apt-get install slurm-wlm munge"
+        return 1
+    done
+}
+
+slurm_configure() {
+    read -r slurm_p0 slurm_p1 slurm_p2 <<END
+$("$VNEVA_TESTS/free_ports" 3)
+END
+    slurm_host=$(hostname -s)
+    cat >"$slurm_folder/slurm.conf" <<END
+ClusterName=vneva-test
+SlurmctldHost=$slurm_host(127.0.0.1)
+SlurmctldPort=$slurm_p0
+SlurmUser=root
+SlurmdUser=root
+AuthType=auth/munge
+# cred_expire: so long a requeued job waits at least
+AuthInfo=socket=$slurm_folder/munge/socket,cred_expire=2
+CryptoType=crypto/munge
+MpiDefault=none
+ProctrackType=proctrack/pgid
+TaskPlugin=task/none
+ReturnToService=2
+SlurmctldPidFile=$slurm_folder/slurmctld.pid
+SlurmdPidFile=$slurm_folder/slurmd-%n.pid
+SlurmdSpoolDir=$slurm_folder/spool-%n
+StateSaveLocation=$slurm_folder/state
+# without one a node the PMIx plugin of the second slurmd fails
+TmpFS=$slurm_folder/tmp-%n
+SlurmctldLogFile=$slurm_folder/slurmctld.log
+SlurmdLogFile=$slurm_folder/slurmd-%n.log
+SlurmctldDebug=info
+SlurmdDebug=info
+SchedulerType=sched/backfill
+SchedulerParameters=sched_interval=1,batch_sched_delay=0
+SelectType=select/linear
+SlurmdTimeout=10
+KillWait=20
+MinJobAge=300
+JobRequeue=1
+NodeName=n1 NodeHostname=$slurm_host NodeAddr=127.0.0.1 Port=$slurm_p1 CPUs=2
+NodeName=n2 NodeHostname=$slurm_host NodeAddr=127.0.0.1 Port=$slurm_p2 CPUs=2
+PartitionName=test Nodes=n1,n2 Default=YES MaxTime=INFINITE State=UP
+END
+}
+
+# Waits S seconds at most until the command is true
+slurm_until() {
+    slurm_n=$(($1 * 10))
+    shift
+    while ! "$@"; do
+        slurm_n=$((slurm_n - 1))
+        [ $slurm_n -gt 0 ] || return 1
+        sleep 0.1
+    done
+}
+
+slurm_are_idle() { [ "$(sinfo -h -o %T -n n1,n2 2>/dev/null)" = idle ]; }
+
+slurm_start_munge() {
+    mkdir -m 0755 "$slurm_folder/munge"
+    head -c 1024 /dev/urandom >"$slurm_folder/munge/key"
+    chmod 0400 "$slurm_folder/munge/key"
+    munged --force --foreground --key-file="$slurm_folder/munge/key" \
+        --socket="$slurm_folder/munge/socket" --pid-file="$slurm_folder/munge/pid" \
+        --log-file="$slurm_folder/munge/log" --seed-file="$slurm_folder/munge/seed" \
+        >"$slurm_folder/munged.out" 2>&1 &
+    slurm_munged=$!
+    slurm_until 10 test -S "$slurm_folder/munge/socket"
+}
+
+slurm_node_start() {
+    mkdir -p "$slurm_folder/spool-$1" "$slurm_folder/tmp-$1"
+    slurmd -D -N "$1" -f "$SLURM_CONF" >>"$slurm_folder/slurmd-$1.out" 2>&1 &
+    eval "slurm_slurmd_$1=$!"
+}
+
+slurm_start() {
+    slurm_check || return 1
+    slurm_folder=$1
+    mkdir -p "$slurm_folder/state"
+    chmod 0755 "$slurm_folder"
+    export SLURM_CONF="$slurm_folder/slurm.conf"
+    slurm_configure
+    if ! slurm_start_munge; then
+        slurm_say "munged does not start: $(tail -n 3 "$slurm_folder/munged.out")"
+        return 1
+    fi
+    slurmctld -D -f "$SLURM_CONF" >"$slurm_folder/slurmctld.out" 2>&1 &
+    slurm_slurmctld=$!
+    slurm_node_start n1
+    slurm_node_start n2
+    if ! slurm_until 30 slurm_are_idle; then
+        slurm_say "the nodes do not come up; the ends of the logs:"
+        tail -n 5 "$slurm_folder"/*.out "$slurm_folder"/*.log >&2
+        return 1
+    fi
+}
+
+# ---- ending ----
+
+# The processes below one, that one last
+slurm_below() {
+    for slurm_child in $(cat "/proc/$1/task"/*/children 2>/dev/null); do
+        slurm_below "$slurm_child"
+    done
+    echo "$1"
+}
+
+# The daemons of a node's steps: they have left slurmd, but write its log
+slurm_steps_of() {
+    for slurm_proc in /proc/[0-9]*; do
+        [ "$(cat "$slurm_proc/comm" 2>/dev/null)" = slurmstepd ] || continue
+        readlink "$slurm_proc"/fd/* 2>/dev/null |
+            grep -qxF "$slurm_folder/slurmd-$1.log" && echo "${slurm_proc#/proc/}"
+    done
+}
+
+# Ends what one of our variables holds the id of
+slurm_end() {
+    eval "slurm_pid=\${slurm_$2:-}"
+    eval "slurm_$2="
+    [ -n "$slurm_pid" ] || return 0
+    kill "-$1" "$slurm_pid" 2>/dev/null
+    wait "$slurm_pid" 2>/dev/null
+}
+
+slurm_node_kill() {
+    slurm_end KILL "slurmd_$1"
+    for slurm_step in $(slurm_steps_of "$1"); do
+        # shellcheck disable=SC2046
+        kill -KILL $(slurm_below "$slurm_step") 2>/dev/null
+    done
+    return 0
+}
+
+slurm_have_no_job() { [ -z "$(squeue -h 2>/dev/null)" ]; }
+
+slurm_stop() {
+    [ -n "$slurm_folder" ] || return 0
+    if [ -n "${slurm_slurmctld:-}" ]; then
+        scancel --user=root 2>/dev/null
+        slurm_until 10 slurm_have_no_job
+    fi
+    slurm_node_kill n1
+    slurm_node_kill n2
+    slurm_end TERM slurmctld
+    slurm_end TERM munged
+}
+
+# ---- jobs ----
+
+slurm_job_state() { scontrol show job "$1" 2>/dev/null | sed -n 's/.*JobState=\([A-Z_]*\).*/\1/p'; }
+
+slurm_is_in() {
+    slurm_state=$(slurm_job_state "$1")
+    shift
+    for slurm_wanted in "$@"; do
+        [ "$slurm_state" = "$slurm_wanted" ] && return 0
+    done
+    return 1
+}
+
+slurm_wait() {
+    slurm_wait_s=$1
+    shift
+    slurm_until "$slurm_wait_s" slurm_is_in "$@" && return 0
+    slurm_say "job $1 is $(slurm_job_state "$1"), not one of: $*"
+    return 1
+}
