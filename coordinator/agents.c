@@ -203,37 +203,7 @@ static void register_agent(struct core *core, const struct net_peer *from,
     json_free(running);
 }
 
-void agents_receive(struct core *core, const struct net_peer *from,
-                    const struct wire *message)
-{
-    struct wire unknown = {.type = MSG_UNKNOWN_AGENT, .unknown_agent = {""}};
-    char name[ROLES_AGENT_BYTES];
-    struct agent *agent = NULL;
-    struct err err;
-
-    if (message->type == MSG_REGISTER) {
-        register_agent(core, from, message);
-        return;
-    }
-    if (message->type == MSG_HEARTBEAT) {
-        unknown.unknown_agent.agent = message->heartbeat.agent;
-        if (roles_agent_name(name, from, message->heartbeat.agent, NULL) == 0)
-            agent = model_agent_find(&core->model, name);
-        if (agent && model_agent_set_peer(&core->model, agent, from, &err) < 0)
-            agent = NULL; /* it registers again */
-    } else {
-        agent = model_agent_of_peer(&core->model, from);
-    }
-    if (!agent) {
-        core_reply(core, from, message, &unknown);
-        return;
-    }
-    agent_heard(core, agent);
-    if (message->type != MSG_HEARTBEAT)
-        report_receive(core, agent, from, message);
-}
-
-/* ---- time ---- */
+/* ---- the end ---- */
 
 static void lose_rank(struct core *core, struct job *job, struct attempt *attempt,
                       int64_t rank, const char *reason)
@@ -260,22 +230,91 @@ static void lose_ranks(struct core *core, const struct agent *agent, const char 
     }
 }
 
-static void lose_agent(struct core *core, struct agent *agent, const char *reason)
+/* state: "lost", or "gone" when it said so itself. */
+static void remove_agent(struct core *core, struct agent *agent, const char *state,
+                         const char *reason)
 {
     core_event(core, 0, "worker", "%s", reason);
     lose_ranks(core, agent, reason);
     agent->n_busy = 0;
-    store_worker_state(core->store, agent->name, "lost", 0, core->wall_ms);
+    store_worker_state(core->store, agent->name, state, 0, core->wall_ms);
     model_agent_remove(&core->model, agent);
 }
 
-static void lose_silent(struct core *core, struct agent *agent)
+/* Its ranks end with it. That is nobody's fault: what they had leased goes back as it was,
+ * and their jobs go on elsewhere. */
+static void agent_ending(struct core *core, struct agent *agent,
+                         const struct msg_agent_ending *ending)
+{
+    char reason[CORE_TEXT_MAX];
+
+    core_text(reason, "the agent on %s ends: %s", agent->host, ending->reason);
+    core_event(core, 0, "worker", "%s", reason);
+    agent->is_ending = true;
+    for (size_t j = 0; j < core->model.n_jobs; j++) {
+        struct job *job = core->model.jobs[j];
+
+        for (size_t a = 0; a < job->n_attempts; a++)
+            if (attempt_is_on(job->attempts[a], agent))
+                attempt_stop(core, job, job->attempts[a], CAUSE_STOPPED,
+                             core_grace_ms(ending->grace_ms), reason);
+    }
+}
+
+static void agent_gone(struct core *core, struct agent *agent,
+                       const struct msg_agent_gone *gone)
+{
+    char reason[CORE_TEXT_MAX];
+
+    core_text(reason, "the agent on %s has ended: %s", agent->host, gone->reason);
+    remove_agent(core, agent, "gone", reason);
+}
+
+/* ---- what comes in ---- */
+
+void agents_receive(struct core *core, const struct net_peer *from,
+                    const struct wire *message)
+{
+    struct wire unknown = {.type = MSG_UNKNOWN_AGENT, .unknown_agent = {""}};
+    char name[ROLES_AGENT_BYTES];
+    struct agent *agent = NULL;
+    struct err err;
+
+    if (message->type == MSG_REGISTER) {
+        register_agent(core, from, message);
+        return;
+    }
+    if (message->type == MSG_HEARTBEAT) {
+        unknown.unknown_agent.agent = message->heartbeat.agent;
+        if (roles_agent_name(name, from, message->heartbeat.agent, NULL) == 0)
+            agent = model_agent_find(&core->model, name);
+        if (agent && model_agent_set_peer(&core->model, agent, from, &err) < 0)
+            agent = NULL; /* it registers again */
+    } else {
+        agent = model_agent_of_peer(&core->model, from);
+    }
+    if (!agent) {
+        core_reply(core, from, message, &unknown);
+        return;
+    }
+    agent_heard(core, agent);
+    if (message->type == MSG_AGENT_ENDING)
+        agent_ending(core, agent, &message->agent_ending);
+    else if (message->type == MSG_AGENT_GONE)
+        agent_gone(core, agent, &message->agent_gone);
+    else if (message->type != MSG_HEARTBEAT)
+        report_receive(core, agent, from, message);
+}
+
+/* ---- time ---- */
+
+static void lose_agent(struct core *core, struct agent *agent)
 {
     char reason[CORE_TEXT_MAX];
 
     core_text(reason, "agent %s on %s was silent for %lld ms", agent->name, agent->host,
               (long long)(core->mono_ms - agent->last_seen_mono_ms));
-    lose_agent(core, agent, reason);
+    remove_agent(core, agent, "lost", reason);
 }
 
 void agents_check_keys(struct core *core, const struct net_server *server)
@@ -289,7 +328,7 @@ void agents_check_keys(struct core *core, const struct net_server *server)
             continue;
         core_text(reason, "key '%s' of agent %s on %s was revoked", agent->peer.key_name,
                   agent->name, agent->host);
-        lose_agent(core, agent, reason);
+        remove_agent(core, agent, "lost", reason);
     }
 }
 
@@ -298,7 +337,7 @@ void core_timers(struct core *core)
     for (size_t i = core->model.n_agents; i-- > 0;)
         if (core->mono_ms - core->model.agents[i]->last_seen_mono_ms >
             core->config.lost_after_ms)
-            lose_silent(core, core->model.agents[i]);
+            lose_agent(core, core->model.agents[i]);
     if (core->mono_ms - core->recovered_mono_ms > core->config.lost_after_ms)
         lose_ranks(core, NULL, "its agent did not come back after a restart");
     for (size_t j = 0; j < core->model.n_jobs; j++) {

@@ -411,9 +411,12 @@ static int64_t look(struct core *core, struct sched_job *jobs, struct sched_node
                                      count_wanted(core, job)};
         n_wanted += jobs[i].n_wanted;
     }
-    for (size_t i = 0; i < core->model.n_agents; i++)
-        nodes[i] = (struct sched_node){core->model.agents[i]->n_devices,
-                                       core->model.agents[i]->is_busy};
+    for (size_t i = 0; i < core->model.n_agents; i++) {
+        const struct agent *agent = core->model.agents[i];
+
+        nodes[i] =
+            (struct sched_node){agent->is_ending ? 0 : agent->n_devices, agent->is_busy};
+    }
     return n_wanted;
 }
 

@@ -125,6 +125,13 @@ void job_set_reason(struct core *core, struct job *job, const char *reason)
     store_job_reason(core->store, job->id, job->reason);
 }
 
+int64_t core_grace_ms(int64_t wanted_ms)
+{
+    if (wanted_ms <= 0)
+        return CORE_GRACE_MS;
+    return wanted_ms < CORE_GRACE_MAX_MS ? wanted_ms : CORE_GRACE_MAX_MS;
+}
+
 int64_t core_backoff_ms(const struct core *core, int64_t n)
 {
     int64_t wait_ms = core->config.backoff_ms;

@@ -170,16 +170,19 @@ static int release(struct core *core, int64_t id, struct err *err)
 }
 
 /* Everything stops; jobs go back to the queue and go on at the next start. */
-static void shut_down(struct core *core, const char *reason)
+static void shut_down(struct core *core, const struct msg_shutdown *shutdown)
 {
-    struct wire stop = {.type = MSG_AGENT_STOP, .agent_stop = {reason}};
+    int64_t grace_ms = core_grace_ms(shutdown->grace_ms);
+    struct wire stop = {.type = MSG_AGENT_STOP,
+                        .agent_stop = {shutdown->reason, grace_ms}};
 
     core->is_ending = true;
-    core_event(core, 0, "shutdown", "shutdown: %s", reason);
+    core->ending_grace_ms = grace_ms;
+    core_event(core, 0, "shutdown", "shutdown: %s", shutdown->reason);
     for (size_t j = 0; j < core->model.n_jobs; j++)
         for (size_t a = 0; a < core->model.jobs[j]->n_attempts; a++)
             attempt_stop(core, core->model.jobs[j], core->model.jobs[j]->attempts[a],
-                         CAUSE_STOPPED, CORE_GRACE_MS, "shutdown");
+                         CAUSE_STOPPED, grace_ms, "shutdown");
     for (size_t i = 0; i < core->model.n_agents; i++)
         agent_send(core, core->model.agents[i], &stop);
 }
@@ -248,7 +251,7 @@ static int handle(struct core *core, const struct net_peer *from,
     case MSG_RELEASE:
         return release(core, message->release.job, err);
     case MSG_SHUTDOWN:
-        shut_down(core, message->shutdown.reason);
+        shut_down(core, &message->shutdown);
         return 0;
     default: /* roles_check lets nothing else through */
         return err_set(err, ERR_INVALID, "%s is not for a coordinator",
@@ -287,6 +290,8 @@ void core_receive(struct core *core, const struct net_peer *from,
     case MSG_PROGRESS:
     case MSG_RANK_STAGE:
     case MSG_LOG:
+    case MSG_AGENT_ENDING:
+    case MSG_AGENT_GONE:
         agents_receive(core, from, message);
         break;
     default:

@@ -20,10 +20,11 @@
 #define CORE_FRUITLESS_MAX 5 /* attempts lost one after another without a task done */
 #define CORE_FAILURES_MAX 3  /* of a task, before it is quarantined */
 #define CORE_BACKOFF_MAX_MS 60000
-#define CORE_TRAINING_LEASES 3  /* one in work, two ahead */
-#define CORE_GRACE_MS 30000     /* hold, cancel: time to finish the step and checkpoint */
-#define CORE_LOST_GRACE_MS 2000 /* the others of a lost attempt wait for nobody */
-#define CORE_TEXT_MAX 512       /* of a reason or an event */
+#define CORE_TRAINING_LEASES 3 /* one in work, two ahead */
+#define CORE_GRACE_MS 30000    /* hold, cancel: time to finish the step and checkpoint */
+#define CORE_GRACE_MAX_MS 3600000 /* what may be asked for instead */
+#define CORE_LOST_GRACE_MS 2000   /* the others of a lost attempt wait for nobody */
+#define CORE_TEXT_MAX 512         /* of a reason or an event */
 
 struct core_config {
     char home[FS_PATH_MAX];
@@ -42,6 +43,7 @@ struct core {
     int64_t wall_ms, mono_ms;
     int64_t recovered_mono_ms; /* when the model was read from the store */
     bool is_ending;            /* after SHUTDOWN: nothing new starts */
+    int64_t ending_grace_ms;   /* what ranks were then given */
 };
 
 /* ---- recover.c ---- */
@@ -68,6 +70,8 @@ void attempt_change(struct core *core, struct job *job, struct attempt *attempt,
 void task_change(struct core *core, struct job *job, struct task *task,
                  enum task_event event, int64_t attempt);
 void job_set_reason(struct core *core, struct job *job, const char *reason);
+/* The grace that somebody asked for; 0: CORE_GRACE_MS. */
+int64_t core_grace_ms(int64_t wanted_ms);
 /* Wait before the n-th try, n from 1. */
 int64_t core_backoff_ms(const struct core *core, int64_t n);
 

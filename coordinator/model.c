@@ -250,6 +250,15 @@ bool attempt_is_live(const struct attempt *attempt)
     return attempt->state == ATTEMPT_STARTING || attempt->state == ATTEMPT_RUNNING;
 }
 
+bool attempt_is_on(const struct attempt *attempt, const struct agent *agent)
+{
+    for (int64_t r = 0; r < attempt->n_ranks; r++)
+        if (attempt->ranks[r].state != RANK_GONE &&
+            strcmp(attempt->ranks[r].agent, agent->name) == 0)
+            return true;
+    return false;
+}
+
 bool attempt_has_all(const struct attempt *attempt, enum rank_state state)
 {
     for (int64_t r = 0; r < attempt->n_ranks; r++)

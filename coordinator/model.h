@@ -86,6 +86,7 @@ struct agent {
     int64_t n_devices, n_busy;
     bool *is_busy; /* [n_devices] */
     int64_t last_seen_mono_ms, written_mono_ms;
+    bool is_ending; /* it said so: it gets no more ranks */
 };
 
 struct model {
@@ -128,6 +129,8 @@ struct task *job_task_find(struct job *job, int64_t id);
 struct task *job_task_next(struct job *job, int64_t now_ms);
 
 bool attempt_is_live(const struct attempt *attempt); /* starting or running */
+/* Has it ranks there that are not gone? */
+bool attempt_is_on(const struct attempt *attempt, const struct agent *agent);
 bool attempt_has_all(const struct attempt *attempt, enum rank_state state);
 
 /* Removes ended attempts and ended jobs without attempts; called between two turns, so

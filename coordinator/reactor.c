@@ -7,7 +7,7 @@
 #define RECEIVE_MAX 1000    /* messages of one turn */
 #define TICK_MS 100         /* longest wait: timers and retries are this exact */
 #define LAZY_MS 200         /* how long writes nobody waits for may wait for others */
-#define ENDING_MS 40000     /* for ranks to end after SHUTDOWN: their grace and more */
+#define ENDING_MS 10000     /* for ranks to end after SHUTDOWN, beyond their grace */
 #define SAME_ERROR_MS 10000 /* between two log lines that say the same */
 
 struct reactor {
@@ -120,7 +120,7 @@ static bool is_over(struct reactor *reactor)
         return false;
     if (!reactor->ending_mono_ms)
         reactor->ending_mono_ms = core->mono_ms;
-    if (core->mono_ms - reactor->ending_mono_ms >= ENDING_MS)
+    if (core->mono_ms - reactor->ending_mono_ms >= core->ending_grace_ms + ENDING_MS)
         return true;
     for (size_t i = 0; i < core->model.n_jobs; i++)
         if (job_count_open(core->model.jobs[i]))

@@ -109,7 +109,7 @@ static void rank_exit(struct core *core, struct agent *agent, const struct net_p
     core_event(core, job->id, "rank", "attempt %lld: %s", (long long)attempt->number,
                attempt_is_live(attempt) ? reason : "a rank ended as it should");
     if (attempt_is_live(attempt)) {
-        attempt->is_blamed = true;
+        attempt->is_blamed = ended->status != 0; /* 0: somebody asked it to end */
         attempt_rank_gone(core, job, attempt, ended->rank);
         attempt_stop(core, job, attempt, CAUSE_LOST, CORE_LOST_GRACE_MS, reason);
     } else {

@@ -32,6 +32,8 @@
 #define MAY_SEND_PROGRESS AGENT
 #define MAY_SEND_LOG AGENT
 #define MAY_SEND_RANK_STAGE AGENT
+#define MAY_SEND_AGENT_ENDING AGENT
+#define MAY_SEND_AGENT_GONE AGENT
 
 /* What a coordinator itself says. */
 #define MAY_SEND_SUBMITTED NOBODY

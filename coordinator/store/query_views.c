@@ -92,7 +92,7 @@ static const struct query_column workers[] = {
     {"agent", "text", "", true, "name of the agent, new at every start"},
     {"host", "text", "", true, "its machine"},
     {"pid", "integer", "", false, "its process"},
-    {"state", "text", "", true, "up, lost"},
+    {"state", "text", "", true, "up, lost, gone (it ended as it should)"},
     {"n_devices", "integer", "", true, "devices it has"},
     {"n_busy", "integer", "", true, "devices with a rank on them"},
     {"device_kind", "text", "", true, "cpu, gpu"},

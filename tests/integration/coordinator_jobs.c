@@ -607,6 +607,49 @@ static void shutdown_ends_agents_and_the_job_goes_on_at_the_next_start(void **st
     assert_int_equal(job_int(cluster, job, "attempt"), 2);
 }
 
+static bool worker_is_gone(struct cluster *cluster, void *context)
+{
+    struct json *rows = cluster_rows(cluster, "workers", 0);
+    const char *state = json_get_string(json_at(rows, 0), "state");
+    bool is_gone = state && strcmp(state, "gone") == 0;
+
+    (void)context;
+    json_free(rows);
+    return is_gone;
+}
+
+/* Sent by the agent that has the attempt's ranks: they stop, with the grace it has, and
+ * go on elsewhere, and nothing was lost or counts as failed. */
+static void agent_that_leaves_blames_nobody(void **state)
+{
+    struct cluster *cluster = *state;
+    struct wire ending = {.type = MSG_AGENT_ENDING,
+                          .agent_ending = {"time is over", 7000}};
+    struct wire gone = {.type = MSG_AGENT_GONE, .agent_gone = {"time is over"}};
+    struct fake_agent *agent, *other;
+    int64_t job = start_and_keep(cluster, &agent);
+    struct json *rows;
+    char text[256];
+
+    agent->ignores_stop = true;
+    assert_int_equal(net_client_send(agent->client, &ending, NULL), 0);
+    other = cluster_add_agent(cluster, 2, 0);
+    cluster_wait_job(cluster, job, "stopping");
+    agent->script = SCRIPT_DIE; /* its ranks end in their own time */
+    agent->ignores_stop = false;
+    cluster_wait_job(cluster, job, "done");
+    assert_int_equal(agent->last_stop_grace_ms, 7000);
+    assert_true(other->n_done > 0);
+    rows = cluster_rows(cluster, "attempts", job);
+    assert_int_equal(json_count(rows), 2);
+    assert_string_equal(json_get_string(json_at(rows, 0), "cause"), "stopped");
+    snprintf(text, sizeof(text), "%s", json_get_string(json_at(rows, 0), "reason"));
+    assert_non_null(strstr(text, "ends: time is over"));
+    json_free(rows);
+    assert_int_equal(net_client_send(agent->client, &gone, NULL), 0);
+    assert_true(cluster_wait(cluster, worker_is_gone, NULL));
+}
+
 static void second_coordinator_of_a_home_is_refused(void **state)
 {
     struct cluster *cluster = *state, second = *cluster;
@@ -764,6 +807,7 @@ int main(void)
         TEST(restart_leaves_running_attempts_alone),
         TEST(attempt_whose_agent_does_not_come_back_is_retried),
         TEST(shutdown_ends_agents_and_the_job_goes_on_at_the_next_start),
+        TEST(agent_that_leaves_blames_nobody),
         TEST(second_coordinator_of_a_home_is_refused),
         TEST(log_is_followed_over_attempts_to_the_end),
         TEST(progress_is_shown_and_its_metrics_are_kept),

@@ -471,6 +471,47 @@ static void agent_stop_ends_ranks_and_agent(void **state)
     assert_int_equal(WEXITSTATUS(status), 0);
 }
 
+/* The coordinator is told first, so that it knows why the ranks end. */
+static void sigterm_is_told_before_ranks_end(void **state)
+{
+    struct fixture *fixture = *state;
+    struct wire message, stop = {.type = MSG_RANK_STOP};
+    int status;
+
+    start_rank(fixture, 0, "work");
+    expect(fixture, MSG_RANK_READY, &message);
+    wire_fini(&message);
+    kill(fixture->agent_pid, SIGTERM);
+    expect(fixture, MSG_AGENT_ENDING, &message);
+    assert_int_equal(message.agent_ending.grace_ms, 30000);
+    assert_string_equal(message.agent_ending.reason, "Terminated");
+    wire_fini(&message);
+    stop.rank_stop = (struct msg_rank_stop){7, 1, -1, 30000, "test"};
+    say(fixture, &stop);
+    expect(fixture, MSG_RANK_EXIT, &message);
+    acknowledge(fixture, &message);
+    wire_fini(&message);
+    expect(fixture, MSG_AGENT_GONE, &message);
+    wire_fini(&message);
+    assert_int_equal(waitpid(fixture->agent_pid, &status, 0), fixture->agent_pid);
+    fixture->agent_pid = 0;
+    assert_true(WIFEXITED(status));
+    assert_int_equal(WEXITSTATUS(status), 0);
+}
+
+static void ranks_end_too_when_the_coordinator_does_not_say_so(void **state)
+{
+    struct fixture *fixture = *state;
+    struct wire message;
+
+    start_rank(fixture, 0, "work");
+    expect(fixture, MSG_RANK_READY, &message);
+    wire_fini(&message);
+    kill(fixture->agent_pid, SIGTERM);
+    expect(fixture, MSG_RANK_EXIT, &message);
+    wire_fini(&message);
+}
+
 static void variables_of_the_agent_do_not_hide_those_of_a_rank(void **state)
 {
     struct fixture *fixture = *state;
@@ -522,6 +563,8 @@ int main(int argc, char **argv)
         TEST(rank_that_ignores_sigterm_is_killed_after_the_grace),
         TEST(no_rank_outlives_a_killed_agent),
         TEST(agent_stop_ends_ranks_and_agent),
+        TEST(sigterm_is_told_before_ranks_end),
+        TEST(ranks_end_too_when_the_coordinator_does_not_say_so),
         TEST(variables_of_the_agent_do_not_hide_those_of_a_rank),
         TEST(
             rank_program_that_is_not_there_is_an_exit), /* last: changes VNEVA_FAKE_RANK */

@@ -31,19 +31,26 @@
 
 #define AGENT_VERSION "0.1.0"
 #define AGENT_ID_BYTES 16
+#define AGENT_ID_MAX 200      /* below what a coordinator takes */
 #define AGENT_RECEIVE_MAX 256 /* messages of the coordinator handled in one round */
 #define AGENT_WAIT_MAX_MS 1000
+#define AGENT_REASON_MAX 256
 
 struct agent {
     const struct agent_config *config;
     struct link_config link_config;
     struct link *link;
-    char id[2 * AGENT_ID_BYTES + 1];
+    char id[AGENT_ID_MAX];
     int signal_fd;
     struct child *children[AGENT_RANKS_MAX];
     int n_children;
-    bool is_more;       /* the receive phase left messages for the next round */
-    int64_t stop_by_ms; /* INT64_MAX: nobody asked the agent to end */
+    bool is_more;         /* the receive phase left messages for the next round */
+    int64_t stop_by_ms;   /* INT64_MAX: nobody asked the agent to end */
+    int64_t stop_from_ms; /* when its ranks are stopped without being told so */
+    int64_t grace_ms;     /* from then on */
+    bool is_leaving;      /* it ends by itself: the coordinator is to know */
+    char reason[AGENT_REASON_MAX];
+    int64_t heard_ms; /* when the coordinator was last there */
 };
 
 /* ---- ranks ---- */
@@ -161,16 +168,58 @@ static void agent_stop_ranks(struct agent *agent, const struct msg_rank_stop *st
     }
 }
 
-static void agent_begin_end(struct agent *agent, const char *reason)
+/* While no coordinator is there nothing is said: a registration says it again. */
+static void agent_tell_ending(struct agent *agent)
+{
+    struct wire message = {.type = MSG_AGENT_ENDING}, owned;
+    struct err err;
+
+    message.agent_ending = (struct msg_agent_ending){agent->reason, agent->grace_ms};
+    if (link_is_registered(agent->link) && wire_clone(&owned, &message, &err) == 0)
+        link_report(agent->link, &owned);
+}
+
+/* is_told: by the coordinator. Else it is told first and answers with RANK_STOP, so that it
+ * knows why ranks end before they do. */
+static void agent_begin_end(struct agent *agent, const char *reason, int64_t grace_ms,
+                            bool is_told)
 {
     int64_t now_ms = clock_mono_ms();
 
     if (agent->stop_by_ms != INT64_MAX)
         return;
     log_info("ending: %s", reason);
-    agent->stop_by_ms = now_ms + AGENT_STOP_GRACE_MS + AGENT_LINGER_MS;
+    snprintf(agent->reason, sizeof(agent->reason), "%s", reason);
+    agent->grace_ms = grace_ms > 0 ? grace_ms : AGENT_GRACE_MS;
+    agent->is_leaving = !is_told;
+    agent->stop_from_ms = now_ms;
+    if (agent->is_leaving && link_is_registered(agent->link))
+        agent->stop_from_ms += AGENT_ENDING_ANSWER_MS;
+    agent->stop_by_ms = agent->stop_from_ms + agent->grace_ms + AGENT_LINGER_MS;
+    if (agent->is_leaving)
+        agent_tell_ending(agent);
+}
+
+static void agent_end_ranks(struct agent *agent, int64_t now_ms)
+{
+    if (now_ms < agent->stop_from_ms)
+        return;
     for (int i = 0; i < agent->n_children; i++)
-        child_stop(agent->children[i], AGENT_STOP_GRACE_MS, now_ms);
+        child_stop(agent->children[i], agent->grace_ms, now_ms);
+    agent->stop_from_ms = INT64_MAX;
+}
+
+/* Nobody to work for: a machine is not kept for nothing. */
+static int agent_check_heard(struct agent *agent, struct err *err)
+{
+    int64_t now_ms = clock_mono_ms(), silent_ms = now_ms - agent->heard_ms;
+
+    if (link_is_registered(agent->link))
+        agent->heard_ms = now_ms;
+    else if (agent->config->give_up_ms && silent_ms > agent->config->give_up_ms)
+        return err_set(err, ERR_TIMEOUT, "no coordinator answered at %s for %.0f s",
+                       agent->config->endpoint, (double)silent_ms / 1000);
+    return 0;
 }
 
 /* ---- phases ---- */
@@ -196,7 +245,8 @@ static void agent_handle(struct agent *agent, const struct wire *message)
         agent_stop_ranks(agent, &message->rank_stop);
         break;
     case MSG_AGENT_STOP:
-        agent_begin_end(agent, message->agent_stop.reason);
+        agent_begin_end(agent, message->agent_stop.reason, message->agent_stop.grace_ms,
+                        true);
         break;
     case MSG_OK:
     case MSG_PONG:
@@ -231,7 +281,8 @@ static void agent_phase_signals(struct agent *agent)
 
     while (read(agent->signal_fd, &info, sizeof(info)) == (ssize_t)sizeof(info))
         if (info.ssi_signo != SIGCHLD)
-            agent_begin_end(agent, strsignal((int)info.ssi_signo));
+            agent_begin_end(agent, strsignal((int)info.ssi_signo),
+                            agent->config->grace_ms, false);
 }
 
 /* One message of a rank. It may only speak for itself. */
@@ -335,6 +386,7 @@ static void agent_phase_timers(struct agent *agent)
 {
     int64_t now_ms = clock_mono_ms();
 
+    agent_end_ranks(agent, now_ms);
     for (int i = 0; i < agent->n_children; i++)
         child_tick(agent->children[i], now_ms);
     link_tick(agent->link, now_ms);
@@ -345,6 +397,8 @@ static int agent_wait_ms(const struct agent *agent)
     int64_t now_ms = clock_mono_ms();
     int64_t due_ms = link_next_ms(agent->link, now_ms);
 
+    if (agent->stop_from_ms < due_ms)
+        due_ms = agent->stop_from_ms;
     for (int i = 0; i < agent->n_children; i++)
         if (child_next_ms(agent->children[i]) < due_ms)
             due_ms = child_next_ms(agent->children[i]);
@@ -406,6 +460,8 @@ static void agent_on_registered(void *state)
 {
     struct agent *agent = state;
 
+    if (agent->is_leaving)
+        agent_tell_ending(agent);
     for (int i = 0; i < agent->n_children; i++) {
         struct child_id id = child_id(agent->children[i]);
         const char *endpoint = child_endpoint(agent->children[i]);
@@ -423,6 +479,13 @@ static int agent_make_id(struct agent *agent, struct err *err)
 {
     unsigned char random[AGENT_ID_BYTES];
 
+    if (agent->config->id && strlen(agent->config->id) >= AGENT_ID_MAX)
+        return err_set(err, ERR_LIMIT, "an agent's name has at most %d bytes",
+                       AGENT_ID_MAX - 1);
+    if (agent->config->id) {
+        snprintf(agent->id, sizeof(agent->id), "%s", agent->config->id);
+        return 0;
+    }
     if (getrandom(random, sizeof(random), 0) != (ssize_t)sizeof(random))
         return err_set(err, ERR_IO, "cannot draw the agent's number: %s",
                        strerror(errno));
@@ -481,7 +544,8 @@ int agent_create(struct agent **out, const struct agent_config *config, struct e
         return err_set(err, ERR_NOMEM, "cannot allocate the agent");
     agent->config = config;
     agent->signal_fd = -1;
-    agent->stop_by_ms = INT64_MAX;
+    agent->stop_by_ms = agent->stop_from_ms = INT64_MAX;
+    agent->heard_ms = clock_mono_ms();
     agent->link_config = (struct link_config){
         .endpoint = config->endpoint,
         .key = config->key,
@@ -526,10 +590,19 @@ static bool agent_is_over(const struct agent *agent)
             (link_n_waiting(agent->link) == 0 || !link_is_registered(agent->link)));
 }
 
+static void agent_say_gone(struct agent *agent)
+{
+    struct wire message = {.type = MSG_AGENT_GONE, .agent_gone = {agent->reason}}, owned;
+    struct err err;
+
+    if (link_is_registered(agent->link) && wire_clone(&owned, &message, &err) == 0)
+        link_report(agent->link, &owned);
+}
+
 int agent_run(struct agent *agent, struct err *err)
 {
     while (!agent_is_over(agent)) {
-        if (agent_phase_wait(agent, err) < 0)
+        if (agent_phase_wait(agent, err) < 0 || agent_check_heard(agent, err) < 0)
             return -1;
         agent_phase_signals(agent);
         agent_phase_reports(agent);
@@ -537,5 +610,6 @@ int agent_run(struct agent *agent, struct err *err)
         agent_phase_timers(agent);
         agent_phase_receive(agent);
     }
+    agent_say_gone(agent);
     return 0;
 }

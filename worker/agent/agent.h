@@ -14,8 +14,11 @@
 #include <stdint.h>
 
 #define AGENT_RANKS_MAX 64
-#define AGENT_STOP_GRACE_MS 10000 /* ranks get when the agent itself ends */
-#define AGENT_LINGER_MS 2000      /* how long it then waits for the last ACKs */
+#define AGENT_GRACE_MS                                                                   \
+    30000 /* ranks get when the agent itself ends, if nobody says more */
+#define AGENT_ENDING_ANSWER_MS                                                           \
+    2000                     /* how long it waits to be told so by the coordinator */
+#define AGENT_LINGER_MS 2000 /* how long it then waits for the last ACKs */
 
 struct agent_config { /* borrowed for the agent's life */
     const char *endpoint;
@@ -27,6 +30,9 @@ struct agent_config { /* borrowed for the agent's life */
     const char *device_kind; /* "cpu", "gpu" */
     int64_t n_devices;
     const char *rank_program; /* path of vneva-rank */
+    const char *id;           /* its name, unique while it lives; NULL: a random one */
+    int64_t grace_ms;         /* ranks get when it ends by a signal; 0: AGENT_GRACE_MS */
+    int64_t give_up_ms; /* it ends when no coordinator answers for so long; 0: never */
 };
 
 struct agent;
@@ -35,7 +41,9 @@ int agent_create(struct agent **out, const struct agent_config *config, struct e
 void agent_destroy(struct agent *agent);
 
 /* Runs until AGENT_STOP, SIGTERM or SIGINT (which the caller must have blocked, with
- * SIGCHLD; they come in through a signalfd). 0: ended as asked. */
+ * SIGCHLD; they come in through a signalfd). A signal is told to the coordinator, which
+ * stops the attempts that have ranks here everywhere and puts their jobs back. 0: ended as
+ * asked; ERR_TIMEOUT: no coordinator answered for give_up_ms. */
 int agent_run(struct agent *agent, struct err *err);
 
 #endif

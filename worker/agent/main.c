@@ -13,10 +13,11 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { EXIT_OK = 0, EXIT_USAGE = 2, EXIT_SYSTEM = 5 };
+enum { EXIT_OK = 0, EXIT_USAGE = 2, EXIT_NOBODY = 3, EXIT_SYSTEM = 5 };
 
 #define HOST_MAX 256
 #define DEVICES_MAX 64
+#define SECONDS_MAX 86400
 
 static const char usage[] =
     "usage: vneva worker [options]\n"
@@ -33,6 +34,14 @@ static const char usage[] =
     "  --home DIR           vneva's home folder (default: $VNEVA_HOME, else ~/.vneva)\n"
     "  --devices N          how many ranks may run at once (default 1)\n"
     "  --device-kind KIND   cpu (default) or gpu\n"
+    "  --id NAME            its name at the coordinator, unique while it runs; one that\n"
+    "                       replaces another that has ended may have that one's\n"
+    "                       (default: a random one)\n"
+    "  --grace S            seconds that ranks get for their step and a checkpoint when\n"
+    "                       SIGTERM ends the agent (default 30)\n"
+    "  --give-up S          ends, with status 3, when no coordinator answers for so "
+    "long\n"
+    "                       (default: never)\n"
     "  --host NAME          what this machine is called (default: its host name)\n"
     "  --address ADDRESS    address or interface (ib0) at which ranks here listen for "
     "ranks\n"
@@ -43,16 +52,29 @@ static const char usage[] =
     "                       of its own for bf16\n"
     "  --help               this text\n"
     "\n"
-    "Exit status: 0 stopped as asked, 2 wrong usage, 5 an error of the system.\n"
+    "Exit status: 0 stopped as asked, 2 wrong usage, 3 nobody answers, 5 an error of the "
+    "system.\n"
     "\n"
     "Example: two CPU ranks for a coordinator on this machine\n"
     "  vneva worker --connect ipc:///home/me/.vneva/coordinator.sock --devices 2\n";
 
 struct options {
-    const char *connect, *key, *home, *device_kind, *host, *address;
-    long n_devices;
+    const char *connect, *key, *home, *device_kind, *host, *address, *id;
+    long n_devices, grace_s, give_up_s;
     bool is_help, asks_bf16;
 };
+
+static int parse_number(long *out, const char *name, const char *text, long max,
+                        struct err *err)
+{
+    char *end;
+
+    *out = strtol(text, &end, 10);
+    if (end == text || *end || *out < 1 || *out > max)
+        return err_set(err, ERR_INVALID, "%s must be 1 to %ld, not '%s'", name, max,
+                       text);
+    return 0;
+}
 
 static int options_parse(struct options *options, int argc, char **argv, struct err *err)
 {
@@ -64,11 +86,13 @@ static int options_parse(struct options *options, int argc, char **argv, struct 
         {"device-kind", required_argument, NULL, 'k'},
         {"host", required_argument, NULL, 'n'},
         {"address", required_argument, NULL, 'a'},
+        {"id", required_argument, NULL, 'i'},
+        {"grace", required_argument, NULL, 'g'},
+        {"give-up", required_argument, NULL, 'G'},
         {"has-bf16", no_argument, NULL, 'b'},
         {"help", no_argument, NULL, 'h'},
         {NULL, 0, NULL, 0},
     };
-    char *end = NULL;
     int c;
 
     while ((c = getopt_long(argc, argv, "h", known, NULL)) != -1) {
@@ -83,10 +107,21 @@ static int options_parse(struct options *options, int argc, char **argv, struct 
             options->home = optarg;
             break;
         case 'd':
-            options->n_devices = strtol(optarg, &end, 10);
-            if (*end || options->n_devices < 1 || options->n_devices > DEVICES_MAX)
-                return err_set(err, ERR_INVALID, "--devices must be 1 to %d, not '%s'",
-                               DEVICES_MAX, optarg);
+            if (parse_number(&options->n_devices, "--devices", optarg, DEVICES_MAX, err) <
+                0)
+                return -1;
+            break;
+        case 'g':
+            if (parse_number(&options->grace_s, "--grace", optarg, SECONDS_MAX, err) < 0)
+                return -1;
+            break;
+        case 'G':
+            if (parse_number(&options->give_up_s, "--give-up", optarg, SECONDS_MAX, err) <
+                0)
+                return -1;
+            break;
+        case 'i':
+            options->id = optarg;
             break;
         case 'k':
             options->device_kind = optarg;
@@ -201,6 +236,9 @@ static int run(const struct options *options, const struct key *key, struct err 
         .device_kind = options->device_kind,
         .n_devices = options->n_devices,
         .rank_program = program,
+        .id = options->id,
+        .grace_ms = options->grace_s * 1000,
+        .give_up_ms = options->give_up_s * 1000,
     };
     struct agent *agent = NULL;
     int rc = -1;
@@ -244,5 +282,7 @@ int main(int argc, char **argv)
     if (rc == 0)
         return EXIT_OK;
     log_error("%s", err.text);
+    if (err.code == ERR_TIMEOUT)
+        return EXIT_NOBODY;
     return has_key < 0 || err.code == ERR_INVALID ? EXIT_USAGE : EXIT_SYSTEM;
 }
