@@ -52,7 +52,7 @@ struct sim_agent {
     int64_t due_ns;             /* when it is done */
     int64_t done_sent_ns;       /* of the last TASK_DONE; 0 before */
     char name[32];
-    char result[48];
+    char result[96];
 };
 
 struct sim {
@@ -163,7 +163,8 @@ static void on_task_start(struct sim *sim, struct sim_agent *agent,
                  (long long)sim->options.n_tasks);
     else if (strcmp(start->phase, "finish") == 0)
         snprintf(agent->result, sizeof(agent->result),
-                 "{\"path\": \"/out\", \"n_samples\": 1}");
+                 "{\"path\": \"/o\", \"n_samples\": 1, \"n_rejects\": 0, "
+                 "\"fingerprint\": \"f\"}");
     else
         snprintf(agent->result, sizeof(agent->result), "{\"first\": %lld}",
                  (long long)start->first);

@@ -11,9 +11,10 @@
 
 static const enum msg_type asks[] = {MSG_QUERY, MSG_SELECT, MSG_LOGS};
 static const enum msg_type wishes[] = {MSG_SUBMIT, MSG_CANCEL, MSG_HOLD, MSG_RELEASE};
-static const enum msg_type reports[] = {MSG_REGISTER,  MSG_HEARTBEAT, MSG_RANK_READY,
-                                        MSG_RANK_EXIT, MSG_TASK_DONE, MSG_TASK_FAILED,
-                                        MSG_PROGRESS,  MSG_LOG,       MSG_RANK_STAGE};
+static const enum msg_type reports[] = {MSG_REGISTER,     MSG_HEARTBEAT, MSG_RANK_READY,
+                                        MSG_RANK_EXIT,    MSG_TASK_DONE, MSG_TASK_FAILED,
+                                        MSG_PROGRESS,     MSG_LOG,       MSG_RANK_STAGE,
+                                        MSG_AGENT_ENDING, MSG_AGENT_GONE};
 static const enum msg_type answers[] = {
     MSG_SUBMITTED,  MSG_ROWS,      MSG_LOG_CHUNK,  MSG_OK,    MSG_PONG,
     MSG_ERROR,      MSG_ACK,       MSG_REGISTERED, MSG_PEERS, MSG_UNKNOWN_AGENT,
