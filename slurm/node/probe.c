@@ -1,0 +1,171 @@
+#define _GNU_SOURCE /* O_DIRECTORY */
+#include "slurm/node/probe.h"
+
+#include "common/base/clock.h"
+#include "common/base/fs.h"
+#include "slurm/node/child.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#define SEEN_MS 5000 /* till a client must see what another has written */
+#define SEEN_STEP_MS 50
+#define FOLDER_MODE 0700
+#define NONCE_BYTES_MAX 256
+
+struct look {
+    struct probe *probes;
+    int n;
+};
+
+static void fail(struct probe *probe, const char *what)
+{
+    snprintf(probe->why, sizeof(probe->why), "%s: %s", what, strerror(errno));
+}
+
+static void look_folder(struct probe *probe)
+{
+    DIR *dir = opendir(probe->path);
+
+    probe->n_bytes = -1;
+    errno = 0;
+    if (!dir || (!readdir(dir) && errno))
+        fail(probe, "cannot list it");
+    if (dir)
+        closedir(dir);
+}
+
+static void look_read(struct probe *probe)
+{
+    struct stat st;
+    char byte;
+    int fd;
+
+    if (stat(probe->path, &st) < 0) {
+        fail(probe, "cannot see it");
+    } else if (S_ISDIR(st.st_mode)) {
+        look_folder(probe);
+    } else {
+        probe->n_bytes = st.st_size;
+        fd = open(probe->path, O_RDONLY | O_CLOEXEC);
+        if (fd < 0 || read(fd, &byte, 1) < 0)
+            fail(probe, "cannot read it");
+        if (fd >= 0)
+            close(fd);
+    }
+}
+
+static void look_make(struct probe *probe)
+{
+    char path[FS_PATH_MAX], *slash;
+
+    snprintf(path, sizeof(path), "%s", probe->path);
+    while (access(path, F_OK) < 0 && errno == ENOENT && (slash = strrchr(path, '/')))
+        slash[slash == path] = '\0';
+    if (access(path, W_OK) < 0)
+        fail(probe, "cannot write there");
+}
+
+static void look_write(struct probe *probe)
+{
+    char folder[FS_PATH_MAX];
+    char *slash;
+    struct err err;
+
+    snprintf(folder, sizeof(folder), "%s", probe->path);
+    slash = strrchr(folder, '/');
+    if (slash)
+        *slash = '\0';
+    if ((slash && fs_make_dirs(folder, FOLDER_MODE, &err) < 0) ||
+        fs_write_file_atomic(probe->path, probe->text, strlen(probe->text), &err) < 0)
+        snprintf(probe->why, sizeof(probe->why), "%s", err.text);
+}
+
+static void look_equals(struct probe *probe)
+{
+    const struct timespec step = {0, SEEN_STEP_MS * 1000000L};
+    int64_t deadline_ms = clock_mono_ms() + SEEN_MS;
+    struct buf text = BUF_INIT;
+    struct err err;
+
+    while (fs_read_file(&text, probe->path, NONCE_BYTES_MAX, &err) < 0) {
+        if (clock_mono_ms() >= deadline_ms) {
+            snprintf(probe->why, sizeof(probe->why), "%s", err.text);
+            break;
+        }
+        nanosleep(&step, NULL);
+    }
+    if (!*probe->why && strcmp(buf_str(&text), probe->text) != 0)
+        snprintf(probe->why, sizeof(probe->why), "it holds something else");
+    buf_fini(&text);
+}
+
+static void look_one(struct probe *probe)
+{
+    switch (probe->kind) {
+    case PROBE_READ:
+        look_read(probe);
+        break;
+    case PROBE_MAKE:
+        look_make(probe);
+        break;
+    case PROBE_WRITE:
+        look_write(probe);
+        break;
+    case PROBE_EQUALS:
+        look_equals(probe);
+        break;
+    }
+}
+
+/* In the child: "NUMBER BYTES WHY" and a NUL for each. */
+static void look_all(void *state, int fd)
+{
+    const struct look *look = state;
+
+    for (int i = 0; i < look->n; i++) {
+        struct probe *probe = &look->probes[i];
+        char line[PROBE_TEXT_MAX + 48];
+        int n;
+
+        look_one(probe);
+        n = snprintf(line, sizeof(line), "%d %" PRId64 " %s", i, probe->n_bytes,
+                     probe->why);
+        if (write(fd, line, (size_t)n + 1) != n + 1)
+            return;
+    }
+}
+
+int probe_all(struct probe *probes, int n, int64_t timeout_ms, struct err *err)
+{
+    struct look look = {probes, n};
+    struct buf out = BUF_INIT;
+    int status, i = 0, rc;
+
+    for (int k = 0; k < n; k++)
+        probes[k].why[0] = '\0';
+    rc = child_call(&out, &status, look_all, &look, timeout_ms, err);
+    for (const char *at = out.data; rc == 0 && i < n && at < out.data + out.n_bytes;
+         at += strlen(at) + 1, i++) {
+        char *end;
+
+        strtol(at, &end, 10);
+        probes[i].n_bytes = strtoll(end, &end, 10);
+        snprintf(probes[i].why, sizeof(probes[i].why), "%s", *end ? end + 1 : "");
+    }
+    for (int k = i; k < n; k++)
+        snprintf(probes[k].why, sizeof(probes[k].why),
+                 k == i ? "it does not answer within %.1f s"
+                        : "not looked at: one before it took all of %.1f s",
+                 (double)timeout_ms / 1000);
+    buf_fini(&out);
+    return rc;
+}
