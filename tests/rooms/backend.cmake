@@ -2,7 +2,7 @@
 vneva_test(test_op_ref LABEL op SOURCES op/test_op_ref.c LIBS vneva_backend)
 vneva_test(test_op_grad LABEL op SOURCES op/test_op_grad.c LIBS vneva_backend)
 vneva_test(test_op_backends LABEL op
-  SOURCES op/test_op_backends.c op/op_cases.c op/op_run.c LIBS vneva_backend)
+  SOURCES op/test_op_backends.c op/op_cases.c op/op_run.c op/op_compare.c LIBS vneva_backend)
 if(TARGET vneva_backend_cpu)
   vneva_test(test_cpu_kern LABEL op SOURCES op/test_cpu_kern.c LIBS vneva_backend_cpu)
 endif()

@@ -1,0 +1,15 @@
+/* op_compare.h - a backend against `ref`, over all cases */
+#ifndef VNEVA_TESTS_OP_OP_COMPARE_H
+#define VNEVA_TESTS_OP_OP_COMPARE_H
+
+#include "tests/op/op_run.h"
+
+/* Compares what two runs kept; the number of outputs that are too far apart. */
+int op_compare(const struct op_run *got, const struct op_run *want, bool is_loud);
+
+bool op_has_same_bits(const struct op_run *a, const struct op_run *b);
+
+/* Every case in every type on both, twice on b, which must give the same bits again. */
+void op_check_backend(struct check *check, struct backend *b);
+
+#endif
