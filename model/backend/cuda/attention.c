@@ -1,0 +1,68 @@
+#include "model/backend/cuda/attention.h"
+
+static int shape_of(struct cuda *cuda, struct attention_shape *out,
+                    const struct tensor *q, const struct tensor *k,
+                    const struct attention_args *args, struct err *err)
+{
+    const void *lens = NULL;
+
+    *out = (struct attention_shape){
+        .b = q->dims[0],
+        .tq = q->dims[1],
+        .tk = k->dims[1],
+        .h = args->n_heads,
+        .g = args->n_kv_heads,
+        .k = q->dims[2] / args->n_heads,
+        .q_stride = args->q_stride ? args->q_stride : q->dims[2],
+        .kv_stride = args->kv_stride ? args->kv_stride : k->dims[2],
+        .scale = args->scale,
+        .is_causal = args->causal,
+    };
+    if (args->kv_lens && out->b > 0 &&
+        cuda_stage(cuda, &lens, args->kv_lens, (size_t)out->b * sizeof(*args->kv_lens),
+                   err) < 0)
+        return -1;
+    out->lens = lens;
+    return 0;
+}
+
+int cuda_attention_fwd(struct backend *b, struct tensor *o, struct tensor *lse,
+                       const struct tensor *q, const struct tensor *k,
+                       const struct tensor *v, const struct attention_args *args,
+                       struct err *err)
+{
+    struct attention_tensors x = {.o = o, .lse = lse, .q = q, .k = k, .v = v};
+    struct attention_shape shape;
+
+    if (tensor_count(q) == 0)
+        return 0;
+    if (shape_of(cuda_of(b), &shape, q, k, args, err) < 0)
+        return -1;
+    return kernel_attention_fwd(cuda_of(b), &shape, &x, err);
+}
+
+int cuda_attention_bwd(struct backend *b, struct tensor *dq, struct tensor *dk,
+                       struct tensor *dv, const struct tensor *d_o,
+                       const struct tensor *q, const struct tensor *k,
+                       const struct tensor *v, const struct tensor *o,
+                       const struct tensor *lse, const struct attention_args *args,
+                       struct err *err)
+{
+    struct tensor o_read = *o, lse_read = *lse;
+    struct attention_tensors x = {.o = &o_read,
+                                  .lse = &lse_read,
+                                  .dq = dq,
+                                  .dk = dk,
+                                  .dv = dv,
+                                  .d_o = d_o,
+                                  .q = q,
+                                  .k = k,
+                                  .v = v};
+    struct attention_shape shape;
+
+    if (tensor_count(q) == 0)
+        return 0;
+    if (shape_of(cuda_of(b), &shape, q, k, args, err) < 0)
+        return -1;
+    return kernel_attention_bwd(cuda_of(b), &shape, &x, err);
+}

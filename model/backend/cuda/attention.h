@@ -1,0 +1,38 @@
+/* attention.h - one attention, as own kernels (kernels/attention.cu) and cuDNN
+ * (attention_cudnn.c) are asked for it; attention.c chooses
+ */
+#ifndef VNEVA_MODEL_BACKEND_CUDA_ATTENTION_H
+#define VNEVA_MODEL_BACKEND_CUDA_ATTENTION_H
+
+#include "model/backend/cuda/cuda.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Letters as in backend.h; strides in elements; lens on the device, or NULL for all. */
+struct attention_shape {
+    int64_t b, tq, tk, h, g, k;
+    int64_t q_stride, kv_stride;
+    const int32_t *lens;
+    float scale;
+    bool is_causal;
+};
+
+struct attention_tensors {
+    struct tensor *o, *lse;               /* written by fwd, read by bwd */
+    struct tensor *dq, *dk, *dv;          /* bwd */
+    const struct tensor *d_o, *q, *k, *v; /* d_o: bwd */
+};
+
+/* Every case. */
+int kernel_attention_fwd(struct cuda *cuda, const struct attention_shape *shape,
+                         const struct attention_tensors *x, struct err *err);
+int kernel_attention_bwd(struct cuda *cuda, const struct attention_shape *shape,
+                         const struct attention_tensors *x, struct err *err);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

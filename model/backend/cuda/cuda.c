@@ -1,0 +1,165 @@
+#include "model/backend/cuda/cuda.h"
+
+#include <stdlib.h>
+
+#define MAJOR_MIN 8 /* compute capability: bf16, the oldest code that is built */
+
+int cuda_check(cudaError_t error, const char *what, struct err *err)
+{
+    if (error == cudaSuccess)
+        return 0;
+    return err_set(err, error == cudaErrorMemoryAllocation ? ERR_NOMEM : ERR_IO,
+                   "%s on the GPU: %s (CUDA error %d)", what, cudaGetErrorString(error),
+                   (int)error);
+}
+
+int cuda_launched(const char *what, struct err *err)
+{
+    return cuda_check(cudaGetLastError(), what, err);
+}
+
+static void cuda_destroy(struct backend *b)
+{
+    struct cuda *cuda = cuda_of(b);
+
+    if (cuda->stream) {
+        cuda_matmul_fini(cuda);
+        cuda_staging_fini(cuda);
+        cuda_free(b, cuda->scratch);
+        cuda_free(b, cuda->rope_turns);
+        if (cuda->sum_host)
+            cudaFreeHost(cuda->sum_host);
+        cudaStreamSynchronize(cuda->stream);
+        cudaStreamDestroy(cuda->stream);
+    }
+    free(cuda);
+}
+
+static bool cuda_is_fast(const struct backend *b, enum dtype dtype)
+{
+    (void)b;
+    return dtype == DTYPE_F32 || dtype == DTYPE_BF16 || dtype == DTYPE_F16;
+}
+
+static const struct backend_ops cuda_ops = {
+    .name = "cuda",
+    .is_host = false,
+    .destroy = cuda_destroy,
+    .is_fast = cuda_is_fast,
+    .alloc = cuda_alloc,
+    .free = cuda_free,
+    .upload = cuda_upload,
+    .download = cuda_download,
+    .copy = cuda_copy,
+    .zero = cuda_zero,
+    .sync = cuda_sync,
+    .matmul = cuda_matmul,
+    .bias_bwd = cuda_bias_bwd,
+    .layernorm_fwd = cuda_layernorm_fwd,
+    .layernorm_bwd = cuda_layernorm_bwd,
+    .rmsnorm_fwd = cuda_rmsnorm_fwd,
+    .rmsnorm_bwd = cuda_rmsnorm_bwd,
+    .rope = cuda_rope,
+    .attention_fwd = cuda_attention_fwd,
+    .attention_bwd = cuda_attention_bwd,
+    .act_fwd = cuda_act_fwd,
+    .act_bwd = cuda_act_bwd,
+    .swiglu_fwd = cuda_swiglu_fwd,
+    .swiglu_bwd = cuda_swiglu_bwd,
+    .add = cuda_add,
+    .scale = cuda_scale,
+    .cast = cuda_cast,
+    .embed_fwd = cuda_embed_fwd,
+    .embed_bwd = cuda_embed_bwd,
+    .scatter_rows = cuda_scatter_rows,
+    .gather_rows = cuda_gather_rows,
+    .patchify = cuda_patchify,
+    .xent_max = cuda_xent_max,
+    .xent_sum = cuda_xent_sum,
+    .xent_bwd = cuda_xent_bwd,
+    .argmax = cuda_argmax,
+    .sum_squares = cuda_sum_squares,
+    .adamw = cuda_adamw,
+};
+
+/* ERR_UNSUPPORTED where there is no GPU for this code, so that `auto` goes on to the next
+ * backend. */
+static int find_device(int device, struct err *err)
+{
+    int n = 0, major = 0, has_pools = 0;
+    cudaError_t error = cudaGetDeviceCount(&n);
+
+    if (error != cudaSuccess || n < 1) {
+        cudaGetLastError();
+        return err_set(err, ERR_UNSUPPORTED,
+                       "no GPU is there (%s): use backend 'cpu', or look at nvidia-smi",
+                       error != cudaSuccess ? cudaGetErrorString(error)
+                                            : "none was found");
+    }
+    if (device < 0 || device >= n)
+        return err_set(err, ERR_INVALID, "there is no GPU %d: there are %d, from 0",
+                       device, n);
+    if (cuda_check(cudaSetDevice(device), "opening", err) < 0 ||
+        cuda_check(
+            cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device),
+            "asking", err) < 0 ||
+        cuda_check(
+            cudaDeviceGetAttribute(&has_pools, cudaDevAttrMemoryPoolsSupported, device),
+            "asking", err) < 0)
+        return -1;
+    if (major < MAJOR_MIN || !has_pools)
+        return err_set(err, ERR_UNSUPPORTED,
+                       "GPU %d has compute capability %d.x%s: 8.0 (Ampere) and memory "
+                       "pools are the least; use backend 'cpu'",
+                       device, major, has_pools ? "" : " and no memory pools");
+    return 0;
+}
+
+/* Memory that is given back stays in the pool: the next step asks for it again. */
+static int keep_memory(int device, struct err *err)
+{
+    cudaMemPool_t pool;
+    uint64_t all = UINT64_MAX;
+
+    if (cuda_check(cudaDeviceGetDefaultMemPool(&pool, device), "memory pool", err) < 0)
+        return -1;
+    return cuda_check(
+        cudaMemPoolSetAttribute(pool, cudaMemPoolAttrReleaseThreshold, &all),
+        "memory pool", err);
+}
+
+static int open_device(struct cuda *cuda, struct err *err)
+{
+    if (find_device(cuda->device, err) < 0 || keep_memory(cuda->device, err) < 0 ||
+        cuda_check(cudaDeviceGetAttribute(&cuda->n_processors,
+                                          cudaDevAttrMultiProcessorCount, cuda->device),
+                   "asking", err) < 0 ||
+        cuda_check(cudaStreamCreateWithFlags(&cuda->stream, cudaStreamNonBlocking),
+                   "stream", err) < 0)
+        return -1;
+    if (cuda_check(cudaMallocHost((void **)&cuda->sum_host, sizeof(double)),
+                   "pinned memory", err) < 0 ||
+        cuda_staging_init(cuda, err) < 0)
+        return -1;
+    return cuda_matmul_init(cuda, err);
+}
+
+/* What plugin.c looks for. */
+__attribute__((visibility("default"))) int
+vneva_backend_cuda_create(struct backend **out, int device, struct err *err);
+
+int vneva_backend_cuda_create(struct backend **out, int device, struct err *err)
+{
+    struct cuda *cuda = calloc(1, sizeof(*cuda));
+
+    if (!cuda)
+        return err_set(err, ERR_NOMEM, "cannot allocate backend 'cuda'");
+    cuda->base.ops = &cuda_ops;
+    cuda->device = device;
+    if (open_device(cuda, err) < 0) {
+        cuda_destroy(&cuda->base);
+        return -1;
+    }
+    *out = &cuda->base;
+    return 0;
+}

@@ -1,0 +1,178 @@
+/* cuda.h - inside of backend `cuda`: one device, one stream, everything in order on it
+ *
+ * Owns: the stream, device memory handed out and its own scratch, a pinned ring through
+ * which host data go. The caller runs ahead of the device; it waits only in download,
+ * sync and sum_squares, and when the ring is full.
+ * Threads: one caller at a time; the thread that calls must have the device current (a
+ * process uses one device).
+ * Functions named cuda_* that are slots of struct backend_ops do what backend.h says.
+ */
+#ifndef VNEVA_MODEL_BACKEND_CUDA_CUDA_H
+#define VNEVA_MODEL_BACKEND_CUDA_CUDA_H
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#include "model/backend/backend.h"
+
+#include <cuda_runtime_api.h>
+
+/* Host data on their way to the device. Bytes [tail, head) of an endless sequence are on
+ * their way; byte i lies at i % STAGING_BYTES, here and in the device's copy. */
+#define STAGING_BYTES ((size_t)16 << 20)
+#define STAGING_MARKS 64 /* how many pieces are told apart */
+
+struct staging {
+    char *pinned, *device;
+    uint64_t head, tail;
+    struct {
+        cudaEvent_t event; /* recorded behind the copy that ends at `end` */
+        uint64_t end;
+    } marks[STAGING_MARKS];
+    unsigned first_mark, n_marks;
+};
+
+struct matmul_plans; /* matmul.c */
+struct sdpa;         /* attention_cudnn.c */
+
+struct cuda {
+    struct backend base;
+    int device, n_processors;
+    cudaStream_t stream;
+    struct staging staging;
+    void *scratch; /* of one operation */
+    size_t scratch_bytes;
+    double *sum_host; /* pinned: where sum_squares is awaited */
+    struct rope_args rope;
+    double *rope_turns; /* device: half turns a position, of each pair of `rope` */
+    struct matmul_plans *matmul;
+    struct sdpa *sdpa;
+};
+
+static inline struct cuda *cuda_of(struct backend *b)
+{
+    return (struct cuda *)b;
+}
+
+/* 0, or -1 with err filled when a call of the runtime failed. */
+int cuda_check(cudaError_t error, const char *what, struct err *err);
+/* The same for kernels launched since the last check. */
+int cuda_launched(const char *what, struct err *err);
+
+/* ---- memory.c ---- */
+
+int cuda_alloc(struct backend *b, void **out, size_t n_bytes, struct err *err);
+void cuda_free(struct backend *b, void *data);
+int cuda_upload(struct backend *b, void *dst, const void *host, size_t n_bytes,
+                struct err *err);
+int cuda_download(struct backend *b, void *host, const void *src, size_t n_bytes,
+                  struct err *err);
+int cuda_copy(struct backend *b, void *dst, const void *src, size_t n_bytes,
+              struct err *err);
+int cuda_zero(struct backend *b, void *dst, size_t n_bytes, struct err *err);
+int cuda_sync(struct backend *b, struct err *err);
+
+int cuda_staging_init(struct cuda *cuda, struct err *err);
+void cuda_staging_fini(struct cuda *cuda);
+
+/* *out: the host array on the device, for the operations that are asked for next; at most
+ * STAGING_BYTES / 4. The array may be changed as soon as this returns. */
+int cuda_stage(struct cuda *cuda, const void **out, const void *host, size_t n_bytes,
+               struct err *err);
+
+/* *out: n_bytes of device memory for the operation at hand, shared by all. */
+int cuda_scratch(struct cuda *cuda, void **out, size_t n_bytes, struct err *err);
+
+/* ---- matmul.c ---- */
+
+int cuda_matmul_init(struct cuda *cuda, struct err *err);
+void cuda_matmul_fini(struct cuda *cuda);
+int cuda_matmul(struct backend *b, struct tensor *c, const struct tensor *a,
+                const struct tensor *bb, const struct matmul_args *args, struct err *err);
+
+/* ---- kernels/ ---- */
+
+/* y [N,n] F32 or T += bias [n] T, in place: where a product cannot do it itself */
+int cuda_add_bias(struct cuda *cuda, struct tensor *y, const struct tensor *bias,
+                  struct err *err);
+int cuda_bias_bwd(struct backend *b, struct tensor *db, const struct tensor *dy,
+                  struct err *err);
+int cuda_layernorm_fwd(struct backend *b, struct tensor *y, struct tensor *mean,
+                       struct tensor *rstd, const struct tensor *x,
+                       const struct tensor *w, const struct tensor *bias, float shift,
+                       float eps, struct err *err);
+int cuda_layernorm_bwd(struct backend *b, struct tensor *dx, struct tensor *dw,
+                       struct tensor *dbias, const struct tensor *dy,
+                       const struct tensor *x, const struct tensor *w,
+                       const struct tensor *mean, const struct tensor *rstd, float shift,
+                       struct err *err);
+int cuda_rmsnorm_fwd(struct backend *b, struct tensor *y, struct tensor *rstd,
+                     const struct tensor *x, const struct tensor *w, float eps,
+                     struct err *err);
+int cuda_rmsnorm_bwd(struct backend *b, struct tensor *dx, struct tensor *dw,
+                     const struct tensor *dy, const struct tensor *x,
+                     const struct tensor *w, const struct tensor *rstd, struct err *err);
+
+int cuda_rope(struct backend *b, struct tensor *x, int64_t n_heads,
+              const int32_t *positions, const struct rope_args *args, bool inverse,
+              struct err *err);
+int cuda_attention_fwd(struct backend *b, struct tensor *o, struct tensor *lse,
+                       const struct tensor *q, const struct tensor *k,
+                       const struct tensor *v, const struct attention_args *args,
+                       struct err *err);
+int cuda_attention_bwd(struct backend *b, struct tensor *dq, struct tensor *dk,
+                       struct tensor *dv, const struct tensor *d_o,
+                       const struct tensor *q, const struct tensor *k,
+                       const struct tensor *v, const struct tensor *o,
+                       const struct tensor *lse, const struct attention_args *args,
+                       struct err *err);
+
+int cuda_act_fwd(struct backend *b, struct tensor *y, const struct tensor *x,
+                 enum activation act, struct err *err);
+int cuda_act_bwd(struct backend *b, struct tensor *dx, const struct tensor *dy,
+                 const struct tensor *x, enum activation act, struct err *err);
+int cuda_swiglu_fwd(struct backend *b, struct tensor *y, const struct tensor *x,
+                    struct err *err);
+int cuda_swiglu_bwd(struct backend *b, struct tensor *dx, const struct tensor *dy,
+                    const struct tensor *x, struct err *err);
+int cuda_add(struct backend *b, struct tensor *y, const struct tensor *a,
+             const struct tensor *bb, float s, struct err *err);
+int cuda_scale(struct backend *b, struct tensor *x, float s, struct err *err);
+int cuda_cast(struct backend *b, struct tensor *y, const struct tensor *x,
+              struct err *err);
+
+int cuda_embed_fwd(struct backend *b, struct tensor *y, const struct tensor *w,
+                   const int32_t *ids, int32_t first, struct err *err);
+int cuda_embed_bwd(struct backend *b, struct tensor *dw, const struct tensor *dy,
+                   const int32_t *ids, int32_t first, struct err *err);
+int cuda_scatter_rows(struct backend *b, struct tensor *y, const struct tensor *x,
+                      const int32_t *rows, int64_t n, struct err *err);
+int cuda_gather_rows(struct backend *b, struct tensor *y, const struct tensor *x,
+                     const int32_t *rows, int64_t n, struct err *err);
+int cuda_patchify(struct backend *b, struct tensor *y, const struct tensor *pixels,
+                  int64_t patch, const float mean[3], const float std[3],
+                  struct err *err);
+
+int cuda_xent_max(struct backend *b, struct tensor *max, const struct tensor *logits,
+                  int64_t n_real, struct err *err);
+int cuda_xent_sum(struct backend *b, struct tensor *sum, struct tensor *target,
+                  const struct tensor *logits, const struct tensor *max,
+                  const int32_t *labels, int32_t first, int64_t n_real, struct err *err);
+int cuda_xent_bwd(struct backend *b, struct tensor *logits, const struct tensor *max,
+                  const struct tensor *sum, const int32_t *labels, int32_t first,
+                  int64_t n_real, struct err *err);
+int cuda_argmax(struct backend *b, struct tensor *value, struct tensor *index,
+                const struct tensor *logits, int64_t n_real, struct err *err);
+
+int cuda_sum_squares(struct backend *b, double *out, const struct tensor *x,
+                     struct err *err);
+int cuda_adamw(struct backend *b, struct tensor *master, struct tensor *weight,
+               struct tensor *m, struct tensor *v, const struct tensor *grad,
+               const struct adamw_args *args, struct err *err);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,195 @@
+/* loss.cu - cross entropy over a divided vocabulary, and the most probable token
+ *
+ * One block a row; formulas: ref_loss.c. Columns from n_real on are padding and not read.
+ */
+#include "model/backend/cuda/kernels/device.cuh"
+
+#include <limits.h>
+
+namespace
+{
+
+template <typename T>
+__global__ void __launch_bounds__(2 * BLOCK, 2)
+    xent_max(float *max, const T *logits, int64_t rows, int64_t v, int64_t n_real)
+{
+    for (int64_t n = blockIdx.x; n < rows; n += gridDim.x) {
+        float largest = -INFINITY;
+
+        for (int64_t i = threadIdx.x; i < n_real; i += blockDim.x)
+            largest = fmaxf(largest, to_float(logits[n * v + i]));
+        largest = block_max(largest);
+        if (threadIdx.x == 0)
+            max[n] = largest;
+    }
+}
+
+template <typename T>
+__global__ void __launch_bounds__(2 * BLOCK, 2)
+    xent_sum(float *sum, float *target, const T *logits, const float *max,
+             const int32_t *labels, int32_t first, int64_t rows, int64_t v,
+             int64_t n_real)
+{
+    for (int64_t n = blockIdx.x; n < rows; n += gridDim.x) {
+        int64_t label = (int64_t)labels[n] - first;
+        bool is_here = labels[n] >= 0 && label >= 0 && label < n_real;
+        float total = 0, m = max[n];
+
+        for (int64_t i = threadIdx.x; i < n_real; i += blockDim.x)
+            total += expf(to_float(logits[n * v + i]) - m);
+        total = block_sum(total);
+        if (threadIdx.x > 0)
+            continue;
+        sum[n] = total;
+        target[n] = is_here ? to_float(logits[n * v + label]) : 0;
+    }
+}
+
+template <typename T>
+__global__ void __launch_bounds__(2 * BLOCK, 2)
+    xent_bwd(T *logits, const float *max, const float *sum, const int32_t *labels,
+             int32_t first, int64_t rows, int64_t v, int64_t n_real)
+{
+    for (int64_t n = blockIdx.x; n < rows; n += gridDim.x) {
+        int64_t label = (int64_t)labels[n] - first;
+        int64_t n_sloped = labels[n] >= 0 ? n_real : 0;
+        float m = max[n], share = 1 / sum[n];
+
+        for (int64_t i = threadIdx.x; i < v; i += blockDim.x) {
+            float slope = 0;
+
+            if (i < n_sloped)
+                slope = expf(to_float(logits[n * v + i]) - m) * share - (i == label);
+            put(logits + n * v + i, slope);
+        }
+    }
+}
+
+/* Of two candidates the larger value, of equals the lower index. */
+__device__ inline void take_better(float *value, int *at, float other, int other_at)
+{
+    if (other > *value || (other == *value && other_at < *at)) {
+        *value = other;
+        *at = other_at;
+    }
+}
+
+template <typename T>
+__global__ void __launch_bounds__(2 * BLOCK, 2)
+    argmax(float *value, int32_t *index, const T *logits, int64_t rows, int64_t v,
+           int64_t n_real)
+{
+    CUDA_SHARED(float, values, WARP);
+    CUDA_SHARED(int, places, WARP);
+
+    for (int64_t n = blockIdx.x; n < rows; n += gridDim.x) {
+        float best = -INFINITY;
+        int at = INT_MAX;
+
+        for (int64_t i = threadIdx.x; i < n_real; i += blockDim.x)
+            take_better(&best, &at, to_float(logits[n * v + i]), (int)i);
+        for (int with = WARP / 2; with > 0; with /= 2) {
+            float other = __shfl_xor_sync(ALL_LANES, best, with);
+            int other_at = __shfl_xor_sync(ALL_LANES, at, with);
+
+            take_better(&best, &at, other, other_at);
+        }
+        if (lane_index() == 0) {
+            values[warp_index()] = best;
+            places[warp_index()] = at;
+        }
+        __syncthreads();
+        if (threadIdx.x == 0) {
+            for (int i = 1; i < (int)blockDim.x / WARP; i++)
+                take_better(&best, &at, values[i], places[i]);
+            value[n] = best;
+            /* nothing above -infinity: the first, if there is one */
+            index[n] = best > -INFINITY ? at : n_real > 0 ? 0 : -1;
+        }
+        __syncthreads();
+    }
+}
+
+} /* namespace */
+
+int cuda_xent_max(struct backend *b, struct tensor *max, const struct tensor *logits,
+                  int64_t n_real, struct err *err)
+{
+    struct tensor flat = tensor_flat(logits);
+    int64_t rows = flat.dims[0], v = flat.dims[1];
+
+    if (rows == 0)
+        return 0;
+    with_type(logits->dtype, [&](auto zero) {
+        typedef decltype(zero) T;
+
+        CUDA_LAUNCH(xent_max<T>, dim3(grid_x(rows)), dim3(block_for(v, 1)), 0,
+                    cuda_of(b)->stream, (float *)max->data, (const T *)logits->data, rows,
+                    v, n_real);
+    });
+    return cuda_launched("largest logit", err);
+}
+
+int cuda_xent_sum(struct backend *b, struct tensor *sum, struct tensor *target,
+                  const struct tensor *logits, const struct tensor *max,
+                  const int32_t *labels, int32_t first, int64_t n_real, struct err *err)
+{
+    struct tensor flat = tensor_flat(logits);
+    int64_t rows = flat.dims[0], v = flat.dims[1];
+    const void *staged;
+
+    if (rows == 0)
+        return 0;
+    if (cuda_stage(cuda_of(b), &staged, labels, (size_t)rows * sizeof(*labels), err) < 0)
+        return -1;
+    with_type(logits->dtype, [&](auto zero) {
+        typedef decltype(zero) T;
+
+        CUDA_LAUNCH(xent_sum<T>, dim3(grid_x(rows)), dim3(block_for(v, 1)), 0,
+                    cuda_of(b)->stream, (float *)sum->data, (float *)target->data,
+                    (const T *)logits->data, (const float *)max->data,
+                    (const int32_t *)staged, first, rows, v, n_real);
+    });
+    return cuda_launched("cross entropy", err);
+}
+
+int cuda_xent_bwd(struct backend *b, struct tensor *logits, const struct tensor *max,
+                  const struct tensor *sum, const int32_t *labels, int32_t first,
+                  int64_t n_real, struct err *err)
+{
+    struct tensor flat = tensor_flat(logits);
+    int64_t rows = flat.dims[0], v = flat.dims[1];
+    const void *staged;
+
+    if (rows == 0)
+        return 0;
+    if (cuda_stage(cuda_of(b), &staged, labels, (size_t)rows * sizeof(*labels), err) < 0)
+        return -1;
+    with_type(logits->dtype, [&](auto zero) {
+        typedef decltype(zero) T;
+
+        CUDA_LAUNCH(xent_bwd<T>, dim3(grid_x(rows)), dim3(block_for(v, 1)), 0,
+                    cuda_of(b)->stream, (T *)logits->data, (const float *)max->data,
+                    (const float *)sum->data, (const int32_t *)staged, first, rows, v,
+                    n_real);
+    });
+    return cuda_launched("gradient of cross entropy", err);
+}
+
+int cuda_argmax(struct backend *b, struct tensor *value, struct tensor *index,
+                const struct tensor *logits, int64_t n_real, struct err *err)
+{
+    struct tensor flat = tensor_flat(logits);
+    int64_t rows = flat.dims[0], v = flat.dims[1];
+
+    if (rows == 0)
+        return 0;
+    with_type(logits->dtype, [&](auto zero) {
+        typedef decltype(zero) T;
+
+        CUDA_LAUNCH(argmax<T>, dim3(grid_x(rows)), dim3(block_for(v, 1)), 0,
+                    cuda_of(b)->stream, (float *)value->data, (int32_t *)index->data,
+                    (const T *)logits->data, rows, v, n_real);
+    });
+    return cuda_launched("most probable token", err);
+}

@@ -1,0 +1,191 @@
+#include "model/backend/cuda/cuda.h"
+
+#include <string.h>
+
+#define STAGING_ALIGN ((size_t)256)
+#define STAGING_PIECE_MAX (STAGING_BYTES / 4)
+#define MIB (1 << 20)
+
+/* ---- memory handed out: the driver's pool keeps what is given back ---- */
+
+int cuda_alloc(struct backend *b, void **out, size_t n_bytes, struct err *err)
+{
+    struct cuda *cuda = cuda_of(b);
+    cudaError_t error = cudaMallocAsync(out, n_bytes ? n_bytes : 1, cuda->stream);
+    size_t n_free = 0, n_total = 0;
+
+    if (error != cudaErrorMemoryAllocation)
+        return cuda_check(error, "memory", err);
+    cudaGetLastError(); /* it is told here; later calls shall not see it */
+    cudaMemGetInfo(&n_free, &n_total);
+    return err_set(err, ERR_NOMEM,
+                   "cannot allocate %zu MiB on GPU %d, %zu of %zu MiB are free: try a "
+                   "smaller micro batch or more recomputation",
+                   n_bytes / MIB, cuda->device, n_free / MIB, n_total / MIB);
+}
+
+void cuda_free(struct backend *b, void *data)
+{
+    if (data)
+        cudaFreeAsync(data, cuda_of(b)->stream);
+}
+
+int cuda_scratch(struct cuda *cuda, void **out, size_t n_bytes, struct err *err)
+{
+    if (n_bytes > cuda->scratch_bytes) {
+        cuda_free(&cuda->base, cuda->scratch);
+        cuda->scratch = NULL;
+        cuda->scratch_bytes = 0;
+        if (cuda_alloc(&cuda->base, &cuda->scratch, n_bytes, err) < 0)
+            return err_wrap(err, "scratch");
+        cuda->scratch_bytes = n_bytes;
+    }
+    *out = cuda->scratch;
+    return 0;
+}
+
+/* ---- staging ---- */
+
+int cuda_staging_init(struct cuda *cuda, struct err *err)
+{
+    struct staging *s = &cuda->staging;
+    void *pinned = NULL;
+
+    if (cuda_check(cudaMallocHost(&pinned, STAGING_BYTES), "pinned memory", err) < 0)
+        return -1;
+    s->pinned = pinned;
+    for (int i = 0; i < STAGING_MARKS; i++)
+        if (cuda_check(
+                cudaEventCreateWithFlags(&s->marks[i].event, cudaEventDisableTiming),
+                "event", err) < 0)
+            return -1;
+    return cuda_alloc(&cuda->base, (void **)&s->device, STAGING_BYTES, err);
+}
+
+void cuda_staging_fini(struct cuda *cuda)
+{
+    struct staging *s = &cuda->staging;
+
+    for (int i = 0; i < STAGING_MARKS; i++)
+        if (s->marks[i].event)
+            cudaEventDestroy(s->marks[i].event);
+    cuda_free(&cuda->base, s->device);
+    if (s->pinned)
+        cudaFreeHost(s->pinned);
+}
+
+static int wait_for_oldest(struct staging *s, struct err *err)
+{
+    unsigned at = s->first_mark;
+
+    if (cuda_check(cudaEventSynchronize(s->marks[at].event), "copy to the device", err) <
+        0)
+        return -1;
+    s->tail = s->marks[at].end;
+    s->first_mark = (at + 1) % STAGING_MARKS;
+    s->n_marks--;
+    return 0;
+}
+
+/* *at: where n_bytes in one piece are free. */
+static int reserve(struct staging *s, size_t n_bytes, size_t *at, struct err *err)
+{
+    size_t padded = (n_bytes + STAGING_ALIGN - 1) / STAGING_ALIGN * STAGING_ALIGN;
+    size_t left = STAGING_BYTES - s->head % STAGING_BYTES;
+
+    if (padded > left) /* the piece begins anew at the start */
+        s->head += left;
+    while (s->n_marks == STAGING_MARKS ||
+           (s->n_marks && s->head + padded - s->tail > STAGING_BYTES))
+        if (wait_for_oldest(s, err) < 0)
+            return -1;
+    *at = s->head % STAGING_BYTES;
+    s->head += padded;
+    return 0;
+}
+
+/* dst NULL: the device's half of the ring. Its earlier content was read by operations that
+ * were asked for before, so the stream's order protects it. */
+static int send(struct cuda *cuda, void *dst, const void *host, size_t n_bytes,
+                const void **out, struct err *err)
+{
+    struct staging *s = &cuda->staging;
+    size_t at;
+    unsigned mark;
+
+    if (reserve(s, n_bytes, &at, err) < 0)
+        return -1;
+    memcpy(s->pinned + at, host, n_bytes);
+    if (!dst)
+        dst = s->device + at;
+    mark = (s->first_mark + s->n_marks) % STAGING_MARKS;
+    if (cuda_check(cudaMemcpyAsync(dst, s->pinned + at, n_bytes, cudaMemcpyHostToDevice,
+                                   cuda->stream),
+                   "copy to the device", err) < 0 ||
+        cuda_check(cudaEventRecord(s->marks[mark].event, cuda->stream), "event", err) < 0)
+        return -1;
+    s->marks[mark].end = s->head;
+    s->n_marks++;
+    if (out)
+        *out = dst;
+    return 0;
+}
+
+int cuda_stage(struct cuda *cuda, const void **out, const void *host, size_t n_bytes,
+               struct err *err)
+{
+    if (n_bytes > STAGING_PIECE_MAX)
+        return err_set(
+            err, ERR_LIMIT,
+            "an array of %zu bytes for one operation, at most %zu are possible", n_bytes,
+            STAGING_PIECE_MAX);
+    return send(cuda, NULL, host, n_bytes, out, err);
+}
+
+int cuda_upload(struct backend *b, void *dst, const void *host, size_t n_bytes,
+                struct err *err)
+{
+    for (size_t at = 0; at < n_bytes; at += STAGING_PIECE_MAX) {
+        size_t n = n_bytes - at < STAGING_PIECE_MAX ? n_bytes - at : STAGING_PIECE_MAX;
+
+        if (send(cuda_of(b), (char *)dst + at, (const char *)host + at, n, NULL, err) < 0)
+            return -1;
+    }
+    return 0;
+}
+
+int cuda_download(struct backend *b, void *host, const void *src, size_t n_bytes,
+                  struct err *err)
+{
+    struct cuda *cuda = cuda_of(b);
+
+    if (n_bytes && cuda_check(cudaMemcpyAsync(host, src, n_bytes, cudaMemcpyDeviceToHost,
+                                              cuda->stream),
+                              "copy from the device", err) < 0)
+        return -1;
+    return cuda_sync(b, err);
+}
+
+int cuda_copy(struct backend *b, void *dst, const void *src, size_t n_bytes,
+              struct err *err)
+{
+    if (!n_bytes || dst == src)
+        return 0;
+    return cuda_check(
+        cudaMemcpyAsync(dst, src, n_bytes, cudaMemcpyDeviceToDevice, cuda_of(b)->stream),
+        "copy on the device", err);
+}
+
+int cuda_zero(struct backend *b, void *dst, size_t n_bytes, struct err *err)
+{
+    if (!n_bytes)
+        return 0;
+    return cuda_check(cudaMemsetAsync(dst, 0, n_bytes, cuda_of(b)->stream), "zeroing",
+                      err);
+}
+
+int cuda_sync(struct backend *b, struct err *err)
+{
+    return cuda_check(cudaStreamSynchronize(cuda_of(b)->stream), "work on the device",
+                      err);
+}

@@ -1,0 +1,15 @@
+/* cuda_host.h - what the stand-ins of tests/cuda_host share */
+#ifndef VNEVA_TESTS_CUDA_HOST_CUDA_HOST_H
+#define VNEVA_TESTS_CUDA_HOST_CUDA_HOST_H
+
+#include "cuda_runtime_api.h"
+
+#include <functional>
+
+/* Work that the stream does when somebody waits for it. */
+cudaError_t cuda_host_ask(cudaStream_t stream, std::function<cudaError_t()> what);
+
+/* True when [data, data + n_bytes) is device memory that was handed out. */
+bool cuda_host_is_device(const void *data, size_t n_bytes);
+
+#endif

@@ -1,0 +1,395 @@
+/* runtime.cpp - the CUDA runtime's stand-in: device memory is the host's, and what is asked
+ * of a stream is done only when somebody waits for it
+ *
+ * So a missing wait shows as a missing result, and a host array that is changed or freed
+ * too early as a wrong one. Stricter than the device where that is lenient: asynchronous
+ * copies to it want pinned memory (others would wait in secret), memory is given back only
+ * when the stream gets there and is full of NaN at first, a failed kernel breaks the
+ * stream for good.
+ * Environment: CUDA_HOST_DEVICES (1), CUDA_HOST_MEMORY (bytes; no bound), CUDA_HOST_ORDER
+ * (forward, reverse, scrambled): the order of threads, read when a stream is made.
+ */
+#include "cuda_runtime.h"
+
+#include <cstdio>
+#include <cstdlib>
+#include <deque>
+#include <map>
+#include <mutex>
+
+#define N_PROCESSORS 3 /* few, so that small shapes take every loop over the grid twice */
+#define GRID_X_MAX 0x7fffffffU
+#define GRID_YZ_MAX 65535U
+
+struct cuda_host_stream {
+    std::deque<std::function<cudaError_t()>> work;
+    fiber_order order;
+    cudaError_t broken;
+    uint64_t n_asked, n_done;
+};
+
+struct cuda_host_event {
+    cudaStream_t stream;
+    uint64_t after; /* that many things of the stream are done */
+};
+
+struct cuda_host_pool {
+    uint64_t threshold;
+};
+
+namespace
+{
+
+struct memory {
+    std::mutex lock;
+    std::map<void *, size_t> device, pinned;
+    size_t used = 0;
+};
+
+memory &all_memory()
+{
+    static memory m;
+
+    return m;
+}
+
+thread_local cudaError_t last_error;
+
+cudaError_t note(cudaError_t error)
+{
+    if (error != cudaSuccess)
+        last_error = error;
+    return error;
+}
+
+size_t env_number(const char *name, size_t otherwise)
+{
+    const char *text = getenv(name);
+
+    return text ? (size_t)strtoull(text, nullptr, 10) : otherwise;
+}
+
+/* True when [data, data + n) lies in one piece of that kind. */
+bool is_within(const std::map<void *, size_t> &pieces, const void *data, size_t n)
+{
+    auto after = pieces.upper_bound((void *)data);
+
+    if (after == pieces.begin())
+        return false;
+    --after;
+    return (const char *)data + n <= (const char *)after->first + after->second;
+}
+
+bool is_device(const void *data, size_t n)
+{
+    memory &m = all_memory();
+    std::lock_guard<std::mutex> hold(m.lock);
+
+    return is_within(m.device, data, n);
+}
+
+bool is_pinned(const void *data, size_t n)
+{
+    memory &m = all_memory();
+    std::lock_guard<std::mutex> hold(m.lock);
+
+    return is_within(m.pinned, data, n);
+}
+
+cudaError_t ask(cudaStream_t stream, std::function<cudaError_t()> what)
+{
+    if (!stream)
+        return note(cudaErrorInvalidValue);
+    if (stream->broken != cudaSuccess)
+        return note(stream->broken);
+    stream->work.push_back(std::move(what));
+    stream->n_asked++;
+    return cudaSuccess;
+}
+
+/* Does what was asked until n things are done. */
+cudaError_t run_until(cudaStream_t stream, uint64_t n)
+{
+    while (stream->n_done < n && stream->broken == cudaSuccess) {
+        std::function<cudaError_t()> what = std::move(stream->work.front());
+
+        stream->work.pop_front();
+        stream->broken = what();
+        stream->n_done++;
+    }
+    return note(stream->broken);
+}
+
+fiber_order order_of(const char *text)
+{
+    if (text && strcmp(text, "reverse") == 0)
+        return FIBER_REVERSE;
+    if (text && strcmp(text, "scrambled") == 0)
+        return FIBER_SCRAMBLED;
+    return FIBER_FORWARD;
+}
+
+} /* namespace */
+
+/* For the other stand-ins: their work goes to the stream too. */
+cudaError_t cuda_host_ask(cudaStream_t stream, std::function<cudaError_t()> what)
+{
+    return ask(stream, std::move(what));
+}
+
+bool cuda_host_is_device(const void *data, size_t n_bytes)
+{
+    return is_device(data, n_bytes);
+}
+
+void cuda_host_launch(cudaStream_t stream, const char *where, dim3 grid, dim3 block,
+                      size_t shared_bytes, std::function<void()> kernel)
+{
+    size_t n_blocks = (size_t)grid.x * grid.y * grid.z;
+    size_t n_threads = (size_t)block.x * block.y * block.z;
+
+    if (grid.x > GRID_X_MAX || grid.y > GRID_YZ_MAX || grid.z > GRID_YZ_MAX ||
+        n_blocks == 0 || n_threads == 0 || n_threads > FIBER_THREADS_MAX ||
+        shared_bytes > FIBER_SHARED_MAX) {
+        fprintf(stderr, "%s: cannot launch %zu blocks of %zu threads\n", where, n_blocks,
+                n_threads);
+        note(cudaErrorInvalidConfiguration);
+        return;
+    }
+    ask(stream, [=] {
+        const char *wrong = fiber_run(grid, block, shared_bytes, stream->order, kernel);
+
+        if (wrong)
+            fprintf(stderr, "kernel of %s: %s\n", where, wrong);
+        return wrong ? cudaErrorLaunchFailure : cudaSuccess;
+    });
+}
+
+const char *cudaGetErrorString(cudaError_t error)
+{
+    switch (error) {
+    case cudaSuccess:
+        return "no error";
+    case cudaErrorInvalidValue:
+        return "invalid argument";
+    case cudaErrorMemoryAllocation:
+        return "out of memory";
+    case cudaErrorInvalidConfiguration:
+        return "invalid configuration argument";
+    case cudaErrorInsufficientDriver:
+        return "CUDA driver version is insufficient for CUDA runtime version";
+    case cudaErrorNoDevice:
+        return "no CUDA-capable device is detected";
+    case cudaErrorInvalidDevice:
+        return "invalid device ordinal";
+    case cudaErrorNotReady:
+        return "device not ready";
+    case cudaErrorIllegalAddress:
+        return "an illegal memory access was encountered";
+    case cudaErrorLaunchFailure:
+        return "unspecified launch failure";
+    }
+    return "unrecognized error code";
+}
+
+cudaError_t cudaGetLastError(void)
+{
+    cudaError_t error = last_error;
+
+    last_error = cudaSuccess;
+    return error;
+}
+
+/* ---- devices ---- */
+
+cudaError_t cudaGetDeviceCount(int *n)
+{
+    *n = (int)env_number("CUDA_HOST_DEVICES", 1);
+    return *n > 0 ? cudaSuccess : note(cudaErrorNoDevice);
+}
+
+cudaError_t cudaSetDevice(int device)
+{
+    int n;
+
+    if (cudaGetDeviceCount(&n) != cudaSuccess || device < 0 || device >= n)
+        return note(cudaErrorInvalidDevice);
+    return cudaSuccess;
+}
+
+cudaError_t cudaDeviceGetAttribute(int *value, enum cudaDeviceAttr attr, int device)
+{
+    (void)device;
+    *value = attr == cudaDevAttrMultiProcessorCount      ? N_PROCESSORS
+             : attr == cudaDevAttrComputeCapabilityMajor ? 9
+                                                         : 1;
+    return cudaSuccess;
+}
+
+cudaError_t cudaDeviceGetDefaultMemPool(cudaMemPool_t *pool, int device)
+{
+    static cuda_host_pool only;
+
+    (void)device;
+    *pool = &only;
+    return cudaSuccess;
+}
+
+cudaError_t cudaMemPoolSetAttribute(cudaMemPool_t pool, enum cudaMemPoolAttr attr,
+                                    void *value)
+{
+    (void)attr;
+    pool->threshold = *(uint64_t *)value;
+    return cudaSuccess;
+}
+
+/* ---- memory ---- */
+
+cudaError_t cudaMemGetInfo(size_t *n_free, size_t *n_total)
+{
+    memory &m = all_memory();
+    std::lock_guard<std::mutex> hold(m.lock);
+
+    *n_total = env_number("CUDA_HOST_MEMORY", SIZE_MAX / 2);
+    *n_free = *n_total - m.used;
+    return cudaSuccess;
+}
+
+cudaError_t cudaMallocAsync(void **out, size_t n_bytes, cudaStream_t stream)
+{
+    memory &m = all_memory();
+    std::lock_guard<std::mutex> hold(m.lock);
+    void *data = nullptr;
+
+    if (!stream)
+        return note(cudaErrorInvalidValue);
+    if (n_bytes > env_number("CUDA_HOST_MEMORY", SIZE_MAX / 2) - m.used ||
+        posix_memalign(&data, 512, n_bytes) != 0)
+        return note(cudaErrorMemoryAllocation);
+    memset(data, 0xff, n_bytes);
+    m.device[data] = n_bytes;
+    m.used += n_bytes;
+    *out = data;
+    return cudaSuccess;
+}
+
+cudaError_t cudaFreeAsync(void *data, cudaStream_t stream)
+{
+    if (!data)
+        return cudaSuccess;
+    return ask(stream, [=] {
+        memory &m = all_memory();
+        std::lock_guard<std::mutex> hold(m.lock);
+        auto at = m.device.find(data);
+
+        if (at == m.device.end())
+            return cudaErrorInvalidValue;
+        m.used -= at->second;
+        m.device.erase(at);
+        free(data);
+        return cudaSuccess;
+    });
+}
+
+cudaError_t cudaMallocHost(void **out, size_t n_bytes)
+{
+    memory &m = all_memory();
+    std::lock_guard<std::mutex> hold(m.lock);
+
+    *out = malloc(n_bytes);
+    if (!*out)
+        return note(cudaErrorMemoryAllocation);
+    m.pinned[*out] = n_bytes;
+    return cudaSuccess;
+}
+
+cudaError_t cudaFreeHost(void *data)
+{
+    memory &m = all_memory();
+    std::lock_guard<std::mutex> hold(m.lock);
+
+    m.pinned.erase(data);
+    free(data);
+    return cudaSuccess;
+}
+
+cudaError_t cudaMemcpyAsync(void *dst, const void *src, size_t n_bytes,
+                            enum cudaMemcpyKind kind, cudaStream_t stream)
+{
+    bool from_device = kind != cudaMemcpyHostToDevice;
+    bool to_device = kind != cudaMemcpyDeviceToHost;
+
+    if (from_device ? !is_device(src, n_bytes) : !is_pinned(src, n_bytes))
+        return note(cudaErrorInvalidValue);
+    if (is_device(dst, n_bytes) != to_device)
+        return note(cudaErrorInvalidValue);
+    return ask(stream, [=] {
+        memmove(dst, src, n_bytes);
+        return cudaSuccess;
+    });
+}
+
+cudaError_t cudaMemsetAsync(void *dst, int value, size_t n_bytes, cudaStream_t stream)
+{
+    if (!is_device(dst, n_bytes))
+        return note(cudaErrorInvalidValue);
+    return ask(stream, [=] {
+        memset(dst, value, n_bytes);
+        return cudaSuccess;
+    });
+}
+
+/* ---- streams and events ---- */
+
+cudaError_t cudaStreamCreateWithFlags(cudaStream_t *out, unsigned flags)
+{
+    (void)flags;
+    *out =
+        new cuda_host_stream{{}, order_of(getenv("CUDA_HOST_ORDER")), cudaSuccess, 0, 0};
+    return cudaSuccess;
+}
+
+cudaError_t cudaStreamDestroy(cudaStream_t stream)
+{
+    cudaError_t error = cudaStreamSynchronize(stream);
+
+    delete stream;
+    return error;
+}
+
+cudaError_t cudaStreamSynchronize(cudaStream_t stream)
+{
+    return run_until(stream, stream->n_asked);
+}
+
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t *out, unsigned flags)
+{
+    (void)flags;
+    *out = new cuda_host_event{nullptr, 0};
+    return cudaSuccess;
+}
+
+cudaError_t cudaEventDestroy(cudaEvent_t event)
+{
+    delete event;
+    return cudaSuccess;
+}
+
+cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream)
+{
+    event->stream = stream;
+    event->after = stream->n_asked;
+    return stream->broken;
+}
+
+cudaError_t cudaEventSynchronize(cudaEvent_t event)
+{
+    return event->stream ? run_until(event->stream, event->after) : cudaSuccess;
+}
+
+cudaError_t cudaEventQuery(cudaEvent_t event)
+{
+    if (!event->stream || event->stream->n_done >= event->after)
+        return cudaSuccess;
+    return cudaErrorNotReady;
+}

@@ -1,0 +1,45 @@
+# The CUDA backend without a GPU: the plugin's own sources over host stand-ins, as a
+# libvneva_cuda.so in a folder of its own, and the tests beside it that open it.
+set(cuda_host ${CMAKE_CURRENT_SOURCE_DIR}/cuda_host)
+set(cuda_dir ${CMAKE_SOURCE_DIR}/model/backend/cuda)
+include(${cuda_dir}/sources.cmake)
+list(TRANSFORM cuda_sources PREPEND ${cuda_dir}/)
+list(TRANSFORM cuda_kernels PREPEND ${cuda_dir}/)
+# g++ takes .cu for a script of its linker unless told
+set_source_files_properties(${cuda_kernels} PROPERTIES LANGUAGE CXX COMPILE_OPTIONS "-x;c++")
+
+add_library(vneva_fiber STATIC op/fiber.cpp)
+target_link_libraries(vneva_fiber PRIVATE vneva_flags)
+target_include_directories(vneva_fiber PUBLIC ${CMAKE_SOURCE_DIR})
+
+add_library(vneva_cuda_host SHARED ${cuda_sources} ${cuda_kernels}
+  ${cuda_host}/runtime.cpp ${cuda_host}/cublaslt.cpp)
+target_include_directories(vneva_cuda_host PRIVATE ${cuda_host}/include)
+target_link_libraries(vneva_cuda_host PRIVATE vneva_fiber vneva_tensor vneva_flags)
+set_target_properties(vneva_cuda_host PROPERTIES OUTPUT_NAME vneva_cuda
+  LIBRARY_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests/cuda_host
+  C_VISIBILITY_PRESET hidden CXX_VISIBILITY_PRESET hidden)
+# kernels run thread by thread: slow enough without a debug build's code
+target_compile_options(vneva_cuda_host PRIVATE -O2 -Wno-unknown-pragmas)
+target_compile_options(vneva_fiber PRIVATE -O2)
+
+function(cuda_host_test name)
+  vneva_test(${name} ${ARGN})
+  if(TARGET ${name})
+    set_target_properties(${name} PROPERTIES
+      RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests/cuda_host)
+    add_dependencies(${name} vneva_cuda_host)
+  endif()
+endfunction()
+
+vneva_test(unit_fiber LABEL unit SOURCES unit/fiber.cpp LIBS vneva_fiber)
+cuda_host_test(test_cuda_ops LABEL op
+  SOURCES op/test_cuda_ops.c op/op_cases.c op/op_run.c op/op_compare.c LIBS vneva_backend)
+if(TARGET unit_fiber)
+  target_include_directories(unit_fiber PRIVATE ${cuda_host}/include)
+endif()
+if(TARGET vneva_cuda)
+  add_test(NAME cuda_registers
+    COMMAND sh ${CMAKE_CURRENT_SOURCE_DIR}/cuda_registers.sh ${CMAKE_BINARY_DIR})
+  set_tests_properties(cuda_registers PROPERTIES LABELS op)
+endif()
