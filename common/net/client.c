@@ -21,7 +21,8 @@ struct net_client {
     /* tcp only: */
     void *monitor;
     char key_name[KEY_NAME_BYTES];
-    int n_refused;                    /* handshakes that failed one after another */
+    bool is_in;    /* the handshake was done */
+    int n_refused; /* connections that ended without one, one after another */
     int64_t pause_ms, reopen_mono_ms; /* when to connect anew; 0: ZeroMQ does by itself */
 };
 
@@ -41,9 +42,8 @@ static int set_identity(struct net_client *client, struct err *err)
 
 static int use_key(struct net_client *client, const struct key *key, struct err *err)
 {
-    const int events =
-        ZMQ_EVENT_HANDSHAKE_SUCCEEDED | ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL |
-        ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL | ZMQ_EVENT_HANDSHAKE_FAILED_AUTH;
+    const int events = ZMQ_EVENT_HANDSHAKE_SUCCEEDED | ZMQ_EVENT_DISCONNECTED |
+                       ZMQ_EVENT_CONNECT_DELAYED | ZMQ_EVENT_CONNECT_RETRIED;
 
     if (net_socket_use_key(&client->socket, key, false, err) < 0)
         return -1;
@@ -69,6 +69,20 @@ static int connect_socket(struct net_client *client, const struct endpoint *endp
     return 0;
 }
 
+int net_check_remote(const char *endpoint, struct err *err)
+{
+    struct endpoint parsed;
+
+    if (endpoint_parse(&parsed, endpoint, err) < 0)
+        return -1;
+    if (!parsed.is_ipc && parsed.port && !parsed.is_any)
+        return 0;
+    return err_set(
+        err, ERR_INVALID,
+        "'%s' is no endpoint to connect to: it takes tcp://, a host and a port",
+        endpoint);
+}
+
 static int check_key(const struct endpoint *endpoint, const char *text,
                      const struct key *key, struct err *err)
 {
@@ -82,9 +96,7 @@ static int check_key(const struct endpoint *endpoint, const char *text,
     if (!key->coordinator[0])
         return err_set(err, ERR_INVALID,
                        "key '%s' does not name the coordinator it is for", key->name);
-    if (!endpoint->port || endpoint->is_any)
-        return err_set(err, ERR_INVALID, "'%s' is no endpoint to connect to", text);
-    return 0;
+    return net_check_remote(text, err);
 }
 
 int net_client_open(struct net_client **out, const char *endpoint, const struct key *key,
@@ -133,23 +145,23 @@ int net_client_fd(struct net_client *client)
 
 /* ---- being refused ---- */
 
-/* ZeroMQ connects again after a connection breaks, but never after what it takes for a
- * fault of the protocol (something else listens there): then we do, after a pause. */
+/* ZeroMQ connects again after most breaks, and says so (CONNECT_RETRIED) right after it
+ * told of the break; but never after what it takes for a fault of the protocol (something
+ * else listens there). Then we do, after a pause. */
 static void take_event(struct net_client *client, int event)
 {
-    if (event == ZMQ_EVENT_HANDSHAKE_SUCCEEDED) {
+    if (event == ZMQ_EVENT_CONNECT_RETRIED || event == ZMQ_EVENT_CONNECT_DELAYED) {
+        client->reopen_mono_ms = 0;
+    } else if (event == ZMQ_EVENT_HANDSHAKE_SUCCEEDED) {
+        client->is_in = true;
         client->n_refused = 0;
         client->pause_ms = CLIENT_PAUSE_FIRST_MS;
         client->reopen_mono_ms = 0;
-        return;
+    } else { /* disconnected */
+        client->n_refused += client->is_in ? 0 : 1;
+        client->is_in = false;
+        client->reopen_mono_ms = clock_mono_ms() + client->pause_ms;
     }
-    client->n_refused++;
-    if (event == ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL || client->reopen_mono_ms)
-        return;
-    client->reopen_mono_ms = clock_mono_ms() + client->pause_ms;
-    client->pause_ms *= 2;
-    if (client->pause_ms > CLIENT_PAUSE_LAST_MS)
-        client->pause_ms = CLIENT_PAUSE_LAST_MS;
 }
 
 static void watch(struct net_client *client)
@@ -161,6 +173,9 @@ static void watch(struct net_client *client)
     if (!client->reopen_mono_ms || clock_mono_ms() < client->reopen_mono_ms)
         return;
     client->reopen_mono_ms = 0;
+    client->pause_ms *= 2;
+    if (client->pause_ms > CLIENT_PAUSE_LAST_MS)
+        client->pause_ms = CLIENT_PAUSE_LAST_MS;
     (void)zmq_disconnect(client->socket.socket, client->endpoint); /* of the old try */
     if (zmq_connect(client->socket.socket, client->endpoint) < 0)
         client->reopen_mono_ms = clock_mono_ms() + client->pause_ms;
@@ -177,10 +192,14 @@ static int fail_refused(const struct net_client *client, struct err *err)
 
 int net_client_send(struct net_client *client, struct wire *message, struct err *err)
 {
+    struct err why;
+
     watch(client);
-    if (client->reopen_mono_ms) /* there is no connection that could queue it */
+    if (net_socket_send(&client->socket, NULL, message, &why) == 0)
+        return 0;
+    if (why.code == ERR_LIMIT && client->n_refused) /* it has nothing to queue it in */
         return fail_refused(client, err);
-    return net_socket_send(&client->socket, NULL, message, err);
+    return err_set(err, why.code, "%s", why.text);
 }
 
 static int receive_one(struct net_client *client, struct wire *message, struct err *err)

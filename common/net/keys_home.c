@@ -324,6 +324,18 @@ static int make_missing(const char *home, bool *is_new, struct err *err)
     return rc;
 }
 
+static int check_folder(const char *folder, struct err *err)
+{
+    struct stat st;
+
+    if (stat(folder, &st) < 0)
+        return err_set(err, ERR_IO, "cannot look at '%s': %s", folder, strerror(errno));
+    if (st.st_uid == geteuid() && !(st.st_mode & (S_IRWXG | S_IRWXO)))
+        return 0;
+    return err_set(err, ERR_DENIED,
+                   "folder '%s' is not private; make it so with chmod 700", folder);
+}
+
 int keys_init(const char *home, struct key *coordinator, bool *is_new, struct err *err)
 {
     char folder[FS_PATH_MAX];
@@ -332,6 +344,8 @@ int keys_init(const char *home, struct key *coordinator, bool *is_new, struct er
 
     if (path_of(folder, home, "", err) < 0 || fs_make_dirs(home, 0700, err) < 0 ||
         fs_make_dirs(folder, 0700, err) < 0)
+        return -1;
+    if (check_folder(folder, err) < 0)
         return -1;
     lock = lock_keys(home, err);
     if (lock < 0)

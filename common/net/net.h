@@ -62,6 +62,10 @@ int net_server_receive(struct net_server *server, struct net_peer *from,
 int net_server_send(struct net_server *server, const struct net_peer *to,
                     struct wire *message, struct err *err);
 
+/* Whether the text is a TCP endpoint that a client on another machine can connect to:
+ * a host that is not "*", a port that is known. ERR_INVALID. */
+int net_check_remote(const char *endpoint, struct err *err);
+
 /* Connects in the background and again after every break, under one identity for life, so
  * that the server keeps its way to the client. Succeeds when nobody serves yet, or not
  * under the key's coordinator. endpoint NULL: that of the key. key: needed for TCP

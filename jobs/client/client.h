@@ -109,6 +109,7 @@ int cmd_model(struct client *client, const struct args *args);
 int cmd_import(struct client *client, const struct args *args);
 int cmd_export(struct client *client, const struct args *args);
 int cmd_generate(struct client *client, const struct args *args);
+int cmd_keys(struct client *client, const struct args *args);
 int cmd_submit(struct client *client, const struct args *args);
 int cmd_status(struct client *client, const struct args *args);
 int cmd_show(struct client *client, const struct args *args);

@@ -20,6 +20,15 @@ static const struct args_option up_options[] = {
     {"foreground", 0, NULL, "stay, and stop everything on Ctrl-C"},
     {NULL, 0, NULL, NULL},
 };
+static const struct args_option keys_options[] = {
+    {"role", 'r', "ROLE", "admin, user, worker or viewer"},
+    {"out", 'o', "FILE", "where the key goes (default NAME.key)"},
+    {"public", 0, "KEY", "add: of a pair that `keys pair` made elsewhere"},
+    {"endpoint", 0, "ENDPOINT", "tcp://HOST:PORT, as others reach the coordinator"},
+    {"coordinator", 0, "KEY", "pair: the coordinator's public key"},
+    {"json", 0, NULL, "list: print JSON"},
+    {NULL, 0, NULL, NULL},
+};
 static const struct args_option submit_options[] = {
     {"kind", 'k', "KIND", "prepare, pretrain, finetune or evaluate"},
     {"check", 0, NULL, "say what the job would do; submit nothing"},
@@ -68,6 +77,9 @@ const struct command client_commands[] = {
      up_options, 0, 0, cmd_up},
     {"down", "", "stop them; running jobs go on at the next start", "vneva down", NULL, 0,
      0, cmd_down},
+    {"keys", "init | add NAME | pair NAME | revoke NAME ... | list",
+     "say who may connect over a network", "vneva keys add alice --role user",
+     keys_options, 1, ARGS_WORDS_MAX, cmd_keys},
     {"submit", "FILE [KEY=VALUE ...]", "hand in a job",
      "vneva submit train.yaml model.optim.lr=1e-3 --wait", submit_options, 0,
      ARGS_WORDS_MAX, cmd_submit},
