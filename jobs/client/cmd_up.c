@@ -13,6 +13,7 @@
 #define START_MS 30000 /* till both answer */
 #define STOP_MS 60000  /* till ranks have written what they must */
 #define STEP_MS 20     /* between two looks */
+#define SILENT_MS 2000 /* without an answer: gone */
 #define LOG_TAIL 2000  /* bytes shown of the log of what did not start */
 #define LOG_MAX (64u << 20)
 
@@ -207,11 +208,26 @@ static int ask_shutdown(struct client *client, const char *reason, struct err *e
     return 0;
 }
 
+/* Over a network nothing tells but that it is silent. */
+static bool is_gone(struct client *client)
+{
+    struct wire request = {.type = MSG_PING}, reply = {.type = MSG_NONE};
+
+    if (!client_is_served(client))
+        return true;
+    if (!client->key_path[0] || !client->net)
+        return false;
+    if (net_client_call(client->net, &request, &reply, SILENT_MS, NULL) < 0)
+        return true;
+    wire_fini(&reply);
+    return false;
+}
+
 static int wait_gone(struct client *client, struct err *err)
 {
     int64_t deadline_ms = clock_mono_ms() + STOP_MS;
 
-    while (client_is_served(client)) {
+    while (!is_gone(client)) {
         if (clock_mono_ms() > deadline_ms)
             return err_set(err, ERR_TIMEOUT, "the coordinator still answers after %d s",
                            STOP_MS / 1000);
