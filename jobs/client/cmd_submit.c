@@ -42,13 +42,15 @@ static int make_request_id(char out[2 * REQUEST_ID_BYTES + 1], struct err *err)
     return 0;
 }
 
-static int send_job(struct client *client, const struct spec *spec, struct json **answer,
-                    struct err *err)
+/* given: the request's id when the caller has one, else NULL. */
+static int send_job(struct client *client, const struct spec *spec, const char *given,
+                    struct json **answer, struct err *err)
 {
-    char request_id[2 * REQUEST_ID_BYTES + 1];
+    char made[2 * REQUEST_ID_BYTES + 1];
+    const char *request_id = given ? given : made;
     struct buf tree = BUF_INIT;
     struct wire reply = {.type = MSG_NONE};
-    int rc = make_request_id(request_id, err);
+    int rc = given ? 0 : make_request_id(made, err);
 
     json_write(&tree, spec->tree, 0);
     if (rc == 0)
@@ -79,6 +81,30 @@ static int send_job(struct client *client, const struct spec *spec, struct json 
     return rc;
 }
 
+/* The job of this request is there already: with these settings? */
+static int warn_of_other_settings(struct client *client, const struct spec *spec,
+                                  int64_t job, struct err *err)
+{
+    struct buf mine = BUF_INIT, there = BUF_INIT;
+    struct json *row;
+    int rc;
+
+    if (client_get_job(client, &row, job, err) < 0)
+        return -1;
+    json_write(&mine, spec->tree, 0);
+    json_write(&there, json_get(row, "spec"), 0);
+    rc = buf_check(&mine, err) < 0 || buf_check(&there, err) < 0 ? -1 : 0;
+    if (rc == 0 && strcmp(buf_str(&mine), buf_str(&there)) != 0)
+        fprintf(client->err,
+                "vneva: job %" PRId64 " was handed in with other settings and keeps them "
+                "(`vneva show %" PRId64 " --json`)\n",
+                job, job);
+    buf_fini(&mine);
+    buf_fini(&there);
+    json_free(row);
+    return rc;
+}
+
 /* Everything that stands against handing it in, and the exit code for it. */
 static int print_refused(struct client *client, const struct spec_notes *notes)
 {
@@ -94,9 +120,14 @@ static int submit(struct client *client, const struct args *args, const struct s
     struct err err;
     int64_t job;
 
-    if (send_job(client, spec, &answer, &err) < 0)
+    if (send_job(client, spec, args_value(args, "request-id"), &answer, &err) < 0)
         return client_fail(client, &err);
     job = json_get_int(answer, "job", 0);
+    if (!json_bool(json_get(answer, "is_new"), true) &&
+        warn_of_other_settings(client, spec, job, &err) < 0) {
+        json_free(answer);
+        return client_fail(client, &err);
+    }
     if (is_json)
         client_print_json(client, answer);
     else if (args_has(args, "quiet"))

@@ -35,6 +35,7 @@ static const struct args_option submit_options[] = {
     {"wait", 'w', NULL, "wait for its end, as `vneva wait`"},
     {"quiet", 'q', NULL, "print the job's number alone"},
     {"keys", 0, NULL, "list every key of a specification"},
+    {"request-id", 0, "ID", "the same ID again is the same job, not another one"},
     {"json", 0, NULL, "print JSON"},
     {NULL, 0, NULL, NULL},
 };

@@ -50,7 +50,8 @@ struct agent {
     int64_t grace_ms;     /* from then on */
     bool is_leaving;      /* it ends by itself: the coordinator is to know */
     char reason[AGENT_REASON_MAX];
-    int64_t heard_ms; /* when the coordinator was last there */
+    int64_t heard_ms;      /* when the coordinator last said something */
+    int64_t idle_since_ms; /* 0: not known yet */
 };
 
 /* ---- ranks ---- */
@@ -210,16 +211,33 @@ static void agent_end_ranks(struct agent *agent, int64_t now_ms)
 }
 
 /* Nobody to work for: a machine is not kept for nothing. */
-static int agent_check_heard(struct agent *agent, struct err *err)
+static int agent_check_heard(const struct agent *agent, struct err *err)
 {
-    int64_t now_ms = clock_mono_ms(), silent_ms = now_ms - agent->heard_ms;
+    int64_t silent_ms = clock_mono_ms() - agent->heard_ms;
 
-    if (link_is_registered(agent->link))
-        agent->heard_ms = now_ms;
-    else if (agent->config->give_up_ms && silent_ms > agent->config->give_up_ms)
+    if (agent->config->give_up_ms && silent_ms > agent->config->give_up_ms)
         return err_set(err, ERR_TIMEOUT, "no coordinator answered at %s for %.0f s",
                        agent->config->endpoint, (double)silent_ms / 1000);
     return 0;
+}
+
+/* A coordinator has no word for an agent that is well, so it is asked. */
+static void agent_ping(struct agent *agent)
+{
+    struct wire message = {.type = MSG_PING};
+
+    if (agent->config->give_up_ms && clock_mono_ms() - agent->heard_ms > AGENT_PING_MS)
+        link_report(agent->link, &message);
+}
+
+static void agent_check_idle(struct agent *agent)
+{
+    int64_t now_ms = clock_mono_ms();
+
+    if (agent->n_children || !agent->idle_since_ms)
+        agent->idle_since_ms = now_ms;
+    if (agent->config->idle_ms && now_ms - agent->idle_since_ms > agent->config->idle_ms)
+        agent_begin_end(agent, "it had nothing to do", agent->config->grace_ms, false);
 }
 
 /* ---- phases ---- */
@@ -267,6 +285,7 @@ static void agent_phase_receive(struct agent *agent)
         rc = link_receive(agent->link, &message, clock_mono_ms(), &err);
         if (rc <= 0)
             break;
+        agent->heard_ms = clock_mono_ms();
         agent_handle(agent, &message);
         wire_fini(&message);
     }
@@ -386,6 +405,7 @@ static void agent_phase_timers(struct agent *agent)
 {
     int64_t now_ms = clock_mono_ms();
 
+    agent_check_idle(agent);
     agent_end_ranks(agent, now_ms);
     for (int i = 0; i < agent->n_children; i++)
         child_tick(agent->children[i], now_ms);
@@ -460,6 +480,7 @@ static void agent_on_registered(void *state)
 {
     struct agent *agent = state;
 
+    agent->heard_ms = clock_mono_ms();
     if (agent->is_leaving)
         agent_tell_ending(agent);
     for (int i = 0; i < agent->n_children; i++) {
@@ -499,6 +520,7 @@ static void agent_on_heartbeat(void *state)
 {
     struct agent *agent = state;
 
+    agent_ping(agent);
     for (int i = 0; i < agent->n_children; i++) {
         const struct child *child = agent->children[i];
         struct child_id id = child_id(child);

@@ -17,7 +17,9 @@
 #define AGENT_GRACE_MS                                                                   \
     30000 /* ranks get when the agent itself ends, if nobody says more */
 #define AGENT_ENDING_ANSWER_MS                                                           \
-    2000                     /* how long it waits to be told so by the coordinator */
+    2000 /* how long it waits to be told so by the coordinator */
+#define AGENT_PING_MS                                                                    \
+    5000 /* silence after which it asks whether a coordinator is there */
 #define AGENT_LINGER_MS 2000 /* how long it then waits for the last ACKs */
 
 struct agent_config { /* borrowed for the agent's life */
@@ -33,6 +35,7 @@ struct agent_config { /* borrowed for the agent's life */
     const char *id;           /* its name, unique while it lives; NULL: a random one */
     int64_t grace_ms;         /* ranks get when it ends by a signal; 0: AGENT_GRACE_MS */
     int64_t give_up_ms; /* it ends when no coordinator answers for so long; 0: never */
+    int64_t idle_ms;    /* it ends when it has had no rank for so long; 0: never */
 };
 
 struct agent;

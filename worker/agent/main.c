@@ -42,6 +42,7 @@ static const char usage[] =
     "  --give-up S          ends, with status 3, when no coordinator answers for so "
     "long\n"
     "                       (default: never)\n"
+    "  --idle S             ends when it has had no rank for so long (default: never)\n"
     "  --host NAME          what this machine is called (default: its host name)\n"
     "  --address ADDRESS    address or interface (ib0) at which ranks here listen for "
     "ranks\n"
@@ -60,7 +61,7 @@ static const char usage[] =
 
 struct options {
     const char *connect, *key, *home, *device_kind, *host, *address, *id;
-    long n_devices, grace_s, give_up_s;
+    long n_devices, grace_s, give_up_s, idle_s;
     bool is_help, asks_bf16;
 };
 
@@ -89,6 +90,7 @@ static int options_parse(struct options *options, int argc, char **argv, struct 
         {"id", required_argument, NULL, 'i'},
         {"grace", required_argument, NULL, 'g'},
         {"give-up", required_argument, NULL, 'G'},
+        {"idle", required_argument, NULL, 'I'},
         {"has-bf16", no_argument, NULL, 'b'},
         {"help", no_argument, NULL, 'h'},
         {NULL, 0, NULL, 0},
@@ -118,6 +120,10 @@ static int options_parse(struct options *options, int argc, char **argv, struct 
         case 'G':
             if (parse_number(&options->give_up_s, "--give-up", optarg, SECONDS_MAX, err) <
                 0)
+                return -1;
+            break;
+        case 'I':
+            if (parse_number(&options->idle_s, "--idle", optarg, SECONDS_MAX, err) < 0)
                 return -1;
             break;
         case 'i':
@@ -239,6 +245,7 @@ static int run(const struct options *options, const struct key *key, struct err 
         .id = options->id,
         .grace_ms = options->grace_s * 1000,
         .give_up_ms = options->give_up_s * 1000,
+        .idle_ms = options->idle_s * 1000,
     };
     struct agent *agent = NULL;
     int rc = -1;
