@@ -95,19 +95,20 @@ static int start_coordinator(struct node *node, struct err *err)
 /* Others reach it at the host they were told, whatever this machine calls itself. */
 static int set_endpoint(struct node *node, struct err *err)
 {
-    const char *host = node->options.address         ? node->options.address
-                       : node->environment.master[0] ? node->environment.master
-                                                     : NULL;
+    const char *host = node->options.address;
     char endpoint[KEY_ENDPOINT_BYTES];
     const char *port;
 
+    /* Slurm's name for a node need not be one that resolves; this machine's own does */
+    if (!host && node->environment.launcher == LAUNCHER_NGC)
+        host = node->environment.master;
     if (keys_read_endpoint(endpoint, node->home, err) < 0)
         return -1;
     port = strrchr(endpoint, ':');
     if (!port)
         return err_set(err, ERR_FORMAT, "'%s' is no endpoint", endpoint);
     snprintf(node->listen, sizeof(node->listen), "tcp://*%s", port);
-    if (host && node->exchange->n_nodes > 1)
+    if (host && *host && node->exchange->n_nodes > 1)
         snprintf(node->key.endpoint, sizeof(node->key.endpoint), "tcp://%s%s", host,
                  port);
     else

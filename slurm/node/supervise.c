@@ -187,8 +187,10 @@ static int agent_ended(struct run *run, int status, struct err *err)
 
 static int coordinator_ended(struct run *run, int status, struct err *err)
 {
-    if (run->is_ending)
+    if (run->is_ending) { /* an agent that it did not reach hears it from here */
+        process_signal(&run->node->agent, SIGTERM);
         return 0;
+    }
     if (status == 0) { /* told so by a client; its agents were too */
         begin_end(run, DONE_GRACE_MS,
                   run->node->job && !run->node->has_job_ended ? NODE_CHECKPOINTED
