@@ -105,6 +105,7 @@ int cmd_down(struct client *client, const struct args *args);
 int cmd_coordinator(struct client *client, const struct args *args);
 int cmd_worker(struct client *client, const struct args *args);
 int cmd_data(struct client *client, const struct args *args);
+int cmd_launch(struct client *client, const struct args *args);
 int cmd_model(struct client *client, const struct args *args);
 int cmd_import(struct client *client, const struct args *args);
 int cmd_export(struct client *client, const struct args *args);

@@ -1,4 +1,4 @@
-/* vneva coordinator, worker, data, generate, model, import, export: the sibling programs, as git does it. */
+/* vneva coordinator, worker, data, generate, model, import, export, launch: the sibling programs, as git does it. */
 #include "jobs/client/client.h"
 
 #include <errno.h>
@@ -70,4 +70,9 @@ int cmd_generate(struct client *client, const struct args *args)
 int cmd_data(struct client *client, const struct args *args)
 {
     return exec_sibling(client, "vneva-data", args);
+}
+
+int cmd_launch(struct client *client, const struct args *args)
+{
+    return exec_sibling(client, "vneva-launch", args);
 }

@@ -1,0 +1,382 @@
+/* vneva-launch agents | list | cancel slurm: the verbs that pools call (README.md). */
+#include "slurm/launch/launch.h"
+
+#include "common/base/json.h"
+#include "slurm/launch/machines.h"
+#include "slurm/launch/queue.h"
+#include "slurm/launch/run.h"
+
+#include <ctype.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* Allocations of agents are known by the name of their Slurm job, "vneva-pool-POOL", or
+ * "vneva-pool-POOL:NAME". */
+#define NAME_PREFIX "vneva-pool-"
+#define NAME_SEPARATOR ':'
+#define IDLE_S_MAX 31536000 /* a year */
+#define SCRIPT_FILE "vneva.sbatch"
+
+static const struct option_known agents_options[] = {
+    {"pool", "NAME", "which pool they are of"},
+    {"connect", "ENDPOINT", "of the coordinator"},
+    {"key", "FILE", "the key for it, as the nodes see it"},
+    {"idle", "S", "agents end after so long without work (default: never)"},
+    {"dry-run", NULL, "print the script, change nothing"},
+    {NULL, NULL, NULL},
+};
+static const struct option_known list_options[] = {
+    {"pool", "NAME", "only of that pool"},
+    {NULL, NULL, NULL},
+};
+static const struct option_known no_options[] = {{NULL, NULL, NULL}};
+
+static const struct option_known *const of_agents[] = {machines_options, agents_options};
+static const struct option_known *const of_list[] = {list_options};
+static const struct option_known *const of_cancel[] = {no_options};
+
+static int check_name(const char *option, const char *name, struct err *err)
+{
+    bool is_fine = name && *name && strlen(name) < LAUNCH_NAME_MAX;
+
+    for (const char *c = name; is_fine && *c; c++)
+        is_fine = isalnum((unsigned char)*c) || strchr("._-", *c);
+    if (is_fine)
+        return 0;
+    return err_set(err, ERR_INVALID,
+                   "%s '%s': expected letters, digits, '.', '_' and '-', at most %d",
+                   option, name ? name : "", LAUNCH_NAME_MAX - 1);
+}
+
+/* Prints the object as one line; takes it. */
+static int print_line(struct json *object, struct err *err)
+{
+    struct buf text = BUF_INIT;
+    int rc;
+
+    json_write(&text, object, 0);
+    rc = buf_check(&text, err);
+    if (rc == 0)
+        printf("%s\n", buf_str(&text));
+    buf_fini(&text);
+    return rc;
+}
+
+/* ---- agents ---- */
+
+struct agents {
+    struct options options;
+    struct machines machines;
+    const char *pool, *name; /* name: NULL where none is given */
+    char job_name[sizeof(NAME_PREFIX) + 2 * LAUNCH_NAME_MAX];
+    char key[FS_PATH_MAX], script_path[FS_PATH_MAX];
+    struct buf script;
+};
+
+/* A folder for every allocation, unless one is given. */
+static int find_agents_folder(struct agents *a, struct err *err)
+{
+    const char *given = options_value(&a->options, "run-dir");
+    const char *home = getenv("VNEVA_HOME"), *user_home = getenv("HOME");
+    char path[FS_PATH_MAX], stamp[LAUNCH_STAMP_MAX];
+    int rc;
+
+    launch_stamp(stamp);
+    if (given)
+        rc = fs_path(path, err, "%s", given);
+    else if (home && *home)
+        rc = fs_path(path, err, "%s/pools/%s/%s-%d", home, a->pool, stamp, (int)getpid());
+    else if (user_home && *user_home)
+        rc = fs_path(path, err, "%s/.vneva/pools/%s/%s-%d", user_home, a->pool, stamp,
+                     (int)getpid());
+    else
+        rc = err_set(err, ERR_INVALID,
+                     "neither --run-dir nor VNEVA_HOME nor HOME says "
+                     "where the run folder is to be");
+    if (rc < 0 || launch_absolute(a->machines.run_dir, path, err) < 0)
+        return -1;
+    return fs_path(a->script_path, err, "%s/" SCRIPT_FILE, a->machines.run_dir);
+}
+
+static int read_agents(struct agents *a, struct err *err)
+{
+    const struct options *o = &a->options;
+    const char *key = options_value(o, "key");
+    int64_t idle, gpus;
+
+    a->pool = options_value(o, "pool");
+    a->name = options_value(o, "name");
+    if (check_name("--pool", a->pool, err) < 0 ||
+        (a->name && check_name("--name", a->name, err) < 0))
+        return -1;
+    if (!options_has(o, "connect") || !key)
+        return err_set(err, ERR_INVALID,
+                       "agents need --connect ENDPOINT of their coordinator and --key "
+                       "FILE with the key for it");
+    if (o->n_words)
+        return err_set(err, ERR_INVALID, "'%s': agents take no specification",
+                       o->words[0]);
+    if (a->name)
+        snprintf(a->job_name, sizeof(a->job_name), NAME_PREFIX "%s%c%s", a->pool,
+                 NAME_SEPARATOR, a->name);
+    else
+        snprintf(a->job_name, sizeof(a->job_name), NAME_PREFIX "%s", a->pool);
+    a->machines.options = o;
+    a->machines.name = a->job_name;
+    if (options_int(o, "nodes", 1, LAUNCH_NODES_MAX, 1, &a->machines.n_nodes, err) < 0 ||
+        options_int(o, "gpus-per-node", 1, LAUNCH_DEVICES_MAX, 0, &gpus, err) < 0 ||
+        options_int(o, "devices", 1, LAUNCH_DEVICES_MAX, gpus, &a->machines.n_devices,
+                    err) < 0 ||
+        options_int(o, "idle", 1, IDLE_S_MAX, 0, &idle, err) < 0 ||
+        launch_absolute(a->key, key, err) < 0)
+        return -1;
+    if (!fs_exists(a->key))
+        return err_set(err, ERR_NOT_FOUND, "--key: '%s' is not there", a->key);
+    return find_agents_folder(a, err);
+}
+
+static int make_agents_script(struct agents *a, struct err *err)
+{
+    static const char *const not_again[] = {"--no-requeue"};
+    struct script *script = script_create();
+    int rc;
+
+    if (!script)
+        return err_set(err, ERR_NOMEM, "no memory for a script");
+    rc = script_add_options(script, not_again, 1, err);
+    if (rc == 0)
+        rc = machines_fill(script, &a->machines, err);
+    script_set_variable(script, "SPEC", "");
+    script_set_variable(script, "POOL", a->pool);
+    script_set_variable(script, "CONNECT", options_value(&a->options, "connect"));
+    script_set_variable(script, "KEY", a->key);
+    script_set_variable(script, "IDLE", options_value(&a->options, "idle"));
+    if (rc == 0)
+        rc = script_write(&a->script, script, err);
+    script_destroy(script);
+    return rc;
+}
+
+static int print_agents(const struct agents *a, const char *id, struct err *err)
+{
+    struct json *object = json_new(JSON_OBJECT);
+    int rc = -1;
+
+    if (json_set(object, "allocation", json_new_string(id), err) == 0 &&
+        json_set(object, "pool", json_new_string(a->pool), err) == 0 &&
+        json_set(object, "name", json_new_string(a->name ? a->name : ""), err) == 0 &&
+        json_set(object, "nodes", json_new_int(a->machines.n_nodes), err) == 0 &&
+        json_set(object, "run_dir", json_new_string(a->machines.run_dir), err) == 0)
+        rc = print_line(object, err);
+    json_free(object);
+    return rc;
+}
+
+static int run_agents(struct agents *a, struct err *err)
+{
+    char id[MACHINES_ID_MAX];
+
+    if (read_agents(a, err) < 0 || make_agents_script(a, err) < 0)
+        return -1;
+    if (options_has(&a->options, "dry-run")) {
+        fputs(buf_str(&a->script), stdout);
+        return 0;
+    }
+    if (fs_make_dirs(a->machines.run_dir, 0700, err) < 0 ||
+        fs_write_file_atomic(a->script_path, buf_str(&a->script), a->script.n_bytes,
+                             err) < 0)
+        return -1;
+    if (machines_submit(id, a->script_path, err) < 0) {
+        /* refused for sure, and a pool tries again: its folder is of no use */
+        if (err->code == ERR_STATE && !options_has(&a->options, "run-dir"))
+            (void)fs_remove_tree(a->machines.run_dir, NULL);
+        return -1;
+    }
+    return print_agents(a, id, err);
+}
+
+int cmd_agents(int argc, char *const *argv)
+{
+    struct agents a = {.script = BUF_INIT};
+    struct err err;
+    int rc = options_parse(&a.options, of_agents, 2, argc, argv, &err);
+
+    if (rc == 0 && a.options.wants_help) {
+        fputs(
+            "usage: vneva-launch agents slurm --pool NAME --connect ENDPOINT --key FILE "
+            "[options] [-- options of sbatch]\n\nQueues an allocation of agents.\n\n",
+            stdout);
+        options_print(stdout, agents_options);
+        options_print(stdout, machines_options);
+        return EXIT_DONE;
+    }
+    if (rc == 0)
+        rc = run_agents(&a, &err);
+    buf_fini(&a.script);
+    return rc < 0 ? launch_fail(&err) : EXIT_DONE;
+}
+
+/* ---- list ---- */
+
+/* An allocation of agents: its pool and its own name, cut out of the job's. */
+static bool is_agents(struct queue_entry *entry, const char **pool, const char **name)
+{
+    size_t n = strlen(NAME_PREFIX);
+    char *separator = strchr(entry->name, NAME_SEPARATOR);
+
+    if (strncmp(entry->name, NAME_PREFIX, n) != 0)
+        return false;
+    *pool = entry->name + n;
+    *name = separator ? separator + 1 : "";
+    if (separator)
+        *separator = '\0';
+    return true;
+}
+
+static int print_entry(const struct queue_entry *entry, const char *pool,
+                       const char *name, struct err *err)
+{
+    const char *state = queue_state_name(entry->state);
+    struct json *object = json_new(JSON_OBJECT);
+    int rc = -1;
+
+    if (json_set(object, "allocation", json_new_string(entry->id), err) == 0 &&
+        json_set(object, "pool", json_new_string(pool), err) == 0 &&
+        json_set(object, "name", json_new_string(name), err) == 0 &&
+        json_set(object, "state", json_new_string(state), err) == 0 &&
+        json_set(object, "reason", json_new_string(entry->reason), err) == 0 &&
+        json_set(object, "nodes", json_new_int(entry->n_nodes), err) == 0 &&
+        json_set(object, "since_ms", json_new_int(entry->since_ms), err) == 0)
+        rc = print_line(object, err);
+    json_free(object);
+    return rc;
+}
+
+static int run_list(const struct options *options, struct err *err)
+{
+    const char *asked = options_value(options, "pool"), *pool, *name;
+    struct queue queue = {NULL, 0};
+    int rc = 0;
+
+    if (options->n_words || options->has_rest)
+        return err_set(err, ERR_INVALID, "usage: vneva-launch list slurm [--pool NAME]");
+    if ((asked && check_name("--pool", asked, err) < 0) || queue_read(&queue, err) < 0)
+        return -1;
+    for (size_t i = 0; rc == 0 && i < queue.n_entries; i++) {
+        struct queue_entry *entry = &queue.entries[i];
+
+        if (is_agents(entry, &pool, &name) && (!asked || strcmp(asked, pool) == 0))
+            rc = print_entry(entry, pool, name, err);
+    }
+    queue_fini(&queue);
+    return rc;
+}
+
+int cmd_list(int argc, char *const *argv)
+{
+    struct options options;
+    struct err err;
+    int rc = options_parse(&options, of_list, 1, argc, argv, &err);
+
+    if (rc == 0 && options.wants_help) {
+        fputs("usage: vneva-launch list slurm [--pool NAME]\n\nLists the allocations of "
+              "agents, a JSON object a line.\n\n",
+              stdout);
+        options_print(stdout, list_options);
+        return EXIT_DONE;
+    }
+    if (rc == 0)
+        rc = run_list(&options, &err);
+    return rc < 0 ? launch_fail(&err) : EXIT_DONE;
+}
+
+/* ---- cancel ---- */
+
+/* What scancel says of a job that has ended or is not known (any more). */
+static bool is_gone(struct run *run)
+{
+    static const char *const parts[] = {"Invalid job id", "already completing",
+                                        "already completed"};
+
+    for (size_t i = 0; i < sizeof(parts) / sizeof(*parts); i++)
+        if (strstr(buf_str(&run->errors), parts[i]))
+            return true;
+    return false;
+}
+
+static int print_cancelled(const char *id, bool was_gone, struct err *err)
+{
+    struct json *object = json_new(JSON_OBJECT);
+    int rc = -1;
+
+    if (json_set(object, "allocation", json_new_string(id), err) == 0 &&
+        json_set(object, "state", json_new_string(was_gone ? "gone" : "cancelled"),
+                 err) == 0)
+        rc = print_line(object, err);
+    json_free(object);
+    return rc;
+}
+
+static int cancel_one(const char *id, struct err *err)
+{
+    /* verbose: only then it tells of jobs that had ended */
+    const char *const argv[] = {"scancel", "--verbose", id, NULL};
+    const char *said;
+    struct run run;
+    int rc;
+
+    if (run_program(&run, argv, LAUNCH_CALL_MS, err) < 0) {
+        if (err->code == ERR_NOT_FOUND)
+            return err_set(
+                err, ERR_UNSUPPORTED,
+                "there is no scancel here: cancel on a machine of the cluster");
+        return -1;
+    }
+    said = buf_str(&run.errors);
+    if (run.status == 0 || is_gone(&run))
+        rc = print_cancelled(id, is_gone(&run), err);
+    else if (strstr(said, "ermission") || strstr(said, "denied"))
+        rc = err_set(err, ERR_DENIED, "allocation %s: %s", id, run_complaint(&run));
+    else
+        rc = err_set(err, ERR_TIMEOUT, "allocation %s: %s", id, run_complaint(&run));
+    run_fini(&run);
+    return rc;
+}
+
+static int run_cancel(const struct options *options, struct err *err)
+{
+    if (!options->n_words || options->has_rest)
+        return err_set(err, ERR_INVALID, "usage: vneva-launch cancel slurm ID ...");
+    for (int i = 0; i < options->n_words; i++) {
+        const char *id = options->words[i];
+        size_t n = strspn(id, "0123456789");
+
+        if (id[n] || n == 0 || n >= MACHINES_ID_MAX)
+            return err_set(err, ERR_INVALID,
+                           "'%s' is no allocation; `vneva-launch list slurm` lists them",
+                           id);
+    }
+    for (int i = 0; i < options->n_words; i++)
+        if (cancel_one(options->words[i], err) < 0)
+            return -1;
+    return 0;
+}
+
+int cmd_cancel(int argc, char *const *argv)
+{
+    struct options options;
+    struct err err;
+    int rc = options_parse(&options, of_cancel, 1, argc, argv, &err);
+
+    if (rc == 0 && options.wants_help) {
+        fputs("usage: vneva-launch cancel slurm ID ...\n\nEnds allocations of agents.\n",
+              stdout);
+        return EXIT_DONE;
+    }
+    if (rc == 0)
+        rc = run_cancel(&options, &err);
+    return rc < 0 ? launch_fail(&err) : EXIT_DONE;
+}

@@ -1,0 +1,342 @@
+/* vneva launch slurm: a job over several nodes. */
+#include "slurm/launch/launch.h"
+
+#include "common/base/json.h"
+#include "slurm/launch/machines.h"
+#include "slurm/launch/queue.h"
+#include "slurm/launch/run.h"
+#include "slurm/launch/sizes.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+#define CHECK_MS 50000
+#define WAIT_FIRST_MS 1000 /* between looks at the queue, growing to ... */
+#define WAIT_MOST_MS 10000 /* ... ended jobs are remembered for minutes (MinJobAge) */
+#define SPEC_FILE "spec.yaml"
+#define SCRIPT_FILE "vneva.sbatch"
+
+static const struct option_known own_options[] = {
+    {"kind", "KIND", "prepare, pretrain, finetune or evaluate (default: the file's)"},
+    {"connect", "ENDPOINT", "of a coordinator elsewhere (default: one in the job)"},
+    {"key", "FILE", "the key for it"},
+    {"max-idle-requeues", "N", "how often to start again without getting on (3)"},
+    {"no-check", NULL, "do not look here for the files it names: only nodes see them"},
+    {"dry-run", NULL, "print the script, change nothing"},
+    {"wait", NULL, "wait for the job's end"},
+    {"json", NULL, "print JSON"},
+    {NULL, NULL, NULL},
+};
+
+static const struct option_known *const all_options[] = {machines_options, own_options};
+
+static void print_help(void)
+{
+    fputs("usage: vneva launch slurm [options] FILE [KEY=VALUE ...] [-- options of "
+          "sbatch]\n\nChecks the specification, writes a batch script into a run folder "
+          "and queues it.\nEvery node runs vneva-node; the first coordinates.\n\n",
+          stdout);
+    options_print(stdout, machines_options);
+    options_print(stdout, own_options);
+    fputs("\nExample: vneva launch slurm --nodes 4 --gpus-per-node 8 --time 8:00:00 "
+          "\\\n             train.yaml model.optim.lr=1e-4 -- --mem=0 --exclusive\n",
+          stdout);
+}
+
+struct launch {
+    struct options options;
+    struct sizes sizes;
+    char name[LAUNCH_NAME_MAX]; /* of the job, as a part of paths */
+    struct machines machines;
+    char spec_path[FS_PATH_MAX], script_path[FS_PATH_MAX];
+    struct buf spec_text, script;
+};
+
+/* What `vneva submit --check` finds: files that are not there, datasets that do not fit.
+ * Its report's "refused" as one error. */
+static int take_report(const struct run *run, struct err *err)
+{
+    const struct json *refused;
+    struct json *report = NULL;
+    int rc = json_parse(&report, buf_str(&run->out), run->out.n_bytes, err);
+
+    if (rc < 0)
+        return err_wrap(err, "the report of `vneva submit --check`");
+    refused = json_get(report, "refused");
+    if (json_count(refused))
+        rc =
+            err_set(err, ERR_INVALID, "refused: %s%s", json_string(json_at(refused, 0)),
+                    json_count(refused) > 1 ? " (`vneva submit --check` says more)" : "");
+    json_free(report);
+    return rc;
+}
+
+static int check_here(struct launch *l, struct err *err)
+{
+    const char *argv[OPTIONS_WORDS_MAX + 8];
+    char program[FS_PATH_MAX], folder[FS_PATH_MAX];
+    static const char prefix[] = "vneva: ";
+    const char *complaint;
+    struct run run;
+    int n = 0, rc;
+
+    if (fs_program_folder(folder, err) < 0 ||
+        fs_path(program, err, "%s/vneva", folder) < 0)
+        return -1;
+    argv[n++] = program;
+    argv[n++] = "submit";
+    argv[n++] = "--check";
+    argv[n++] = "--json";
+    argv[n++] = "--";
+    argv[n++] = l->options.words[0];
+    for (int i = 0; i < l->sizes.n_overrides; i++)
+        argv[n++] = l->sizes.overrides[i];
+    argv[n] = NULL;
+    if (run_program(&run, argv, CHECK_MS, err) < 0)
+        return -1;
+    complaint = run.status == 0 ? NULL : run_complaint(&run);
+    if (complaint && strncmp(complaint, prefix, sizeof(prefix) - 1) == 0)
+        complaint += sizeof(prefix) - 1;
+    rc = complaint ? err_set(err, ERR_INVALID, "%s", complaint) : take_report(&run, err);
+    run_fini(&run);
+    return rc;
+}
+
+static int read_spec(struct launch *l, struct err *err)
+{
+    struct options *o = &l->options;
+    struct sizes_asked asked = {.nodes_option = "--nodes",
+                                .devices_option = "--gpus-per-node",
+                                .kind = options_value(o, "kind")};
+
+    if (options_int(o, "nodes", 1, LAUNCH_NODES_MAX, 0, &asked.n_nodes, err) < 0 ||
+        options_int(o, "gpus-per-node", 1, LAUNCH_DEVICES_MAX, 0, &asked.n_devices, err) <
+            0)
+        return -1;
+    if (options_has(o, "devices")) {
+        asked.devices_option = "--devices";
+        if (options_int(o, "devices", 1, LAUNCH_DEVICES_MAX, 0, &asked.n_devices, err) <
+            0)
+            return -1;
+    }
+    if (sizes_read(&l->sizes, o->words[0], o->words + 1, o->n_words - 1, &asked, err) < 0)
+        return -1;
+    /* in a container the files have other names; where only nodes see them, none here */
+    if (!options_has(o, "container-image") && !options_has(o, "no-check") &&
+        check_here(l, err) < 0)
+        return -1;
+    return fs_read_file(&l->spec_text, o->words[0], SIZES_FILE_MAX, err);
+}
+
+static int find_folder(struct launch *l, struct err *err)
+{
+    const char *given = options_value(&l->options, "run-dir");
+    const char *name = options_value(&l->options, "name");
+    char stamp[LAUNCH_STAMP_MAX], path[FS_PATH_MAX];
+
+    l->machines.name = name ? name : l->sizes.spec->name;
+    launch_plain_name(l->name, l->machines.name);
+    launch_stamp(stamp);
+    if ((given ? fs_path(path, err, "%s", given)
+               : fs_path(path, err, "runs/%s-%s", l->name, stamp)) < 0 ||
+        launch_absolute(l->machines.run_dir, path, err) < 0 ||
+        fs_path(l->spec_path, err, "%s/" SPEC_FILE, l->machines.run_dir) < 0)
+        return -1;
+    return fs_path(l->script_path, err, "%s/" SCRIPT_FILE, l->machines.run_dir);
+}
+
+/* A coordinator elsewhere and its key: both or none. */
+static int fill_connect(struct script *script, const struct options *options,
+                        struct err *err)
+{
+    const char *endpoint = options_value(options, "connect");
+    const char *key = options_value(options, "key");
+    char path[FS_PATH_MAX];
+
+    if (!endpoint && !key)
+        return 0;
+    if (!endpoint || !key)
+        return err_set(err, ERR_INVALID,
+                       "--connect and --key go together: the endpoint of a coordinator, "
+                       "and the file with the key for it");
+    if (launch_absolute(path, key, err) < 0)
+        return -1;
+    if (!fs_exists(path))
+        return err_set(err, ERR_NOT_FOUND, "--key: '%s' is not there", path);
+    script_set_variable(script, "CONNECT", endpoint);
+    script_set_variable(script, "KEY", path);
+    return 0;
+}
+
+static int fill_script(struct launch *l, struct script *script, struct err *err)
+{
+    const struct options *o = &l->options;
+    char text[32];
+    int64_t idle;
+
+    if (options_int(o, "max-idle-requeues", 0, 1000000, -1, &idle, err) < 0 ||
+        fill_connect(script, o, err) < 0 || machines_fill(script, &l->machines, err) < 0)
+        return -1;
+    snprintf(text, sizeof(text), "%" PRId64, idle);
+    script_set_variable(script, "MAX_IDLE_REQUEUES", idle < 0 ? NULL : text);
+    script_set_variable(script, "SPEC", l->spec_path);
+    script_set_list(script, "OVERRIDES", l->sizes.overrides, l->sizes.n_overrides);
+    return script_write(&l->script, script, err);
+}
+
+static int make_script(struct launch *l, struct err *err)
+{
+    struct script *script = script_create();
+    int rc;
+
+    if (!script)
+        return err_set(err, ERR_NOMEM, "no memory for a script");
+    l->machines.options = &l->options;
+    l->machines.n_nodes = l->sizes.n_nodes;
+    l->machines.n_devices = l->sizes.n_devices;
+    rc = find_folder(l, err);
+    if (rc == 0)
+        rc = fill_script(l, script, err);
+    script_destroy(script);
+    return rc;
+}
+
+/* A run folder may be used again for the job that it is of, and for no other. */
+static int check_same(const struct launch *l, struct err *err)
+{
+    struct buf before = BUF_INIT;
+    int rc = 0;
+
+    if (!fs_exists(l->spec_path))
+        return 0;
+    if (fs_read_file(&before, l->spec_path, SIZES_FILE_MAX, err) < 0)
+        rc = -1;
+    else if (before.n_bytes != l->spec_text.n_bytes ||
+             memcmp(buf_str(&before), buf_str(&l->spec_text), before.n_bytes) != 0)
+        rc = err_set(err, ERR_EXISTS,
+                     "the run folder '%s' is of another specification: take another "
+                     "--run-dir, or go on there with `sbatch %s`",
+                     l->machines.run_dir, l->script_path);
+    buf_fini(&before);
+    return rc;
+}
+
+static int write_files(const struct launch *l, struct err *err)
+{
+    if (check_same(l, err) < 0 || fs_make_dirs(l->machines.run_dir, 0700, err) < 0 ||
+        fs_write_file_atomic(l->spec_path, buf_str(&l->spec_text), l->spec_text.n_bytes,
+                             err) < 0)
+        return -1;
+    return fs_write_file_atomic(l->script_path, buf_str(&l->script), l->script.n_bytes,
+                                err);
+}
+
+static int print_json(const struct launch *l, const char *id, struct err *err)
+{
+    struct json *object = json_new(JSON_OBJECT);
+    struct buf text = BUF_INIT;
+    int rc = 0;
+
+    if (json_set(object, "allocation", json_new_string(id), err) < 0 ||
+        json_set(object, "run_dir", json_new_string(l->machines.run_dir), err) < 0 ||
+        json_set(object, "script", json_new_string(l->script_path), err) < 0)
+        rc = -1;
+    json_write(&text, object, 2);
+    if (rc == 0 && (rc = buf_check(&text, err)) == 0)
+        printf("%s\n", buf_str(&text));
+    buf_fini(&text);
+    json_free(object);
+    return rc;
+}
+
+static void print_submitted(const struct launch *l, const char *id)
+{
+    const struct spec *spec = l->sizes.spec;
+
+    printf("submitted Slurm job %s: %s '%s' on %" PRId64 " node%s\n", id,
+           spec_kind_name(spec->kind), spec->name, l->sizes.n_nodes,
+           l->sizes.n_nodes == 1 ? "" : "s");
+    printf("run folder  %s\n", l->machines.run_dir);
+    printf("queue       squeue -j %s -o '%%i %%T %%r %%S'\n", id);
+    printf("what it says  tail -F %s/slurm-%s.out\n", l->machines.run_dir, id);
+    printf("go on later   sbatch %s\n", l->script_path);
+}
+
+/* Until the job has ended for good; one that is queued again is pending in between. */
+static int wait_for_end(const char *id)
+{
+    int64_t pause_ms = WAIT_FIRST_MS;
+    struct queue_entry entry;
+    struct err err;
+
+    for (;;) {
+        struct timespec pause = {pause_ms / 1000, (pause_ms % 1000) * 1000000};
+
+        nanosleep(&pause, NULL);
+        pause_ms = pause_ms * 2 < WAIT_MOST_MS ? pause_ms * 2 : WAIT_MOST_MS;
+        if (queue_find(&entry, id, &err) < 0) {
+            if (err.code != ERR_TIMEOUT)
+                return launch_fail(&err);
+            continue; /* slurmctld restarts: the job goes on without it */
+        }
+        if (entry.state == QUEUE_ENDED)
+            break;
+    }
+    fprintf(stderr, "vneva: Slurm job %s: %s\n", id, entry.word);
+    return strcmp(entry.word, "COMPLETED") == 0 ? EXIT_DONE : EXIT_JOB_FAILED;
+}
+
+static int submit(struct launch *l)
+{
+    char id[MACHINES_ID_MAX];
+    struct err err;
+
+    if (write_files(l, &err) < 0 || machines_submit(id, l->script_path, &err) < 0)
+        return launch_fail(&err);
+    if (!options_has(&l->options, "json"))
+        print_submitted(l, id);
+    else if (print_json(l, id, &err) < 0)
+        return launch_fail(&err);
+    fflush(stdout);
+    return options_has(&l->options, "wait") ? wait_for_end(id) : EXIT_DONE;
+}
+
+static int run(struct launch *l)
+{
+    struct err err;
+
+    if (read_spec(l, &err) < 0 || make_script(l, &err) < 0)
+        return launch_fail(&err);
+    if (options_has(&l->options, "dry-run")) {
+        fputs(buf_str(&l->script), stdout);
+        return EXIT_DONE;
+    }
+    return submit(l);
+}
+
+int cmd_slurm(int argc, char *const *argv)
+{
+    struct launch l = {.spec_text = BUF_INIT, .script = BUF_INIT};
+    struct err err;
+    int status;
+
+    if (options_parse(&l.options, all_options, 2, argc, argv, &err) < 0)
+        return launch_fail(&err);
+    if (l.options.wants_help) {
+        print_help();
+        return EXIT_DONE;
+    }
+    if (!l.options.n_words) {
+        fputs("vneva: usage: vneva launch slurm --nodes N FILE [KEY=VALUE ...] [-- "
+              "options of sbatch] (--help says more)\n",
+              stderr);
+        return EXIT_USAGE;
+    }
+    status = run(&l);
+    sizes_fini(&l.sizes);
+    buf_fini(&l.spec_text);
+    buf_fini(&l.script);
+    return status;
+}
