@@ -124,7 +124,7 @@ const struct command client_commands[] = {
     {"generate", "...", "ask a model about a video, here and now: run vneva-generate",
      "vneva generate --model ~/.vneva/jobs/2 --video cat.mp4 'What moves?'", NULL, 0, -1,
      cmd_generate},
-    {"launch", "slurm ...", "run a job over the nodes of a cluster: vneva-launch",
+    {"launch", "slurm | bcp ...", "run a job over the nodes of a cluster: vneva-launch",
      "vneva launch slurm --nodes 2 --gpus-per-node 8 train.yaml", NULL, 0, -1,
      cmd_launch},
     {"coordinator", "...", "run vneva-coordinator", "vneva coordinator --help", NULL, 0,

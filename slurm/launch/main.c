@@ -10,6 +10,7 @@ static const struct verb {
     const char *summary;
 } verbs[] = {
     {{"slurm", NULL}, cmd_slurm, "queue a job over several nodes of a Slurm cluster"},
+    {{"bcp", NULL}, cmd_bcp, "run one on Base Command Platform"},
     {{"agents", "slurm"}, cmd_agents, "queue an allocation of agents (pools call this)"},
     {{"list", "slurm"}, cmd_list, "list the allocations of agents"},
     {{"cancel", "slurm"}, cmd_cancel, "end allocations"},

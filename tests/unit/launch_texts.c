@@ -1,4 +1,5 @@
 /* What vneva-launch writes and reads: scripts, quotes, the queue, commands. */
+#include "slurm/launch/bcp.h"
 #include "slurm/launch/machines.h"
 #include "slurm/launch/options.h"
 #include "slurm/launch/queue.h"
@@ -381,6 +382,16 @@ static void complaints_of_sbatch_get_a_remedy(void **state)
     assert_null(machines_remedy("Whatever"));
 }
 
+static void instances_say_how_many_gpus_they_have(void **state)
+{
+    (void)state;
+    assert_int_equal(bcp_instance_gpus("dgxa100.80g.8.norm"), 8);
+    assert_int_equal(bcp_instance_gpus("dgx1v.32g.2.norm"), 2);
+    assert_int_equal(bcp_instance_gpus("cpu.x86.tiny"), 0);
+    assert_int_equal(bcp_instance_gpus("ngcv8"), 0);
+    assert_int_equal(bcp_instance_gpus("dgxa100.80g.0.norm"), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -397,6 +408,7 @@ int main(void)
         cmocka_unit_test(the_queue_is_read_in_the_order_of_numbers),
         cmocka_unit_test(times_are_read_as_sbatch_reads_them),
         cmocka_unit_test(complaints_of_sbatch_get_a_remedy),
+        cmocka_unit_test(instances_say_how_many_gpus_they_have),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
