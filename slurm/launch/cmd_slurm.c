@@ -4,6 +4,7 @@
 #include "common/base/json.h"
 #include "slurm/launch/machines.h"
 #include "slurm/launch/queue.h"
+#include "slurm/launch/quote.h"
 #include "slurm/launch/run.h"
 #include "slurm/launch/sizes.h"
 
@@ -251,17 +252,34 @@ static int print_json(const struct launch *l, const char *id, struct err *err)
     return rc;
 }
 
+/* A command that can be copied: what the path holds is quoted for a shell. */
+static void print_line(const char *what, const char *command, const char *path,
+                       const char *file)
+{
+    struct buf whole = BUF_INIT, text = BUF_INIT;
+
+    buf_printf(&whole, "%s%s", path, file);
+    quote_shell(&text, buf_str(&whole));
+    printf("%-13s %s%s\n", what, command, buf_str(&text));
+    buf_fini(&whole);
+    buf_fini(&text);
+}
+
 static void print_submitted(const struct launch *l, const char *id)
 {
     const struct spec *spec = l->sizes.spec;
+    char log[sizeof("/slurm-.out") + MACHINES_ID_MAX];
 
+    snprintf(log, sizeof(log), "/slurm-%s.out", id);
     printf("submitted Slurm job %s: %s '%s' on %" PRId64 " node%s\n", id,
            spec_kind_name(spec->kind), spec->name, l->sizes.n_nodes,
            l->sizes.n_nodes == 1 ? "" : "s");
-    printf("run folder  %s\n", l->machines.run_dir);
-    printf("queue       squeue -j %s -o '%%i %%T %%r %%S'\n", id);
-    printf("what it says  tail -F %s/slurm-%s.out\n", l->machines.run_dir, id);
-    printf("go on later   sbatch %s\n", l->script_path);
+    print_line("run folder", "", l->machines.run_dir, "");
+    print_line("its log", "tail -F ", l->machines.run_dir, log);
+    print_line("once it runs", "vneva top, with VNEVA_KEY=", l->machines.run_dir,
+               "/admin.key");
+    print_line("go on later", "sbatch ", l->script_path, "");
+    printf("%-13s squeue -j %s -o '%%i %%T %%r %%S'\n", "the queue", id);
 }
 
 /* Until the job has ended for good; one that is queued again is pending in between. */

@@ -153,6 +153,10 @@ a_job_is_checked_written_and_queued() {
     grep -qF "submitted Slurm job 123: pretrain 'it's \$(date) \"x\"' on 2 nodes" \
         "$work/out" || fail "$(cat "$work/out")"
     grep -qF "sbatch $run/vneva.sbatch" "$calls" || fail "$(cat "$calls")"
+    # what it says can be pasted
+    : >"$calls"
+    bash -c "$(sed -n 's/^go on later *//p' "$work/out")" 2>"$work/err"
+    says "sbatch: words: $run/vneva.sbatch"
     cmp -s t.yaml "$run/spec.yaml" || fail "another specification"
     bash -n "$run/vneva.sbatch" || fail "no script of bash"
     ! command -v shellcheck >/dev/null || shellcheck -s bash -e SC2016 "$run/vneva.sbatch" ||
