@@ -7,7 +7,7 @@ cd "${1:-$(dirname "$0")/..}"
 git ls-files '*.c' '*.h' '*.cpp' '*.cu' '*.def' | grep -v '^tests/' | xargs awk '
 function room_of(path) {
     if (path ~ /^common\/(base|wire|net)\//) { split(path, p, "/"); return p[1] "/" p[2] }
-    if (path ~ /^jobs\/(spec|client)\//) { split(path, p, "/"); return p[1] "/" p[2] }
+    if (path ~ /^jobs\/(spec|client|dashboard)\//) { split(path, p, "/"); return p[1] "/" p[2] }
     split(path, p, "/"); return p[1]
 }
 function complain(what) {
@@ -17,6 +17,7 @@ BEGIN {
     allowed["common/net"] = "common/wire"
     allowed["coordinator"] = "common/wire common/net jobs/spec"
     allowed["jobs/client"] = "common/wire common/net jobs/spec"
+    allowed["jobs/dashboard"] = "jobs/client common/wire common/net"
     allowed["dataprep"] = "jobs/spec"
     allowed["worker"] = "model dataprep common/wire common/net jobs/spec"
     allowed["slurm"] = "common/wire common/net jobs/spec"
@@ -27,6 +28,7 @@ BEGIN {
     library["yaml.h"] = "jobs/spec/"
     library["curses.h"] = "jobs/client/top_curses.c"
     library["ncurses"] = "jobs/client/top_curses.c"
+    library["microhttpd"] = "jobs/dashboard/http.c"
     library["sqlite3.h"] = "coordinator/store/ dataprep/dataset/"
     library["libav"] = "dataprep/media/ dataprep/synth/"
     library["libsw"] = "dataprep/media/ dataprep/synth/"

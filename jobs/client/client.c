@@ -150,14 +150,20 @@ static int connect_client(struct client *client, struct err *err)
     return net_client_open(&client->net, client->endpoint, NULL, err);
 }
 
-int client_call(struct client *client, struct wire *request, struct wire *reply,
-                struct err *err)
+int client_call_within(struct client *client, struct wire *request, struct wire *reply,
+                       int64_t timeout_ms, struct err *err)
 {
     if (!client_is_served(client))
         return fail_nobody(client, err);
     if (connect_client(client, err) < 0)
         return -1;
-    return net_client_call(client->net, request, reply, CLIENT_CALL_MS, err);
+    return net_client_call(client->net, request, reply, timeout_ms, err);
+}
+
+int client_call(struct client *client, struct wire *request, struct wire *reply,
+                struct err *err)
+{
+    return client_call_within(client, request, reply, CLIENT_CALL_MS, err);
 }
 
 int client_query(struct client *client, struct json **rows, const char *view, int64_t job,

@@ -71,6 +71,8 @@ bool client_is_served(const struct client *client);
  * nobody answers, at once when nobody serves. */
 int client_call(struct client *client, struct wire *request, struct wire *reply,
                 struct err *err);
+int client_call_within(struct client *client, struct wire *request, struct wire *reply,
+                       int64_t timeout_ms, struct err *err);
 /* Rows of a view: a JSON array the caller owns. */
 int client_query(struct client *client, struct json **rows, const char *view, int64_t job,
                  int64_t since, int64_t limit, struct err *err);
@@ -109,6 +111,7 @@ int cmd_launch(struct client *client, const struct args *args);
 int cmd_model(struct client *client, const struct args *args);
 int cmd_import(struct client *client, const struct args *args);
 int cmd_export(struct client *client, const struct args *args);
+int cmd_dashboard(struct client *client, const struct args *args);
 int cmd_generate(struct client *client, const struct args *args);
 int cmd_keys(struct client *client, const struct args *args);
 int cmd_submit(struct client *client, const struct args *args);

@@ -1,4 +1,5 @@
-/* vneva coordinator, worker, data, generate, model, import, export, launch: the sibling programs, as git does it. */
+/* vneva coordinator, worker, data, generate, dashboard, launch, model, import, export: the
+ * sibling programs, as git does it. */
 #include "jobs/client/client.h"
 
 #include <errno.h>
@@ -75,4 +76,9 @@ int cmd_data(struct client *client, const struct args *args)
 int cmd_launch(struct client *client, const struct args *args)
 {
     return exec_sibling(client, "vneva-launch", args);
+}
+
+int cmd_dashboard(struct client *client, const struct args *args)
+{
+    return exec_sibling(client, "vneva-dashboard", args);
 }

@@ -111,6 +111,8 @@ const struct command client_commands[] = {
      "vneva query metrics where job=2 'loss<2' --sort -step --limit 5\n"
      "         vneva query --sql 'select state, count(*) from jobs group by 1'",
      query_options, 0, ARGS_WORDS_MAX, cmd_query},
+    {"dashboard", "...", "serve a page about all of it: run vneva-dashboard",
+     "vneva dashboard --listen 127.0.0.1:8420", NULL, 0, -1, cmd_dashboard},
     {"report", "JOB", "write a page of curves and examples",
      "vneva report 3 -o report.html", report_options, 1, 1, cmd_report},
     {"data", "COMMAND ...", "look at and make data: run vneva-data",

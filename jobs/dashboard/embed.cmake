@@ -1,0 +1,16 @@
+# embed.cmake - cmake -DOUT=file.c -DFILES="a;b" -P embed.cmake: the bytes of the files as
+# C, for page.h.
+set(text "/* Made by embed.cmake. */\n#include \"jobs/dashboard/page.h\"\n\n")
+set(rows "")
+set(number 0)
+foreach(file ${FILES})
+  get_filename_component(name ${file} NAME)
+  file(READ ${file} bytes HEX)
+  string(LENGTH "${bytes}" n_digits)
+  math(EXPR n_bytes "${n_digits} / 2")
+  string(REGEX REPLACE "(..)" "0x\\1," bytes "${bytes}")
+  string(APPEND text "static const unsigned char file_${number}[] = {${bytes}};\n")
+  string(APPEND rows "    {\"${name}\", file_${number}, ${n_bytes}},\n")
+  math(EXPR number "${number} + 1")
+endforeach()
+file(WRITE ${OUT} "${text}\nconst struct page_file page_files[] = {\n${rows}    {NULL, NULL, 0}};\n")
