@@ -74,7 +74,8 @@ static void check_case(struct check *check, struct backend *b, struct backend *r
     op_run_free(&again);
 }
 
-void op_check_backend(struct check *check, struct backend *b)
+void op_check_cases(struct check *check, struct backend *b, const struct op_case *cases,
+                    size_t n)
 {
     static const enum dtype types[] = {DTYPE_F32, DTYPE_BF16, DTYPE_F16};
     struct err err = {0};
@@ -84,8 +85,13 @@ void op_check_backend(struct check *check, struct backend *b)
         check_that(check, false, "%s", err.text);
         return;
     }
-    for (int i = 0; i < op_n_cases; i++)
+    for (size_t i = 0; i < n; i++)
         for (size_t t = 0; t < sizeof(types) / sizeof(types[0]); t++)
-            check_case(check, b, ref, &op_cases[i], types[t]);
+            check_case(check, b, ref, &cases[i], types[t]);
     backend_destroy(ref);
+}
+
+void op_check_backend(struct check *check, struct backend *b)
+{
+    op_check_cases(check, b, op_cases, (size_t)op_n_cases);
 }

@@ -9,7 +9,10 @@ int op_compare(const struct op_run *got, const struct op_run *want, bool is_loud
 
 bool op_has_same_bits(const struct op_run *a, const struct op_run *b);
 
-/* Every case in every type on both, twice on b, which must give the same bits again. */
+/* These cases in every type on both, twice on b, which must give the same bits again. */
+void op_check_cases(struct check *check, struct backend *b, const struct op_case *cases,
+                    size_t n);
+/* The same for all of op_cases. */
 void op_check_backend(struct check *check, struct backend *b);
 
 #endif

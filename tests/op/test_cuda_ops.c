@@ -55,6 +55,188 @@ static void bits_do_not_depend_on_the_order_of_threads(struct check *check)
         backend_destroy(b[i]);
 }
 
+/* ---- extreme values: what overflows, is not a number, or is all there is ---- */
+
+#define EXTREME_ROWS 6
+#define EXTREME_COLUMNS 40
+
+/* Row by row: large, infinite, not a number, all equal, tiny, minus infinity throughout. */
+static float extreme(int64_t row, int64_t column)
+{
+    static const float large[] = {1e4F, -1e4F, 88, -88, 105, -105, 0, -0.0F};
+
+    switch (row) {
+    case 0:
+        return large[column % 8];
+    case 1:
+        return column == 7 ? INFINITY : (float)column;
+    case 2:
+        return column == 9 ? NAN : (float)column;
+    case 3:
+        return 3;
+    case 4:
+        return (float)column * 1e-40F;
+    default:
+        return -INFINITY;
+    }
+}
+
+static struct tensor extremes(struct op_run *r, int64_t n_rows)
+{
+    const int64_t dims[4] = {n_rows, EXTREME_COLUMNS};
+    struct tensor wide = op_output(r, DTYPE_F32, dims), x = op_output(r, r->dtype, dims);
+    float host[EXTREME_ROWS * EXTREME_COLUMNS];
+
+    for (int64_t i = 0; i < n_rows * EXTREME_COLUMNS; i++)
+        host[i] = extreme(i / EXTREME_COLUMNS, i % EXTREME_COLUMNS);
+    op_check(r, r->b->ops->upload(r->b, wide.data, host, tensor_bytes(&wide), &r->err));
+    op_check(r, r->b->ops->cast(r->b, &x, &wide, &r->err));
+    return x;
+}
+
+static void run_extreme_act(struct op_run *r)
+{
+    const int64_t dims[4] = {EXTREME_ROWS, EXTREME_COLUMNS};
+    enum activation act = (enum activation)r->op->n[0];
+    struct tensor x = extremes(r, EXTREME_ROWS), y = op_output(r, r->dtype, dims);
+    struct tensor dx = op_output(r, r->dtype, dims);
+
+    op_check(r, r->b->ops->act_fwd(r->b, &y, &x, act, &r->err));
+    op_check(r, r->b->ops->act_bwd(r->b, &dx, &y, &x, act, &r->err));
+    op_keep(r, "x", &x);
+    op_keep(r, "y", &y);
+    op_keep(r, "dx", &dx);
+}
+
+static void run_extreme_loss(struct op_run *r)
+{
+    const int64_t dims[4] = {EXTREME_ROWS};
+    struct tensor x = extremes(r, EXTREME_ROWS), max = op_output(r, DTYPE_F32, dims);
+    struct tensor sum = op_output(r, DTYPE_F32, dims);
+    struct tensor target = op_output(r, DTYPE_F32, dims);
+    struct tensor index = op_output(r, DTYPE_I32, dims);
+    int32_t labels[EXTREME_ROWS] = {0, 7, 3, -1, 5, 1};
+
+    op_check(r, r->b->ops->argmax(r->b, &target, &index, &x, EXTREME_COLUMNS, &r->err));
+    op_keep(r, "value", &target);
+    op_keep(r, "argmax", &index);
+    op_check(r, r->b->ops->xent_max(r->b, &max, &x, EXTREME_COLUMNS, &r->err));
+    op_check(r, r->b->ops->xent_sum(r->b, &sum, &target, &x, &max, labels, 0,
+                                    EXTREME_COLUMNS, &r->err));
+    op_check(r, r->b->ops->xent_bwd(r->b, &x, &max, &sum, labels, 0, EXTREME_COLUMNS,
+                                    &r->err));
+    op_keep(r, "max", &max);
+    op_keep(r, "sum", &sum);
+    op_keep(r, "target", &target);
+    op_keep(r, "dlogits", &x);
+}
+
+static void run_extreme_norm(struct op_run *r)
+{
+    const int64_t rows[4] = {EXTREME_ROWS}, dims[4] = {EXTREME_ROWS, EXTREME_COLUMNS};
+    const int64_t columns[4] = {EXTREME_COLUMNS};
+    struct tensor x = extremes(r, EXTREME_ROWS), y = op_output(r, r->dtype, dims);
+    struct tensor w = op_input(r, "w", r->dtype, 1, 0, columns);
+    struct tensor rstd = op_output(r, DTYPE_F32, rows);
+    struct tensor mean = op_output(r, DTYPE_F32, rows);
+
+    op_check(r, r->b->ops->rmsnorm_fwd(r->b, &y, &rstd, &x, &w, 1e-5F, &r->err));
+    op_keep(r, "rms", &y);
+    op_check(r, r->b->ops->layernorm_fwd(r->b, &y, &mean, &rstd, &x, &w, &w, 1, 1e-5F,
+                                         &r->err));
+    op_keep(r, "layernorm", &y);
+    op_keep(r, "mean", &mean);
+}
+
+/* Keys and queries are the same rows; values that are not a number reach those who see
+ * them and nobody else. */
+static void run_extreme_attention(struct op_run *r)
+{
+    const int64_t dims[4] = {1, 5, EXTREME_COLUMNS}, stats[4] = {1, 2, 5};
+    struct tensor x = extremes(r, 5), q = op_input(r, "q", r->dtype, 1, 0, dims);
+    struct tensor o = op_output(r, r->dtype, dims), lse = op_output(r, DTYPE_F32, stats);
+    struct tensor k = tensor_of(q.data, q.dtype, 3, dims);
+    struct tensor v = tensor_of(x.data, x.dtype, 3, dims);
+    struct attention_args args = {
+        .n_heads = 2, .n_kv_heads = 2, .causal = true, .scale = 0.2F};
+
+    op_check(r, r->b->ops->attention_fwd(r->b, &o, &lse, &q, &k, &v, &args, &r->err));
+    op_keep(r, "o", &o);
+    op_keep(r, "lse", &lse);
+}
+
+static void extreme_values_give_what_they_give_on_ref(struct check *check)
+{
+    static const struct op_case cases[] = {
+        {"extreme gelu", run_extreme_act, {ACT_GELU}, 0},
+        {"extreme gelu_tanh", run_extreme_act, {ACT_GELU_TANH}, 0},
+        {"extreme quick_gelu", run_extreme_act, {ACT_QUICK_GELU}, 0},
+        {"extreme relu_squared", run_extreme_act, {ACT_RELU_SQUARED}, 0},
+        {"extreme loss", run_extreme_loss, {0}, 0},
+        {"extreme norm", run_extreme_norm, {0}, 0},
+        {"extreme attention", run_extreme_attention, {0}, 0},
+    };
+    struct backend *b = open_cuda(check, "forward");
+
+    if (b)
+        op_check_cases(check, b, cases, sizeof(cases) / sizeof(cases[0]));
+    backend_destroy(b);
+}
+
+/* ---- nothing to do ---- */
+
+static void no_rows(struct check *check, struct backend *b, enum dtype dtype)
+{
+    struct tensor w = {0}, none, stat, dw = {0};
+    struct matmul_args tn = {.trans_a = true, .beta = 1}, nt = {.trans_b = true};
+    struct matmul_args biased = {.trans_a = true, .bias = &w};
+    const int64_t n = 8;
+    struct err err = {0};
+    float sums[64];
+    bool is_fine =
+        backend_tensor(b, &w, dtype, 1, &n, &err) == 0 &&
+        backend_tensor(b, &dw, DTYPE_F32, 2, (const int64_t[]){n, n}, &err) == 0;
+
+    none = tensor_of(w.data, dtype, 2, (const int64_t[]){0, n});
+    stat = tensor_of(w.data, DTYPE_F32, 1, (const int64_t[]){0});
+    is_fine = is_fine && b->ops->matmul(b, &none, &none, &dw, &nt, &err) == 0 &&
+              b->ops->matmul(b, &dw, &none, &none, &tn, &err) == 0 &&
+              b->ops->matmul(b, &dw, &none, &none, &biased, &err) == 0 &&
+              b->ops->bias_bwd(b, &w, &none, &err) == 0 &&
+              b->ops->rmsnorm_fwd(b, &none, &stat, &none, &w, 1e-5F, &err) == 0 &&
+              b->ops->rmsnorm_bwd(b, &none, &dw, &none, &none, &w, &stat, &err) == 0 &&
+              b->ops->layernorm_fwd(b, &none, &stat, &stat, &none, &w, &w, 0, 1e-5F,
+                                    &err) == 0 &&
+              b->ops->act_fwd(b, &none, &none, ACT_GELU, &err) == 0 &&
+              b->ops->swiglu_fwd(b, &none, &none, &err) == 0 &&
+              b->ops->add(b, &none, &none, &none, 1, &err) == 0 &&
+              b->ops->cast(b, &stat, &none, &err) == 0 &&
+              b->ops->embed_fwd(b, &none, &dw, NULL, 0, &err) == 0 &&
+              b->ops->embed_bwd(b, &dw, &none, NULL, 0, &err) == 0 &&
+              b->ops->scatter_rows(b, &dw, &none, NULL, 0, &err) == 0 &&
+              b->ops->xent_max(b, &stat, &none, n, &err) == 0 &&
+              b->ops->zero(b, w.data, 0, &err) == 0 &&
+              b->ops->copy(b, w.data, dw.data, 0, &err) == 0 &&
+              b->ops->download(b, sums, dw.data, sizeof(sums), &err) == 0;
+    check_that(check, is_fine, "%s", err.text);
+    for (int i = 0; is_fine && i < 64; i++)
+        is_fine = sums[i] == 0;
+    check_that(check, is_fine, "something came of nothing");
+    b->ops->free(b, w.data);
+    b->ops->free(b, dw.data);
+}
+
+static void no_rows_are_fine(struct check *check)
+{
+    struct backend *b = open_cuda(check, "forward");
+
+    if (b) {
+        no_rows(check, b, DTYPE_F32);
+        no_rows(check, b, DTYPE_BF16);
+    }
+    backend_destroy(b);
+}
+
 /* More than the ring holds, while nobody waits for the device. */
 static void host_memory_may_change_as_soon_as_an_upload_returns(struct check *check)
 {
@@ -166,6 +348,8 @@ int main(void)
 
     check_run(&check, every_operation_agrees_with_ref);
     check_run(&check, bits_do_not_depend_on_the_order_of_threads);
+    check_run(&check, extreme_values_give_what_they_give_on_ref);
+    check_run(&check, no_rows_are_fine);
     check_run(&check, host_memory_may_change_as_soon_as_an_upload_returns);
     check_run(&check, indices_may_change_as_soon_as_an_operation_returns);
     check_run(&check, too_much_memory_is_an_error_that_says_what_would_help);

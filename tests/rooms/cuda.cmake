@@ -35,6 +35,8 @@ endfunction()
 vneva_test(unit_fiber LABEL unit SOURCES unit/fiber.cpp LIBS vneva_fiber)
 cuda_host_test(test_cuda_ops LABEL op
   SOURCES op/test_cuda_ops.c op/op_cases.c op/op_run.c op/op_compare.c LIBS vneva_backend)
+cuda_host_test(op_model_cuda LABEL op SOURCES op/model_cuda.c
+  LIBS vneva_tiny vneva_optim vneva_generate)
 if(TARGET unit_fiber)
   target_include_directories(unit_fiber PRIVATE ${cuda_host}/include)
 endif()
