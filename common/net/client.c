@@ -45,6 +45,14 @@ static int use_key(struct net_client *client, const struct key *key, struct err 
     const int events = ZMQ_EVENT_HANDSHAKE_SUCCEEDED | ZMQ_EVENT_DISCONNECTED |
                        ZMQ_EVENT_CONNECT_DELAYED | ZMQ_EVENT_CONNECT_RETRIED;
 
+    if (!key)
+        return err_set(err, ERR_DENIED,
+                       "'%s' is on a network, which takes a key: give its file with "
+                       "--key or in VNEVA_KEY (`vneva keys add` makes one)",
+                       client->endpoint);
+    if (!key->coordinator[0])
+        return err_set(err, ERR_INVALID,
+                       "key '%s' does not name the coordinator it is for", key->name);
     if (net_socket_use_key(&client->socket, key, false, err) < 0)
         return -1;
     memcpy(client->key_name, key->name, sizeof(client->key_name));
@@ -83,22 +91,6 @@ int net_check_remote(const char *endpoint, struct err *err)
         endpoint);
 }
 
-static int check_key(const struct endpoint *endpoint, const char *text,
-                     const struct key *key, struct err *err)
-{
-    if (endpoint->is_ipc)
-        return 0;
-    if (!key)
-        return err_set(err, ERR_DENIED,
-                       "'%s' is on a network, which takes a key: give its file with "
-                       "--key or in VNEVA_KEY (`vneva keys add` makes one)",
-                       text);
-    if (!key->coordinator[0])
-        return err_set(err, ERR_INVALID,
-                       "key '%s' does not name the coordinator it is for", key->name);
-    return net_check_remote(text, err);
-}
-
 int net_client_open(struct net_client **out, const char *endpoint, const struct key *key,
                     struct err *err)
 {
@@ -109,7 +101,7 @@ int net_client_open(struct net_client **out, const char *endpoint, const struct 
     if (!endpoint)
         endpoint = key ? key->endpoint : "";
     if (endpoint_parse(&parsed, endpoint, err) < 0 ||
-        check_key(&parsed, endpoint, key, err) < 0)
+        (!parsed.is_ipc && net_check_remote(endpoint, err) < 0))
         return -1;
     /* A folder that is not there yet is fine: the server makes it. */
     if (endpoint_check_private(&parsed, &why) < 0 && why.code != ERR_NOT_FOUND)

@@ -146,7 +146,7 @@ static int resolve_name(const struct endpoint *endpoint, struct sockaddr_storage
     struct addrinfo hints = {.ai_socktype = SOCK_STREAM}, *found = NULL, *best;
     int rc = getaddrinfo(endpoint->host, NULL, &hints, &found);
 
-    if (rc != 0)
+    if (rc != 0 || !found)
         return err_set(err, ERR_NOT_FOUND, "host '%s' is not known here: %s",
                        endpoint->host, gai_strerror(rc));
     best = found;

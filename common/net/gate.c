@@ -235,9 +235,7 @@ static void take_event(struct gate *gate, int event, int value)
         remember(gate, value);
     else if (event == ZMQ_EVENT_DISCONNECTED)
         forget(gate, value);
-    else if (event == ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL)
-        gate->has_failed = true;
-    else if (event == ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL)
+    else /* a handshake failed */
         gate->has_failed = true;
 }
 

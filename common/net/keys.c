@@ -74,6 +74,30 @@ int key_create(struct key *out, const char *name, enum key_role role, struct err
     return 0;
 }
 
+int key_set_coordinator(struct key *key, const char *public_key, const char *endpoint,
+                        struct err *err)
+{
+    size_t n_bytes = strlen(endpoint);
+
+    if (key_check_public(public_key, err) < 0)
+        return -1;
+    if (n_bytes >= sizeof(key->endpoint))
+        return err_set(err, ERR_LIMIT, "endpoint of more than %zu bytes",
+                       sizeof(key->endpoint) - 1);
+    memcpy(key->coordinator, public_key, sizeof(key->coordinator));
+    memcpy(key->endpoint, endpoint, n_bytes + 1);
+    return 0;
+}
+
+struct authorized key_authorized(const struct key *key)
+{
+    struct authorized one = {.role = key->role};
+
+    memcpy(one.name, key->name, sizeof(one.name));
+    memcpy(one.public_key, key->public_key, sizeof(one.public_key));
+    return one;
+}
+
 void key_fini(struct key *key)
 {
     explicit_bzero(key, sizeof(*key));

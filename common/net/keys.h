@@ -77,6 +77,11 @@ int key_check_public(const char *public_key, struct err *err);
 
 /* Makes a pair; coordinator and endpoint are "". */
 int key_create(struct key *out, const char *name, enum key_role role, struct err *err);
+/* Whom it is for: the coordinator's public key and where it listens ("": not known). */
+int key_set_coordinator(struct key *key, const char *public_key, const char *endpoint,
+                        struct err *err);
+/* What the coordinator is to know of it: all but the secret. */
+struct authorized key_authorized(const struct key *key);
 /* Clears the secret. */
 void key_fini(struct key *key);
 /* Writes a new file of mode 0600, durably; ERR_EXISTS when there is one. */

@@ -54,9 +54,9 @@ const struct authorized *authorized_find(const struct authorized_list *list,
 {
     struct authorized key;
 
-    if (!list->n_items || strlen(public_key) >= sizeof(key.public_key))
+    if (!list->items || strlen(public_key) >= sizeof(key.public_key))
         return NULL;
-    strcpy(key.public_key, public_key);
+    memcpy(key.public_key, public_key, strlen(public_key) + 1);
     return bsearch(&key, list->items, list->n_items, sizeof(key), compare_keys);
 }
 
@@ -85,22 +85,32 @@ static int parse_line(struct authorized *out, const char *line, struct err *err)
     return check_authorized(out, err);
 }
 
-/* Makes room for n more. */
-static int grow(struct authorized_list *list, size_t n, struct err *err)
+/* A copy at the end, out of order. */
+static int append(struct authorized_list *list, const struct authorized *one,
+                  struct err *err)
 {
     struct authorized *items;
 
-    if (list->n_items + n > KEYS_AUTHORIZED_MAX)
+    if (list->n_items >= KEYS_AUTHORIZED_MAX)
         return err_set(err, ERR_LIMIT, "more than %d keys", KEYS_AUTHORIZED_MAX);
-    items = realloc(list->items, (list->n_items + n) * sizeof(*items));
+    items = realloc(list->items, (list->n_items + 1) * sizeof(*items));
     if (!items)
-        return err_set(err, ERR_NOMEM, "no memory for %zu keys", list->n_items + n);
+        return err_set(err, ERR_NOMEM, "no memory for %zu keys", list->n_items + 1);
+    items[list->n_items++] = *one;
     list->items = items;
     return 0;
 }
 
+static void sort(struct authorized_list *list,
+                 int (*compare)(const void *a, const void *b))
+{
+    if (list->items && list->n_items)
+        qsort(list->items, list->n_items, sizeof(*list->items), compare);
+}
+
 static int parse_list(struct authorized_list *out, char *text, struct err *err)
 {
+    struct authorized one;
     char *rest = NULL;
     int number = 0;
 
@@ -111,12 +121,10 @@ static int parse_list(struct authorized_list *out, char *text, struct err *err)
         number++;
         if (!line[0] || line[0] == '#')
             continue;
-        if (grow(out, 1, err) < 0 || parse_line(&out->items[out->n_items], line, err) < 0)
+        if (parse_line(&one, line, err) < 0 || append(out, &one, err) < 0)
             return err_wrap(err, "line %d", number);
-        out->n_items++;
     }
-    if (out->n_items)
-        qsort(out->items, out->n_items, sizeof(*out->items), compare_keys);
+    sort(out, compare_keys);
     for (size_t i = 1; i < out->n_items; i++)
         if (compare_keys(&out->items[i - 1], &out->items[i]) == 0)
             return err_set(err, ERR_FORMAT, "'%s' and '%s' have the same key",
@@ -154,8 +162,7 @@ static int write_authorized(struct authorized_list *list, const char *home,
     char path[FS_PATH_MAX];
     int rc;
 
-    if (list->n_items)
-        qsort(list->items, list->n_items, sizeof(*list->items), compare_names);
+    sort(list, compare_names);
     buf_add_str(&text, AUTHORIZED_HEADER);
     for (size_t i = 0; i < list->n_items; i++)
         buf_printf(&text, "%s %s %s\n", key_role_name(list->items[i].role),
@@ -225,10 +232,9 @@ static int add_one(struct authorized_list *list, const struct authorized *add,
                        "there is a key of the name '%s' already; revoke it first, or "
                        "take another name",
                        add->name);
-    if (grow(list, 1, err) < 0)
+    if (append(list, add, err) < 0)
         return -1;
-    list->items[list->n_items++] = *add;
-    qsort(list->items, list->n_items, sizeof(*list->items), compare_keys);
+    sort(list, compare_keys);
     return 0;
 }
 

@@ -79,10 +79,8 @@ static int init(struct client *client, const struct args *args, struct err *err)
 
 static int authorize(struct client *client, const struct key *key, struct err *err)
 {
-    struct authorized one = {.role = key->role};
+    struct authorized one = key_authorized(key);
 
-    memcpy(one.name, key->name, sizeof(one.name));
-    memcpy(one.public_key, key->public_key, sizeof(one.public_key));
     return keys_authorize(client->home, &one, 1, err);
 }
 
@@ -111,16 +109,18 @@ static int add_public(struct client *client, const struct args *args, enum key_r
 static int add_pair(struct client *client, const struct args *args, enum key_role role,
                     struct key *key, struct err *err)
 {
+    char path[FS_PATH_MAX], endpoint[KEY_ENDPOINT_BYTES];
     struct key coordinator;
-    char path[FS_PATH_MAX];
+    int rc;
 
     if (key_create(key, args->words[1], role, err) < 0 ||
-        find_endpoint(client, args, key->endpoint, err) < 0 ||
-        out_path(path, args, err) < 0 ||
+        find_endpoint(client, args, endpoint, err) < 0 || out_path(path, args, err) < 0 ||
         keys_read_coordinator(&coordinator, client->home, err) < 0)
         return -1;
-    memcpy(key->coordinator, coordinator.public_key, sizeof(key->coordinator));
+    rc = key_set_coordinator(key, coordinator.public_key, endpoint, err);
     key_fini(&coordinator);
+    if (rc < 0)
+        return -1;
     if (key_write(key, path, err) < 0)
         return -1;
     if (authorize(client, key, err) < 0) {
@@ -136,8 +136,8 @@ static int add_pair(struct client *client, const struct args *args, enum key_rol
 
 static int add(struct client *client, const struct args *args, struct err *err)
 {
-    enum key_role role;
-    struct key key;
+    enum key_role role = KEY_NONE;
+    struct key key = {.role = KEY_NONE};
     int rc;
 
     if (one_name(args, err) < 0 || read_role(&role, args, err) < 0)
@@ -156,17 +156,18 @@ static int make_pair(struct client *client, const struct args *args, enum key_ro
                      struct key *key, struct err *err)
 {
     const char *coordinator = args_value(args, "coordinator");
+    const char *endpoint = args_value(args, "endpoint");
     char path[FS_PATH_MAX];
 
     if (!coordinator)
         return err_set(err, ERR_INVALID,
                        "--coordinator KEY is missing: the coordinator's public key, as "
                        "`vneva keys list` shows it where it runs");
-    if (key_check_public(coordinator, err) < 0 ||
-        key_create(key, args->words[1], role, err) < 0 || out_path(path, args, err) < 0)
+    if (endpoint && net_check_remote(endpoint, err) < 0)
         return -1;
-    memcpy(key->coordinator, coordinator, strlen(coordinator));
-    if (args_has(args, "endpoint") && find_endpoint(client, args, key->endpoint, err) < 0)
+    if (key_create(key, args->words[1], role, err) < 0 ||
+        key_set_coordinator(key, coordinator, endpoint ? endpoint : "", err) < 0 ||
+        out_path(path, args, err) < 0)
         return -1;
     if (key_write(key, path, err) < 0)
         return -1;
@@ -179,8 +180,8 @@ static int make_pair(struct client *client, const struct args *args, enum key_ro
 
 static int pair(struct client *client, const struct args *args, struct err *err)
 {
-    enum key_role role;
-    struct key key;
+    enum key_role role = KEY_NONE;
+    struct key key = {.role = KEY_NONE};
     int rc;
 
     if (one_name(args, err) < 0 || read_role(&role, args, err) < 0)

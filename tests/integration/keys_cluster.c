@@ -2,14 +2,11 @@
  * change, and who is not let in. */
 #include "common/base/clock.h"
 #include "common/base/fs.h"
-#include "common/base/json.h"
-#include "common/net/net.h"
 #include "coordinator/roles.h"
+#include "tests/integration/keys_site.h"
 
 #include <arpa/inet.h>
-#include <fcntl.h>
 #include <netinet/in.h>
-#include <poll.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -24,217 +21,23 @@
 
 #include <cmocka.h>
 
-#define DEADLINE_MS 60000
-#define LOOK_MS 10
-
-struct site {
-    char home[64], endpoint[KEY_ENDPOINT_BYTES];
-    pid_t coordinator, worker;
-    struct net_client *local; /* over ipc: the user himself */
-};
-
-/* ---- processes ---- */
-
-static pid_t start(const char *log, const char *const *argv)
-{
-    char program[FS_PATH_MAX];
-    pid_t pid;
-
-    assert_int_equal(fs_path(program, NULL, "%s/%s", getenv("VNEVA_BIN"), argv[0]), 0);
-    pid = fork();
-    if (pid == 0) {
-        int fd = open(log, O_WRONLY | O_CREAT | O_APPEND, 0600);
-
-        dup2(fd, STDOUT_FILENO);
-        dup2(fd, STDERR_FILENO);
-        execv(program, (char *const *)argv);
-        _exit(127);
-    }
-    assert_true(pid > 0);
-    return pid;
-}
-
-static void end(pid_t *pid)
-{
-    if (*pid <= 0)
-        return;
-    kill(*pid, SIGTERM);
-    waitpid(*pid, NULL, 0);
-    *pid = 0;
-}
-
-static void log_path(const struct site *site, const char *name, char out[128])
-{
-    snprintf(out, 128, "%s/%s.log", site->home, name);
-}
-
-/* The first time at any port, later at the one it had. */
-static void start_coordinator(struct site *site)
-{
-    const char *argv[] = {"vneva-coordinator",
-                          "--home",
-                          site->home,
-                          "--listen",
-                          site->endpoint[0] ? site->endpoint : "tcp://127.0.0.1:*",
-                          "--heartbeat-ms",
-                          "100",
-                          "--lost-after-ms",
-                          "3000",
-                          NULL};
-    int64_t deadline_ms = clock_mono_ms() + DEADLINE_MS;
-    struct wire request = {.type = MSG_PING}, reply;
-    char log[128];
-
-    log_path(site, "coordinator", log);
-    site->coordinator = start(log, argv);
-    while (net_client_call(site->local, &request, &reply, LOOK_MS, NULL) < 0) {
-        assert_true(clock_mono_ms() < deadline_ms);
-        assert_int_equal(waitpid(site->coordinator, NULL, WNOHANG), 0);
-    }
-    wire_fini(&reply);
-    assert_int_equal(keys_read_endpoint(site->endpoint, site->home, NULL), 0);
-}
-
-static void start_worker(struct site *site, const char *key_file)
-{
-    const char *argv[] = {"vneva-worker", "--key", key_file, "--devices", "1", NULL};
-    char log[128];
-
-    log_path(site, "worker", log);
-    site->worker = start(log, argv);
-}
-
-static void init_site(struct site *site)
-{
-    char ipc[96];
-    struct err err = {ERR_NONE, ""};
-
-    memset(site, 0, sizeof(*site));
-    strcpy(site->home, "/tmp/vneva-site-XXXXXX");
-    assert_non_null(mkdtemp(site->home));
-    snprintf(ipc, sizeof(ipc), "ipc://%s/coordinator.sock", site->home);
-    if (net_client_open(&site->local, ipc, NULL, &err) < 0)
-        fail_msg("%s", err.text);
-}
-
-static void fini_site(struct site *site)
-{
-    end(&site->worker);
-    end(&site->coordinator);
-    net_client_close(site->local);
-    if (!getenv("VNEVA_TEST_KEEP"))
-        fs_remove_tree(site->home, NULL);
-}
+#define CODE_BYTES 32
 
 static int set_up(void **state)
 {
     struct site *site = calloc(1, sizeof(*site));
 
-    init_site(site);
-    start_coordinator(site);
+    site_init(site);
+    site_start_coordinator(site);
     *state = site;
     return 0;
 }
 
 static int tear_down(void **state)
 {
-    fini_site(*state);
+    site_fini(*state);
     free(*state);
     return 0;
-}
-
-/* ---- keys and questions ---- */
-
-static struct key make_key(const struct site *site, const char *name, enum key_role role)
-{
-    struct key key, coordinator;
-
-    assert_int_equal(keys_read_coordinator(&coordinator, site->home, NULL), 0);
-    assert_int_equal(key_create(&key, name, role, NULL), 0);
-    strcpy(key.coordinator, coordinator.public_key);
-    strcpy(key.endpoint, site->endpoint);
-    return key;
-}
-
-static void authorize(const struct site *site, const struct key *key)
-{
-    struct authorized one = {.role = key->role};
-    struct err err = {ERR_NONE, ""};
-
-    strcpy(one.name, key->name);
-    strcpy(one.public_key, key->public_key);
-    if (keys_authorize(site->home, &one, 1, &err) < 0)
-        fail_msg("%s", err.text);
-}
-
-static struct net_client *open_client(const struct key *key)
-{
-    struct net_client *client;
-    struct err err = {ERR_NONE, ""};
-
-    if (net_client_open(&client, NULL, key, &err) < 0)
-        fail_msg("%s", err.text);
-    return client;
-}
-
-/* How many rows of a view hold text, as JSON. */
-static int count_rows(struct site *site, const char *view, const char *text)
-{
-    struct wire request = {.type = MSG_QUERY, .query = {view, 0, 0, 0}}, reply;
-    struct err err = {ERR_NONE, ""};
-    struct json *rows = NULL;
-    int n = 0;
-
-    if (net_client_call(site->local, &request, &reply, DEADLINE_MS, &err) < 0)
-        fail_msg("%s", err.text);
-    assert_int_equal(json_parse(&rows, reply.rows.json, strlen(reply.rows.json), NULL),
-                     0);
-    for (size_t i = 0; i < json_count(rows); i++) {
-        struct buf row = BUF_INIT;
-
-        json_write(&row, json_at(rows, i), 0);
-        n += strstr(buf_str(&row), text) != NULL;
-        buf_fini(&row);
-    }
-    json_free(rows);
-    wire_fini(&reply);
-    return n;
-}
-
-static void wait_row(struct site *site, const char *view, const char *text)
-{
-    int64_t deadline_ms = clock_mono_ms() + DEADLINE_MS;
-
-    while (!count_rows(site, view, text)) {
-        if (clock_mono_ms() >= deadline_ms)
-            fail_msg("no row of %s with %s", view, text);
-        poll(NULL, 0, LOOK_MS);
-    }
-}
-
-static int count_in_log(const struct site *site, const char *name, const char *text)
-{
-    struct buf log = BUF_INIT;
-    char path[128];
-    int n = 0;
-
-    log_path(site, name, path);
-    if (fs_read_file(&log, path, 16 << 20, NULL) == 0)
-        for (const char *at = buf_str(&log); (at = strstr(at, text)); at++)
-            n++;
-    buf_fini(&log);
-    return n;
-}
-
-static void wait_log(const struct site *site, const char *name, const char *text)
-{
-    int64_t deadline_ms = clock_mono_ms() + DEADLINE_MS;
-
-    while (!count_in_log(site, name, text)) {
-        if (clock_mono_ms() >= deadline_ms)
-            fail_msg("the log of the %s does not say '%s'", name, text);
-        poll(NULL, 0, LOOK_MS);
-    }
 }
 
 /* ---- roles ---- */
@@ -244,6 +47,7 @@ static struct wire empty_message(enum msg_type type)
 {
     struct wire message = {.type = type};
 
+/* NOLINTBEGIN(bugprone-macro-parentheses): fields are statements here */
 #define I64(field) (void)m;
 #define F64(field) (void)m;
 #define STR(field) m->field = "";
@@ -253,6 +57,7 @@ static struct wire empty_message(enum msg_type type)
         struct msg_##name *m = &message.name;                                            \
         fields break;                                                                    \
     }
+    /* NOLINTEND(bugprone-macro-parentheses) */
     switch (type) {
 #include "common/wire/messages.def"
     default:
@@ -269,7 +74,7 @@ static struct wire empty_message(enum msg_type type)
 /* Code of the ERROR that answers, "" for another answer. */
 static void ask(struct net_client *client, struct wire *request, char *code, char *text)
 {
-    int64_t deadline_ms = clock_mono_ms() + DEADLINE_MS;
+    int64_t deadline_ms = clock_mono_ms() + SITE_DEADLINE_MS;
     struct err err = {ERR_NONE, ""};
     struct wire reply;
 
@@ -279,7 +84,7 @@ static void ask(struct net_client *client, struct wire *request, char *code, cha
            reply.reply_to != request->sequence)
         if (clock_mono_ms() >= deadline_ms)
             fail_msg("%s is not answered", msg_type_name(request->type));
-    strcpy(code, reply.type == MSG_ERROR ? reply.error.code : "");
+    snprintf(code, CODE_BYTES, "%s", reply.type == MSG_ERROR ? reply.error.code : "");
     snprintf(text, ERR_TEXT_MAX, "%s", reply.type == MSG_ERROR ? reply.error.text : "");
     wire_fini(&reply);
 }
@@ -288,13 +93,13 @@ static void ask(struct net_client *client, struct wire *request, char *code, cha
 static void try_every_message(struct site *site, enum key_role role)
 {
     const struct net_peer peer = {.role = role, .key_name = "x"};
-    struct key key = make_key(site, key_role_name(role), role);
+    struct key key = site_make_key(site, key_role_name(role), role);
     struct net_client *client;
-    char code[32], text[ERR_TEXT_MAX];
+    char code[CODE_BYTES], text[ERR_TEXT_MAX];
     int n_denied = 0;
 
-    authorize(site, &key);
-    client = open_client(&key);
+    site_authorize(site, &key);
+    client = site_open_client(&key);
     for (int type = MSG_NONE + 1; type < MSG_TYPE_COUNT; type++) {
         struct wire request = empty_message((enum msg_type)type);
         struct err expected = {ERR_NONE, ""};
@@ -320,15 +125,15 @@ static void try_every_message(struct site *site, enum key_role role)
 static void each_role_does_what_it_may_and_no_more(void **state)
 {
     struct site *site = *state;
-    struct key key = make_key(site, "root", KEY_ADMIN);
+    struct key key = site_make_key(site, "root", KEY_ADMIN);
     struct wire request = empty_message(MSG_SHUTDOWN);
-    char code[32], text[ERR_TEXT_MAX];
+    char code[CODE_BYTES], text[ERR_TEXT_MAX];
     struct net_client *client;
 
     for (int role = KEY_ADMIN; role < KEY_COORDINATOR; role++)
         try_every_message(site, (enum key_role)role);
-    authorize(site, &key);
-    client = open_client(&key);
+    site_authorize(site, &key);
+    client = site_open_client(&key);
     ask(client, &request, code, text);
     assert_string_equal(code, "");
     assert_int_equal(waitpid(site->coordinator, NULL, 0), site->coordinator);
@@ -350,30 +155,32 @@ static struct wire registration(const char *agent)
 static void workers_key_speaks_only_for_its_own_agents(void **state)
 {
     struct site *site = *state;
-    struct key one = make_key(site, "one", KEY_WORKER);
-    struct key two = make_key(site, "two", KEY_WORKER);
+    struct key one = site_make_key(site, "one", KEY_WORKER);
+    struct key two = site_make_key(site, "two", KEY_WORKER);
     struct net_client *first, *second;
     struct wire message = registration("a"), reply;
-    char code[32], text[ERR_TEXT_MAX];
+    char code[CODE_BYTES], text[ERR_TEXT_MAX];
 
-    authorize(site, &one);
-    authorize(site, &two);
-    first = open_client(&one);
-    second = open_client(&two);
+    site_authorize(site, &one);
+    site_authorize(site, &two);
+    first = site_open_client(&one);
+    second = site_open_client(&two);
     ask(first, &message, code, text);
-    wait_row(site, "workers", "\"agent\": \"a@one\"");
+    site_wait_row(site, "workers", "\"agent\": \"a@one\"");
     message = (struct wire){.type = MSG_HEARTBEAT, .heartbeat = {"a"}};
-    assert_int_equal(net_client_call(second, &message, &reply, DEADLINE_MS, NULL), 0);
+    assert_int_equal(net_client_call(second, &message, &reply, SITE_DEADLINE_MS, NULL),
+                     0);
     assert_int_equal(reply.type, MSG_UNKNOWN_AGENT);
     wire_fini(&reply);
     message.heartbeat.agent = "a@one";
-    assert_int_equal(net_client_call(second, &message, &reply, DEADLINE_MS, NULL), 0);
+    assert_int_equal(net_client_call(second, &message, &reply, SITE_DEADLINE_MS, NULL),
+                     0);
     assert_int_equal(reply.type, MSG_UNKNOWN_AGENT);
     wire_fini(&reply);
     message = registration("a"); /* of the same name, and another agent */
     ask(second, &message, code, text);
-    wait_row(site, "workers", "\"agent\": \"a@two\"");
-    assert_int_equal(count_rows(site, "workers", "\"agent\": \"a@one\""), 1);
+    site_wait_row(site, "workers", "\"agent\": \"a@two\"");
+    assert_int_equal(site_count_rows(site, "workers", "\"agent\": \"a@one\""), 1);
     net_client_close(first);
     net_client_close(second);
 }
@@ -384,7 +191,7 @@ static void write_worker_key(struct site *site, struct key *key, char path[128])
 {
     struct err err = {ERR_NONE, ""};
 
-    *key = make_key(site, "node", KEY_WORKER);
+    *key = site_make_key(site, "node", KEY_WORKER);
     snprintf(path, 128, "%s/node.key", site->home);
     if (key_write(key, path, &err) < 0)
         fail_msg("%s", err.text);
@@ -398,18 +205,19 @@ static void agent_comes_in_when_authorized_and_goes_when_revoked(void **state)
     char path[128];
 
     write_worker_key(site, &key, path);
-    start_worker(site, path);
-    wait_log(site, "coordinator", key.public_key); /* turned away, by name of the key */
-    assert_int_equal(count_rows(site, "workers", "@node"), 0);
-    authorize(site, &key);
-    wait_row(site, "workers", "\"state\": \"up\"");
+    site_start_worker(site, path);
+    site_wait_log(site, "coordinator",
+                  key.public_key); /* turned away, by name of the key */
+    assert_int_equal(site_count_rows(site, "workers", "@node"), 0);
+    site_authorize(site, &key);
+    site_wait_row(site, "workers", "\"state\": \"up\"");
     assert_int_equal(keys_revoke(site->home, &name, 1, NULL), 0);
-    wait_row(site, "workers", "\"state\": \"lost\"");
-    wait_row(site, "events", "was revoked");
-    authorize(site, &key);
-    wait_row(site, "workers", "\"state\": \"up\"");
-    assert_int_equal(count_in_log(site, "worker", key.secret), 0);
-    assert_int_equal(count_in_log(site, "coordinator", key.secret), 0);
+    site_wait_row(site, "workers", "\"state\": \"lost\"");
+    site_wait_row(site, "events", "was revoked");
+    site_authorize(site, &key);
+    site_wait_row(site, "workers", "\"state\": \"up\"");
+    assert_int_equal(site_count_in_log(site, "worker", key.secret), 0);
+    assert_int_equal(site_count_in_log(site, "coordinator", key.secret), 0);
 }
 
 /* Another coordinator at the same port, that would even let the agent in. */
@@ -420,20 +228,20 @@ static void agent_refuses_a_coordinator_of_another_key(void **state)
     char path[128];
 
     write_worker_key(site, &key, path);
-    authorize(site, &key);
-    start_worker(site, path);
-    wait_row(site, "workers", "\"state\": \"up\"");
-    end(&site->coordinator);
-    init_site(&other);
-    strcpy(other.endpoint, site->endpoint);
+    site_authorize(site, &key);
+    site_start_worker(site, path);
+    site_wait_row(site, "workers", "\"state\": \"up\"");
+    site_end(&site->coordinator);
+    site_init(&other);
+    memcpy(other.endpoint, site->endpoint, sizeof(other.endpoint));
     assert_int_equal(keys_init(other.home, NULL, NULL, NULL), 0);
-    authorize(&other, &key);
-    start_coordinator(&other);
-    wait_log(&other, "coordinator", "no handshake");
-    assert_int_equal(count_rows(&other, "workers", ""), 0);
-    fini_site(&other);
-    start_coordinator(site);
-    wait_row(site, "workers", "\"state\": \"up\"");
+    site_authorize(&other, &key);
+    site_start_coordinator(&other);
+    site_wait_log(&other, "coordinator", "no handshake");
+    assert_int_equal(site_count_rows(&other, "workers", ""), 0);
+    site_fini(&other);
+    site_start_coordinator(site);
+    site_wait_row(site, "workers", "\"state\": \"up\"");
 }
 
 /* ---- the commands ---- */
@@ -525,17 +333,20 @@ static void pair_made_elsewhere_is_added_by_its_public_key(void **state)
 
 static void send_noise(const struct site *site, unsigned *seed)
 {
+    static const uint8_t greeting[] = {0xff, 0,    0, 0, 0,   0,   0,   0,
+                                       1,    0x7f, 3, 0, 'N', 'U', 'L', 'L'};
     struct sockaddr_in address = {.sin_family = AF_INET};
     int fd = socket(AF_INET, SOCK_STREAM, 0);
     uint8_t bytes[256];
 
-    address.sin_port = htons((uint16_t)atoi(strrchr(site->endpoint, ':') + 1));
+    address.sin_port =
+        htons((uint16_t)strtol(strrchr(site->endpoint, ':') + 1, NULL, 10));
     address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     assert_int_equal(connect(fd, (struct sockaddr *)&address, sizeof(address)), 0);
     for (size_t i = 0; i < sizeof(bytes); i++)
         bytes[i] = (uint8_t)((*seed = *seed * 1103515245 + 12345) >> 16);
     if (*seed & 0x10000)
-        memcpy(bytes, "\xff\0\0\0\0\0\0\0\1\x7f\3\0NULL", 16); /* a greeting */
+        memcpy(bytes, greeting, sizeof(greeting)); /* speaks plain ZeroMQ */
     (void)!send(fd, bytes, sizeof(bytes), MSG_NOSIGNAL);
     close(fd);
 }
@@ -559,7 +370,7 @@ static void send_damaged(void *socket, unsigned *seed)
 static void noise_kills_nobody_and_fills_no_log(void **state)
 {
     struct site *site = *state;
-    struct key key = make_key(site, "admin", KEY_ADMIN);
+    struct key key = site_make_key(site, "admin", KEY_ADMIN);
     void *context = zmq_ctx_new(), *socket = zmq_socket(context, ZMQ_DEALER);
     struct wire request = {.type = MSG_PING}, reply;
     struct net_client *client;
@@ -567,7 +378,7 @@ static void noise_kills_nobody_and_fills_no_log(void **state)
     const int none = 0;
     unsigned seed = 3;
 
-    authorize(site, &key);
+    site_authorize(site, &key);
     zmq_setsockopt(socket, ZMQ_LINGER, &none, sizeof(none));
     zmq_setsockopt(socket, ZMQ_CURVE_SERVERKEY, key.coordinator, KEY_TEXT_BYTES);
     zmq_setsockopt(socket, ZMQ_CURVE_PUBLICKEY, key.public_key, KEY_TEXT_BYTES);
@@ -577,15 +388,16 @@ static void noise_kills_nobody_and_fills_no_log(void **state)
         send_noise(site, &seed);
         send_damaged(socket, &seed);
     }
-    client = open_client(&key);
+    client = site_open_client(&key);
     for (int i = 0; i < 3; i++) {
-        if (net_client_call(client, &request, &reply, DEADLINE_MS, &err) < 0)
+        if (net_client_call(client, &request, &reply, SITE_DEADLINE_MS, &err) < 0)
             fail_msg("%s", err.text);
         wire_fini(&reply);
     }
     assert_int_equal(waitpid(site->coordinator, NULL, WNOHANG), 0);
-    wait_log(site, "coordinator", "turned away");
-    assert_true(count_in_log(site, "coordinator", "turned away") <= 40); /* two windows */
+    site_wait_log(site, "coordinator", "turned away");
+    assert_true(site_count_in_log(site, "coordinator", "turned away") <=
+                40); /* two windows */
     net_client_close(client);
     zmq_close(socket);
     zmq_ctx_term(context);
@@ -599,11 +411,11 @@ static void endpoint_file_lives_as_long_as_the_coordinator(void **state)
     snprintf(path, sizeof(path), "%s/endpoint", site->home);
     assert_true(fs_exists(path));
     kill(site->coordinator, SIGKILL);
-    end(&site->coordinator);
+    site_end(&site->coordinator);
     assert_true(
         fs_exists(path)); /* it could not remove it: the next one writes its own */
-    start_coordinator(site);
-    end(&site->coordinator);
+    site_start_coordinator(site);
+    site_end(&site->coordinator);
     assert_false(fs_exists(path));
 }
 

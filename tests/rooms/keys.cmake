@@ -4,6 +4,7 @@ vneva_test(net_gate LABEL unit SOURCES unit/net_gate.c
   LIBS vneva_net vneva_wire PkgConfig::ZMQ cmocka)
 vneva_test(coordinator_roles LABEL unit SOURCES unit/coordinator_roles.c
   LIBS vneva_coordinator_core cmocka)
-vneva_test(keys_cluster LABEL integration SOURCES integration/keys_cluster.c
+vneva_test(keys_cluster LABEL integration
+  SOURCES integration/keys_cluster.c integration/keys_site.c
   LIBS vneva_coordinator_core vneva_net vneva_wire vneva_base PkgConfig::ZMQ cmocka)
 add_dependencies(keys_cluster vneva vneva-coordinator vneva-worker vneva-rank)

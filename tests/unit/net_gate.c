@@ -57,11 +57,9 @@ static int tear_down(void **state)
 
 static void authorize(const struct place *place, const struct key *key)
 {
-    struct authorized one = {.role = key->role};
+    struct authorized one = key_authorized(key);
     struct err err = {ERR_NONE, ""};
 
-    strcpy(one.name, key->name);
-    strcpy(one.public_key, key->public_key);
     if (keys_authorize(place->home, &one, 1, &err) < 0)
         fail_msg("%s", err.text);
 }
@@ -83,8 +81,9 @@ static struct key make_key(const struct place *place, const char *name,
 
     assert_int_equal(keys_read_coordinator(&coordinator, place->home, &err), 0);
     assert_int_equal(key_create(&key, name, role, &err), 0);
-    strcpy(key.coordinator, coordinator.public_key);
-    strcpy(key.endpoint, net_server_endpoint(place->server));
+    assert_int_equal(key_set_coordinator(&key, coordinator.public_key,
+                                         net_server_endpoint(place->server), &err),
+                     0);
     return key;
 }
 
@@ -210,7 +209,7 @@ static void coordinator_of_another_key_is_refused_by_the_client(void **state)
 
     authorize(place, &key);
     assert_int_equal(key_create(&other, "other", KEY_USER, NULL), 0);
-    strcpy(key.coordinator, other.public_key);
+    memcpy(key.coordinator, other.public_key, sizeof(key.coordinator));
     client = open_client(&key);
     ping(client, 1);
     assert_false(is_answered(place, client, QUIET_MS, &from));
@@ -260,7 +259,7 @@ static void a_client_without_a_key_is_not_heard(void **state)
 
 static uint16_t port_of(const char *endpoint)
 {
-    return (uint16_t)atoi(strrchr(endpoint, ':') + 1);
+    return (uint16_t)strtol(strrchr(endpoint, ':') + 1, NULL, 10);
 }
 
 static int connect_raw(uint16_t port)
@@ -342,8 +341,10 @@ static void malformed_messages_of_a_good_key_are_answered_with_errors(void **sta
         for (size_t j = 0; j < sizeof(bytes); j++)
             bytes[j] = (uint8_t)((seed = seed * 1103515245 + 12345) >> 16);
         n_bytes = (seed >> 8) % sizeof(bytes);
-        if (i % 2) /* so that it begins as a message of this version does */
-            memcpy(bytes, "\x95\x01", 2);
+        if (i % 2) { /* so that it begins as a message of this version does */
+            bytes[0] = 0x95;
+            bytes[1] = WIRE_VERSION;
+        }
         assert_int_equal(zmq_send(socket, bytes, n_bytes, i % 5 ? 0 : ZMQ_SNDMORE),
                          n_bytes);
         if (i % 5 == 0)
@@ -450,7 +451,8 @@ static void nothing_goes_out_in_plain(void **state)
         ssize_t n;
         int peer;
 
-        if (clock_mono_ms() >= deadline_ms) fail_msg("%d connections, %d bytes", n_peers, n_bytes);
+        if (clock_mono_ms() >= deadline_ms)
+            fail_msg("%d connections, %d bytes", n_peers, n_bytes);
         assert_int_equal(net_client_receive(client, &message, 20, &err), 0);
         if (poll(&accepting, 1, 0) == 0)
             continue;

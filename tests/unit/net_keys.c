@@ -13,6 +13,8 @@
 
 #include <cmocka.h>
 
+#define LONG_NAME "0123456789012345678901234567890123456789012345678901234567890123"
+
 struct place {
     char home[64], file[96], list[96];
 };
@@ -58,8 +60,8 @@ static void write_alice(const struct place *place, struct key *alice)
 
     assert_int_equal(keys_read_coordinator(&coordinator, place->home, &err), 0);
     assert_int_equal(key_create(alice, "alice", KEY_USER, &err), 0);
-    strcpy(alice->coordinator, coordinator.public_key);
-    strcpy(alice->endpoint, "tcp://head:7777");
+    assert_int_equal(
+        key_set_coordinator(alice, coordinator.public_key, "tcp://head:7777", &err), 0);
     if (key_write(alice, place->file, &err) < 0)
         fail_msg("%s", err.text);
     key_fini(&coordinator);
@@ -210,7 +212,7 @@ static void another_pairs_public_key_is_refused(void **state)
 
     write_alice(place, &key);
     assert_int_equal(key_create(&other, "bob", KEY_USER, &err), 0);
-    strcpy(key.public_key, other.public_key);
+    memcpy(key.public_key, other.public_key, sizeof(key.public_key));
     assert_int_equal(unlink(place->file), 0);
     assert_int_equal(key_write(&key, place->file, &err), 0);
     expect_refused(place->file, ERR_FORMAT, "no pair");
@@ -220,12 +222,11 @@ static void another_pairs_public_key_is_refused(void **state)
 
 static struct authorized one(const char *name, enum key_role role)
 {
-    struct authorized one = {.role = role};
+    struct authorized one;
     struct key key;
 
     assert_int_equal(key_create(&key, name, role, NULL), 0);
-    strcpy(one.name, key.name);
-    strcpy(one.public_key, key.public_key);
+    one = key_authorized(&key);
     key_fini(&key);
     return one;
 }
@@ -286,17 +287,8 @@ static void name_and_key_are_unique(void **state)
 
 static void wrong_names_and_roles_are_refused(void **state)
 {
-    static const char *const names[] = {"",
-                                        "a b",
-                                        "a\nb",
-                                        "../x",
-                                        "-x",
-                                        ".rc",
-                                        "a/b",
-                                        "a@b",
-                                        "\xc3\xa4",
-                                        "0123456789012345678901234567890123456789"
-                                        "012345678901234567890123"};
+    static const char *const names[] = {"",    "a b", "a\nb", "../x",     "-x",
+                                        ".rc", "a/b", "a@b",  "\xc3\xa4", LONG_NAME};
     const struct place *place = *state;
     struct authorized good = one("good", KEY_USER), bad = good;
     const char *absent[] = {"absent"};
