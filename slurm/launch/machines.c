@@ -10,7 +10,9 @@
 #include <string.h>
 #include <unistd.h>
 
+#define SIGNAL_S_MIN 30
 #define SIGNAL_S_MAX 65535 /* of --signal */
+#define END_S_MIN 20       /* of the notice, for the end of the programs */
 
 const struct option_known machines_options[] = {
     {"nodes", "N", "nodes (default: trainer.num_nodes, or 1)"},
@@ -93,12 +95,13 @@ static int fill_signal(struct script *script, const struct options *options,
                        struct err *err)
 {
     const char *time = options_value(options, "time");
-    int64_t signal_s, time_s = time ? machines_time_s(time) : -1;
+    int64_t signal_s, end_s, time_s = time ? machines_time_s(time) : -1;
     char text[64];
 
-    if (options_int(options, "signal-seconds", 10, SIGNAL_S_MAX, MACHINES_SIGNAL_S,
-                    &signal_s, err) < 0)
+    if (options_int(options, "signal-seconds", SIGNAL_S_MIN, SIGNAL_S_MAX,
+                    MACHINES_SIGNAL_S, &signal_s, err) < 0)
         return -1;
+    end_s = signal_s / 4 > END_S_MIN ? signal_s / 4 : END_S_MIN;
     if (time_s >= 0 && time_s <= signal_s)
         return err_set(err, ERR_INVALID,
                        "--time %s leaves nothing before the notice of %" PRId64
@@ -107,8 +110,7 @@ static int fill_signal(struct script *script, const struct options *options,
                        time, signal_s);
     snprintf(text, sizeof(text), "B:USR1@%" PRId64, signal_s);
     script_set_option(script, "signal", text);
-    /* a quarter is left for the way there and for the end of the programs */
-    snprintf(text, sizeof(text), "%" PRId64, signal_s - signal_s / 4);
+    snprintf(text, sizeof(text), "%" PRId64, signal_s - end_s);
     script_set_variable(script, "GRACE", text);
     return 0;
 }
