@@ -20,6 +20,7 @@
 #define EXCHANGE_KEY_MAX 64
 #define EXCHANGE_VALUE_MAX 16384
 #define EXCHANGE_NODES_MAX 4096
+#define EXCHANGE_VERSION_MAX 32
 
 struct exchange;
 
@@ -41,6 +42,7 @@ struct exchange {
     const struct exchange_ops *ops;
     int node, n_nodes;  /* this one, of all */
     int local, n_local; /* this one's place among the node programs of its host */
+    char version[EXCHANGE_VERSION_MAX]; /* of the library it is by: "4.2.2"; "": none */
 };
 
 /* Under the PMIx server that started this process. ERR_UNSUPPORTED when there is none. */

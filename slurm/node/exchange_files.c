@@ -22,6 +22,7 @@ struct peer {
     char host[EXCHANGE_HOST_MAX];
     struct json **read; /* all that was read of it, for what was given out is borrowed */
     int n_read, read_round;
+    bool is_told; /* that it has left */
 };
 
 struct files {
@@ -32,7 +33,6 @@ struct files {
     bool *seen, *left, *met; /* scratch of the listings: by node, by node, by fence */
     int round;               /* the next fence */
     int64_t next_look_ms;
-    int lost;
 };
 
 static struct files *of(struct exchange *exchange)
@@ -289,16 +289,18 @@ static int files_poll_lost(struct exchange *exchange)
     struct files *files = of(exchange);
     int64_t now_ms = clock_mono_ms();
 
-    if (files->lost >= 0 || now_ms < files->next_look_ms)
-        return files->lost;
-    files->next_look_ms = now_ms + LOST_LOOK_MS;
-    if (exchange_folder_list(files->left, exchange->n_nodes, files->path, "events",
-                             "left-", NULL) <= 0)
-        return -1;
-    for (int node = 0; node < exchange->n_nodes && files->lost < 0; node++)
-        if (files->left[node] && node != exchange->node)
-            files->lost = node;
-    return files->lost;
+    if (now_ms >= files->next_look_ms) {
+        files->next_look_ms = now_ms + LOST_LOOK_MS;
+        if (exchange_folder_list(files->left, exchange->n_nodes, files->path, "events",
+                                 "left-", NULL) < 0)
+            return -1;
+    }
+    for (int node = 0; node < exchange->n_nodes; node++)
+        if (files->left[node] && node != exchange->node && !files->peers[node].is_told) {
+            files->peers[node].is_told = true;
+            return node;
+        }
+    return -1;
 }
 
 /* ---- life ---- */
@@ -345,7 +347,6 @@ static int files_init(struct files *files, const char *folder, int n_nodes,
     files->exchange.ops = &files_ops;
     files->exchange.n_nodes = n_nodes;
     files->exchange.n_local = 1;
-    files->lost = -1;
     files->mine = json_new(JSON_OBJECT);
     files->peers = calloc((size_t)n_nodes, sizeof(*files->peers));
     files->seen = calloc((size_t)n_nodes, sizeof(bool));

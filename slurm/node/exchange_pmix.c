@@ -66,6 +66,21 @@ struct pmix {
 
 /* ---- the library ---- */
 
+/* The number in "OpenPMIx 4.2.2, repo rev: ..."; "" where there is none. */
+static void read_version(struct pmix *pmix)
+{
+    void *symbol = dlsym(pmix->library, "PMIx_Get_version");
+    const char *(*call)(void), *text = "";
+
+    if (symbol) {
+        memcpy(&call, &symbol, sizeof(call));
+        text = call();
+    }
+    text += strcspn(text, "0123456789");
+    snprintf(pmix->exchange.version, sizeof(pmix->exchange.version), "%.*s",
+             (int)strspn(text, "0123456789."), text);
+}
+
 static int api_open(struct pmix *pmix, struct err *err)
 {
     struct api *api = &pmix->api;
@@ -100,6 +115,7 @@ static int api_open(struct pmix *pmix, struct err *err)
                            PMIX_LIBRARY, calls[i].name);
         memcpy(calls[i].slot, &call, sizeof(call));
     }
+    read_version(pmix);
     return 0;
 }
 

@@ -64,7 +64,7 @@ int exchange_open_solo(struct exchange **out, struct err *err)
 
     if (!solo)
         return err_set(err, ERR_NOMEM, "no memory for an exchange");
-    solo->exchange = (struct exchange){&solo_ops, 0, 1, 0, 1};
+    solo->exchange = (struct exchange){.ops = &solo_ops, .n_nodes = 1, .n_local = 1};
     *out = &solo->exchange;
     return 0;
 }

@@ -325,6 +325,7 @@ static int gather(struct flight *f, struct err *err)
     if (f->exchange->node == 0 && put_ask(f, err) < 0)
         return -1;
     if (facts_string(f->facts, "way", f->exchange->ops->name, err) < 0 ||
+        facts_string(f->facts, "wire", f->exchange->version, err) < 0 ||
         write_nonce(f, err) < 0 ||
         exchange_put(f->exchange, NONCE_KEY, f->nonce, err) < 0 || meet(f, err) < 0)
         return -1;

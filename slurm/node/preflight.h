@@ -30,7 +30,6 @@ struct preflight_ask {
     const char *run_folder;     /* the same on all nodes */
     const char *program_folder; /* of vneva's programs; NULL: this program's own */
     const char *way;            /* "pmix" where it was asked for, else "" */
-    const char *wire_version;   /* of the PMIx library in use; "": none */
     const char *endpoint;       /* of a coordinator that is there already; NULL: none */
     const struct key *key;      /* for it; NULL: none */
     int64_t n_devices;          /* that this node's agent is to have */

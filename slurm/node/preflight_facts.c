@@ -232,7 +232,6 @@ int facts_of_machine(struct json *facts, const struct preflight_ask *ask, struct
         facts_string(facts, "version",
                      fault_hit("preflight.version") ? "0.0.0-other" : VNEVA_VERSION,
                      err) < 0 ||
-        facts_string(facts, "wire", ask->wire_version, err) < 0 ||
         facts_of_programs(facts, folder, err) < 0 ||
         facts_of_devices(facts, ask, err) < 0 || facts_of_places(facts, err) < 0)
         return -1;

@@ -9,7 +9,7 @@
 
 #include "slurm/node/preflight.h"
 
-/* version, build, programs, way, wire, cpus, devices, gpus, shm, tmp, memory, open files */
+/* host, version, build, programs, cpus, devices, gpus, shm, tmp, memory, open files */
 int facts_of_machine(struct json *facts, const struct preflight_ask *ask,
                      struct err *err);
 /* run.free_*, paths (as node 0 asked) and run.seen_why: node 0's file, nonce in it. */

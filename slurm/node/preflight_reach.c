@@ -40,24 +40,30 @@ static int split(char *host, char *port, const char *endpoint)
     return 0;
 }
 
-/* 0, or the errno of connecting to one address within timeout_ms. */
-static int try_address(const struct addrinfo *address, int64_t timeout_ms)
+/* The errno that a connect under way ends with, 0: none. */
+static int wait_connected(int fd, int64_t timeout_ms)
 {
-    int fd = socket(address->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     struct pollfd poller = {.fd = fd, .events = POLLOUT};
     socklen_t n_bytes = sizeof(int);
     int why = 0;
 
+    if (poll(&poller, 1, (int)timeout_ms) <= 0)
+        return ETIMEDOUT;
+    return getsockopt(fd, SOL_SOCKET, SO_ERROR, &why, &n_bytes) < 0 ? errno : why;
+}
+
+/* 0, or the errno of connecting to one address within timeout_ms. */
+static int try_address(const struct addrinfo *address, int64_t timeout_ms)
+{
+    int fd = socket(address->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    int why = 0;
+
     if (fd < 0)
         return errno;
-    if (connect(fd, address->ai_addr, address->ai_addrlen) < 0) {
-        if (errno != EINPROGRESS)
-            why = errno;
-        else if (poll(&poller, 1, (int)timeout_ms) <= 0)
-            why = ETIMEDOUT;
-        else if (getsockopt(fd, SOL_SOCKET, SO_ERROR, &why, &n_bytes) < 0)
-            why = errno;
-    }
+    if (connect(fd, address->ai_addr, address->ai_addrlen) < 0)
+        why = errno;
+    if (why == EINPROGRESS)
+        why = wait_connected(fd, timeout_ms);
     close(fd);
     return why;
 }
@@ -84,39 +90,38 @@ static void connect_tcp(char *why, const char *endpoint, int64_t timeout_ms)
         snprintf(why, FACTS_WHY_MAX, "cannot connect: %s", strerror(last));
 }
 
-static void ask(char *why, char *version, const char *endpoint, const struct key *key,
-                int64_t timeout_ms)
+static int ask(char *version, const char *endpoint, const struct key *key,
+               int64_t timeout_ms, struct err *err)
 {
     struct wire request = {.type = MSG_PING}, reply = {.type = MSG_NONE};
     struct net_client *client = NULL;
-    struct err err;
+    int rc = net_client_open(&client, endpoint, key, err);
 
-    if (net_client_open(&client, endpoint, key, &err) < 0)
-        snprintf(why, FACTS_WHY_MAX, "%s", err.text);
-    else if (net_client_call(client, &request, &reply, timeout_ms, &err) == 0)
-        snprintf(version, FACTS_VERSION_MAX, "%s",
-                 reply.type == MSG_PONG ? reply.pong.version : "");
-    else if (err.code == ERR_TIMEOUT)
-        snprintf(why, FACTS_WHY_MAX,
-                 "it accepts connections but does not answer within %.1f s: the key may "
-                 "not be one that it knows (vneva keys), or something else listens there",
-                 (double)timeout_ms / 1000);
-    else
-        snprintf(why, FACTS_WHY_MAX, "%s", err.text);
+    if (rc == 0)
+        rc = net_client_call(client, &request, &reply, timeout_ms, err);
+    if (rc == 0 && reply.type == MSG_PONG)
+        snprintf(version, FACTS_VERSION_MAX, "%s", reply.pong.version);
+    if (rc < 0 && err->code == ERR_TIMEOUT)
+        err_set(err, ERR_TIMEOUT,
+                "it accepts connections but does not answer within %.1f s: the key may "
+                "not be one that it knows (vneva keys), or something else listens there",
+                (double)timeout_ms / 1000);
     wire_fini(&reply);
     net_client_close(client);
+    return rc;
 }
 
 void facts_ping(char *why, char *version, const char *endpoint, const struct key *key,
                 int64_t timeout_ms)
 {
     int64_t deadline_ms = clock_mono_ms() + timeout_ms, left_ms;
+    struct err err;
 
     *why = *version = '\0';
     connect_tcp(why, endpoint, timeout_ms / 2);
     left_ms = deadline_ms - clock_mono_ms();
-    if (!*why)
-        ask(why, version, endpoint, key, left_ms > 1 ? left_ms : 1);
+    if (!*why && ask(version, endpoint, key, left_ms > 1 ? left_ms : 1, &err) < 0)
+        snprintf(why, FACTS_WHY_MAX, "%s", err.text);
 }
 
 int facts_of_coordinator(struct json *facts, const char *endpoint, const struct key *key,

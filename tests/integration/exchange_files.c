@@ -214,7 +214,7 @@ static int fence_then_watch(struct exchange *exchange, struct result *result)
     while ((result->lost = exchange_poll_lost(exchange)) < 0 &&
            clock_mono_ms() < deadline_ms)
         nanosleep(&step, NULL);
-    return 0;
+    return exchange_poll_lost(exchange) == -1 ? 0 : -1; /* told once */
 }
 
 /* ---- tests ---- */
@@ -305,6 +305,7 @@ static void a_node_that_has_left_is_lost_to_the_others(void **state)
     finish(stage, 0);
     finish(stage, 1);
     assert_int_equal(stage->results[0].lost, 1);
+    assert_int_equal(stage->results[0].rc, 0);
 }
 
 static void nodes_that_do_not_share_a_folder_ask_whether_they_do(void **state)

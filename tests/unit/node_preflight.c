@@ -3,12 +3,14 @@
 #include "jobs/spec/spec.h"
 #include "slurm/node/gpus.h"
 #include "slurm/node/preflight.h"
+#include "slurm/node/probe.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include <cmocka.h>
 
@@ -450,6 +452,38 @@ static void only_gpus_that_cuda_may_use_count(void **state)
     json_free(gpus);
 }
 
+/* ---- probes ---- */
+
+#define PROBE_MS 300
+
+/* Who opens a pipe that nobody writes to waits, as on a file server that is gone. */
+static void what_does_not_answer_is_told_and_not_waited_for(void **state)
+{
+    const char *tmp = getenv("TMPDIR");
+    char folder[200], fifo[220], fresh[220], text[] = "nonce";
+    struct probe probes[] = {{.kind = PROBE_READ, .path = folder},
+                             {.kind = PROBE_WRITE, .path = fresh, .text = text},
+                             {.kind = PROBE_EQUALS, .path = fresh, .text = text},
+                             {.kind = PROBE_EQUALS, .path = fresh, .text = fifo},
+                             {.kind = PROBE_READ, .path = fifo},
+                             {.kind = PROBE_READ, .path = folder}};
+    struct err err;
+
+    (void)state;
+    snprintf(folder, sizeof(folder), "%s/vneva-probe-XXXXXX", tmp ? tmp : "/tmp");
+    assert_non_null(mkdtemp(folder));
+    snprintf(fifo, sizeof(fifo), "%s/pipe", folder);
+    snprintf(fresh, sizeof(fresh), "%s/a/b", folder);
+    assert_int_equal(mkfifo(fifo, 0600), 0);
+    assert_int_equal(probe_all(probes, 6, PROBE_MS, &err), 0);
+    for (int i = 0; i < 3; i++)
+        assert_string_equal(probes[i].why, "");
+    assert_string_equal(probes[3].why, "it holds something else");
+    assert_string_equal(probes[4].why, "it does not answer within 0.3 s");
+    assert_non_null(strstr(probes[5].why, "not looked at"));
+    assert_int_equal(fs_remove_tree(folder, &err), 0);
+}
+
 /* ---- what a job needs ---- */
 
 static struct spec *read_spec(const char *text)
@@ -546,6 +580,7 @@ int main(void)
         TEST(too_little_memory_and_too_few_files_are_faults),
         TEST(a_node_without_facts_is_a_fault),
         TEST(all_faults_are_told_at_once),
+        cmocka_unit_test(what_does_not_answer_is_told_and_not_waited_for),
         cmocka_unit_test(only_gpus_that_cuda_may_use_count),
         cmocka_unit_test(the_paths_of_a_job_are_those_it_names),
         cmocka_unit_test(a_larger_job_needs_more_room),
