@@ -1,7 +1,7 @@
 'use strict';
 /* The pages: what is asked for each of them, again and again, and how it looks. */
 
-const POLL_MS = 2000, HIDDEN_POLL_MS = 30000, FETCH_MS = 20000, EVENTS_SHOWN = 200;
+const POLL_MS = 2000, HIDDEN_POLL_MS = 30000, FETCH_MS = 20000, EVENTS_SHOWN = 200, JOB_EVENTS_SHOWN = 20, REJECTS_SHOWN = 50;
 const ENDED = ['done', 'failed', 'cancelled'];
 const main = document.getElementById('main');
 
@@ -67,10 +67,9 @@ async function refresh() {
       patchChildren(main, [h('h1', null, 'Not here'), h('p', {class: 'note'}, error.message)]);
       sayState('live', false);
     } else {
-      const old = mine.since ? '; this is from ' + formatDuration(Date.now() - mine.since) + ' ago' : '';
-      sayState('no answer' + old, true);
+      const old = mine.since ? '; this is from ' + new Date(mine.since).toLocaleTimeString() : '';
+      sayState(error.message + old, true);
       if (!mine.data) patchChildren(main, [h('h1', null, 'No answer'), h('p', {class: 'note'}, error.message)]);
-      else main.title = error.message;
     }
   }
   timer = setTimeout(refresh, document.hidden ? HIDDEN_POLL_MS : POLL_MS);
@@ -80,7 +79,6 @@ function draw() {
   if (!page.data) return;
   const log = document.getElementById('log');
   const follows = !log || log.scrollTop + log.clientHeight >= log.scrollHeight - 4;
-  main.removeAttribute('title');
   patchChildren(main, page.show(page.data).filter(Boolean));
   const shown = document.getElementById('log');
   if (shown && follows) shown.scrollTop = shown.scrollHeight;
@@ -96,8 +94,8 @@ const text = key => row => row[key] === null || row[key] === undefined ? '' : St
 function progress(row) {
   if (!row.total) return row.done ? formatNumber(row.done, 9) : '';
   const share = Math.floor(100 * row.done / row.total);
-  return [h('progress', {max: row.total, value: row.done, 'aria-label': 'progress'}),
-    ' ' + share + ' % (' + row.done + ' of ' + row.total + ')'];
+  return h('span', {class: 'progress'}, h('progress', {max: row.total, value: row.done, 'aria-label': 'progress'}),
+    share + ' % (' + row.done + ' of ' + row.total + ')');
 }
 
 /* From how long what is done has taken. */
@@ -170,7 +168,9 @@ async function loadJob(mine) {
   const isOver = ENDED.includes(d.job.state), wasOver = old.job && ENDED.includes(old.job.state);
   d.curve = isTraining && !(wasOver && old.curve) ? await askIfThere(at + '/curve') : old.curve;
   d.log = await askIfThere(at + '/log?rank=' + mine.rank);
-  d.events = await ask('/api/events?where=job%3D' + mine.job + '&sort=-id&limit=50');
+  d.events = await ask('/api/events?where=job%3D' + mine.job + '&sort=-id&limit=' + JOB_EVENTS_SHOWN);
+  d.rejects = !d.datasets.some(s => s.n_rejects > 0) ? [] : old.rejects && old.rejects.length
+    ? old.rejects : await ask('/api/rejects?where=job%3D' + mine.job + '&limit=' + REJECTS_SHOWN);
   /* an evaluation's own, or those of the newest evaluation of what was trained here */
   const source = d.job.kind === 'evaluate' ? {id: mine.job, state: d.job.state}
                                            : d.evaluations.find(e => e.state === 'done');
@@ -271,6 +271,9 @@ function showResults(d, now_ms) {
       ['kept', c => c.is_kept ? 'yes' : 'no'], ['folder', text('path')]], d.checkpoints)),
     d.datasets.length > 0 && section('Dataset', table('datasets', [['samples', number('n_samples'), 'number'],
       ['refused', number('n_rejects'), 'number'], ['folder', text('path')]], d.datasets)),
+    d.rejects.length > 0 && section('Refused samples', h('p', {class: 'note'}, 'At most ' + REJECTS_SHOWN + ' are listed; all of them: ',
+      h('code', null, 'vneva query rejects where job=' + d.job.id)), table('samples that were refused', [['sample', text('sample')],
+      ['kind', text('kind')], ['reason', text('reason')], ['file', text('file')], ['line', text('line'), 'number']], d.rejects)),
     d.evaluations.length > 0 && section('Evaluations', table('evaluations', [['job', jobLink], ['state', e => badge(e.state)]], d.evaluations))];
 }
 
