@@ -447,6 +447,8 @@ const struct op_case op_cases[] = {
      CAUSAL | JOINT},
     {"attention 1x70 causal k64", run_attention, {1, 70, 70, 2, 1, 64}, CAUSAL},
     {"attention 1x40 k128", run_attention, {1, 40, 40, 1, 1, 128}, JOINT},
+    {"attention 2x17 of 21 full grouped", run_attention, {2, 17, 21, 4, 2, 16}, 0},
+    {"attention 3x9 joint grouped", run_attention, {3, 9, 9, 4, 2, 24}, JOINT},
     {"attention 3x1 of 19 cached", run_attention, {3, 1, 19, 4, 2, 24}, CAUSAL | LENS},
     {"attention 2x4 of 37 cached", run_attention, {2, 4, 37, 4, 2, 32}, CAUSAL | LENS},
     {"attention 2x5 of 23 cached", run_attention, {2, 5, 23, 2, 2, 13}, CAUSAL | LENS},

@@ -3,6 +3,7 @@
 set(cuda_host ${CMAKE_CURRENT_SOURCE_DIR}/cuda_host)
 set(cuda_dir ${CMAKE_SOURCE_DIR}/model/backend/cuda)
 include(${cuda_dir}/sources.cmake)
+list(APPEND cuda_sources ${cudnn_sources})
 list(TRANSFORM cuda_sources PREPEND ${cuda_dir}/)
 list(TRANSFORM cuda_kernels PREPEND ${cuda_dir}/)
 # g++ takes .cu for a script of its linker unless told
@@ -13,7 +14,8 @@ target_link_libraries(vneva_fiber PRIVATE vneva_flags)
 target_include_directories(vneva_fiber PUBLIC ${CMAKE_SOURCE_DIR})
 
 add_library(vneva_cuda_host SHARED ${cuda_sources} ${cuda_kernels}
-  ${cuda_host}/runtime.cpp ${cuda_host}/cublaslt.cpp)
+  ${cuda_host}/runtime.cpp ${cuda_host}/cublaslt.cpp ${cuda_host}/cudnn.cpp)
+target_compile_definitions(vneva_cuda_host PRIVATE VNEVA_HAVE_CUDNN)
 target_include_directories(vneva_cuda_host PRIVATE ${cuda_host}/include)
 target_link_libraries(vneva_cuda_host PRIVATE vneva_fiber vneva_tensor vneva_flags)
 set_target_properties(vneva_cuda_host PROPERTIES OUTPUT_NAME vneva_cuda

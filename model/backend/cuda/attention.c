@@ -1,5 +1,25 @@
 #include "model/backend/cuda/attention.h"
 
+int cuda_attention_init(struct cuda *cuda, struct err *err)
+{
+#ifdef VNEVA_HAVE_CUDNN
+    return sdpa_init(cuda, err);
+#else
+    (void)cuda;
+    (void)err;
+    return 0;
+#endif
+}
+
+void cuda_attention_fini(struct cuda *cuda)
+{
+#ifdef VNEVA_HAVE_CUDNN
+    sdpa_fini(cuda);
+#else
+    (void)cuda;
+#endif
+}
+
 static int shape_of(struct cuda *cuda, struct attention_shape *out,
                     const struct tensor *q, const struct tensor *k,
                     const struct attention_args *args, struct err *err)
@@ -26,6 +46,21 @@ static int shape_of(struct cuda *cuda, struct attention_shape *out,
     return 0;
 }
 
+/* cuDNN where it is there and does the case, else own kernels. */
+static int run(struct cuda *cuda, const struct attention_shape *shape,
+               const struct attention_tensors *x, bool is_bwd, struct err *err)
+{
+#ifdef VNEVA_HAVE_CUDNN
+    bool is_done;
+
+    if (sdpa_run(cuda, &is_done, shape, x, is_bwd, err) < 0)
+        return -1;
+    if (is_done)
+        return 0;
+#endif
+    return (is_bwd ? kernel_attention_bwd : kernel_attention_fwd)(cuda, shape, x, err);
+}
+
 int cuda_attention_fwd(struct backend *b, struct tensor *o, struct tensor *lse,
                        const struct tensor *q, const struct tensor *k,
                        const struct tensor *v, const struct attention_args *args,
@@ -38,7 +73,7 @@ int cuda_attention_fwd(struct backend *b, struct tensor *o, struct tensor *lse,
         return 0;
     if (shape_of(cuda_of(b), &shape, q, k, args, err) < 0)
         return -1;
-    return kernel_attention_fwd(cuda_of(b), &shape, &x, err);
+    return run(cuda_of(b), &shape, &x, false, err);
 }
 
 int cuda_attention_bwd(struct backend *b, struct tensor *dq, struct tensor *dk,
@@ -64,5 +99,5 @@ int cuda_attention_bwd(struct backend *b, struct tensor *dq, struct tensor *dk,
         return 0;
     if (shape_of(cuda_of(b), &shape, q, k, args, err) < 0)
         return -1;
-    return kernel_attention_bwd(cuda_of(b), &shape, &x, err);
+    return run(cuda_of(b), &shape, &x, true, err);
 }

@@ -31,6 +31,12 @@ int kernel_attention_fwd(struct cuda *cuda, const struct attention_shape *shape,
 int kernel_attention_bwd(struct cuda *cuda, const struct attention_shape *shape,
                          const struct attention_tensors *x, struct err *err);
 
+/* attention_cudnn.c, built where cuDNN is. *is_done: false when it does not do this case. */
+int sdpa_init(struct cuda *cuda, struct err *err);
+void sdpa_fini(struct cuda *cuda);
+int sdpa_run(struct cuda *cuda, bool *is_done, const struct attention_shape *shape,
+             const struct attention_tensors *x, bool is_bwd, struct err *err);
+
 #ifdef __cplusplus
 }
 #endif

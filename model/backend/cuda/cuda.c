@@ -23,6 +23,7 @@ static void cuda_destroy(struct backend *b)
     struct cuda *cuda = cuda_of(b);
 
     if (cuda->stream) {
+        cuda_attention_fini(cuda);
         cuda_matmul_fini(cuda);
         cuda_staging_fini(cuda);
         cuda_free(b, cuda->scratch);
@@ -141,7 +142,9 @@ static int open_device(struct cuda *cuda, struct err *err)
                    "pinned memory", err) < 0 ||
         cuda_staging_init(cuda, err) < 0)
         return -1;
-    return cuda_matmul_init(cuda, err);
+    if (cuda_matmul_init(cuda, err) < 0)
+        return -1;
+    return cuda_attention_init(cuda, err);
 }
 
 /* What plugin.c looks for. */

@@ -117,6 +117,8 @@ int cuda_rmsnorm_bwd(struct backend *b, struct tensor *dx, struct tensor *dw,
 int cuda_rope(struct backend *b, struct tensor *x, int64_t n_heads,
               const int32_t *positions, const struct rope_args *args, bool inverse,
               struct err *err);
+int cuda_attention_init(struct cuda *cuda, struct err *err); /* attention.c */
+void cuda_attention_fini(struct cuda *cuda);
 int cuda_attention_fwd(struct backend *b, struct tensor *o, struct tensor *lse,
                        const struct tensor *q, const struct tensor *k,
                        const struct tensor *v, const struct attention_args *args,
