@@ -10,17 +10,13 @@
 
 #include <string.h>
 
-struct bounds {
-    double nmse, max_rel;
-};
-
-static struct bounds bounds_of(enum dtype dtype)
+struct op_bounds op_bounds_of(enum dtype dtype)
 {
     if (dtype == DTYPE_BF16)
-        return (struct bounds){4e-6, 0x1p-7};
+        return (struct op_bounds){4e-6, 0x1p-7};
     if (dtype == DTYPE_F16)
-        return (struct bounds){6e-8, 0x1p-10};
-    return (struct bounds){1e-11, 1e-5};
+        return (struct op_bounds){6e-8, 0x1p-10};
+    return (struct op_bounds){1e-11, 1e-5};
 }
 
 int op_compare(const struct op_run *got, const struct op_run *want, bool is_loud)
@@ -30,7 +26,7 @@ int op_compare(const struct op_run *got, const struct op_run *want, bool is_loud
     for (int i = 0; i < got->n_kept && i < want->n_kept; i++) {
         const struct op_kept *g = &got->kept[i], *w = &want->kept[i];
         struct distance d = distance_of(g->values, w->values, w->n);
-        struct bounds most = bounds_of(g->dtype);
+        struct op_bounds most = op_bounds_of(g->dtype);
 
         if (g->n == w->n && d.nmse <= most.nmse && d.max_rel <= most.max_rel)
             continue;

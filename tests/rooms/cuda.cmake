@@ -42,8 +42,23 @@ cuda_host_test(op_model_cuda LABEL op SOURCES op/model_cuda.c
 if(TARGET unit_fiber)
   target_include_directories(unit_fiber PRIVATE ${cuda_host}/include)
 endif()
+
+# The real plugin: what it takes of registers, and, with label gpu, all of the above on a
+# GPU; without one these are skipped.
 if(TARGET vneva_cuda)
   add_test(NAME cuda_registers
     COMMAND sh ${CMAKE_CURRENT_SOURCE_DIR}/cuda_registers.sh ${CMAKE_BINARY_DIR})
   set_tests_properties(cuda_registers PROPERTIES LABELS op)
+  vneva_test(gpu_ops LABEL gpu
+    SOURCES op/test_gpu.c op/op_cases.c op/op_run.c op/op_compare.c LIBS vneva_backend
+    ARGS ${CMAKE_BINARY_DIR}/gpu_ops.json)
+  vneva_test(gpu_model LABEL gpu SOURCES op/model_cuda.c
+    LIBS vneva_tiny vneva_optim vneva_generate)
+  if(TARGET gpu_model)
+    target_compile_definitions(gpu_model PRIVATE VNEVA_TEST_ON_GPU)
+    set_tests_properties(gpu_ops gpu_model PROPERTIES
+      ENVIRONMENT "LD_LIBRARY_PATH=${CMAKE_BINARY_DIR}/bin:$ENV{LD_LIBRARY_PATH}")
+    add_dependencies(gpu_ops vneva_cuda)
+    add_dependencies(gpu_model vneva_cuda)
+  endif()
 endif()
