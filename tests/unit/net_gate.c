@@ -19,6 +19,7 @@
 #include <cmocka.h>
 
 #define DEADLINE_MS 20000
+#define HOUR_MS 3600000
 #define QUIET_MS 400 /* how long nothing is to come from who must not be answered */
 
 struct place {
@@ -404,7 +405,8 @@ static void client_comes_back_after_a_server_without_keys(void **state)
     assert_int_equal(zmq_setsockopt(impostor, ZMQ_LINGER, &none, sizeof(none)), 0);
     assert_int_equal(zmq_bind(impostor, key.endpoint), 0);
     client = open_client(&key);
-    assert_int_equal(net_client_call(client, &request, &reply, DEADLINE_MS, &err), -1);
+    /* It gives up by itself, long before that. */
+    assert_int_equal(net_client_call(client, &request, &reply, HOUR_MS, &err), -1);
     assert_int_equal(err.code, ERR_DENIED);
     assert_non_null(strstr(err.text, "another coordinator"));
     zmq_close(impostor);
