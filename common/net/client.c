@@ -21,8 +21,9 @@ struct net_client {
     /* tcp only: */
     void *monitor;
     char key_name[KEY_NAME_BYTES];
-    bool is_in;    /* the handshake was done */
-    int n_refused; /* connections that ended without one, one after another */
+    bool is_in;               /* the handshake was done */
+    bool was_in, is_in_again; /* and once before; nobody was told yet */
+    int n_refused;            /* connections that ended without one, one after another */
     int64_t pause_ms, reopen_mono_ms; /* when to connect anew; 0: ZeroMQ does by itself */
 };
 
@@ -149,6 +150,8 @@ static void take_event(struct net_client *client, int event)
         client->n_refused = 0;
         client->pause_ms = CLIENT_PAUSE_FIRST_MS;
         client->reopen_mono_ms = 0;
+        client->is_in_again |= client->was_in;
+        client->was_in = true;
     } else { /* disconnected */
         client->n_refused += client->is_in ? 0 : 1;
         client->is_in = false;
@@ -171,6 +174,16 @@ static void watch(struct net_client *client)
     (void)zmq_disconnect(client->socket.socket, client->endpoint); /* of the old try */
     if (zmq_connect(client->socket.socket, client->endpoint) < 0)
         client->reopen_mono_ms = clock_mono_ms() + client->pause_ms;
+}
+
+bool net_client_take_break(struct net_client *client)
+{
+    bool is_again;
+
+    watch(client);
+    is_again = client->is_in_again;
+    client->is_in_again = false;
+    return is_again;
 }
 
 static int fail_refused(const struct net_client *client, struct err *err)

@@ -27,10 +27,20 @@ struct place {
     struct net_server *server;
 };
 
+static void serve(struct place *place, const char *endpoint)
+{
+    struct err err = {ERR_NONE, ""};
+    char ipc[96];
+
+    snprintf(ipc, sizeof(ipc), "ipc://%s/s.sock", place->home);
+    if (net_server_open(&place->server, ipc, &err) < 0 ||
+        net_server_listen(place->server, endpoint, place->home, &err) < 0)
+        fail_msg("%s", err.text);
+}
+
 static int set_up(void **state)
 {
     struct place *place = calloc(1, sizeof(*place));
-    char ipc[96];
     struct err err = {ERR_NONE, ""};
 
     if (!place)
@@ -38,10 +48,7 @@ static int set_up(void **state)
     strcpy(place->home, "/tmp/vneva-gate-XXXXXX");
     if (!mkdtemp(place->home) || keys_init(place->home, NULL, NULL, &err) < 0)
         return -1;
-    snprintf(ipc, sizeof(ipc), "ipc://%s/s.sock", place->home);
-    if (net_server_open(&place->server, ipc, &err) < 0 ||
-        net_server_listen(place->server, "tcp://127.0.0.1:*", place->home, &err) < 0)
-        fail_msg("%s", err.text);
+    serve(place, "tcp://127.0.0.1:*");
     *state = place;
     return 0;
 }
@@ -474,6 +481,26 @@ static void nothing_goes_out_in_plain(void **state)
     close(fd);
 }
 
+static void client_notices_a_connection_that_took_the_place_of_another(void **state)
+{
+    struct place *place = *state;
+    struct key key = make_key(place, "agent", KEY_WORKER);
+    struct net_client *client = open_client(&key);
+    struct net_peer from;
+
+    authorize(place, &key);
+    ping(client, 1);
+    assert_true(is_answered(place, client, DEADLINE_MS, &from));
+    assert_false(net_client_take_break(client));
+    net_server_close(place->server);
+    serve(place, key.endpoint);
+    ping(client, 2);
+    assert_true(is_answered(place, client, DEADLINE_MS, &from));
+    assert_true(net_client_take_break(client));
+    assert_false(net_client_take_break(client));
+    net_client_close(client);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
@@ -484,6 +511,7 @@ int main(void)
         TEST(revoked_key_is_not_obeyed_on_its_live_connection),
         TEST(coordinator_of_another_key_is_refused_by_the_client),
         TEST(tcp_without_a_key_is_refused_with_the_remedy),
+        TEST(client_notices_a_connection_that_took_the_place_of_another),
         TEST(a_client_without_a_key_is_not_heard),
         TEST(any_bytes_at_the_port_hurt_nobody),
         TEST(malformed_messages_of_a_good_key_are_answered_with_errors),

@@ -3,6 +3,7 @@
  *     unregistered --REGISTER sent--> registering --REGISTERED--> registered
  *     registering --no answer in LINK_ANSWER_MS--> unregistered (pause doubles)
  *     registered --UNKNOWN_AGENT--> unregistered (at once)
+ *     any --the connection broke and there is a new one--> unregistered (at once)
  *
  * Durable messages go out in `registered` only, so none reaches a coordinator that would
  * refuse it for not knowing its sender.
@@ -156,10 +157,21 @@ static bool link_handle(struct link *link, const struct wire *message, int64_t n
     }
 }
 
+static void link_check_connection(struct link *link, int64_t now_ms)
+{
+    if (!net_client_take_break(link->client) || link->state == LINK_UNREGISTERED)
+        return;
+    log_warn("the connection to the coordinator broke and is there again");
+    link->state = LINK_UNREGISTERED;
+    link->due_ms = now_ms;
+}
+
 int link_receive(struct link *link, struct wire *message, int64_t now_ms, struct err *err)
 {
     int rc = 0;
 
+    if (link->client)
+        link_check_connection(link, now_ms);
     while (link->client && (rc = net_client_receive(link->client, message, 0, err)) > 0) {
         if (!link_handle(link, message, now_ms))
             return 1;

@@ -2,8 +2,10 @@
  *
  * Registers, heartbeats, and finds its way back for ever: when no answer comes it tries
  * again with a growing pause, and when the coordinator does not know the agent (it was
- * started anew, or gave the agent up) it registers again with the ranks it has. What is
- * durable is sent again after every registration, and after LINK_RESEND_MS without ACK.
+ * started anew, or gave the agent up), or the connection broke and there is a new one, it
+ * registers again with the ranks it has: that makes the coordinator say again what may be
+ * lost. What is durable is sent again after every registration, and after LINK_RESEND_MS
+ * without ACK.
  * Owns: socket and spool. Threads: one caller. Units: ms of the monotonic clock.
  */
 #ifndef VNEVA_WORKER_AGENT_LINK_H
@@ -14,7 +16,8 @@
 
 #include <stdbool.h>
 
-#define LINK_ANSWER_MS 3000 /* how long one REGISTER waits for its answer */
+#define LINK_ANSWER_MS                                                                   \
+    10000 /* how long one REGISTER waits for its answer, connecting included */
 #define LINK_BACKOFF_FIRST_MS 200
 #define LINK_BACKOFF_MAX_MS 5000
 #define LINK_RESEND_MS 10000
