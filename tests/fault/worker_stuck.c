@@ -16,7 +16,6 @@
 #include <cmocka.h>
 
 #define N_DEVICES 2
-#define CALL_MS 5000
 
 /* Checkpoints after 4, 8 and 12 steps of two micro batches each. */
 static const char *const training[] = {
@@ -28,29 +27,9 @@ struct stuck {
     char dataset[128];
 };
 
-/* The first cell of the answer, as text. */
 static void ask(struct stuck *stuck, char *out, size_t n_bytes, const char *sql)
 {
-    struct wire reply = {.type = MSG_NONE}, request = {.type = MSG_SELECT};
-    struct buf text = BUF_INIT;
-    const struct json *cell;
-    struct json *table = NULL;
-    struct err err = {0};
-
-    request.select = (struct msg_select){
-        .sql = sql, .view = "", .where = "[]", .columns = "", .sort = ""};
-    if (net_client_call(stuck->home.client, &request, &reply, CALL_MS, &err) < 0 ||
-        json_parse(&table, reply.table.json, strlen(reply.table.json), &err) < 0)
-        fail_msg("%s", err.text);
-    cell = json_at(json_at(json_get(table, "rows"), 0), 0);
-    if (json_string(cell))
-        buf_add_str(&text, json_string(cell));
-    else
-        json_write(&text, cell, 0);
-    snprintf(out, n_bytes, "%s", buf_str(&text));
-    buf_fini(&text);
-    json_free(table);
-    wire_fini(&reply);
+    home_ask(&stuck->home, out, n_bytes, sql);
 }
 
 static void wait_for(struct stuck *stuck, const char *sql, const char *expected)

@@ -148,6 +148,31 @@ static struct json *rows(struct home *home, const char *view, int64_t job)
     return json;
 }
 
+void home_ask(struct home *home, char *out, size_t n_bytes, const char *sql)
+{
+    struct wire reply = {.type = MSG_NONE}, request = {.type = MSG_SELECT};
+    struct buf text = BUF_INIT;
+    const struct json *cell;
+    struct json *table = NULL;
+    struct err err = {0};
+
+    request.select = (struct msg_select){
+        .sql = sql, .view = "", .where = "[]", .columns = "", .sort = ""};
+    call(home, &request, &reply);
+    assert_int_equal(reply.type, MSG_TABLE);
+    if (json_parse(&table, reply.table.json, strlen(reply.table.json), &err) < 0)
+        fail_msg("%s", err.text);
+    cell = json_at(json_at(json_get(table, "rows"), 0), 0);
+    if (json_string(cell))
+        buf_add_str(&text, json_string(cell));
+    else if (cell)
+        json_write(&text, cell, 0);
+    snprintf(out, n_bytes, "%s", buf_str(&text));
+    buf_fini(&text);
+    json_free(table);
+    wire_fini(&reply);
+}
+
 static struct json *last_row(struct home *home, const char *view, int64_t job)
 {
     struct json *all = rows(home, view, job), *row = NULL;

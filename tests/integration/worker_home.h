@@ -30,6 +30,8 @@ void home_start_agent(struct home *home, int n_devices);
 void home_kill(pid_t *pid); /* SIGKILL, waited for */
 
 int64_t home_submit(struct home *home, const char *kind, const char *spec);
+/* The first cell of the answer to a SELECT, as text. */
+void home_ask(struct home *home, char *out, size_t n_bytes, const char *sql);
 /* The job's row, or its newest attempt's (NULL while there is none); the caller frees. */
 struct json *home_job(struct home *home, int64_t job);
 struct json *home_attempt(struct home *home, int64_t job);
