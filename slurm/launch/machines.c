@@ -12,6 +12,7 @@
 
 #define SIGNAL_S_MIN 30
 #define SIGNAL_S_MAX 65535 /* of --signal */
+#define SIGNAL_EARLY_S 60  /* so much earlier Slurm may send it (man sbatch, --signal) */
 #define END_S_MIN 20       /* of the notice, for the end of the programs */
 
 const struct option_known machines_options[] = {
@@ -102,12 +103,13 @@ static int fill_signal(struct script *script, const struct options *options,
                     MACHINES_SIGNAL_S, &signal_s, err) < 0)
         return -1;
     end_s = signal_s / 4 > END_S_MIN ? signal_s / 4 : END_S_MIN;
-    if (time_s >= 0 && time_s <= signal_s)
+    if (time_s >= 0 && time_s <= signal_s + SIGNAL_EARLY_S)
         return err_set(err, ERR_INVALID,
-                       "--time %s leaves nothing before the notice of %" PRId64
-                       " s for the last checkpoint: give more time, or a smaller "
-                       "--signal-seconds",
-                       time, signal_s);
+                       "--time %s leaves no time to work: the notice for the last "
+                       "checkpoint comes %" PRId64
+                       " s before its end, and Slurm may send "
+                       "it %d s earlier; give more time, or a smaller --signal-seconds",
+                       time, signal_s, SIGNAL_EARLY_S);
     snprintf(text, sizeof(text), "B:USR1@%" PRId64, signal_s);
     script_set_option(script, "signal", text);
     snprintf(text, sizeof(text), "%" PRId64, signal_s - end_s);

@@ -302,7 +302,8 @@ wrong_sizes_and_keys_are_told_before_anything_is_queued() {
     ! launch --nodes 2 t.yaml model.data.data_path=nowhere && says "is not there"
     ! launch --nodes 2 --no-check t.yaml "${overrides[@]}" "name=a
 b" && says "line break"
-    ! launch --nodes 2 --time 3 --no-check t.yaml "${overrides[@]}" && says "notice of 180 s"
+    ! launch --nodes 2 --time 4 --no-check t.yaml "${overrides[@]}" &&
+        says "--time 4 leaves no time to work"
     ! launch --nodes 2 --no-check t.yaml "${overrides[@]}" --key k && says "go together"
     ! launch --nodes 2 --no-check t.yaml "${overrides[@]}" -- --array=1-2 &&
         says "one run folder is one job"
