@@ -100,7 +100,7 @@ static int set_endpoint(struct node *node, struct err *err)
     const char *port;
 
     /* Slurm's name for a node need not be one that resolves; this machine's own does */
-    if (!host && node->environment.launcher == LAUNCHER_NGC)
+    if (!host && node->environment.launcher != LAUNCHER_SLURM)
         host = node->environment.master;
     if (keys_read_endpoint(endpoint, node->home, err) < 0)
         return -1;

@@ -1,8 +1,7 @@
 #!/bin/bash
-# `vneva launch bcp`, with stand-ins for ngc and bcprun that take only the options these
-# take, and run what they are told as Base Command Platform does: ngc gives the command line
-# to a shell of the job, bcprun its command to a shell on every replica, with the variables
-# of the platform. Wants VNEVA_BIN and VNEVA_SOURCE.
+# `vneva launch bcp`: the command that it makes, and that every word in it reaches vneva-node
+# as it was typed, on stand-ins for the platform (bcp_platform.sh) and for vneva-node.
+# Wants VNEVA_BIN and VNEVA_SOURCE.
 set -u
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -16,73 +15,15 @@ fail() {
     failed=1
 }
 
-# stand_in NAME: a program from standard input
-stand_in() {
-    { echo '#!/bin/bash'; cat; } >"$work/bin/$1" && chmod +x "$work/bin/$1"
-}
-
 mkdir -p "$work/bin" "$mount"
 cd "$work" || exit 1
 vneva=$VNEVA_BIN/vneva
 export PATH=$work/bin:$PATH
+. "$VNEVA_SOURCE/tests/integration/bcp_platform.sh"
+platform_make "$work/bin"
 
-stand_in ngc <<'END2'
-[ "$1 $2 $3" = "base-command job run" ] || { echo "ngc: $*" >&2; exit 2; }
-shift 3
-replicas=1 type='' name='' line='' gpus=''
-while [ $# -gt 0 ]; do
-    [ $# -ge 2 ] || { echo "ngc: $1 needs a value" >&2; exit 2; }
-    printf 'ngc %s %s\n' "$1" "$2" >>"$calls"
-    case $1 in
-    --name) name=$2 ;;
-    --replicas) replicas=$2 ;;
-    --array-type) type=$2 ;;
-    --commandline) line=$2 ;;
-    --instance) gpus=$(echo "$2" | cut -d. -f3) ;;
-    --env-var) export "${2%%:*}=${2#*:}" ;;
-    --image | --ace | --org | --team | --datasetid | --workspace | --result) ;;
-    --total-runtime | --preempt) ;;
-    *) echo "ngc: no option $1" >&2; exit 2 ;;
-    esac
-    shift 2
-done
-[ -n "$name" ] && [ -n "$line" ] || exit 2
-[ "$replicas" = 1 ] || [ "$type" = MPI ] || [ "$type" = PYTORCH ] || exit 2
-unset NGC_MASTER_ADDR NGC_ARRAY_TYPE
-case $type in MPI) export NGC_ARRAY_TYPE=MPIJob ;; PYTORCH) export NGC_ARRAY_TYPE=PyTorchJob ;; esac
-export NGC_JOB_ID=700 NGC_ARRAY_SIZE=$replicas NGC_GPUS_PER_NODE=$gpus NGC_REPLICA_ID=0
-exec bash -c "$line"
-END2
-stand_in bcprun <<'END2'
-nodes=1 each=1 command='' launcher=''
-while [ $# -gt 0 ]; do
-    [ $# -ge 2 ] || { echo "bcprun: $1 needs a value" >&2; exit 2; }
-    case $1 in
-    -n | --nnodes) nodes=$2 ;;
-    -p | --npernode) each=$2 ;;
-    -c | --cmd) command=$2 ;;
-    -l | --launcher) launcher=$2 ;;
-    *) echo "bcprun: no option $1" >&2; exit 2 ;;
-    esac
-    shift 2
-done
-[ "$nodes" -le "$NGC_ARRAY_SIZE" ] && [ "$each" = 1 ] && [ -n "$command" ] || exit 2
-printf 'bcprun launcher <%s>\n' "$launcher" >>"$calls"
-status=0
-pids=()
-for ((i = 0; i < nodes; i++)); do
-    if [ -n "$launcher" ]; then
-        OMPI_COMM_WORLD_RANK=$i OMPI_COMM_WORLD_SIZE=$nodes bash -c "$command" &
-    else
-        NGC_ARRAY_INDEX=$i bash -c "$command" &
-    fi
-    pids+=($!)
-done
-for pid in "${pids[@]}"; do wait "$pid" || status=$?; done
-exit "$status"
-END2
 # vneva-node as far as the command line knows it: what each got, in a file of its own
-stand_in vneva-node <<'END2'
+platform_stand_in "$work/bin/vneva-node" <<'END'
 node=${OMPI_COMM_WORLD_RANK:-${NGC_ARRAY_INDEX:-0}}
 {
     printf '<%s>\n' "$@"
@@ -90,7 +31,7 @@ node=${OMPI_COMM_WORLD_RANK:-${NGC_ARRAY_INDEX:-0}}
 } >"$calls.$node"
 cp "$2/spec.yaml" "$calls.spec.$node" 2>/dev/null
 exit "${EXIT_WITH:-0}"
-END2
+END
 
 cp "$VNEVA_SOURCE/jobs/quickstart/train.yaml" t.yaml
 sed -i "s/???/\/data/; /num_nodes:/d; /devices:/d; /data_path:/d" t.yaml
