@@ -31,6 +31,7 @@ int launch_fail(const struct err *err);
 /* argv begins behind the verb's words ("slurm", "agents slurm"). */
 int cmd_slurm(int argc, char *const *argv);
 int cmd_bcp(int argc, char *const *argv);
+int cmd_status(int argc, char *const *argv);
 int cmd_agents(int argc, char *const *argv);
 int cmd_list(int argc, char *const *argv);
 int cmd_cancel(int argc, char *const *argv);

@@ -11,6 +11,7 @@ static const struct verb {
 } verbs[] = {
     {{"slurm", NULL}, cmd_slurm, "queue a job over several nodes of a Slurm cluster"},
     {{"bcp", NULL}, cmd_bcp, "run one on Base Command Platform"},
+    {{"status", NULL}, cmd_status, "show what a launch is doing, on which node"},
     {{"agents", "slurm"}, cmd_agents, "queue an allocation of agents (pools call this)"},
     {{"list", "slurm"}, cmd_list, "list the allocations of agents"},
     {{"cancel", "slurm"}, cmd_cancel, "end allocations"},

@@ -188,9 +188,11 @@ int head_read_spec(struct node *node, struct err *err)
     if (spec_read(&spec, &notes, node->options.submit[0], SPEC_NONE, words, n, err) < 0)
         return -1;
     node->n_spec_devices = spec->trainer.devices;
+    preflight_need(&node->need, spec, node->n_spec_devices, devices_count_files() > 0);
+    n = preflight_paths(&node->paths, spec, err);
     spec_free(spec);
     spec_notes_fini(&notes);
-    return 0;
+    return n;
 }
 
 /* The request of this run folder, made when there is none: the same one again is the same

@@ -10,6 +10,7 @@
 #include <sys/random.h>
 #include <unistd.h>
 
+#define MEET_MS 60000     /* the first of them waits so long for the last */
 #define TOGETHER_MS 10000 /* the nodes wait so long for each other at the end */
 #define TMPDIR_MAX 60     /* a Unix socket's path has 107 bytes at most */
 
@@ -18,6 +19,7 @@
 static int find_place(struct node *node, struct err *err)
 {
     const struct node_options *options = &node->options;
+    const char *slurm_name = getenv("SLURMD_NODENAME");
 
     if (environment_read(&node->environment, (const char *const *)environ, err) < 0)
         return -1;
@@ -36,6 +38,9 @@ static int find_place(struct node *node, struct err *err)
         snprintf(node->token, sizeof(node->token), "alone-%d", (int)getpid());
     if (gethostname(node->host, sizeof(node->host) - 1) < 0)
         return err_set(err, ERR_IO, "cannot read the host name: %s", strerror(errno));
+    /* what Slurm calls it, in its own words to people */
+    snprintf(node->name, sizeof(node->name), "%s",
+             slurm_name && *slurm_name ? slurm_name : node->host);
     return fs_program_folder(node->programs, err);
 }
 
@@ -155,8 +160,6 @@ static int prepare(struct node *node, struct err *err)
     bool is_elsewhere = node->options.connect || node->options.key;
     bool is_first = node->exchange->node == 0;
 
-    if (is_first && node->options.submit && head_read_spec(node, err) < 0)
-        return -1;
     if (is_elsewhere && node->options.submit && open_elsewhere(node, err) < 0)
         return -1;
     if (is_first && !is_elsewhere) {
@@ -190,6 +193,20 @@ static int find_devices(struct node *node, struct err *err)
     return devices_decide(&node->devices, &facts, err);
 }
 
+/* Reads the job first, for what is to be looked at. */
+static int look_at_nodes(struct node *node, struct err *err)
+{
+    bool is_first = node->exchange->node == 0;
+    struct err why;
+    bool has_failed = is_first && node->options.submit && head_read_spec(node, &why) < 0;
+
+    begin(node, "preflight");
+    if (check_nodes(node, has_failed ? &why : NULL, err) < 0)
+        return -1;
+    end(node, node->options.check == CHECK_OFF ? "off" : "");
+    return 0;
+}
+
 /* ---- the whole ---- */
 
 static int fail(struct node *node, struct err *err)
@@ -207,11 +224,15 @@ static int run(struct node *node)
     int status = NODE_SYSTEM, others;
 
     begin(node, "wire-up");
+    if (exchange_fence(node->exchange, MEET_MS, &err) < 0)
+        return fail(node, &err);
     snprintf(text, sizeof(text), "%d nodes, %s", node->exchange->n_nodes,
              node->exchange->ops->name);
     end(node, text);
     if (key_create(&node->key, "node", KEY_WORKER, &err) < 0 ||
         make_agent_id(node, &err) < 0)
+        return fail(node, &err);
+    if (look_at_nodes(node, &err) < 0)
         return fail(node, &err);
     if (prepare(node, &why) < 0) {
         status = fail(node, &why);
@@ -226,6 +247,10 @@ static int run(struct node *node)
     end(node, "");
     if (node->has_job_ended)
         return node->job_exit;
+    begin(node, "reach");
+    if (check_reach(node, &err) < 0)
+        return fail(node, &err);
+    end(node, "");
     if (find_devices(node, &err) < 0)
         return fail(node, &err);
     status = supervise(node, &err);
@@ -250,6 +275,7 @@ void node_close(struct node *node)
         net_client_close(node->client);
     if (node->private[0])
         fs_remove_tree(node->private, NULL);
+    json_free(node->paths);
     phases_close(node->phases);
     exchange_close(node->exchange);
     key_fini(&node->key);
@@ -262,7 +288,7 @@ static int open_node(struct node *node, struct err *err)
         return -1;
     /* without a record of its phases a launch may still go on */
     if (phases_open(&node->phases, node->run, node->token, node->exchange->node,
-                    node->host, node->exchange->node == 0 ? stderr : NULL, err) < 0)
+                    node->name, node->exchange->node == 0 ? stderr : NULL, err) < 0)
         log_warn("%s", err->text);
     return 0;
 }

@@ -1,6 +1,7 @@
 /* node.h - what the files of the node program share: this node, its processes, its job
  *
  *     main.c       options, place, exchange, exit status
+ *     check.c      preflight: what is asked of the nodes, who is told
  *     head.c       node 0: coordinator, job
  *     wireup.c     keys and what all must know, through the exchange
  *     supervise.c  the loop: processes, signals, lost nodes, the job's end
@@ -18,6 +19,7 @@
 #include "slurm/node/exchange.h"
 #include "slurm/node/options.h"
 #include "slurm/node/phases.h"
+#include "slurm/node/preflight.h"
 #include "slurm/node/process.h"
 
 enum node_exit {
@@ -37,7 +39,8 @@ struct node {
     struct environment environment;
     struct exchange *exchange;
     struct phases *phases;
-    char host[NODE_HOST_MAX], run[FS_PATH_MAX], home[FS_PATH_MAX], programs[FS_PATH_MAX];
+    char host[NODE_HOST_MAX], name[NODE_HOST_MAX]; /* name: for people */
+    char run[FS_PATH_MAX], home[FS_PATH_MAX], programs[FS_PATH_MAX];
     char private
         [FS_PATH_MAX]; /* a folder of this process on this machine; "": none yet */
     char token[ENVIRONMENT_TOKEN_MAX];
@@ -53,6 +56,8 @@ struct node {
     struct process coordinator, agent, wait;
     char listen[KEY_ENDPOINT_BYTES]; /* where it is started again */
     int64_t n_spec_devices;          /* trainer.devices; 0: no job */
+    struct json *paths;              /* that the job names; NULL: no job, or not node 0 */
+    struct preflight_need need;      /* node 0: of every node */
 
     int64_t job; /* 0: none */
     bool has_job_ended;
@@ -60,6 +65,13 @@ struct node {
 };
 
 void node_close(struct node *node);
+
+/* ---- check.c ---- */
+
+/* COLLECTIVE: preflight of all nodes; failed (may be NULL): why node 0 cannot go on. */
+int check_nodes(struct node *node, const struct err *failed, struct err *err);
+/* COLLECTIVE: after wireup, whether every node reaches node 0's coordinator. */
+int check_reach(struct node *node, struct err *err);
 
 /* ---- head.c ---- */
 

@@ -45,6 +45,10 @@ const char node_usage[] =
     "                       for another start (default 60)\n"
     "  --pool NAME          what the agents are for, as the coordinator knows it\n"
     "  --idle S             agents without a rank for so long end\n"
+    "  --preflight HOW      look at all nodes first: on (default; a fault ends the "
+    "start),\n"
+    "                       warn (faults are only told), off; $VNEVA_PREFLIGHT says it "
+    "too\n"
     "  --help               this text\n"
     "\n"
     "Exit status: 0 the job is done; 1 it failed or was cancelled; 2 wrong usage or a "
@@ -89,6 +93,19 @@ static int to_way(enum node_way *out, const char *text, struct err *err)
                    text);
 }
 
+static int to_check(enum node_check *out, const char *text, struct err *err)
+{
+    static const char *const names[] = {"on", "warn", "off"};
+
+    for (int i = 0; i < 3; i++)
+        if (strcmp(text, names[i]) == 0) {
+            *out = (enum node_check)i;
+            return 0;
+        }
+    return err_set(err, ERR_INVALID,
+                   "--preflight ($VNEVA_PREFLIGHT) is on, warn or off, not '%s'", text);
+}
+
 static int take(struct node_options *out, int option, const char *name, const char *value,
                 struct err *err)
 {
@@ -125,6 +142,8 @@ static int take(struct node_options *out, int option, const char *name, const ch
         return to_ms(&out->idle_ms, name, value, err);
     case 'e':
         return to_way(&out->way, value, err);
+    case 'f':
+        return to_check(&out->check, value, err);
     default:
         return err_set(err, ERR_INVALID, "see vneva-node --help");
     }
@@ -165,13 +184,17 @@ int node_options_parse(struct node_options *out, int argc, char *const *argv,
         {"stranded", required_argument, NULL, 's'},
         {"idle", required_argument, NULL, 'i'},
         {"exchange", required_argument, NULL, 'e'},
+        {"preflight", required_argument, NULL, 'f'},
         {"help", no_argument, NULL, 'h'},
         {NULL, 0, NULL, 0},
     };
+    const char *how = getenv("VNEVA_PREFLIGHT");
     int c, at = 0;
 
     *out = (struct node_options){
         .node = -1, .grace_ms = NODE_GRACE_MS, .stranded_ms = NODE_STRANDED_MS};
+    if (how && *how && to_check(&out->check, how, err) < 0)
+        return -1;
     while ((c = getopt_long(argc, argv, "+", known, &at)) != -1) {
         if (c == 'h') {
             out->is_help = true;

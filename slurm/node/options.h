@@ -13,6 +13,7 @@
 #define NODE_GRACE_MS 60000 /* when nobody says more */
 #define NODE_STRANDED_MS 60000
 
+enum node_check { CHECK_ON, CHECK_WARN, CHECK_OFF };
 enum node_way { WAY_AUTO, WAY_PMIX, WAY_FILES, WAY_SOLO };
 
 struct node_options {
@@ -25,7 +26,8 @@ struct node_options {
     int64_t node, n_nodes;     /* -1, 0: the launcher says */
     int64_t grace_ms, stranded_ms, idle_ms;
     enum node_way way;
-    char *const *submit; /* SPEC.yaml key=value ..., ended by NULL; NULL: no job */
+    enum node_check check; /* preflight */
+    char *const *submit;   /* SPEC.yaml key=value ..., ended by NULL; NULL: no job */
     bool is_help;
 };
 

@@ -77,12 +77,19 @@ static int write_nonce(struct flight *f, struct err *err)
 /* Node 0 tells what is to be looked at. */
 static int put_ask(struct flight *f, struct err *err)
 {
+    const struct err *failed = f->ask->failed;
     struct json *ask = json_new(JSON_OBJECT);
     struct buf text = BUF_INIT;
     int rc =
         json_set(ask, "paths",
                  f->ask->paths ? json_clone(f->ask->paths) : json_new(JSON_ARRAY), err);
 
+    if (rc == 0)
+        rc = facts_int(ask, "devices", f->ask->n_default, err);
+    if (rc == 0 && failed &&
+        (facts_string(ask, "failed", failed->text, err) < 0 ||
+         facts_int(ask, "code", failed->code, err) < 0))
+        rc = -1;
     json_write(&text, ask, 0);
     if (rc == 0)
         rc = exchange_put(f->exchange, ASK_KEY, buf_str(&text), err);
@@ -152,15 +159,28 @@ static int see_others(struct flight *f, struct err *err)
     return json_set(json_get(f->facts, "run"), "unseen", unseen, err);
 }
 
-/* What node 0 asks, and its file. */
-static int look_at_files(struct flight *f, struct err *err)
+/* What node 0 asks; or its reason why it cannot. */
+static int take_ask(struct flight *f, struct err *err)
 {
-    const char *text, *nonce;
-    char file[FS_PATH_MAX];
+    const char *text, *failed;
 
     if (exchange_get(f->exchange, 0, ASK_KEY, &text, err) < 0 ||
-        json_parse(&f->asked, text, strlen(text), err) < 0 ||
-        exchange_get(f->exchange, 0, NONCE_KEY, &nonce, err) < 0 ||
+        json_parse(&f->asked, text, strlen(text), err) < 0)
+        return -1;
+    failed = json_get_string(f->asked, "failed");
+    if (!failed)
+        return 0;
+    return err_set(err, (enum err_code)json_get_int(f->asked, "code", ERR_STATE), "%s",
+                   failed);
+}
+
+/* What it asks for, and its file. */
+static int look_at_files(struct flight *f, struct err *err)
+{
+    const char *nonce;
+    char file[FS_PATH_MAX];
+
+    if (exchange_get(f->exchange, 0, NONCE_KEY, &nonce, err) < 0 ||
         name_file(file, f, 0, nonce, err) < 0 ||
         facts_of_files(f->facts, f->ask->run_folder, json_get(f->asked, "paths"), file,
                        nonce, err) < 0)
@@ -267,6 +287,8 @@ static int judge(struct flight *f, struct err *err)
     if (preflight_decide(&f->faults, &c, err) < 0)
         return -1;
     sum_up(verdict, f->faults);
+    if (f->ask->is_advisory)
+        snprintf(verdict, sizeof(verdict), VERDICT_WELL);
     return exchange_put(f->exchange, VERDICT_KEY, verdict, err);
 }
 
@@ -322,6 +344,8 @@ static int make_report(struct json **out, struct flight *f, struct err *err)
 
 static int gather(struct flight *f, struct err *err)
 {
+    int64_t n_devices;
+
     if (f->exchange->node == 0 && put_ask(f, err) < 0)
         return -1;
     if (facts_string(f->facts, "way", f->exchange->ops->name, err) < 0 ||
@@ -331,7 +355,11 @@ static int gather(struct flight *f, struct err *err)
         return -1;
     if (fault_hit("preflight.gather"))
         return err_set(err, ERR_IO, "fault point preflight.gather");
-    if (look_at_files(f, err) < 0 || facts_of_machine(f->facts, f->ask, err) < 0)
+    if (take_ask(f, err) < 0 || look_at_files(f, err) < 0)
+        return -1;
+    n_devices =
+        f->ask->n_devices ? f->ask->n_devices : json_get_int(f->asked, "devices", 1);
+    if (facts_of_machine(f->facts, f->ask, n_devices, err) < 0)
         return -1;
     if (f->ask->endpoint &&
         facts_of_coordinator(f->facts, f->ask->endpoint, f->ask->key, err) < 0)
@@ -387,8 +415,6 @@ int preflight_run(struct json **report, struct exchange *exchange,
         json_file_write(ask->run_folder, "preflight.json", *report, &also) < 0 && rc == 0)
         rc = err_set(err, also.code, "%s", also.text);
     flight_fini(&f);
-    if (rc < 0)
-        err_wrap(err, "preflight");
     return rc;
 }
 

@@ -32,10 +32,14 @@ struct preflight_ask {
     const char *way;            /* "pmix" where it was asked for, else "" */
     const char *endpoint;       /* of a coordinator that is there already; NULL: none */
     const struct key *key;      /* for it; NULL: none */
-    int64_t n_devices;          /* that this node's agent is to have */
+    int64_t n_devices;          /* that this node's agent is to have; 0: as node 0 says */
     bool wants_gpus;            /* they are GPUs, else CPUs */
     int64_t timeout_ms;         /* 0: PREFLIGHT_MS */
     /* Of node 0 only; the others learn it from there: */
+    const struct err
+        *failed;       /* why there is nothing to look at, which all return; NULL */
+    int64_t n_default; /* devices of nodes that say nothing */
+    bool is_advisory;  /* faults are told and stop nothing */
     const struct json *paths; /* preflight_paths; NULL: none */
     struct preflight_need need;
 };

@@ -203,12 +203,12 @@ static int facts_of_places(struct json *facts, struct err *err)
 }
 
 static int facts_of_devices(struct json *facts, const struct preflight_ask *ask,
-                            struct err *err)
+                            int64_t n_devices, struct err *err)
 {
     struct json *gpus;
 
     if (facts_int(facts, "cpus", n_cpus(), err) < 0 ||
-        facts_int(facts, "devices", ask->n_devices, err) < 0 ||
+        facts_int(facts, "devices", n_devices, err) < 0 ||
         json_set(facts, "wants_gpus", json_new_bool(ask->wants_gpus), err) < 0)
         return -1;
     if (!ask->wants_gpus)
@@ -218,7 +218,8 @@ static int facts_of_devices(struct json *facts, const struct preflight_ask *ask,
     return json_set(facts, "gpus", gpus, err);
 }
 
-int facts_of_machine(struct json *facts, const struct preflight_ask *ask, struct err *err)
+int facts_of_machine(struct json *facts, const struct preflight_ask *ask,
+                     int64_t n_devices, struct err *err)
 {
     char own[FS_PATH_MAX];
     const char *folder = ask->program_folder;
@@ -233,7 +234,8 @@ int facts_of_machine(struct json *facts, const struct preflight_ask *ask, struct
                      fault_hit("preflight.version") ? "0.0.0-other" : VNEVA_VERSION,
                      err) < 0 ||
         facts_of_programs(facts, folder, err) < 0 ||
-        facts_of_devices(facts, ask, err) < 0 || facts_of_places(facts, err) < 0)
+        facts_of_devices(facts, ask, n_devices, err) < 0 ||
+        facts_of_places(facts, err) < 0)
         return -1;
     return facts_of_limits(facts, err);
 }

@@ -11,7 +11,7 @@
 
 /* host, version, build, programs, cpus, devices, gpus, shm, tmp, memory, open files */
 int facts_of_machine(struct json *facts, const struct preflight_ask *ask,
-                     struct err *err);
+                     int64_t n_devices, struct err *err);
 /* run.free_*, paths (as node 0 asked) and run.seen_why: node 0's file, nonce in it. */
 int facts_of_files(struct json *facts, const char *run_folder, const struct json *paths,
                    const char *file, const char *nonce, struct err *err);

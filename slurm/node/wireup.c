@@ -109,7 +109,7 @@ static int get_number(struct node *node, const char *key, int64_t *out, struct e
 
 static int put_own(struct node *node, struct err *err)
 {
-    if (exchange_put(node->exchange, "host", node->host, err) < 0 ||
+    if (exchange_put(node->exchange, "host", node->name, err) < 0 ||
         exchange_put(node->exchange, "key", node->key.public_key, err) < 0)
         return -1;
     if (node->exchange->node != 0)
