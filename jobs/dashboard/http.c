@@ -1,9 +1,12 @@
 #include "jobs/dashboard/http.h"
 #include "common/base/clock.h"
 
+#include <errno.h>
 #include <microhttpd.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -25,7 +28,8 @@ struct http {
     struct MHD_Daemon *daemon;
     const struct http_handler *handler;
     struct connection *connections;
-    int listen_fd;
+    int epoll_fd; /* the daemon's */
+    int wake_fd;  /* an eventfd: a call was resumed */
 };
 
 struct http_call {
@@ -137,9 +141,13 @@ void http_suspend(struct http_call *call)
     MHD_suspend_connection(call->connection);
 }
 
+/* The daemon looks for calls that were resumed when it runs, but does not wake for them. */
 void http_resume(struct http_call *call)
 {
-    MHD_resume_connection(call->connection);
+    int wake_fd = call->http->wake_fd;
+
+    MHD_resume_connection(call->connection); /* the call may be gone from here on */
+    (void)eventfd_write(wake_fd, 1);
 }
 
 /* ---- answers ---- */
@@ -264,6 +272,30 @@ static enum MHD_Result on_request(void *state, struct MHD_Connection *connection
 
 /* ---- the server ---- */
 
+static int start_daemon(struct http *http, int fd, struct err *err)
+{
+    const union MHD_DaemonInfo *info;
+
+    http->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (http->wake_fd < 0)
+        return err_set(err, ERR_IO, "cannot make an eventfd: %s", strerror(errno));
+    http->daemon = MHD_start_daemon(
+        MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME, 0, NULL, NULL, on_request, http,
+        MHD_OPTION_LISTEN_SOCKET, (MHD_socket)fd, MHD_OPTION_URI_LOG_CALLBACK, on_target,
+        http, MHD_OPTION_NOTIFY_COMPLETED, on_completed, http,
+        MHD_OPTION_NOTIFY_CONNECTION, on_connection, http, MHD_OPTION_CONNECTION_LIMIT,
+        (unsigned)HTTP_CONNECTIONS_MAX, MHD_OPTION_PER_IP_CONNECTION_LIMIT,
+        (unsigned)HTTP_CONNECTIONS_PEER_MAX, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
+        (size_t)HTTP_HEAD_MAX, MHD_OPTION_CONNECTION_TIMEOUT,
+        (unsigned)(HTTP_IDLE_MS / 1000), MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_END);
+    info =
+        http->daemon ? MHD_get_daemon_info(http->daemon, MHD_DAEMON_INFO_EPOLL_FD) : NULL;
+    if (!info)
+        return err_set(err, ERR_IO, "cannot start the HTTP server");
+    http->epoll_fd = info->epoll_fd;
+    return 0;
+}
+
 int http_open(struct http **out, int fd, const struct http_handler *handler,
               struct err *err)
 {
@@ -274,29 +306,39 @@ int http_open(struct http **out, int fd, const struct http_handler *handler,
         return err_set(err, ERR_NOMEM, "no memory for a server");
     }
     http->handler = handler;
-    http->listen_fd = fd;
-    http->daemon = MHD_start_daemon(
-        MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME, 0, NULL, NULL, on_request, http,
-        MHD_OPTION_LISTEN_SOCKET, (MHD_socket)fd, MHD_OPTION_URI_LOG_CALLBACK, on_target,
-        http, MHD_OPTION_NOTIFY_COMPLETED, on_completed, http,
-        MHD_OPTION_NOTIFY_CONNECTION, on_connection, http, MHD_OPTION_CONNECTION_LIMIT,
-        (unsigned)HTTP_CONNECTIONS_MAX, MHD_OPTION_PER_IP_CONNECTION_LIMIT,
-        (unsigned)HTTP_CONNECTIONS_PEER_MAX, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
-        (size_t)HTTP_HEAD_MAX, MHD_OPTION_CONNECTION_TIMEOUT,
-        (unsigned)(HTTP_IDLE_MS / 1000), MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_END);
-    if (!http->daemon) {
-        close(fd);
-        free(http);
-        return err_set(err, ERR_IO, "cannot start the HTTP server");
+    if (start_daemon(http, fd, err) == 0) {
+        *out = http;
+        return 0;
     }
-    *out = http;
-    return 0;
+    if (http->daemon)
+        MHD_stop_daemon(http->daemon); /* closes fd */
+    else
+        close(fd);
+    if (http->wake_fd >= 0)
+        close(http->wake_fd);
+    free(http);
+    return -1;
+}
+
+/* Till there is something to do, or for a tick. */
+static void wait_for_work(struct http *http)
+{
+    struct pollfd fds[2] = {{.fd = http->epoll_fd, .events = POLLIN},
+                            {.fd = http->wake_fd, .events = POLLIN}};
+    MHD_UNSIGNED_LONG_LONG limit_ms = TICK_MS;
+    eventfd_t n;
+
+    if (MHD_get_timeout(http->daemon, &limit_ms) != MHD_YES || limit_ms > TICK_MS)
+        limit_ms = TICK_MS;
+    if (poll(fds, 2, (int)limit_ms) > 0 && fds[1].revents)
+        (void)eventfd_read(http->wake_fd, &n);
 }
 
 int http_serve(struct http *http, const volatile sig_atomic_t *stop, struct err *err)
 {
     while (!*stop) {
-        if (MHD_run_wait(http->daemon, TICK_MS) != MHD_YES && !*stop)
+        wait_for_work(http);
+        if (MHD_run(http->daemon) != MHD_YES && !*stop)
             return err_set(err, ERR_IO, "the HTTP server cannot go on");
         cut_late(http);
     }
@@ -308,7 +350,8 @@ void http_close(struct http *http)
     if (!http)
         return;
     for (int i = 0; i < CLOSING_RUNS; i++)
-        MHD_run_wait(http->daemon, 0);
+        MHD_run(http->daemon);
     MHD_stop_daemon(http->daemon); /* closes the socket it listens at as well */
+    close(http->wake_fd);
     free(http);
 }
