@@ -22,8 +22,10 @@ async function ask(path) {
     const isJson = (answer.headers.get('Content-Type') || '').startsWith('application/json');
     const body = isJson ? await answer.json() : null;
     if (answer.ok && isJson) return body;
-    const text = body && body.error ? body.error.text : 'the answer has status ' + answer.status;
-    throw answer.status === 404 || answer.status === 400 ? new Refused(text) : new Error(text);
+    const failure = body && body.error ? body.error : {text: 'the answer has status ' + answer.status};
+    /* a limit may be another one's doing: too many questions at once */
+    const isRefused = answer.status === 404 || (answer.status === 400 && failure.code !== 'limit');
+    throw isRefused ? new Refused(failure.text) : new Error(failure.text);
   } catch (error) {
     if (error instanceof TypeError) throw new Error('the dashboard itself does not answer');
     if (error.name === 'AbortError') throw new Error('there was no answer in ' + FETCH_MS / 1000 + ' s');
@@ -113,13 +115,15 @@ const computeOf = m => Math.max(0, m.step_ms - (m.comm_ms || 0) - (m.wait_ms || 
 /* The parts of a step in one bar. */
 function splitBar(m) {
   if (!m || !m.step_ms) return '';
-  const parts = [['c1', computeOf(m), 'compute'], ['c2', m.comm_ms || 0, 'communication'], ['c3', m.wait_ms || 0, 'waiting for data']];
+  const parts = [['c1', computeOf(m), 'compute'], ['c2', m.comm_ms || 0, 'communication'],
+    ['c3', m.wait_ms || 0, 'waiting for data']];
   let x = 0;
   const label = parts.map(p => p[2] + ' ' + Math.round(100 * p[1] / m.step_ms) + ' %').join(', ');
-  return h('svg', {class: 'split', viewBox: '0 0 100 9', preserveAspectRatio: 'none', role: 'img', 'aria-label': label},
-    h('title', null, label),
+  return h('svg', {class: 'split', viewBox: '0 0 100 9', preserveAspectRatio: 'none', role: 'img',
+    'aria-label': label}, h('title', null, label),
     parts.map(p => {
-      const width = Math.min(100 - x, 100 * p[1] / m.step_ms), rect = {class: p[0], x: x.toFixed(1), y: 0, width: width.toFixed(1), height: 9};
+      const width = Math.min(100 - x, 100 * p[1] / m.step_ms);
+      const rect = {class: p[0], x: x.toFixed(1), y: 0, width: width.toFixed(1), height: 9};
       x += width;
       return h('rect', rect);
     }));
@@ -175,17 +179,22 @@ async function loadJob(mine) {
   const source = d.job.kind === 'evaluate' ? {id: mine.job, state: d.job.state}
                                            : d.evaluations.find(e => e.state === 'done');
   d.source = source && source.state === 'done' ? source.id : 0;
-  d.found = !d.source ? null : old.source === d.source && isOver === Boolean(wasOver) && old.found !== undefined
-    ? old.found : await askIfThere('/data/job/' + d.source + '/examples');
+  const isKnown = old.source === d.source && isOver === Boolean(wasOver) && old.found !== undefined;
+  d.found = !d.source ? null : isKnown ? old.found
+                                       : await askIfThere('/data/job/' + d.source + '/examples');
   return d;
 }
 
 function showCharts(d) {
   const points = d.curve ? d.curve.points : [];
-  const two = main.clientWidth >= 860, width = Math.max(280, Math.round((two ? (main.clientWidth - 48 - 16) / 2 : main.clientWidth - 26) - (two ? 18 : 24)));
-  const column = key => points.filter(p => p[key] !== null && p[key] !== undefined).map(p => [p.step, p[key]]);
-  const common = title => ({title, x: 'step', width, marks: d.curve.restarts.map(r => r.step), markName: 'an attempt went on from here',
-    hover: page.hover, onHover: step => { page.hover = step; draw(); }});
+  /* as wide as the places of page.css are: main less its padding, the card's and the gap */
+  const two = main.clientWidth >= 860;
+  const width = Math.max(280, Math.round(two ? (main.clientWidth - 64) / 2 - 18 : main.clientWidth - 50));
+  const column = key => points.filter(p => p[key] !== null && p[key] !== undefined)
+    .map(p => [p.step, p[key]]);
+  const common = title => ({title, x: 'step', width, hover: page.hover,
+    onHover: step => { page.hover = step; draw(); },
+    marks: d.curve.restarts.map(m => m.step), markName: 'an attempt went on from here'});
   if (!points.length) return null;
   const timed = points.filter(p => p.step_ms);
   const compute = timed.map(p => [p.step, computeOf(p)]);
@@ -201,8 +210,10 @@ function showCharts(d) {
       chart({...common('Throughput'), y: 'samples a second', fromZero: true, series: [
         {name: 'samples/s', look: 'c4', points: column('samples_per_s')}]}),
       chart({...common('Step time'), y: 'ms', fromZero: true, series: [
-        {name: 'waiting for data', look: 'c3', points: whole, below: both, isArea: true, value: s => find.get(s).wait_ms || 0},
-        {name: 'communication', look: 'c2', points: both, below: compute, isArea: true, value: s => find.get(s).comm_ms || 0},
+        {name: 'waiting for data', look: 'c3', points: whole, below: both, isArea: true,
+          value: s => find.get(s).wait_ms || 0},
+        {name: 'communication', look: 'c2', points: both, below: compute, isArea: true,
+          value: s => find.get(s).comm_ms || 0},
         {name: 'compute', look: 'c1', points: compute, isArea: true}]}),
       chart({...common('Learning rate'), y: 'rate', fromZero: true, series: [
         {name: 'rate', look: 'c3', points: column('lr')}]})));
@@ -211,9 +222,10 @@ function showCharts(d) {
 function showExample(e, job) {
   const mark = e.is_correct === true ? 'right' : 'wrong';
   return h('article', {class: 'example ' + mark},
-    h('div', {class: 'frames'}, (e.frames || []).map((name, i) =>
-      h('img', {src: '/data/job/' + job + '/frames/' + encodeURIComponent(name), alt: 'frame ' + (i + 1), loading: 'lazy'}))),
-    h('p', null, h('span', {class: 'badge ' + mark}, mark), ' ', e.category, ' ', h('span', {class: 'id'}, e.id)),
+    h('div', {class: 'frames'}, (e.frames || []).map((name, i) => h('img', {loading: 'lazy',
+      src: '/data/job/' + job + '/frames/' + encodeURIComponent(name), alt: 'frame ' + (i + 1)}))),
+    h('p', null, h('span', {class: 'badge ' + mark}, mark), ' ', e.category, ' ',
+      h('span', {class: 'id'}, e.id)),
     h('dl', null, h('dt', null, 'question'), h('dd', null, e.question),
       h('dt', null, 'expected'), h('dd', null, e.expected || '(nothing)'),
       h('dt', null, 'predicted'), h('dd', {class: mark}, e.given || '(nothing)')));
@@ -221,21 +233,28 @@ function showExample(e, job) {
 
 function showExamples(d) {
   if (!d.source) return null;
-  if (!d.found) return section('Held-out examples', h('p', {class: 'note'}, 'The folder of job ' + d.source + ' is not to be seen from the dashboard’s machine.'));
+  if (!d.found)
+    return section('Held-out examples', h('p', {class: 'note'},
+      'The folder of job ' + d.source + ' is not to be seen from the dashboard’s machine.'));
   const all = Array.isArray(d.found.examples) ? d.found.examples : [];
   const right = all.filter(e => e.is_correct === true), which = page.which || 'all';
   const lists = {all, right, wrong: all.filter(e => e.is_correct !== true)};
-  const categories = d.found.table && Array.isArray(d.found.table.categories) ? d.found.table.categories : [];
+  const found = d.found.table || {};
+  const categories = Array.isArray(found.categories) ? found.categories : [];
+  const sum = key => categories.reduce((total, c) => total + c[key], 0);
   const share = c => c.n ? (100 * c.correct / c.n).toFixed(1) + ' %' : '';
   return [
-    categories.length > 0 && section('Answers', d.source !== d.job.id && h('p', {class: 'note'}, 'Of evaluation ', jobNumber(d.source), '.'),
-      table('answers by kind of question', [['kind of question', text('category')], ['questions', number('n'), 'number'],
-        ['right', number('correct'), 'number'], ['share', share, 'number'],
+    categories.length > 0 && section('Answers',
+      d.source !== d.job.id && h('p', {class: 'note'}, 'Of evaluation ', jobNumber(d.source), '.'),
+      table('answers by kind of question', [['kind of question', text('category')],
+        ['questions', number('n'), 'number'], ['right', number('correct'), 'number'],
+        ['share', share, 'number'],
         ['', c => h('progress', {max: c.n || 1, value: c.correct, 'aria-label': 'share'})]],
-      categories.concat([{category: 'all', n: categories.reduce((s, c) => s + c.n, 0), correct: categories.reduce((s, c) => s + c.correct, 0)}]))),
+      categories.concat([{category: 'all', n: sum('n'), correct: sum('correct')}]))),
     all.length > 0 && section('Held-out examples',
-      h('div', {class: 'filter'}, Object.keys(lists).map(name => h('button', {type: 'button', 'aria-pressed': String(which === name),
-        onclick: () => { page.which = name; draw(); }}, name + ' ' + lists[name].length))),
+      h('div', {class: 'filter'}, Object.keys(lists).map(name =>
+        h('button', {type: 'button', 'aria-pressed': String(which === name),
+          onclick: () => { page.which = name; draw(); }}, name + ' ' + lists[name].length))),
       h('div', {class: 'examples'}, lists[which].map(e => showExample(e, d.source))))];
 }
 
@@ -243,7 +262,8 @@ function showRanks(d, now_ms) {
   return d.ranks.length > 0 && section('Ranks', table('ranks', [
     ['rank', text('rank'), 'number'], ['attempt', text('attempt'), 'number'], ['host', text('host')],
     ['device', text('device'), 'number'], ['process', text('pid'), 'number'], ['state', r => badge(r.state)],
-    ['stage', text('stage')], ['for', r => r.state === 'ended' || !r.since_ms ? '' : formatDuration(now_ms - r.since_ms), 'number'],
+    ['stage', text('stage')],
+    ['for', r => r.state === 'ended' || !r.since_ms ? '' : formatDuration(now_ms - r.since_ms), 'number'],
     ['step', text('step'), 'number'], ['memory', r => formatBytes(r.memory_bytes), 'number']], d.ranks));
 }
 
@@ -271,9 +291,11 @@ function showResults(d, now_ms) {
       ['kept', c => c.is_kept ? 'yes' : 'no'], ['folder', text('path')]], d.checkpoints)),
     d.datasets.length > 0 && section('Dataset', table('datasets', [['samples', number('n_samples'), 'number'],
       ['refused', number('n_rejects'), 'number'], ['folder', text('path')]], d.datasets)),
-    d.rejects.length > 0 && section('Refused samples', h('p', {class: 'note'}, 'At most ' + REJECTS_SHOWN + ' are listed; all of them: ',
-      h('code', null, 'vneva query rejects where job=' + d.job.id)), table('samples that were refused', [['sample', text('sample')],
-      ['kind', text('kind')], ['reason', text('reason')], ['file', text('file')], ['line', text('line'), 'number']], d.rejects)),
+    d.rejects.length > 0 && section('Refused samples', h('p', {class: 'note'},
+      'At most ' + REJECTS_SHOWN + ' are listed; all of them: ',
+      h('code', null, 'vneva query rejects where job=' + d.job.id)),
+    table('samples that were refused', [['sample', text('sample')], ['kind', text('kind')],
+      ['reason', text('reason')], ['file', text('file')], ['line', text('line'), 'number']], d.rejects)),
     d.evaluations.length > 0 && section('Evaluations', table('evaluations', [['job', jobLink], ['state', e => badge(e.state)]], d.evaluations))];
 }
 
@@ -281,10 +303,12 @@ function showLog(d) {
   if (!d.log) return null;
   const n = Math.max(1, d.job.n_ranks || 1);
   return section('Log',
-    h('label', null, 'rank ', h('select', {onchange: event => { page.rank = Number(event.target.value); refresh(); }},
+    h('label', null, 'rank ', h('select',
+      {onchange: event => { page.rank = Number(event.target.value); refresh(); }},
       Array.from({length: Math.min(n, 1024)}, (_, r) => h('option', {value: r}, r)))),
     h('span', {class: 'note'}, ' attempt ' + d.log.attempt + ', its end'),
-    h('pre', {id: 'log', tabindex: 0, 'aria-label': 'log'}, d.log.text.replace(/\x1b\[[0-9;?]*[A-Za-z]/g, '') || '(nothing yet)'));
+    h('pre', {id: 'log', tabindex: 0, 'aria-label': 'log'},
+      d.log.text.replace(/\x1b\[[0-9;?]*[A-Za-z]/g, '') || '(nothing yet)'));
 }
 
 function showEvents(rows, now_ms, withJob) {
