@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -31,6 +32,7 @@ static void exec_dashboard(const struct cluster *cluster, const char *const *opt
 
     for (; *options && n < OPTIONS_MAX; options++)
         words[n++] = *options;
+    prctl(PR_SET_PDEATHSIG, SIGKILL); /* a test that fails leaves none behind */
     dup2(out, STDOUT_FILENO);
     dup2(out, STDERR_FILENO);
     setenv("VNEVA_HOME", cluster->home, 1);
