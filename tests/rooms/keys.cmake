@@ -1,6 +1,8 @@
 # keys: who may speak to a coordinator over a network
 vneva_test(net_keys LABEL unit SOURCES unit/net_keys.c LIBS vneva_net vneva_base cmocka)
-vneva_test(net_gate LABEL unit SOURCES unit/net_gate.c
+vneva_test(net_gate LABEL unit SOURCES unit/net_gate.c unit/gate_place.c
+  LIBS vneva_net vneva_wire cmocka)
+vneva_test(net_strangers LABEL unit SOURCES unit/net_strangers.c unit/gate_place.c
   LIBS vneva_net vneva_wire PkgConfig::ZMQ cmocka)
 vneva_test(coordinator_roles LABEL unit SOURCES unit/coordinator_roles.c
   LIBS vneva_coordinator_core cmocka)
