@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 
 enum { EXIT_DONE = 0, EXIT_USAGE = 2, EXIT_REFUSED = 4, EXIT_INTERNAL = 5 };
@@ -154,6 +155,19 @@ static int open_secret(struct core *core, struct err *err)
     return net_secret_open(&core->config.secret, path, err);
 }
 
+/* A connection takes a file; most systems let a program have many more than it is given. */
+static void raise_file_limit(void)
+{
+    struct rlimit files;
+
+    if (getrlimit(RLIMIT_NOFILE, &files) < 0 || files.rlim_cur == files.rlim_max)
+        return;
+    files.rlim_cur = files.rlim_max;
+    if (setrlimit(RLIMIT_NOFILE, &files) < 0)
+        log_warn("cannot have more than the usual number of connections: %s",
+                 strerror(errno));
+}
+
 static int run(struct options *options, struct err *err)
 {
     static struct core core; /* large; zero */
@@ -199,6 +213,7 @@ int main(int argc, char **argv)
     sigaction(SIGTERM, &on_stop, NULL);
     sigaction(SIGINT, &on_stop, NULL);
     (void)signal(SIGPIPE, SIG_IGN); /* whoever read the log may be gone */
+    raise_file_limit();
     if (run(&options, &err) == 0) {
         log_info("ended");
         return EXIT_DONE;

@@ -93,16 +93,14 @@ static int write_all(int fd, const char *bytes, size_t n_bytes)
     return 0;
 }
 
-/* A synced file beside `path` under a name of this process's own. */
-static int write_beside(char *temporary, const char *path, const char *text,
-                        size_t n_bytes, struct err *err)
+/* A synced file; one that a process left there when it was killed is replaced. */
+static int write_temporary(const char *temporary, const char *text, size_t n_bytes,
+                           struct err *err)
 {
     bool has_failed;
     int fd;
 
-    if (fs_path(temporary, err, "%s.tmp-%d", path, (int)getpid()) < 0)
-        return -1;
-    (void)unlink(temporary); /* of a process of the same number that was killed */
+    (void)unlink(temporary);
     fd = open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (fd < 0)
         return err_set(err, ERR_IO, "cannot create '%s': %s", temporary, strerror(errno));
@@ -110,36 +108,55 @@ static int write_beside(char *temporary, const char *path, const char *text,
     has_failed |= close(fd) < 0;
     if (!has_failed)
         return 0;
-    err_set(err, ERR_IO, "cannot write '%s': %s", path, strerror(errno));
+    err_set(err, ERR_IO, "cannot write '%s': %s", temporary, strerror(errno));
     unlink(temporary);
     return -1;
 }
 
-static int put(const char *path, const char *text, size_t n_bytes, bool is_new,
-               struct err *err)
+/* link(2), unlike rename(2), replaces nothing; some file systems do not have it. */
+static int move_to_new(const char *temporary, const char *path)
 {
-    char temporary[FS_PATH_MAX], folder[FS_PATH_MAX];
-    int rc = 0;
+    int failed;
 
-    if (folder_of(folder, path, err) < 0 ||
-        write_beside(temporary, path, text, n_bytes, err) < 0)
-        return -1;
-    /* link(2), unlike rename(2), replaces nothing */
-    if ((is_new ? link(temporary, path) : rename(temporary, path)) < 0)
-        rc = errno == EEXIST
-                 ? err_set(err, ERR_EXISTS, "'%s' exists already", path)
-                 : err_set(err, ERR_IO, "cannot write '%s': %s", path, strerror(errno));
-    if (is_new || rc < 0)
+    if (link(temporary, path) == 0) {
         unlink(temporary);
-    return rc < 0 ? -1 : fs_sync_dir(folder, err);
+        return 0;
+    }
+    failed = errno;
+    if ((failed == EPERM || failed == EOPNOTSUPP || failed == ENOSYS) &&
+        !fs_exists(path) && rename(temporary, path) == 0)
+        return 0;
+    unlink(temporary);
+    errno = failed;
+    return -1;
 }
 
 int keys_file_create(const char *path, const char *text, size_t n_bytes, struct err *err)
 {
-    return put(path, text, n_bytes, true, err);
+    char temporary[FS_PATH_MAX], folder[FS_PATH_MAX];
+
+    if (folder_of(folder, path, err) < 0 ||
+        fs_path(temporary, err, "%s.tmp-%d", path, (int)getpid()) < 0 ||
+        write_temporary(temporary, text, n_bytes, err) < 0)
+        return -1;
+    if (move_to_new(temporary, path) == 0)
+        return fs_sync_dir(folder, err);
+    if (errno == EEXIST)
+        return err_set(err, ERR_EXISTS, "'%s' exists already", path);
+    return err_set(err, ERR_IO, "cannot write '%s': %s", path, strerror(errno));
 }
 
+/* Who calls this holds a lock, so that one name of a temporary file is enough. */
 int keys_file_replace(const char *path, const char *text, size_t n_bytes, struct err *err)
 {
-    return put(path, text, n_bytes, false, err);
+    char temporary[FS_PATH_MAX], folder[FS_PATH_MAX];
+
+    if (folder_of(folder, path, err) < 0 || fs_path(temporary, err, "%s.tmp", path) < 0 ||
+        write_temporary(temporary, text, n_bytes, err) < 0)
+        return -1;
+    if (rename(temporary, path) == 0)
+        return fs_sync_dir(folder, err);
+    err_set(err, ERR_IO, "cannot write '%s': %s", path, strerror(errno));
+    unlink(temporary);
+    return -1;
 }

@@ -22,7 +22,7 @@ int keys_file_read(const char *path, char *out, size_t capacity, size_t *n_bytes
 
 /* A new file of mode 0600, durable when this returns; ERR_EXISTS leaves the old one. */
 int keys_file_create(const char *path, const char *text, size_t n_bytes, struct err *err);
-/* The same in the place of what is there. */
+/* The same in the place of what is there, by one writer at a time. */
 int keys_file_replace(const char *path, const char *text, size_t n_bytes,
                       struct err *err);
 

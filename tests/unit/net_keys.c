@@ -3,12 +3,14 @@
 #include "common/net/keys.h"
 
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -353,6 +355,52 @@ static void writers_at_once_lose_nothing(void **state)
     assert_int_equal(count(place), WRITERS * EACH);
 }
 
+/* Authorizes and revokes for ever. */
+static void change_list(const struct place *place)
+{
+    const char *name = "coming-and-going";
+    struct authorized key = one(name, KEY_USER);
+
+    for (;;)
+        if (keys_authorize(place->home, &key, 1, NULL) < 0 ||
+            keys_revoke(place->home, &name, 1, NULL) < 0)
+            _exit(1);
+}
+
+static void writer_that_is_killed_leaves_a_whole_list(void **state)
+{
+    enum { KILLS = 40, KEYS = 50 };
+    const struct place *place = *state;
+    struct authorized keys[KEYS];
+
+    for (int i = 0; i < KEYS; i++) {
+        char name[16];
+
+        snprintf(name, sizeof(name), "key-%d", i);
+        keys[i] = one(name, KEY_WORKER);
+    }
+    assert_int_equal(keys_authorize(place->home, keys, KEYS, NULL), 0);
+    for (int i = 0; i < KILLS; i++) {
+        struct timespec wait = {.tv_nsec = (i * 7919 % 5000 + 200) * 1000L};
+        pid_t child = fork();
+        int status;
+        size_t n;
+
+        if (child == 0)
+            change_list(place);
+        nanosleep(&wait, NULL); /* a place to be killed at, another each time */
+        kill(child, SIGKILL);
+        assert_int_equal(waitpid(child, &status, 0), child);
+        assert_true(WIFSIGNALED(status));
+        n = count(place);
+        assert_true(n == KEYS || n == KEYS + 1);
+        if (n > KEYS)
+            assert_int_equal(
+                keys_revoke(place->home, (const char *[]){"coming-and-going"}, 1, NULL),
+                0);
+    }
+}
+
 static void home_without_keys_says_how_to_make_them(void **state)
 {
     struct authorized bob = one("bob", KEY_USER);
@@ -400,6 +448,7 @@ int main(void)
         TEST(wrong_names_and_roles_are_refused),
         TEST(malformed_list_names_its_line),
         TEST(writers_at_once_lose_nothing),
+        TEST(writer_that_is_killed_leaves_a_whole_list),
         TEST(home_without_keys_says_how_to_make_them),
         TEST(endpoint_of_a_home_is_written_read_and_removed),
     };
