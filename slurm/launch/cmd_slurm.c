@@ -282,26 +282,37 @@ static void print_submitted(const struct launch *l, const char *id)
     printf("%-13s squeue -j %s -o '%%i %%T %%r %%S'\n", "the queue", id);
 }
 
-/* Until the job has ended for good; one that is queued again is pending in between. */
+/* 1: the job has ended for good, 0: not yet. One that is queued again is COMPLETING, then
+ * pending in between. */
+static int look_for_end(const char *id, struct queue_entry *entry, struct err *err)
+{
+    if (queue_find(entry, id, err) == 0)
+        return entry->state == QUEUE_ENDED && strcmp(entry->word, "COMPLETING") != 0;
+    if (err->code == ERR_TIMEOUT)
+        return 0; /* slurmctld restarts: jobs go on without it */
+    if (err->code == ERR_NOT_FOUND)
+        return err_set(err, ERR_PEER,
+                       "Slurm has forgotten job %s already: its log says how it ended",
+                       id);
+    return -1;
+}
+
 static int wait_for_end(const char *id)
 {
     int64_t pause_ms = WAIT_FIRST_MS;
     struct queue_entry entry;
     struct err err;
+    int rc;
 
-    for (;;) {
+    do {
         struct timespec pause = {pause_ms / 1000, (pause_ms % 1000) * 1000000};
 
         nanosleep(&pause, NULL);
         pause_ms = pause_ms * 2 < WAIT_MOST_MS ? pause_ms * 2 : WAIT_MOST_MS;
-        if (queue_find(&entry, id, &err) < 0) {
-            if (err.code != ERR_TIMEOUT)
-                return launch_fail(&err);
-            continue; /* slurmctld restarts: the job goes on without it */
-        }
-        if (entry.state == QUEUE_ENDED)
-            break;
-    }
+        rc = look_for_end(id, &entry, &err);
+    } while (rc == 0);
+    if (rc < 0)
+        return launch_fail(&err);
     fprintf(stderr, "vneva: Slurm job %s: %s\n", id, entry.word);
     return strcmp(entry.word, "COMPLETED") == 0 ? EXIT_DONE : EXIT_JOB_FAILED;
 }

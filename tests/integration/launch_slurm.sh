@@ -45,8 +45,9 @@ stand_in squeue <<'END2'
 case $3 in --me | --jobs=*) ;; *) exit 1 ;; esac
 if [ -f "$state/squeue_says" ]; then cat "$state/squeue_says" >&2; exit 1; fi
 cat "$state/queue" 2>/dev/null
-# what it says next, once
-[ ! -f "$state/queue.next" ] || mv "$state/queue.next" "$state/queue"
+# what it says after that, and then
+[ ! -f "$state/queue.1" ] || mv "$state/queue.1" "$state/queue"
+[ ! -f "$state/queue.2" ] || mv "$state/queue.2" "$state/queue.1"
 END2
 stand_in scancel <<'END2'
 [ $# = 2 ] && [ "$1" = --verbose ] || exit 1
@@ -349,8 +350,10 @@ what_sbatch_says_comes_with_a_remedy() {
 }
 
 waiting_ends_with_the_job() {
-    echo "123|RUNNING|2|N/A|N/A|N/A|x|None" >"$state/queue"
-    echo "123|COMPLETED|2|N/A|N/A|N/A|x|None" >"$state/queue.next"
+    # COMPLETING: also before a job is queued again
+    echo "123|COMPLETING|2|N/A|N/A|N/A|x|None" >"$state/queue"
+    echo "123|PENDING|2|N/A|N/A|N/A|x|BeginTime" >"$state/queue.1"
+    echo "123|COMPLETED|2|N/A|N/A|N/A|x|None" >"$state/queue.2"
     launch --wait --json --nodes 2 --no-check --run-dir r1 t.yaml "${overrides[@]}" \
         trainer.devices=1 || fail "exit $?"
     grep -qF '"allocation": "123"' "$work/out" || fail "$(cat "$work/out")"
@@ -358,6 +361,10 @@ waiting_ends_with_the_job() {
     echo "123|CANCELLED|2|N/A|N/A|N/A|x|None" >"$state/queue"
     launch --wait --nodes 2 --no-check --run-dir r1 t.yaml "${overrides[@]}" trainer.devices=1
     [ $? = 1 ] || fail "a cancelled job is no failure"
+    : >"$state/queue"
+    launch --wait --nodes 2 --no-check --run-dir r1 t.yaml "${overrides[@]}" trainer.devices=1
+    [ $? = 5 ] || fail "a forgotten job: $?"
+    says "its log says how it ended"
 }
 
 verb() {

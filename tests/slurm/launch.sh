@@ -3,6 +3,7 @@
 # training over both: the script that vneva-launch writes, from sbatch to the job's end.
 # Wants VNEVA_SOURCE, VNEVA_BIN, VNEVA_TESTS.
 set -u
+unset VNEVA_HOME VNEVA_KEY VNEVA_ENDPOINT
 here=$(cd "$(dirname "$0")" && pwd)
 . "$here/cluster.sh"
 . "$here/training.sh"
@@ -10,6 +11,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 folder=$(mktemp -d)
 failed=0
 finish() {
+    [ -z "${VNEVA_HOME:-}" ] || "$VNEVA_BIN/vneva" down >/dev/null 2>&1
     slurm_stop
     rm -rf "$folder"
 }
@@ -142,11 +144,38 @@ allocations_come_and_go() {
     took
 }
 
+agents_work_for_a_coordinator_elsewhere() {
+    begin "agents of a coordinator outside of Slurm"
+    VNEVA_HOME=$folder/home
+    export VNEVA_HOME
+    endpoint=tcp://127.0.0.1:$("$VNEVA_TESTS/free_ports" 1)
+    "$VNEVA_BIN/vneva" up --devices 1 --listen "$endpoint" >"$folder/out" 2>&1 &&
+        "$VNEVA_BIN/vneva" keys add pool --role worker --endpoint "$endpoint" \
+            --out "$folder/pool.key" >"$folder/out" 2>&1 || fail "$(cat "$folder/out")"
+    "$VNEVA_BIN/vneva-launch" agents slurm --pool p.2 --nodes 2 --devices 3 --idle 8 \
+        --connect "$endpoint" --key "$folder/pool.key" >"$folder/out" 2>&1 ||
+        fail "$(cat "$folder/out")"
+    allocation=$(sed -n 's/.*"allocation": "\([0-9]*\)".*/\1/p' "$folder/out")
+    slurm_until 20 are_up 2 || fail "no agents: $(cat "$VNEVA_HOME"/pools/p.2/*/slurm-*.out)"
+    slurm_wait 30 "$allocation" COMPLETED ||
+        fail "idle agents stay: $(cat "$VNEVA_HOME"/pools/p.2/*/slurm-*.out)"
+    slurm_until 10 are_up 0 || fail "agents that ended are thought to be there"
+    "$VNEVA_BIN/vneva" down >/dev/null 2>&1
+    unset VNEVA_HOME
+    took
+}
+are_up() { # HOW MANY agents of 3 devices
+    now=$("$VNEVA_BIN/vneva" query workers where state=up n_devices=3 --format csv | tail -n +2 |
+        wc -l)
+    [ "$now" = "$1" ]
+}
+
 slurm_start "$folder/slurm" || exit 1
 cd "$folder" || exit 1
 training_make "$folder" || { echo "no data to train on" >&2; exit 1; }
 allocations_come_and_go
 words_survive_the_lines_of_a_script
+agents_work_for_a_coordinator_elsewhere
 a_job_runs_to_its_end
 a_notice_leads_to_another_start
 a_cancelled_job_goes_on_when_it_is_told
