@@ -134,12 +134,6 @@ static int add_export(struct buf *out, const char *text, struct err *err)
     snprintf(name, sizeof(name), "%.*s", (int)n, text);
     if (!text[n] && !(value = getenv(name)))
         return err_set(err, ERR_INVALID, "--export-env %s: it is not set here", name);
-    for (const unsigned char *c = (const unsigned char *)value; *c; c++)
-        if (*c < ' ' || *c == 0x7f)
-            return err_set(err, ERR_INVALID,
-                           "--export-env %s: its value has a line break or control "
-                           "character, which a batch script cannot hold",
-                           name);
     buf_printf(out, "%s=%s", name, value);
     return buf_check(out, err);
 }

@@ -1,6 +1,6 @@
 /* quote.h - texts of users in the languages of shells and of sbatch
  *
- * All take text without control characters (options.h checks) and append to out.
+ * All append to out. For lines: text without line breaks (script.h checks).
  */
 #ifndef VNEVA_SLURM_LAUNCH_QUOTE_H
 #define VNEVA_SLURM_LAUNCH_QUOTE_H

@@ -20,7 +20,8 @@ struct script {
     struct choice choices[SCRIPT_CHOICES_MAX];
     int n_choices;
     bool is_full;
-    struct buf options; /* further lines */
+    char unfit[NAME_MAX_BYTES]; /* the choice whose text no line can hold; "": none */
+    struct buf options;         /* further lines */
 };
 
 /* Options that would make another script of it, and what to say instead. */
@@ -53,6 +54,14 @@ void script_destroy(struct script *script)
     free(script);
 }
 
+/* Texts come from files and the environment too. */
+static void check_text(struct script *script, const char *name, const char *text)
+{
+    for (const unsigned char *c = (const unsigned char *)text; *c; c++)
+        if (*c < ' ' || *c == 0x7f)
+            snprintf(script->unfit, sizeof(script->unfit), "%s", name);
+}
+
 /* A line for that name, to be filled; NULL when there is no room. */
 static struct buf *add_choice(struct script *script, const char *prefix, const char *name)
 {
@@ -73,6 +82,7 @@ void script_set_option(struct script *script, const char *name, const char *valu
 
     if (!line)
         return;
+    check_text(script, name, value);
     buf_printf(line, "#SBATCH --%s=", name);
     quote_sbatch(line, value);
 }
@@ -94,6 +104,7 @@ void script_set_variable(struct script *script, const char *name, const char *va
 
     if (!line)
         return;
+    check_text(script, name, value);
     buf_printf(line, "%s=", name);
     if (*value)
         quote_shell(line, value);
@@ -106,6 +117,8 @@ void script_set_list(struct script *script, const char *name, const char *const 
 
     if (!line)
         return;
+    for (int i = 0; i < n; i++)
+        check_text(script, name, words[i]);
     buf_printf(line, "%s=(", name);
     quote_shell_words(line, words, n);
     buf_add_char(line, ')');
@@ -179,8 +192,13 @@ static int find_choice(const struct script *script, const char *line, size_t n)
     return -1;
 }
 
-static int check_all_used(const struct script *script, const bool *used, struct err *err)
+static int check_choices(const struct script *script, const bool *used, struct err *err)
 {
+    if (script->unfit[0])
+        return err_set(err, ERR_INVALID,
+                       "a line break or control character in what is to be %s: a batch "
+                       "script cannot hold it",
+                       script->unfit);
     if (script->is_full)
         return err_set(err, ERR_LIMIT, "more than %d choices in a batch script",
                        SCRIPT_CHOICES_MAX);
@@ -221,7 +239,7 @@ int script_write(struct buf *out, const struct script *script, struct err *err)
         line += line[n] ? n + 1 : n;
     }
     buf_add_str(out, line);
-    if (check_all_used(script, used, err) < 0)
+    if (check_choices(script, used, err) < 0)
         return -1;
     return buf_check(out, err);
 }

@@ -4,8 +4,9 @@
  * its last marker: `#SBATCH --name=value`, which may be off (`##SBATCH`), and `NAME=value`.
  * Only these change; everything else is the same in every script.
  * Owns: the texts it was given, quoted.
- * Errors: kept until script_write, so that a sequence of choices is checked once. A name
- * that the template does not have is ERR_NOT_FOUND: a fault of the caller.
+ * Errors: kept until script_write, so that a sequence of choices is checked once. A text
+ * with a line break or another control character is ERR_INVALID. A name that the template
+ * does not have is ERR_NOT_FOUND: a fault of the caller.
  */
 #ifndef VNEVA_SLURM_LAUNCH_SCRIPT_H
 #define VNEVA_SLURM_LAUNCH_SCRIPT_H

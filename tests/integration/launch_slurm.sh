@@ -303,6 +303,12 @@ wrong_sizes_and_keys_are_told_before_anything_is_queued() {
     ! launch --nodes 2 t.yaml model.data.data_path=nowhere && says "is not there"
     ! launch --nodes 2 --no-check t.yaml "${overrides[@]}" "name=a
 b" && says "line break"
+    printf 'name: "a\\nb"\n' | cat - t.yaml | grep -v '^name: q' >lines.yaml
+    ! launch --nodes 2 --no-check lines.yaml "${overrides[0]}" trainer.devices=1 &&
+        says "a line break or control character in what is to be job-name"
+    ! A="a
+b" launch --nodes 2 --no-check --export-env A t.yaml "${overrides[@]}" trainer.devices=1 &&
+        says "in what is to be EXPORTS"
     ! launch --nodes 2 --time 4 --no-check t.yaml "${overrides[@]}" &&
         says "--time 4 leaves no time to work"
     ! launch --nodes 2 --no-check t.yaml "${overrides[@]}" --key k && says "go together"
