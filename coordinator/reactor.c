@@ -8,6 +8,7 @@
 #define TICK_MS 100         /* longest wait: timers and retries are this exact */
 #define LAZY_MS 200         /* how long writes nobody waits for may wait for others */
 #define ENDING_MS 10000     /* for ranks to end after SHUTDOWN, beyond their grace */
+#define SEEN_MS 300         /* after the last has ended: whoever watches sees how */
 #define SAME_ERROR_MS 10000 /* between two log lines that say the same */
 
 struct reactor {
@@ -16,6 +17,7 @@ struct reactor {
     unsigned keys_version; /* of the keys that the agents were last checked against */
     int64_t first_write_mono_ms; /* of the open transaction; 0: none */
     int64_t ending_mono_ms;      /* since when; 0: not ending */
+    int64_t open_mono_ms;        /* when an attempt was last seen that had not ended */
     struct err last_error;
     int64_t last_error_mono_ms;
 };
@@ -123,9 +125,11 @@ static bool is_over(struct reactor *reactor)
     if (core->mono_ms - reactor->ending_mono_ms >= core->ending_grace_ms + ENDING_MS)
         return true;
     for (size_t i = 0; i < core->model.n_jobs; i++)
-        if (job_count_open(core->model.jobs[i]))
+        if (job_count_open(core->model.jobs[i])) {
+            reactor->open_mono_ms = core->mono_ms;
             return false;
-    return true;
+        }
+    return core->mono_ms - reactor->open_mono_ms >= SEEN_MS;
 }
 
 int reactor_run(struct core *core, struct net_server *server,
