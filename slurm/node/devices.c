@@ -68,14 +68,16 @@ int devices_decide(struct devices *out, const struct devices_facts *facts,
     int64_t n_gpus = facts->visible  ? count_visible(facts->visible)
                      : facts->n_said ? facts->n_said
                                      : facts->n_files;
-    int64_t share = n_gpus / facts->n_local, first = share * facts->local;
+    int64_t share, first;
 
     *out = (struct devices){.n = facts->asked, .are_gpus = n_gpus > 0};
-    if (!out->are_gpus) {
+    if (n_gpus <= 0) {
         if (!out->n)
             out->n = facts->n_spec ? facts->n_spec : 1;
         return 0;
     }
+    share = n_gpus / facts->n_local;
+    first = share * facts->local;
     if (share == 0) { /* more programs than GPUs: they take turns */
         share = 1;
         first = facts->local % n_gpus;

@@ -91,14 +91,14 @@ static int make_folders(struct node *node, struct err *err)
     if (fs_path(node->home, err, "%s/home", node->run) < 0 ||
         fs_path(logs, err, "%s/logs", node->run) < 0 ||
         fs_make_dirs(logs, 0755, err) < 0 ||
-        fs_path(node->private, err, "%s/vneva-node-XXXXXX",
+        fs_path(node->scratch, err, "%s/vneva-node-XXXXXX",
                 tmp && *tmp && strlen(tmp) <= TMPDIR_MAX ? tmp : "/tmp") < 0)
         return -1;
-    if (mkdtemp(node->private))
+    if (mkdtemp(node->scratch))
         return 0;
-    err_set(err, ERR_IO, "cannot make a folder like '%s': %s", node->private,
+    err_set(err, ERR_IO, "cannot make a folder like '%s': %s", node->scratch,
             strerror(errno));
-    node->private[0] = '\0';
+    node->scratch[0] = '\0';
     return -1;
 }
 
@@ -130,46 +130,46 @@ static void end(struct node *node, const char *text)
         log_warn("%s", err.text);
 }
 
-/* Asks a coordinator elsewhere for the job, and nothing else. */
+/* The way to a coordinator elsewhere; asked for the job, and nothing else. */
 static int open_elsewhere(struct node *node, struct err *err)
 {
     const struct node_options *options = &node->options;
-    struct key key;
+    struct key key = {.role = KEY_NONE};
     int rc;
 
-    if (!options->key) {
-        rc = net_client_open(&node->client, options->connect, NULL, err);
-    } else {
-        if (key_read(&key, options->key, err) < 0)
-            return -1;
-        rc = net_client_open(&node->client, options->connect, &key, err);
-        if (rc == 0 && !options->connect)
-            rc = fs_path(node->control, err, "%s", key.endpoint);
-        key_fini(&key);
-        if (rc == 0)
-            rc = fs_path(node->key_path, err, "%s", options->key);
-    }
-    if (rc == 0 && options->connect)
-        rc = fs_path(node->control, err, "%s", options->connect);
+    if (options->key && key_read(&key, options->key, err) < 0)
+        return -1;
+    rc = fs_path(node->control, err, "%s",
+                 options->connect ? options->connect : key.endpoint);
+    if (rc == 0 && !node->control[0])
+        rc = err_set(err, ERR_INVALID,
+                     "key file '%s' names no endpoint: say it with --connect",
+                     options->key);
+    if (rc == 0)
+        rc = fs_path(node->key_path, err, "%s", options->key ? options->key : "");
+    if (rc == 0 && options->submit)
+        rc = net_client_open(&node->client, node->control, options->key ? &key : NULL,
+                             err);
+    key_fini(&key);
     return rc;
 }
 
-/* Everything before the nodes meet. */
+/* Everything between preflight and keys: node 0 starts the coordinator and hands the job
+ * in. */
 static int prepare(struct node *node, struct err *err)
 {
-    bool is_elsewhere = node->options.connect || node->options.key;
-    bool is_first = node->exchange->node == 0;
-
-    if (is_elsewhere && node->options.submit && open_elsewhere(node, err) < 0)
+    if (node->is_elsewhere && open_elsewhere(node, err) < 0)
         return -1;
-    if (is_first && !is_elsewhere) {
+    if (node->exchange->node != 0)
+        return 0;
+    if (!node->is_elsewhere) {
         begin(node, "coordinator");
         node->is_head = true;
         if (head_start(node, err) < 0)
             return -1;
         end(node, node->key.endpoint);
     }
-    if (!is_first || !node->options.submit)
+    if (!node->options.submit)
         return 0;
     begin(node, "submit");
     if (head_submit(node, err) < 0)
@@ -273,8 +273,8 @@ void node_close(struct node *node)
         wireup_revoke(node);
     if (node->client)
         net_client_close(node->client);
-    if (node->private[0])
-        fs_remove_tree(node->private, NULL);
+    if (node->scratch[0])
+        fs_remove_tree(node->scratch, NULL);
     json_free(node->paths);
     phases_close(node->phases);
     exchange_close(node->exchange);
@@ -305,6 +305,7 @@ int main(int argc, char **argv)
         fprintf(stderr, "vneva-node: %s\n", err.text);
         return NODE_USAGE;
     }
+    node.is_elsewhere = node.options.connect || node.options.key;
     if (node.options.is_help) {
         fputs(node_usage, stdout);
         return NODE_DONE;

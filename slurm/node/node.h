@@ -41,12 +41,13 @@ struct node {
     struct phases *phases;
     char host[NODE_HOST_MAX], name[NODE_HOST_MAX]; /* name: for people */
     char run[FS_PATH_MAX], home[FS_PATH_MAX], programs[FS_PATH_MAX];
-    char private
-        [FS_PATH_MAX]; /* a folder of this process on this machine; "": none yet */
+    char scratch
+        [FS_PATH_MAX]; /* a folder of this process alone, on this machine; "": none */
     char token[ENVIRONMENT_TOKEN_MAX];
     char agent_id[NODE_ID_MAX];
-    bool is_head;   /* node 0 with a coordinator of its own */
-    struct key key; /* this node's agent's */
+    bool is_elsewhere; /* the coordinator is none of ours */
+    bool is_head;      /* node 0, when it is */
+    struct key key;    /* this node's agent's */
     struct devices devices;
 
     /* the coordinator, as this node reaches it */

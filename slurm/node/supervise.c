@@ -30,6 +30,8 @@
 #define DONE_GRACE_MS 10000 /* of ranks that have nothing left to do */
 #define END_MS 15000        /* for all to end, beyond the grace */
 #define RESTARTS_MAX 5      /* of one program that dies */
+#define AGENT_WORDS_MAX 24
+#define POOL_VARIABLE_MAX 128
 #define GIVE_UP_S "120" /* agents, when their coordinator says nothing: of this start */
 #define GIVE_UP_ELSEWHERE_S "1800"
 
@@ -53,33 +55,52 @@ static void add(char **argv, int *n, const char *word, const char *value)
         argv[(*n)++] = (char *)(uintptr_t)value;
 }
 
+/* Texts that start_agent's words and variables point to. */
+struct agent_texts {
+    char program[FS_PATH_MAX], log[FS_PATH_MAX], devices[24], grace[24], idle[24];
+    char visible[DEVICES_VISIBLE_MAX + 32], pool[POOL_VARIABLE_MAX];
+};
+
+static int fill_texts(struct agent_texts *texts, const struct node *node, struct err *err)
+{
+    const struct node_options *options = &node->options;
+
+    snprintf(texts->devices, sizeof(texts->devices), "%" PRId64, node->devices.n);
+    snprintf(texts->grace, sizeof(texts->grace), "%" PRId64, options->grace_ms / 1000);
+    snprintf(texts->idle, sizeof(texts->idle), "%" PRId64, options->idle_ms / 1000);
+    snprintf(texts->visible, sizeof(texts->visible), "CUDA_VISIBLE_DEVICES=%s",
+             node->devices.visible);
+    snprintf(texts->pool, sizeof(texts->pool), "VNEVA_POOL=%s",
+             options->pool ? options->pool : "");
+    if (fs_path(texts->program, err, "%s/vneva-worker", node->programs) < 0)
+        return -1;
+    return fs_path(texts->log, err, "%s/logs/agent-%d.log", node->run,
+                   node->exchange->node);
+}
+
 static int start_agent(struct node *node, struct err *err)
 {
     const struct node_options *options = &node->options;
-    bool is_elsewhere = options->connect || options->key;
-    char program[FS_PATH_MAX], log[FS_PATH_MAX], devices[24], grace[24], idle[24];
-    char visible[DEVICES_VISIBLE_MAX + 32];
-    char *argv[24], *variables[] = {visible, NULL};
-    struct process_config config = {
-        "agent", argv, node->devices.visible[0] ? variables : NULL, log, true};
-    int n = 0;
+    struct agent_texts texts;
+    char *argv[AGENT_WORDS_MAX], *variables[3] = {NULL, NULL, NULL};
+    struct process_config config = {"agent", argv, variables, texts.log, true};
+    int n = 0, n_variables = 0;
 
-    if (fs_path(program, err, "%s/vneva-worker", node->programs) < 0 ||
-        fs_path(log, err, "%s/logs/agent-%d.log", node->run, node->exchange->node) < 0)
+    if (fill_texts(&texts, node, err) < 0)
         return -1;
-    snprintf(devices, sizeof(devices), "%" PRId64, node->devices.n);
-    snprintf(grace, sizeof(grace), "%" PRId64, options->grace_ms / 1000);
-    snprintf(idle, sizeof(idle), "%" PRId64, options->idle_ms / 1000);
-    snprintf(visible, sizeof(visible), "CUDA_VISIBLE_DEVICES=%s", node->devices.visible);
-    add(argv, &n, program, NULL);
+    if (node->devices.visible[0])
+        variables[n_variables++] = texts.visible;
+    if (options->pool)
+        variables[n_variables++] = texts.pool;
+    add(argv, &n, texts.program, NULL);
     add(argv, &n, "--id", node->agent_id);
     add(argv, &n, "--host", node->host);
-    add(argv, &n, "--devices", devices);
+    add(argv, &n, "--devices", texts.devices);
     add(argv, &n, "--device-kind", node->devices.are_gpus ? "gpu" : "cpu");
-    add(argv, &n, "--grace", grace);
-    add(argv, &n, "--give-up", is_elsewhere ? GIVE_UP_ELSEWHERE_S : GIVE_UP_S);
+    add(argv, &n, "--grace", texts.grace);
+    add(argv, &n, "--give-up", node->is_elsewhere ? GIVE_UP_ELSEWHERE_S : GIVE_UP_S);
     if (options->idle_ms)
-        add(argv, &n, "--idle", idle);
+        add(argv, &n, "--idle", texts.idle);
     if (options->connect)
         add(argv, &n, "--connect", options->connect);
     if (node->agent_key[0])
@@ -124,14 +145,13 @@ static void end_by_signal(struct run *run, int signal)
 {
     struct node *node = run->node;
     int64_t grace_ms = node->options.grace_ms;
-    bool is_elsewhere = node->options.connect || node->options.key;
     int status = node->job && !node->has_job_ended ? NODE_CHECKPOINTED : NODE_DONE;
 
-    if (signal == SIGUSR1 && !node->is_head && !is_elsewhere)
+    if (signal == SIGUSR1 && !node->is_head && !node->is_elsewhere)
         return; /* node 0 ends all */
     if (signal != SIGUSR1 && grace_ms > TERM_GRACE_MS)
         grace_ms = TERM_GRACE_MS;
-    begin_end(run, grace_ms, node->is_head || is_elsewhere ? status : NODE_DONE,
+    begin_end(run, grace_ms, node->is_head || node->is_elsewhere ? status : NODE_DONE,
               signal == SIGUSR1 ? "the time is nearly over (SIGUSR1)"
                                 : strsignal(signal));
 }
@@ -179,7 +199,7 @@ static int agent_ended(struct run *run, int status, struct err *err)
     if (node->is_head) /* somebody has sent SHUTDOWN: the coordinator will end too */
         return 0;
     run->is_over = true;
-    run->exit = node->options.connect && node->job && !node->has_job_ended
+    run->exit = node->is_elsewhere && node->job && !node->has_job_ended
                     ? NODE_CHECKPOINTED
                     : NODE_DONE;
     return 0;
@@ -239,7 +259,7 @@ static void phase_lost(struct run *run)
         begin_end(run, TERM_GRACE_MS, NODE_CHECKPOINTED, "the launcher is gone");
     else if (node->is_head)
         wireup_revoke_node(node, i);
-    else if (i == 0 && !node->options.connect && !node->options.key)
+    else if (i == 0 && !node->is_elsewhere)
         begin_end(run, DONE_GRACE_MS, NODE_NOBODY, "node 0 is gone");
 }
 
@@ -276,9 +296,10 @@ static void phase_job(struct run *run)
             log_warn("cannot ask for the job: %s", err.text);
         return;
     }
-    if (job.done > 0 && !run->has_stepped)
-        mark(node, "working", job.state);
-    run->has_stepped |= job.done > 0;
+    if (job.done > 0 && !run->has_stepped && strcmp(job.state, "queued") != 0) {
+        mark(node, "working", "");
+        run->has_stepped = true;
+    }
     if (job.has_ended)
         begin_end(run, DONE_GRACE_MS, node->job_exit, job.state);
     if (job.has_ended)

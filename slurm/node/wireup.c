@@ -171,23 +171,28 @@ static int revoke_all(struct node *node, struct err *err)
     return rc;
 }
 
+static int fill_line(struct node *node, int i, struct authorized *line, struct err *err)
+{
+    const char *public_key;
+
+    if (exchange_get(node->exchange, i, "key", &public_key, err) < 0)
+        return -1;
+    key_name(line->name, i);
+    line->role = KEY_WORKER;
+    snprintf(line->public_key, sizeof(line->public_key), "%s", public_key);
+    return 0;
+}
+
 static int authorize_all(struct node *node, struct err *err)
 {
-    int n = node->exchange->n_nodes, rc = revoke_all(node, err);
+    int n = node->exchange->n_nodes, rc;
     struct authorized *lines = calloc((size_t)n, sizeof(*lines));
 
-    if (!lines && rc == 0)
-        rc = err_set(err, ERR_NOMEM, "no memory for the keys of %d nodes", n);
-    for (int i = 0; rc == 0 && i < n; i++) {
-        const char *public_key;
-
-        rc = exchange_get(node->exchange, i, "key", &public_key, err);
-        if (rc < 0)
-            break;
-        key_name(lines[i].name, i);
-        lines[i].role = KEY_WORKER;
-        snprintf(lines[i].public_key, sizeof(lines[i].public_key), "%s", public_key);
-    }
+    if (!lines)
+        return err_set(err, ERR_NOMEM, "no memory for the keys of %d nodes", n);
+    rc = revoke_all(node, err);
+    for (int i = 0; rc == 0 && i < n; i++)
+        rc = fill_line(node, i, &lines[i], err);
     if (rc == 0)
         rc = keys_authorize(node->home, lines, (size_t)n, err);
     free(lines);
@@ -218,9 +223,9 @@ static int write_key(struct node *node, struct err *err)
 {
     if (node->options.key)
         return fs_path(node->agent_key, err, "%s", node->options.key);
-    if (node->options.connect)
+    if (node->is_elsewhere)
         return 0;
-    if (fs_path(node->agent_key, err, "%s/agent.key", node->private) < 0)
+    if (fs_path(node->agent_key, err, "%s/agent.key", node->scratch) < 0)
         return -1;
     return key_write(&node->key, node->agent_key, err);
 }
