@@ -6,6 +6,7 @@
 #   slurm_node_kill N    kills the slurmd of a node, its steps and all that they started,
 #                        as when the machine loses its power
 #   slurm_wait S JOB STATE...   waits S seconds at most until the job is in one of the states
+#   slurm_hasten JOB     a job that was queued again starts now, not in 2 minutes
 #   slurm_stop           cancels every job and ends all daemons; the folder stays
 #
 # Wants VNEVA_TESTS (build/tests), root (slurmd starts steps) and the packages slurm-wlm and
@@ -40,8 +41,7 @@ SlurmctldPort=$slurm_p0
 SlurmUser=root
 SlurmdUser=root
 AuthType=auth/munge
-# cred_expire: so long a requeued job waits at least
-AuthInfo=socket=$slurm_folder/munge/socket,cred_expire=2
+AuthInfo=socket=$slurm_folder/munge/socket
 CryptoType=crypto/munge
 MpiDefault=none
 ProctrackType=proctrack/pgid
@@ -193,4 +193,8 @@ slurm_wait() {
     slurm_until "$slurm_wait_s" slurm_is_in "$@" && return 0
     slurm_say "job $1 is $(slurm_job_state "$1"), not one of: $*"
     return 1
+}
+
+slurm_hasten() {
+    slurm_wait 60 "$1" PENDING && scontrol update JobId="$1" StartTime=now
 }
