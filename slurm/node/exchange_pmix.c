@@ -271,13 +271,27 @@ static int pmix_put(struct exchange *exchange, const char *key, const char *valu
     return status == PMIX_SUCCESS ? 0 : fail(pmix, err, status, "put");
 }
 
+/* A fence that a lost peer cannot come to is not begun. */
+static int check_peers(struct pmix *pmix, struct err *err)
+{
+    int lost;
+
+    pthread_mutex_lock(&pmix->lock);
+    lost = find_lost(pmix);
+    pthread_mutex_unlock(&pmix->lock);
+    return lost < 0 ? 0 : err_set(err, ERR_PEER, "node %d is gone (PMIx: fence)", lost);
+}
+
 static int pmix_fence(struct exchange *exchange, int64_t timeout_ms, struct err *err)
 {
     struct pmix *pmix = (struct pmix *)exchange;
     pmix_info_t collect = {.key = PMIX_COLLECT_DATA,
                            .value = {.type = PMIX_BOOL, .data = {.flag = true}}};
-    pmix_status_t status = pmix->api.commit();
+    pmix_status_t status;
 
+    if (check_peers(pmix, err) < 0)
+        return -1;
+    status = pmix->api.commit();
     if (status != PMIX_SUCCESS)
         return fail(pmix, err, status, "commit");
     if (!pmix->is_answering)
