@@ -289,6 +289,10 @@ the_file_by_hand_runs_as_it_is() {
         fail "exit $?: $(cat "$work/log")"
     grep -qxF "node <--run-dir> <$folder/hand/runs/vneva> <--exchange> <auto> <--grace>\
  <135> <--> <train.yaml>" "$calls" || fail "$(cat "$calls")"
+    sed 's/^RUN_DIR=.*/RUN_DIR=mine/' "$VNEVA_SOURCE/slurm/vneva.sbatch" >hand/mine.sbatch
+    (cd hand && SLURM_JOB_ID=5 SLURM_JOB_NODELIST=n1 bash mine.sbatch) >"$work/log" 2>&1 ||
+        fail "exit $?: $(cat "$work/log")"
+    grep -qF "node <--run-dir> <$folder/hand/mine> " "$calls" || fail "$(cat "$calls")"
 }
 
 wrong_sizes_and_keys_are_told_before_anything_is_queued() {

@@ -152,7 +152,7 @@ agents_work_for_a_coordinator_elsewhere() {
     "$VNEVA_BIN/vneva" up --devices 1 --listen "$endpoint" >"$folder/out" 2>&1 &&
         "$VNEVA_BIN/vneva" keys add pool --role worker --endpoint "$endpoint" \
             --out "$folder/pool.key" >"$folder/out" 2>&1 || fail "$(cat "$folder/out")"
-    "$VNEVA_BIN/vneva-launch" agents slurm --pool p.2 --nodes 2 --devices 3 --idle 8 \
+    "$VNEVA_BIN/vneva-launch" agents slurm --pool p.2 --nodes 2 --devices 2 --idle 8 \
         --connect "$endpoint" --key "$folder/pool.key" >"$folder/out" 2>&1 ||
         fail "$(cat "$folder/out")"
     allocation=$(sed -n 's/.*"allocation": "\([0-9]*\)".*/\1/p' "$folder/out")
@@ -164,8 +164,8 @@ agents_work_for_a_coordinator_elsewhere() {
     unset VNEVA_HOME
     took
 }
-are_up() { # HOW MANY agents of 3 devices
-    now=$("$VNEVA_BIN/vneva" query workers where state=up n_devices=3 --format csv | tail -n +2 |
+are_up() { # HOW MANY agents of 2 devices
+    now=$("$VNEVA_BIN/vneva" query workers where state=up n_devices=2 --format csv | tail -n +2 |
         wc -l)
     [ "$now" = "$1" ]
 }
