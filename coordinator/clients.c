@@ -63,8 +63,8 @@ static int write_job(struct core *core, const struct job *job, const char *reque
     return 0;
 }
 
-static int add_job(struct core *core, const struct msg_submit *submit, int64_t *id,
-                   struct err *err)
+static int add_job(struct core *core, const struct net_peer *from,
+                   const struct msg_submit *submit, int64_t *id, struct err *err)
 {
     struct job_plan plan;
     struct job *job;
@@ -88,8 +88,9 @@ static int add_job(struct core *core, const struct msg_submit *submit, int64_t *
         store_fail(core->store, err); /* no half job may be committed */
         return -1;
     }
-    core_event(core, job->id, "submitted", "job %lld '%s' (%s) submitted",
-               (long long)job->id, job->name, job->kind);
+    core_event(core, job->id, "submitted", "job %lld '%s' (%s) submitted%s%s",
+               (long long)job->id, job->name, job->kind, from->key_name[0] ? " by " : "",
+               from->key_name);
     job_change(core, job, JOB_EV_ACCEPT, "");
     return 0;
 }
@@ -103,7 +104,7 @@ static int submit(struct core *core, const struct net_peer *from,
     if (store_find_request(core->store, message->submit.request_id, &job, err) < 0)
         return -1;
     answer.submitted.is_new = job == 0;
-    if (!job && add_job(core, &message->submit, &job, err) < 0)
+    if (!job && add_job(core, from, &message->submit, &job, err) < 0)
         return -1;
     answer.submitted.job = job;
     core_reply(core, from, message, &answer);
@@ -259,16 +260,35 @@ static int handle(struct core *core, const struct net_peer *from,
     }
 }
 
+/* Whose wish it was that was granted; the user's own, over ipc, needs no line. */
+static void note_who(struct core *core, const struct net_peer *from,
+                     const struct wire *message)
+{
+    int64_t job = 0;
+
+    if (message->type == MSG_CANCEL)
+        job = message->cancel.job;
+    else if (message->type == MSG_HOLD)
+        job = message->hold.job;
+    else if (message->type == MSG_RELEASE)
+        job = message->release.job;
+    if (from->key_name[0])
+        core_event(core, job, "key", "%s by '%s'", msg_type_name(message->type),
+                   from->key_name);
+}
+
 void clients_receive(struct core *core, const struct net_peer *from,
                      const struct wire *message)
 {
     struct err err;
     int rc = handle(core, from, message, &err);
 
-    if (rc == 0)
+    if (rc == 0) {
+        note_who(core, from, message);
         reply_ok(core, from, message, "");
-    else if (rc < 0)
+    } else if (rc < 0) {
         core_reply_error(core, from, message, &err);
+    }
 }
 
 void core_receive(struct core *core, const struct net_peer *from,

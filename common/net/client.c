@@ -269,6 +269,7 @@ int net_client_await(struct net_client *client, uint64_t sequence, struct wire *
                      int64_t timeout_ms, struct err *err)
 {
     int64_t deadline_ms = clock_mono_ms() + timeout_ms, left_ms;
+    int n_before = client->n_refused;
 
     while ((left_ms = deadline_ms - clock_mono_ms()) > 0) {
         int64_t step_ms = left_ms < CLIENT_STEP_MS ? left_ms : CLIENT_STEP_MS;
@@ -276,7 +277,7 @@ int net_client_await(struct net_client *client, uint64_t sequence, struct wire *
 
         if (rc < 0)
             return -1;
-        if (rc == 0 && client->n_refused >= CLIENT_REFUSED_MAX)
+        if (rc == 0 && client->n_refused - n_before >= CLIENT_REFUSED_MAX)
             return fail_refused(client, err);
         if (rc == 0)
             continue;

@@ -20,13 +20,12 @@
 #define ZAP_TURN_MAX 64
 #define MONITOR_TURN_MAX 256
 #define CURVE_BYTES 32
-#define ADDRESS_BYTES 80 /* "[IPv6 address]:port" */
-#define KNOWN_PEERS 256  /* connections whose address is remembered until their end */
+#define KNOWN_PEERS 256 /* connections whose address is remembered until their end */
 
 /* The address behind a file descriptor of ZeroMQ's, to name who failed the handshake. */
 struct known_peer {
     int fd; /* -1: none */
-    char address[ADDRESS_BYTES];
+    char address[INET6_ADDRSTRLEN];
 };
 
 struct gate {
@@ -199,19 +198,18 @@ static void remember(struct gate *gate, int fd)
     struct known_peer *peer = known_peer(gate, fd);
     struct sockaddr_storage address;
     socklen_t n_bytes = sizeof(address);
-    char host[INET6_ADDRSTRLEN] = "?";
+    const void *number = NULL;
 
-    peer->fd = -1; /* it may have gone meanwhile */
+    peer->fd = -1; /* it may have gone meanwhile, and its descriptor be another's */
     if (getpeername(fd, (struct sockaddr *)&address, &n_bytes) < 0)
         return;
     if (address.ss_family == AF_INET6)
-        inet_ntop(AF_INET6, &((struct sockaddr_in6 *)&address)->sin6_addr, host,
-                  sizeof(host));
-    else
-        inet_ntop(AF_INET, &((struct sockaddr_in *)&address)->sin_addr, host,
-                  sizeof(host));
-    peer->fd = fd;
-    snprintf(peer->address, sizeof(peer->address), "%s", host);
+        number = &((struct sockaddr_in6 *)&address)->sin6_addr;
+    else if (address.ss_family == AF_INET)
+        number = &((struct sockaddr_in *)&address)->sin_addr;
+    if (number &&
+        inet_ntop(address.ss_family, number, peer->address, sizeof(peer->address)))
+        peer->fd = fd;
 }
 
 static void forget(struct gate *gate, int fd)

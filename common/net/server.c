@@ -39,8 +39,6 @@ static int lock_endpoint(struct net_server *server, const struct endpoint *endpo
 {
     char path[FS_PATH_MAX];
 
-    if (!endpoint->is_ipc)
-        return 0;
     if (fs_path(path, err, "%s.lock", endpoint->path) < 0)
         return -1;
     server->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
@@ -229,8 +227,9 @@ static int receive_from(struct net_server *server, struct net_socket *socket,
     rc = net_socket_receive(socket, from, &frame, err);
     if (rc <= 0)
         return rc;
-    from->role = KEY_ADMIN; /* of the user's own folder */
-    if (socket == &server->network && !gate_identify(server->gate, &frame, from)) {
+    if (socket == &server->local) {
+        from->role = KEY_ADMIN; /* of the user's own folder */
+    } else if (!gate_identify(server->gate, &frame, from)) {
         zmq_msg_close(&frame);
         return 2;
     }

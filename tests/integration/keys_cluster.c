@@ -3,6 +3,7 @@
 #include "common/base/clock.h"
 #include "common/base/fs.h"
 #include "coordinator/roles.h"
+#include "tests/integration/cluster.h"
 #include "tests/integration/keys_site.h"
 
 #include <arpa/inet.h>
@@ -183,6 +184,31 @@ static void workers_key_speaks_only_for_its_own_agents(void **state)
     assert_int_equal(site_count_rows(site, "workers", "\"agent\": \"a@one\""), 1);
     net_client_close(first);
     net_client_close(second);
+}
+
+static void events_name_whose_wish_it_was(void **state)
+{
+    struct site *site = *state;
+    struct key key = site_make_key(site, "alice", KEY_USER);
+    struct net_client *client;
+    struct wire request = {.type = MSG_SUBMIT}, reply;
+    struct err err = {ERR_NONE, ""};
+    char spec[1024];
+
+    site_authorize(site, &key);
+    client = site_open_client(&key);
+    spec_prepare(spec, sizeof(spec), 8);
+    request.submit = (struct msg_submit){"request", "prepare", "test", spec};
+    if (net_client_call(client, &request, &reply, SITE_DEADLINE_MS, &err) < 0)
+        fail_msg("%s", err.text);
+    request = (struct wire){.type = MSG_CANCEL, .cancel = {reply.submitted.job, ""}};
+    wire_fini(&reply);
+    if (net_client_call(client, &request, &reply, SITE_DEADLINE_MS, &err) < 0)
+        fail_msg("%s", err.text);
+    wire_fini(&reply);
+    site_wait_row(site, "events", "submitted by alice");
+    site_wait_row(site, "events", "CANCEL by 'alice'");
+    net_client_close(client);
 }
 
 /* ---- agents and their keys ---- */
@@ -425,6 +451,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(each_role_does_what_it_may_and_no_more),
         TEST(workers_key_speaks_only_for_its_own_agents),
+        TEST(events_name_whose_wish_it_was),
         TEST(agent_comes_in_when_authorized_and_goes_when_revoked),
         TEST(agent_refuses_a_coordinator_of_another_key),
         TEST(commands_make_and_take_keys),

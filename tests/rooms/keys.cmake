@@ -8,5 +8,5 @@ vneva_test(coordinator_roles LABEL unit SOURCES unit/coordinator_roles.c
   LIBS vneva_coordinator_core cmocka)
 vneva_test(keys_cluster LABEL integration
   SOURCES integration/keys_cluster.c integration/keys_site.c
-  LIBS vneva_coordinator_core vneva_net vneva_wire vneva_base PkgConfig::ZMQ cmocka)
+  LIBS coordinator_cluster vneva_coordinator_core PkgConfig::ZMQ)
 add_dependencies(keys_cluster vneva vneva-coordinator vneva-worker vneva-rank)
