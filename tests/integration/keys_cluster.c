@@ -335,6 +335,35 @@ static void commands_make_and_take_keys(void **state)
     expect_says(site, home, "keys sing", 2, "init, add, pair, revoke and list");
 }
 
+/* What `vneva up` started in the folder h of the site. */
+static int tear_down_up(void **state)
+{
+    struct site *site = *state;
+    char home[96];
+    struct buf out = BUF_INIT;
+
+    snprintf(home, sizeof(home), "VNEVA_HOME=%s/h", site->home);
+    says(site, home, "down", &out);
+    buf_fini(&out);
+    return tear_down(state);
+}
+
+static void up_listens_for_others_when_asked_to(void **state)
+{
+    struct site *site = *state;
+    char home[96];
+
+    snprintf(home, sizeof(home), "VNEVA_HOME=%s/h", site->home);
+    expect_says(site, home, "up --devices 1", 0, "up: coordinator and an agent");
+    expect_says(site, home, "up --listen 'tcp://127.0.0.1:*'", 4, "`vneva down` first");
+    expect_says(site, home, "down", 0, "stopped");
+    expect_says(site, home, "up --devices 1 --listen 'tcp://127.0.0.1:*'", 0,
+                "listening at tcp://127.0.0.1:");
+    expect_says(site, home, "up --listen 'tcp://127.0.0.1:*'", 0, "runs already");
+    expect_says(site, home, "keys add eve --role viewer", 0, "eve.key");
+    expect_says(site, "VNEVA_HOME=/nonexistent", "--key eve.key workers", 0, "up");
+}
+
 static void pair_made_elsewhere_is_added_by_its_public_key(void **state)
 {
     struct site *site = *state;
@@ -455,6 +484,8 @@ int main(void)
         TEST(agent_comes_in_when_authorized_and_goes_when_revoked),
         TEST(agent_refuses_a_coordinator_of_another_key),
         TEST(commands_make_and_take_keys),
+        cmocka_unit_test_setup_teardown(up_listens_for_others_when_asked_to, set_up,
+                                        tear_down_up),
         TEST(pair_made_elsewhere_is_added_by_its_public_key),
         TEST(noise_kills_nobody_and_fills_no_log),
         TEST(endpoint_file_lives_as_long_as_the_coordinator),
