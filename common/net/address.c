@@ -1,3 +1,4 @@
+#define _DEFAULT_SOURCE /* IFF_UP */
 #include "common/net/address.h"
 #include "common/base/buf.h"
 #include "common/net/endpoint.h"
@@ -5,6 +6,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <ifaddrs.h>
+#include <net/if.h>
 #include <netinet/in.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -13,6 +15,8 @@
 #include <unistd.h>
 
 #define LOOPBACK "127.0.0.1"
+#define ANYWHERE "192.0.2.1" /* of no network (RFC 5737): reached by the default route */
+#define ANY_PORT 9
 
 /* The text of an address that ranks may listen at; false: it is of another kind. */
 static bool text_of(char out[NET_ADDRESS_BYTES], const struct sockaddr *address)
@@ -85,6 +89,44 @@ static int route_to(char out[NET_ADDRESS_BYTES], const struct sockaddr_storage *
     return rc;
 }
 
+static bool is_loopback(const struct sockaddr_storage *address)
+{
+    const struct sockaddr_in *inet = (const struct sockaddr_in *)address;
+    const struct sockaddr_in6 *inet6 = (const struct sockaddr_in6 *)address;
+
+    if (address->ss_family == AF_INET6)
+        return IN6_IS_ADDR_LOOPBACK(&inet6->sin6_addr);
+    return ntohl(inet->sin_addr.s_addr) >> IN_CLASSA_NSHIFT == IN_LOOPBACKNET;
+}
+
+/* The first address of an interface that is up. */
+static int first_address(char out[NET_ADDRESS_BYTES], struct err *err)
+{
+    struct ifaddrs *all = NULL;
+    bool is_found = false;
+
+    if (getifaddrs(&all) < 0)
+        return err_set(err, ERR_IO, "cannot list the addresses of this machine: %s",
+                       strerror(errno));
+    for (const struct ifaddrs *one = all; one && !is_found; one = one->ifa_next)
+        is_found = one->ifa_flags & IFF_UP && !(one->ifa_flags & IFF_LOOPBACK) &&
+                   text_of(out, one->ifa_addr);
+    freeifaddrs(all);
+    return is_found ? 0 : err_set(err, ERR_NOT_FOUND, "this machine is on no network");
+}
+
+static int guess(char out[NET_ADDRESS_BYTES], struct err *err)
+{
+    struct sockaddr_in anywhere = {.sin_family = AF_INET, .sin_port = htons(ANY_PORT)};
+    struct sockaddr_storage to = {0};
+
+    inet_pton(AF_INET, ANYWHERE, &anywhere.sin_addr);
+    memcpy(&to, &anywhere, sizeof(anywhere));
+    if (route_to(out, &to, sizeof(anywhere), NULL) == 0)
+        return 0;
+    return first_address(out, err);
+}
+
 int net_address_towards(char out[NET_ADDRESS_BYTES], const char *endpoint,
                         struct err *err)
 {
@@ -94,11 +136,12 @@ int net_address_towards(char out[NET_ADDRESS_BYTES], const char *endpoint,
 
     if (endpoint_parse(&parsed, endpoint, err) < 0)
         return -1;
-    if (parsed.is_ipc) {
+    if (parsed.is_ipc || parsed.is_loopback) {
         snprintf(out, NET_ADDRESS_BYTES, LOOPBACK);
         return 0;
     }
     if (endpoint_resolve(&parsed, &address, &n_bytes, err) < 0)
         return -1;
-    return route_to(out, &address, n_bytes, err);
+    return is_loopback(&address) ? guess(out, err)
+                                 : route_to(out, &address, n_bytes, err);
 }

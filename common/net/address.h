@@ -15,7 +15,9 @@
  * or the name of a network interface ("ib0"). ERR_INVALID says which there are. */
 int net_address_named(char out[NET_ADDRESS_BYTES], const char *name, struct err *err);
 /* The address packets to "tcp://host:port" leave from, as the routes are now (nothing is
- * sent). Of an ipc endpoint, which is on this machine, 127.0.0.1. */
+ * sent). 127.0.0.1 for an endpoint that no other machine reaches: ipc, or on loopback. A
+ * name that stands for loopback here alone (as Debian's /etc/hosts has it for the machine's
+ * own) gives the address of the default route, else the first there is. */
 int net_address_towards(char out[NET_ADDRESS_BYTES], const char *endpoint,
                         struct err *err);
 

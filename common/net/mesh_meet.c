@@ -399,7 +399,8 @@ static void meeting_fini(struct meeting *meeting)
 int mesh_meet(struct net_mesh *mesh, const char *const *endpoints,
               const struct net_secret *secret, int64_t timeout_ms, struct err *err)
 {
-    struct meeting meeting = {.mesh = mesh, .secret = secret};
+    struct meeting meeting = {
+        .mesh = mesh, .secret = secret, .last = {ERR_TIMEOUT, "no answer"}};
     int64_t deadline_ms = clock_mono_ms() + timeout_ms;
     int rc = meeting_init(&meeting, endpoints, err);
 

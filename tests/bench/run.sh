@@ -59,6 +59,9 @@ $(program bench_import) --gb 2 --folder "$out" >"$out/import"
 echo "dispatch (bench_dispatch)..." >&2
 $(program bench_dispatch) >"$out/dispatch" 2>&1 || cat "$out/dispatch" >&2
 
+echo "links between ranks (bench_mesh)..." >&2
+$(program bench_mesh) >"$out/mesh" || cat "$out/mesh" >&2
+
 echo "decoding (bench_decode)..." >&2
 if sh jobs/quickstart/fetch_videos.sh "$videos" >&2; then
     if python3 -c 'import numpy, PIL' 2>/dev/null; then
@@ -95,6 +98,10 @@ awk '/videos\/s over/ { n = NF
     printf "| %-72s | %14s |\n", "decoding, the same again with its index kept", $(n - 2)
     printf "| %-72s | %14s |\n", "decoding, PyAV", $(n - 1)
     printf "| %-72s | %14s |\n", "decoding, decord", $n }' "$out/decode" 2>/dev/null || true
+awk 'NR > 1 { what = "ranks on two hosts, over loopback, " $1
+    printf "| %-72s | %14s |\n", what ": one way (GB/s)", $2
+    printf "| %-72s | %14s |\n", what ": both ways at once (GB/s)", $3
+    printf "| %-72s | %14s |\n", what ": turn of 4 KiB (us)", $4 }' "$out/mesh"
 awk '/^ *[0-9]+ +[0-9]+ +[0-9.]+ / { what = "dispatch, " $1 " agents, " $2 " tasks"
     printf "| %-72s | %14s |\n", what ": durable completions/s", $4
     printf "| %-72s | %14s |\n", what ": lease round trip p50 (ms)", $5

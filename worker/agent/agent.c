@@ -12,6 +12,7 @@
 #include "worker/agent/agent.h"
 
 #include "common/base/clock.h"
+#include "common/base/fs.h"
 #include "common/base/log.h"
 #include "common/net/address.h"
 #include "worker/agent/child.h"
@@ -31,6 +32,8 @@
 
 #define AGENT_VERSION "0.1.0"
 #define AGENT_ID_BYTES 16
+#define IPC_PREFIX "ipc://"
+#define AGENT_LOOPBACK "127.0.0.1"
 #define AGENT_ID_MAX 200      /* below what a coordinator takes */
 #define AGENT_RECEIVE_MAX 256 /* messages of the coordinator handled in one round */
 #define AGENT_WAIT_MAX_MS 1000
@@ -101,16 +104,37 @@ static void agent_put_exit(struct agent *agent, struct child_id id, int status,
         log_error("cannot report the end of rank %" PRId64 ": %s", id.rank, err.text);
 }
 
-/* Asked for every rank: addresses come and go. Without one, loopback. */
-static int agent_find_address(const struct agent *agent, char out[NET_ADDRESS_BYTES],
-                              struct err *err)
+/* Of a socket file the coordinator's network endpoint, which it writes beside it, if it has
+ * one: else no other machine has ranks of its jobs. */
+static const char *network_endpoint(const char *endpoint, char out[KEY_ENDPOINT_BYTES])
+{
+    char home[FS_PATH_MAX], *slash;
+
+    if (strncmp(endpoint, IPC_PREFIX, strlen(IPC_PREFIX)) != 0)
+        return endpoint;
+    if (fs_path(home, NULL, "%s", endpoint + strlen(IPC_PREFIX)) < 0 ||
+        !(slash = strrchr(home, '/')))
+        return endpoint;
+    *slash = '\0';
+    return keys_read_endpoint(out, home, NULL) == 0 ? out : endpoint;
+}
+
+/* Asked for every rank that has peers: addresses come and go. Without one, loopback. */
+static int agent_find_address(const struct agent *agent,
+                              const struct msg_rank_start *start,
+                              char out[NET_ADDRESS_BYTES], struct err *err)
 {
     const struct agent_config *config = agent->config;
-    int rc = config->address ? net_address_named(out, config->address, err)
-                             : net_address_towards(out, config->endpoint, err);
+    char network[KEY_ENDPOINT_BYTES];
+    int rc = 0;
 
+    snprintf(out, NET_ADDRESS_BYTES, AGENT_LOOPBACK);
+    if (start->n_ranks > 1)
+        rc = config->address ? net_address_named(out, config->address, err)
+                             : net_address_towards(
+                                   out, network_endpoint(config->endpoint, network), err);
     if (rc < 0)
-        snprintf(out, NET_ADDRESS_BYTES, "127.0.0.1");
+        snprintf(out, NET_ADDRESS_BYTES, AGENT_LOOPBACK);
     return rc;
 }
 
@@ -124,7 +148,7 @@ static void agent_start_rank(struct agent *agent, const struct msg_rank_start *s
 
     if (agent_find(agent, id) || agent_has_exit(agent, id))
         return; /* the coordinator asks again after its own restart */
-    if (agent_find_address(agent, address, &err) < 0) /* a rank alone needs none */
+    if (agent_find_address(agent, start, address, &err) < 0)
         log_warn("%s: ranks of other hosts will not reach those here", err.text);
     if (agent->n_children == AGENT_RANKS_MAX)
         err_set(&err, ERR_LIMIT, "the agent runs %d ranks already", AGENT_RANKS_MAX);

@@ -247,9 +247,12 @@ int groups_connect(struct groups *groups, const struct json *endpoints,
             return err_set(err, ERR_PEER, "entry %d of the list of peers is no text", i);
         groups->n_on_host += is_on_host(groups, endpoint);
     }
-    if (groups->n_on_host < layout->n_ranks &&
-        mesh_connect(groups, endpoints, secret, err) < 0)
+    if (groups->n_on_host == layout->n_ranks) {
+        net_mesh_close(groups->mesh); /* nobody is to call */
+        groups->mesh = NULL;
+    } else if (mesh_connect(groups, endpoints, secret, err) < 0) {
         return err_wrap(err, "cannot connect to the ranks of other hosts");
+    }
     groups->links[0] = (struct group_link){
         .first = layout_rank(layout, layout->data_rank, 0), .stride = 1};
     groups->links[1] =
