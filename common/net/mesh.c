@@ -60,7 +60,7 @@ int mesh_open_socket(int family, struct err *err)
 static int bind_and_listen(struct net_mesh *mesh, const char *address, struct err *err)
 {
     struct endpoint endpoint = {.is_ipc = false};
-    struct mesh_address bound;
+    struct mesh_address bound = {.n_bytes = 0};
 
     if (endpoint_format(mesh->endpoint, sizeof(mesh->endpoint), &endpoint, address, 0,
                         err) < 0 ||
@@ -386,7 +386,7 @@ static int wait_streams(struct net_mesh *mesh, int from, int64_t deadline_ms,
         return err_set(err, ERR_TIMEOUT, "rank %d does not answer",
                        from < 0 ? mesh->post_to : from);
     for (int i = 0; n > 0 && i < mesh->n_ranks; i++)
-        if (i != from && mesh->polls[i].revents & (POLLIN | POLLHUP) &&
+        if (i != from && mesh->polls[i].revents & ~POLLOUT &&
             has_room(&mesh->streams[i]) && take_in(&mesh->streams[i], err) < 0)
             return -1;
     return 0;

@@ -3,11 +3,10 @@
  * task is done once, training goes on within a minute, its samples and weights are those of
  * the run that nobody disturbed, and what comes too late is refused.
  */
+#define _GNU_SOURCE /* memmem, mkdtemp */
 #include "common/base/clock.h"
-#include "common/base/fs.h"
-#include "tests/integration/worker_data.h"
-#include "tests/integration/worker_home.h"
-#include "tests/netns/lan.h"
+#include "common/net/secret.h"
+#include "tests/netns/site.h"
 
 #include <dirent.h>
 #include <inttypes.h>
@@ -25,14 +24,11 @@
 
 #include <cmocka.h>
 
-#define N_HOSTS 4
-#define HEAD 0 /* the coordinator's; the others have an agent of one device each */
-#define PORT 7777
 #define LOOK_MS 20
 #define OUTAGE_MS 20000
 #define BLINK_MS 2000
+#define CUT_OFF_MS 9000
 #define DEAF_MS 13000 /* a connection is taken for broken after 10 s of silence */
-#define LOST_AFTER_MS "6000"
 #define SETTLE_MS 500 /* for what was on its way */
 #define TRIES_MAX 5
 #define PATIENT_MS "60000" /* the same, of a coordinator that gives nobody up */
@@ -43,13 +39,6 @@
 #define STEPS_BETWEEN 4 /* two checkpoints */
 #define MANY_TASKS "model.data.shard_size=1"
 #define FEW_TASKS "model.data.shard_size=16"
-
-struct across {
-    struct home home;
-    struct lan *lan;
-    pid_t agents[N_HOSTS];
-    char dataset[128];
-};
 
 static const char *const training[] = {
     "trainer.max_steps=80",
@@ -65,333 +54,169 @@ static const char *const short_training[] = {"trainer.max_steps=2",
                                              "trainer.val_check_interval=1000",
                                              NULL};
 
-/* ---- hosts ---- */
-
-static void log_path(const struct across *across, char out[FS_PATH_MAX], int host)
-{
-    assert_int_equal(fs_path(out, NULL, "%s/host-%d.log", across->home.folder, host), 0);
-}
-
-static pid_t start(struct across *across, int host, char **argv)
-{
-    char program[FS_PATH_MAX], log[FS_PATH_MAX];
-    struct err err;
-    pid_t pid;
-
-    log_path(across, log, host);
-    assert_int_equal(fs_path(program, &err, "%s/%s", getenv("VNEVA_BIN"), argv[0]), 0);
-    argv[0] = program;
-    if (lan_start(across->lan, host, log, argv, &pid, &err) < 0)
-        fail_msg("%s", err.text);
-    return pid;
-}
-
-static void start_coordinator(struct across *across, char *lost_after_ms)
-{
-    char endpoint[64], address[16];
-    char *argv[] = {"vneva-coordinator",
-                    "--home",
-                    across->home.folder,
-                    "--listen",
-                    endpoint,
-                    "--heartbeat-ms",
-                    "500",
-                    "--lost-after-ms",
-                    lost_after_ms,
-                    "--backoff-ms",
-                    "100",
-                    NULL};
-
-    lan_address(address, HEAD);
-    snprintf(endpoint, sizeof(endpoint), "tcp://%s:%d", address, PORT);
-    across->home.coordinator = start(across, HEAD, argv);
-}
-
-/* The file that lets the agent of a host in, and lets it know the coordinator. */
-static void make_key(struct across *across, int host)
-{
-    char path[FS_PATH_MAX], name[16], address[16];
-    struct key coordinator, key;
-    struct authorized line = {.role = KEY_WORKER};
-    struct err err;
-
-    snprintf(name, sizeof(name), "host-%d", host);
-    lan_address(address, HEAD);
-    if (keys_init(across->home.folder, &coordinator, NULL, &err) < 0 ||
-        key_create(&key, name, KEY_WORKER, &err) < 0 ||
-        fs_path(path, &err, "%s/%s.key", across->home.folder, name) < 0)
-        fail_msg("%s", err.text);
-    snprintf(line.name, sizeof(line.name), "%s", name);
-    snprintf(line.public_key, sizeof(line.public_key), "%s", key.public_key);
-    snprintf(key.coordinator, sizeof(key.coordinator), "%s", coordinator.public_key);
-    snprintf(key.endpoint, sizeof(key.endpoint), "tcp://%s:%d", address, PORT);
-    if (key_write(&key, path, &err) < 0 ||
-        keys_authorize(across->home.folder, &line, 1, &err) < 0)
-        fail_msg("%s", err.text);
-}
-
-static void start_agent(struct across *across, int host)
-{
-    char path[FS_PATH_MAX], name[16];
-    char *argv[] = {"vneva-worker", "--key", path, "--host", name, NULL};
-
-    snprintf(name, sizeof(name), "host-%d", host);
-    assert_int_equal(fs_path(path, NULL, "%s/%s.key", across->home.folder, name), 0);
-    across->agents[host] = start(across, host, argv);
-}
-
-static void set_link(struct across *across, int host, bool is_up)
-{
-    struct err err;
-
-    if (lan_set_link(across->lan, host, is_up, &err) < 0)
-        fail_msg("%s", err.text);
-}
-
-/* ---- asking ---- */
-
-static void wait_for(struct across *across, const char *expected, const char *format, ...)
-{
-    int64_t end_ms = clock_mono_ms() + HOME_DEADLINE_MS;
-    char sql[1024], text[512] = "";
-    va_list arguments;
-
-    va_start(arguments, format);
-    vsnprintf(sql, sizeof(sql), format, arguments);
-    va_end(arguments);
-    while (clock_mono_ms() < end_ms) {
-        home_ask(&across->home, text, sizeof(text), sql);
-        if (strcmp(text, expected) == 0)
-            return;
-        poll(NULL, 0, LOOK_MS);
-    }
-    fail_msg("%s: %s, not %s; look at the logs in %s", sql, text, expected,
-             across->home.folder);
-}
-
-static int64_t ask_int(struct across *across, const char *format, ...)
-{
-    char sql[1024], text[64];
-    va_list arguments;
-
-    va_start(arguments, format);
-    vsnprintf(sql, sizeof(sql), format, arguments);
-    va_end(arguments);
-    home_ask(&across->home, text, sizeof(text), sql);
-    return strtoll(text, NULL, 10);
-}
-
-static void wait_until_agents(struct across *across, const char *n)
-{
-    wait_for(across, n, "select count(*) from workers where state = 'up'");
-}
-
-static void wait_for_step(struct across *across, int64_t job, int64_t step)
-{
-    wait_for(across, "1",
-             "select count(*) from jobs where id = %" PRId64
-             " and state = 'running' and done >= %" PRId64,
-             job, step);
-}
-
-static int host_of(struct across *across, int64_t job, int64_t attempt, int rank)
-{
-    return (int)ask_int(
-        across,
-        "select replace(host, 'host-', '') from ranks where job = %" PRId64
-        " and attempt = %" PRId64 " and rank = %d",
-        job, attempt, rank);
-}
-
-/* ---- jobs ---- */
-
-static int64_t submit_training(struct across *across, const char *const *keys)
-{
-    struct buf spec = BUF_INIT;
-    int64_t job;
-
-    data_spec_train(&spec, across->home.folder, across->dataset, keys);
-    job = home_submit(&across->home, "pretrain", buf_str(&spec));
-    buf_fini(&spec);
-    return job;
-}
-
-/* Of as many tasks as `shard` says; its dataset is `name`. */
-static int64_t submit_prepare(struct across *across, const char *name, const char *shard)
-{
-    const char *keys[] = {shard, NULL};
-    struct buf spec = BUF_INIT;
-    char output[128];
-    int64_t job;
-
-    snprintf(output, sizeof(output), "%s/%s", across->home.folder, name);
-    data_spec_prepare(&spec, across->home.folder, output, keys);
-    job = home_submit(&across->home, "prepare", buf_str(&spec));
-    buf_fini(&spec);
-    return job;
-}
-
-/* ---- comparing ---- */
-
-static void expect_same_file(const char *a, const char *b)
-{
-    struct buf one = BUF_INIT, other = BUF_INIT;
-    struct err err;
-
-    if (fs_read_file(&one, a, 1 << 26, &err) < 0 ||
-        fs_read_file(&other, b, 1 << 26, &err) < 0)
-        fail_msg("%s", err.text);
-    assert_true(one.n_bytes > 0);
-    if (one.n_bytes != other.n_bytes ||
-        memcmp(buf_str(&one), buf_str(&other), one.n_bytes) != 0)
-        fail_msg("'%s' and '%s' differ", a, b);
-    buf_fini(&one);
-    buf_fini(&other);
-}
-
-/* Every task is done, and each sample or step is in just one of them. */
-static void expect_nothing_lost_or_doubled(struct across *across, int64_t job)
-{
-    wait_for(across, "0",
-             "select count(*) from tasks where job = %" PRId64 " and state != 'done'",
-             job);
-    assert_int_equal(
-        ask_int(across,
-                "select count(*) from tasks a, tasks b where a.job = %" PRId64
-                " and b.job = a.job and a.phase = 'work' and b.phase = 'work' and"
-                " a.id < b.id and a.first < b.first + b.count and"
-                " b.first < a.first + a.count",
-                job),
-        0);
-    assert_int_equal(ask_int(across,
-                             "select sum(count) from tasks where phase = 'work' and"
-                             " job = %" PRId64,
-                             job),
-                     ask_int(across, "select total from jobs where id = %" PRId64, job));
-    assert_int_equal(
-        ask_int(across,
-                "select count(*) - count(distinct step) from checkpoints where job = "
-                "%" PRId64,
-                job),
-        0);
-}
-
-static void expect_same_run(struct across *across, int64_t job, int64_t undisturbed)
-{
-    char paths[2][256], a[512], b[512];
-
-    expect_nothing_lost_or_doubled(across, job);
-    home_last_checkpoint(&across->home, undisturbed, paths[0], sizeof(paths[0]));
-    home_last_checkpoint(&across->home, job, paths[1], sizeof(paths[1]));
-    for (int r = 0; r < 2; r++) {
-        snprintf(a, sizeof(a), "%s/tensors-%04d.safetensors", paths[0], r);
-        snprintf(b, sizeof(b), "%s/tensors-%04d.safetensors", paths[1], r);
-        expect_same_file(a, b);
-    }
-    snprintf(a, sizeof(a), "%s/jobs/%" PRId64 "/samples.log", across->home.folder,
-             undisturbed);
-    snprintf(b, sizeof(b), "%s/jobs/%" PRId64 "/samples.log", across->home.folder, job);
-    expect_same_file(a, b);
-}
-
-static void expect_same_dataset(struct across *across, int64_t job, int64_t undisturbed)
-{
-    expect_nothing_lost_or_doubled(across, job);
-    wait_for(across, "1",
-             "select count(distinct n_samples || ' ' || fingerprint) from datasets where"
-             " job in (%" PRId64 ", %" PRId64 ")",
-             job, undisturbed);
-}
-
 /* From the loss to the first checkpoint of the attempt that goes on. */
-static void expect_resumed(struct across *across, int64_t job, int64_t lost_ms)
+static void expect_resumed(struct site *site, int64_t job, int64_t lost_ms)
 {
     int64_t took_ms;
 
-    wait_for(across, "1",
-             "select count(*) > 0 from events where job = %" PRId64
-             " and kind = 'task' and text like '%% is done, attempt 2'",
-             job);
-    took_ms = ask_int(across,
-                      "select min(time_ms) from events where job = %" PRId64
-                      " and kind = 'task' and text like '%% is done, attempt 2'",
-                      job) -
+    site_wait_for(site, "1",
+                  "select count(*) > 0 from events where job = %" PRId64
+                  " and kind = 'task' and text like '%% is done, attempt 2'",
+                  job);
+    took_ms = site_ask_int(site,
+                           "select min(time_ms) from events where job = %" PRId64
+                           " and kind = 'task' and text like '%% is done, attempt 2'",
+                           job) -
               lost_ms;
     print_message("training went on %" PRId64 " ms after the loss\n", took_ms);
     assert_in_range(took_ms, 0, RESUME_MS);
 }
 
-/* ---- the tests ---- */
-
-static int64_t undisturbed(struct across *across, const char *const *keys)
+static int64_t undisturbed(struct site *site, const char *const *keys)
 {
-    int64_t job = submit_training(across, keys);
+    int64_t job = site_submit_training(site, keys);
 
-    home_wait_done(&across->home, job);
-    assert_int_equal(ask_int(across, "select attempt from jobs where id = %" PRId64, job),
-                     1);
+    home_wait_done(&site->home, job);
+    assert_int_equal(
+        site_ask_int(site, "select attempt from jobs where id = %" PRId64, job), 1);
     return job;
 }
 
 /* Job 1 prepares the dataset of all, job 2 is what the others are compared with. */
 static void jobs_use_devices_of_several_hosts(void **state)
 {
-    struct across *across = *state;
+    struct site *site = *state;
 
-    assert_int_equal(submit_prepare(across, "dataset", MANY_TASKS), 1);
-    home_wait_done(&across->home, 1);
-    expect_nothing_lost_or_doubled(across, 1);
-    assert_true(ask_int(across, "select count(distinct host) from ranks where job = 1") >
-                1);
-    assert_int_equal(undisturbed(across, training), 2);
+    assert_int_equal(site_submit_prepare(site, "dataset", MANY_TASKS), 1);
+    home_wait_done(&site->home, 1);
+    site_expect_each_once(site, 1);
+    assert_true(
+        site_ask_int(site, "select count(distinct host) from ranks where job = 1") > 1);
+    assert_int_equal(undisturbed(site, training), 2);
     assert_int_equal(
-        ask_int(across, "select count(distinct host) from ranks where job = 2"), 2);
-    expect_nothing_lost_or_doubled(across, 2);
+        site_ask_int(site, "select count(distinct host) from ranks where job = 2"), 2);
+    site_expect_each_once(site, 2);
 }
 
-/* Shorter than the agent is given up for. */
+static bool holds(const struct buf *bytes, const void *what, size_t n_bytes)
+{
+    return !n_bytes || (bytes->n_bytes >= n_bytes &&
+                        memmem(bytes->data, bytes->n_bytes, what, n_bytes));
+}
+
+/* has: what does stand in the file, so that it is the right one. */
+static void expect_not_in(const char *path, const struct net_secret *secret,
+                          const char *has)
+{
+    char hex[2 * NET_SECRET_BYTES + 1];
+    struct buf bytes = BUF_INIT;
+    struct err err;
+
+    for (size_t i = 0; i < NET_SECRET_BYTES; i++)
+        snprintf(hex + 2 * i, 3, "%02x", secret->bytes[i]);
+    if (fs_read_file(&bytes, path, 1 << 28, &err) < 0)
+        fail_msg("%s", err.text);
+    if (!holds(&bytes, has, strlen(has)))
+        fail_msg("'%s' does not hold '%s'", path, has);
+    if (holds(&bytes, secret->bytes, NET_SECRET_BYTES) ||
+        holds(&bytes, hex, 2 * NET_SECRET_BYTES))
+        fail_msg("'%s' holds the secret of an attempt", path);
+    buf_fini(&bytes);
+}
+
+/* Job 2 is over; its ranks and agents, coordinator and database had the secret. */
+static void secret_of_an_attempt_is_written_nowhere(void **state)
+{
+    struct site *site = *state;
+    struct net_secret key, secret;
+    char path[FS_PATH_MAX];
+    struct err err;
+    int64_t job;
+
+    snprintf(path, sizeof(path), "%s/keys/attempts.key", site->home.folder);
+    if (net_secret_open(&key, path, &err) < 0)
+        fail_msg("%s", err.text);
+    net_secret_derive(&secret, &key, 2, 1);
+    for (int host = 0; host < SITE_HOSTS; host++) {
+        site_log_path(site, path, host);
+        expect_not_in(path, &secret, " info ");
+    }
+    for (int rank = 0; rank < 2; rank++) {
+        snprintf(path, sizeof(path), "%s/jobs/2/logs/attempt-1-rank-%d.stderr",
+                 site->home.folder, rank);
+        expect_not_in(path, &secret, rank == 0 ? "step 80" : "");
+    }
+    snprintf(path, sizeof(path), "%s/coordinator.db-wal", site->home.folder);
+    expect_not_in(path, &secret, "");
+    job = site_submit_training(site, training);
+    site_wait_for_step(site, job, 1);
+    net_secret_derive(&secret, &key, job, 1);
+    for (int rank = 0; rank < 2; rank++) {
+        snprintf(path, sizeof(path), "/proc/%d/environ",
+                 (int)site_ask_int(
+                     site, "select pid from ranks where job = %" PRId64 " and rank = %d",
+                     job, rank));
+        expect_not_in(path, &secret, "VNEVA_ADDRESS=10.77.0.");
+    }
+    home_wait_done(&site->home, job);
+}
+
+/* Another coordinator at the same place, that gives agents up after that silence. */
+static void restart_coordinator(struct site *site, char *lost_after_ms)
+{
+    home_kill(&site->home.coordinator);
+    site_start_coordinator(site, lost_after_ms);
+    site_wait_until_agents(site, "3");
+}
+
+/* Nobody is given up, and the streams between ranks go on where they were. */
 static void link_that_blinks_costs_no_attempt(void **state)
 {
-    struct across *across = *state;
-    int64_t job = submit_training(across, training);
+    struct site *site = *state;
+    int64_t job;
+    int host;
 
-    wait_for_step(across, job, 2);
-    set_link(across, host_of(across, job, 1, 1), false);
+    restart_coordinator(site, PATIENT_MS);
+    job = site_submit_training(site, training);
+    site_wait_for_step(site, job, 2);
+    host = site_host_of(site, job, 1, 1);
+    site_set_link(site, host, false);
     poll(NULL, 0, BLINK_MS);
-    set_link(across, host_of(across, job, 1, 1), true);
-    home_wait_done(&across->home, job);
-    assert_int_equal(ask_int(across, "select attempt from jobs where id = %" PRId64, job),
-                     1);
-    expect_same_run(across, job, 2);
+    site_set_link(site, host, true);
+    home_wait_done(&site->home, job);
+    assert_int_equal(
+        site_ask_int(site, "select attempt from jobs where id = %" PRId64, job), 1);
+    site_expect_same_run(site, job, 2);
+    restart_coordinator(site, SITE_LOST_AFTER_MS);
 }
 
-static void set_deaf(struct across *across, bool is_deaf)
+static void set_deaf(struct site *site, bool is_deaf)
 {
-    for (int host = HEAD + 1; host < N_HOSTS; host++)
-        lan_set_wire(across->lan, host, true, !is_deaf);
+    for (int host = SITE_HEAD + 1; host < SITE_HOSTS; host++)
+        lan_set_wire(site->lan, host, true, !is_deaf);
 }
 
 /* A batch job in the middle of its tasks when all agents have become deaf: whoever reports
  * a task then does not hear of the next. Tried again with one that was done too soon. */
-static int64_t prepare_while_deaf(struct across *across)
+static int64_t prepare_while_deaf(struct site *site)
 {
     for (int i = 0; i < TRIES_MAX; i++) {
         char name[16];
         int64_t job;
 
         snprintf(name, sizeof(name), "deaf-%d", i);
-        job = submit_prepare(across, name, MANY_TASKS);
-        wait_for(across, "1",
-                 "select count(*) > 0 from tasks where job = %" PRId64
-                 " and phase = 'work' and state = 'done'",
-                 job);
-        set_deaf(across, true);
+        job = site_submit_prepare(site, name, MANY_TASKS);
+        site_wait_for(site, "1",
+                      "select count(*) > 0 from tasks where job = %" PRId64
+                      " and phase = 'work' and state = 'done'",
+                      job);
+        set_deaf(site, true);
         poll(NULL, 0, SETTLE_MS);
-        if (ask_int(across, "select state = 'running' from jobs where id = %" PRId64,
-                    job))
+        if (site_ask_int(site, "select state = 'running' from jobs where id = %" PRId64,
+                         job))
             return job;
-        set_deaf(across, false);
-        home_wait_done(&across->home, job);
+        set_deaf(site, false);
+        home_wait_done(&site->home, job);
     }
     fail_msg("no batch job lasts long enough");
     return 0;
@@ -401,60 +226,79 @@ static int64_t prepare_while_deaf(struct across *across)
  * up: the agent has to ask for it. */
 static void lease_lost_with_its_connection_is_given_again(void **state)
 {
-    struct across *across = *state;
+    struct site *site = *state;
     int64_t job;
 
-    home_kill(&across->home.coordinator);
-    start_coordinator(across, PATIENT_MS);
-    wait_until_agents(across, "3");
-    job = prepare_while_deaf(across);
+    restart_coordinator(site, PATIENT_MS);
+    job = prepare_while_deaf(site);
     poll(NULL, 0, DEAF_MS);
-    set_deaf(across, false);
-    home_wait_done(&across->home, job);
-    expect_same_dataset(across, job, 1);
-    assert_int_equal(ask_int(across,
-                             "select count(*) from attempts where cause = 'lost' and job"
-                             " = %" PRId64,
-                             job),
-                     0);
-    home_kill(&across->home.coordinator);
-    start_coordinator(across, LOST_AFTER_MS);
-    wait_until_agents(across, "3");
+    set_deaf(site, false);
+    home_wait_done(&site->home, job);
+    site_expect_same_dataset(site, job, 1);
+    assert_int_equal(
+        site_ask_int(site,
+                     "select count(*) from attempts where cause = 'lost' and job"
+                     " = %" PRId64,
+                     job),
+        0);
+    restart_coordinator(site, SITE_LOST_AFTER_MS);
 }
 
 /* One of two hosts that train, and the one that prepares, lose their link for 20 s: the
  * other host takes the batch job over, and training has to wait for its second host. */
 static void link_that_comes_back_after_20_s_loses_nothing(void **state)
 {
-    struct across *across = *state;
-    int64_t job = submit_training(across, training), batch, lost_ms;
+    struct site *site = *state;
+    int64_t job = site_submit_training(site, training), batch, lost_ms;
     int training_host, batch_host;
 
-    wait_for_step(across, job, STEPS_BETWEEN + 1);
-    batch = submit_prepare(across, "again", MANY_TASKS);
-    wait_for(across, "1",
-             "select count(*) > 0 from tasks where job = %" PRId64
-             " and phase = 'work' and state = 'done'",
-             batch);
-    training_host = host_of(across, job, 1, 1);
-    batch_host = host_of(across, batch, 1, 0);
+    site_wait_for_step(site, job, STEPS_BETWEEN + 1);
+    batch = site_submit_prepare(site, "again", MANY_TASKS);
+    site_wait_for(site, "1",
+                  "select count(*) > 0 from tasks where job = %" PRId64
+                  " and phase = 'work' and state = 'done'",
+                  batch);
+    training_host = site_host_of(site, job, 1, 1);
+    batch_host = site_host_of(site, batch, 1, 0);
     assert_int_not_equal(training_host, batch_host);
     lost_ms = clock_wall_ms();
-    set_link(across, training_host, false);
-    set_link(across, batch_host, false);
+    site_set_link(site, training_host, false);
+    site_set_link(site, batch_host, false);
     poll(NULL, 0, OUTAGE_MS);
-    set_link(across, training_host, true);
-    set_link(across, batch_host, true);
-    home_wait_done(&across->home, job);
-    home_wait_done(&across->home, batch);
-    expect_resumed(across, job, lost_ms);
-    expect_same_run(across, job, 2);
-    expect_same_dataset(across, batch, 1);
-    wait_until_agents(across, "3");
+    site_set_link(site, training_host, true);
+    site_set_link(site, batch_host, true);
+    home_wait_done(&site->home, job);
+    home_wait_done(&site->home, batch);
+    expect_resumed(site, job, lost_ms);
+    site_expect_same_run(site, job, 2);
+    site_expect_same_dataset(site, batch, 1);
+    site_wait_until_agents(site, "3");
+}
+
+/* All agents are silent for the coordinator, and their ranks go on without it as far as
+ * their leases allow: what they did counts for nothing, and is done again to the same end. */
+static void coordinator_that_is_cut_off_obeys_no_late_report(void **state)
+{
+    struct site *site = *state;
+    int64_t job = site_submit_training(site, training), lost_ms;
+
+    site_wait_for_step(site, job, STEPS_BETWEEN + 1);
+    lost_ms = clock_wall_ms();
+    site_set_link(site, SITE_HEAD, false);
+    poll(NULL, 0, CUT_OFF_MS);
+    site_set_link(site, SITE_HEAD, true);
+    home_wait_done(&site->home, job);
+    expect_resumed(site, job, lost_ms);
+    assert_true(site_ask_int(site,
+                             "select count(*) from events where kind = 'stale' and job = "
+                             "%" PRId64,
+                             job) > 0);
+    site_expect_same_run(site, job, 2);
+    site_wait_until_agents(site, "3");
 }
 
 /* How far checkpoints of an attempt have come in the folder, registered or not. */
-static int64_t newest_in_folder(struct across *across, int64_t job, const char *attempt)
+static int64_t newest_in_folder(struct site *site, int64_t job, const char *attempt)
 {
     char path[FS_PATH_MAX], *end;
     int64_t newest = 0;
@@ -462,7 +306,7 @@ static int64_t newest_in_folder(struct across *across, int64_t job, const char *
     DIR *folder;
 
     assert_int_equal(
-        fs_path(path, NULL, "%s/jobs/%" PRId64 "/checkpoints", across->home.folder, job),
+        fs_path(path, NULL, "%s/jobs/%" PRId64 "/checkpoints", site->home.folder, job),
         0);
     folder = opendir(path);
     while (folder && (entry = readdir(folder))) {
@@ -480,26 +324,26 @@ static int64_t newest_in_folder(struct across *across, int64_t job, const char *
 
 /* The agent of rank 0's host no longer hears its ranks, which go on until two checkpoints
  * more are written; then all of the host stands still. So it holds reports that come late. */
-static void freeze_with_reports(struct across *across, int64_t job, int host)
+static void freeze_with_reports(struct site *site, int64_t job, int host)
 {
     int64_t end_ms = clock_mono_ms() + HOME_DEADLINE_MS, registered;
 
-    assert_int_equal(kill(across->agents[host], SIGSTOP), 0);
-    registered = newest_in_folder(across, job, "-a1");
-    while (newest_in_folder(across, job, "-a1") < registered + 2 * STEPS_BETWEEN) {
+    assert_int_equal(kill(site->agents[host], SIGSTOP), 0);
+    registered = newest_in_folder(site, job, "-a1");
+    while (newest_in_folder(site, job, "-a1") < registered + 2 * STEPS_BETWEEN) {
         assert_true(clock_mono_ms() < end_ms);
         poll(NULL, 0, 1);
     }
-    lan_set_wire(across->lan, host, false, false);
-    assert_true(lan_signal(across->lan, host, SIGSTOP) >= 2);
+    lan_set_wire(site->lan, host, false, false);
+    assert_true(lan_signal(site->lan, host, SIGSTOP) >= 2);
 }
 
 /* Until the agent alone is left there: it has killed the ranks nobody wants. */
-static void wait_until_idle(struct across *across, int host)
+static void wait_until_idle(struct site *site, int host)
 {
     int64_t end_ms = clock_mono_ms() + HOME_DEADLINE_MS;
 
-    while (lan_signal(across->lan, host, 0) != 1) {
+    while (lan_signal(site->lan, host, 0) != 1) {
         assert_true(clock_mono_ms() < end_ms);
         poll(NULL, 0, LOOK_MS);
     }
@@ -507,136 +351,112 @@ static void wait_until_idle(struct across *across, int host)
 
 static void host_that_vanishes_is_replaced_and_not_obeyed_when_it_is_back(void **state)
 {
-    struct across *across = *state;
-    int64_t job = submit_training(across, training), lost_ms;
+    struct site *site = *state;
+    int64_t job = site_submit_training(site, training), lost_ms;
     int host;
 
-    wait_for_step(across, job, STEPS_BETWEEN + 1);
-    host = host_of(across, job, 1, 0);
-    freeze_with_reports(across, job, host);
+    site_wait_for_step(site, job, STEPS_BETWEEN + 1);
+    host = site_host_of(site, job, 1, 0);
+    freeze_with_reports(site, job, host);
     lost_ms = clock_wall_ms();
-    expect_resumed(across, job, lost_ms);
-    assert_int_not_equal(host_of(across, job, 2, 0), host);
-    assert_int_not_equal(host_of(across, job, 2, 1), host);
-    lan_signal(across->lan, host, SIGCONT);
-    lan_set_wire(across->lan, host, true, true);
-    home_wait_done(&across->home, job);
-    wait_for(across, "1",
-             "select count(*) > 0 from events where kind = 'stale' and job = %" PRId64,
-             job);
-    wait_until_agents(across, "3");
-    wait_until_idle(across, host);
-    expect_same_run(across, job, 2);
+    expect_resumed(site, job, lost_ms);
+    assert_int_not_equal(site_host_of(site, job, 2, 0), host);
+    assert_int_not_equal(site_host_of(site, job, 2, 1), host);
+    lan_signal(site->lan, host, SIGCONT);
+    lan_set_wire(site->lan, host, true, true);
+    home_wait_done(&site->home, job);
+    site_wait_for(
+        site, "1",
+        "select count(*) > 0 from events where kind = 'stale' and job = %" PRId64, job);
+    site_wait_until_agents(site, "3");
+    wait_until_idle(site, host);
+    site_expect_same_run(site, job, 2);
 }
 
-static pid_t start_head_agent(struct across *across, char *address)
+static pid_t start_head_agent(struct site *site, char *address)
 {
-    char *argv[] = {"vneva-worker", "--home", across->home.folder,
+    char *argv[] = {"vneva-worker", "--home", site->home.folder,
                     "--host",       "host-0", address ? "--address" : NULL,
                     address,        NULL};
 
-    return start(across, HEAD, argv);
+    return site_start(site, SITE_HEAD, argv);
 }
 
 /* An agent beside the coordinator reaches it by a socket file, and its ranks have to be
  * reached by those of other hosts all the same. */
 static void ranks_beside_the_coordinator_are_reached_from_other_hosts(void **state)
 {
-    struct across *across = *state;
+    struct site *site = *state;
     char reason[1024];
     int64_t job;
     pid_t agent;
 
-    for (int host = HEAD + 2; host < N_HOSTS; host++)
-        home_kill(&across->agents[host]);
-    agent = start_head_agent(across, "lo");
-    wait_until_agents(across, "2");
-    job = submit_training(across, short_training);
-    home_wait_failed(&across->home, job, reason, sizeof(reason));
+    for (int host = SITE_HEAD + 2; host < SITE_HOSTS; host++)
+        home_kill(&site->agents[host]);
+    agent = start_head_agent(site, "lo");
+    site_wait_until_agents(site, "2");
+    job = site_submit_training(site, short_training);
+    home_wait_failed(&site->home, job, reason, sizeof(reason));
     if (!strstr(reason, "ranks on host 'host-0' listen at 'tcp://127.0.0.1:") ||
         !strstr(reason, "start the agent of the former with --address"))
         fail_msg("%s", reason);
     home_kill(&agent);
-    wait_until_agents(across, "1");
-    agent = start_head_agent(across, NULL);
-    wait_until_agents(across, "2");
-    undisturbed(across, short_training);
+    site_wait_until_agents(site, "1");
+    agent = start_head_agent(site, NULL);
+    site_wait_until_agents(site, "2");
+    undisturbed(site, short_training);
     home_kill(&agent);
-    for (int host = HEAD + 2; host < N_HOSTS; host++)
-        start_agent(across, host);
-    wait_until_agents(across, "3");
+    for (int host = SITE_HEAD + 2; host < SITE_HOSTS; host++)
+        site_start_agent(site, host);
+    site_wait_until_agents(site, "3");
 }
 
 /* An agent joins, a dataset is made and two ranks train, all of it in bad weather. */
 static void slow_and_lossy_network_loses_nothing(void **state)
 {
-    struct across *across = *state;
-    int64_t fair = undisturbed(across, short_training), fair_batch, batch, job;
-    int64_t n_lost = lan_n_lost(across->lan);
+    struct site *site = *state;
+    int64_t fair = undisturbed(site, short_training), fair_batch, batch, job;
+    int64_t n_lost = lan_n_lost(site->lan);
 
-    fair_batch = submit_prepare(across, "fair", FEW_TASKS);
-    home_wait_done(&across->home, fair_batch);
-    home_kill(&across->agents[1]);
-    wait_until_agents(across, "2");
-    lan_set_weather(across->lan, LATENCY_MS, LOSS_PER_MILLE);
-    start_agent(across, 1);
-    wait_until_agents(across, "3");
-    job = submit_training(across, short_training);
-    batch = submit_prepare(across, "slow", FEW_TASKS);
-    home_wait_done(&across->home, batch);
-    home_wait_done(&across->home, job);
-    lan_set_weather(across->lan, 0, 0);
-    n_lost = lan_n_lost(across->lan) - n_lost;
+    fair_batch = site_submit_prepare(site, "fair", FEW_TASKS);
+    home_wait_done(&site->home, fair_batch);
+    home_kill(&site->agents[1]);
+    site_wait_until_agents(site, "2");
+    lan_set_weather(site->lan, LATENCY_MS, LOSS_PER_MILLE);
+    site_start_agent(site, 1);
+    site_wait_until_agents(site, "3");
+    job = site_submit_training(site, short_training);
+    batch = site_submit_prepare(site, "slow", FEW_TASKS);
+    home_wait_done(&site->home, batch);
+    home_wait_done(&site->home, job);
+    lan_set_weather(site->lan, 0, 0);
+    n_lost = lan_n_lost(site->lan) - n_lost;
     print_message("%" PRId64 " frames were lost\n", n_lost);
     assert_true(n_lost > 0);
-    expect_same_dataset(across, batch, fair_batch);
-    expect_same_run(across, job, fair);
-    assert_int_equal(ask_int(across,
-                             "select count(*) from events where kind = 'stale' and job = "
-                             "%" PRId64,
-                             job),
-                     0);
+    site_expect_same_dataset(site, batch, fair_batch);
+    site_expect_same_run(site, job, fair);
+    assert_int_equal(
+        site_ask_int(site,
+                     "select count(*) from events where kind = 'stale' and job = "
+                     "%" PRId64,
+                     job),
+        0);
 }
 
 /* ---- the network ---- */
 
-static struct across the_hosts; /* of all tests, one after another */
+static struct site the_site; /* of all tests, one after another */
 
 static int set_up(void **state)
 {
-    struct across *across = &the_hosts;
-    struct home *home = &across->home;
-    struct err err;
-
-    strcpy(home->folder, "/tmp/vneva-hosts-XXXXXX");
-    assert_non_null(mkdtemp(home->folder));
-    snprintf(home->endpoint, sizeof(home->endpoint), "ipc://%s/coordinator.sock",
-             home->folder);
-    snprintf(across->dataset, sizeof(across->dataset), "%s/dataset", home->folder);
-    data_make(home->folder);
-    for (int host = HEAD + 1; host < N_HOSTS; host++)
-        make_key(across, host);
-    start_coordinator(across, LOST_AFTER_MS);
-    if (net_client_open(&home->client, home->endpoint, NULL, &err) < 0)
-        fail_msg("%s", err.text);
-    for (int host = HEAD + 1; host < N_HOSTS; host++)
-        start_agent(across, host);
-    wait_until_agents(across, "3");
-    *state = across;
+    *state = &the_site;
+    site_init(&the_site);
     return 0;
 }
 
 static int tear_down(void **state)
 {
-    struct across *across = *state;
-
-    for (int host = 0; host < N_HOSTS; host++)
-        lan_signal(across->lan, host, SIGKILL);
-    while (waitpid(-1, NULL, 0) > 0)
-        ;
-    net_client_close(across->home.client);
-    if (!getenv("VNEVA_TEST_KEEP"))
-        fs_remove_tree(across->home.folder, NULL);
+    site_fini(*state);
     return 0;
 }
 
@@ -647,19 +467,21 @@ int main(void)
 #define TEST(name) cmocka_unit_test(name)
     const struct CMUnitTest tests[] = {
         TEST(jobs_use_devices_of_several_hosts),
+        TEST(secret_of_an_attempt_is_written_nowhere),
         TEST(ranks_beside_the_coordinator_are_reached_from_other_hosts),
         TEST(link_that_blinks_costs_no_attempt),
         TEST(lease_lost_with_its_connection_is_given_again),
         TEST(link_that_comes_back_after_20_s_loses_nothing),
+        TEST(coordinator_that_is_cut_off_obeys_no_late_report),
         TEST(host_that_vanishes_is_replaced_and_not_obeyed_when_it_is_back),
         TEST(slow_and_lossy_network_loses_nothing),
     };
 
-    if (lan_create(&the_hosts.lan, N_HOSTS, &err) < 0) {
+    if (lan_create(&the_site.lan, SITE_HOSTS, &err) < 0) {
         fprintf(stderr, "across_hosts: not run: %s\n", err.text);
         return err.code == ERR_DENIED ? EXIT_SKIPPED : 1;
     }
     rc = cmocka_run_group_tests_name("across_hosts", tests, set_up, tear_down);
-    lan_destroy(the_hosts.lan);
+    lan_destroy(the_site.lan);
     return rc;
 }
