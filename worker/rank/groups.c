@@ -188,7 +188,7 @@ static int mesh_connect(struct groups *groups, const struct json *endpoints,
     if (net_secret_take(&secret, secret_bytes, err) < 0)
         return -1;
     rc = net_mesh_connect(groups->mesh, groups->layout.rank, groups->layout.n_ranks,
-                          parts, &secret, GROUPS_TIMEOUT_MS, err);
+                          parts, &secret, GROUPS_MEET_MS, err);
     net_secret_forget(&secret);
     return rc;
 }

@@ -19,8 +19,9 @@
 
 #define GROUPS_RANKS_MAX 1024
 #define GROUPS_TIMEOUT_MS                                                                \
-    600000 /* without progress in a collective; checkpoints and slow
+    600000                   /* without progress in a collective; checkpoints and slow
                                     decodes of another rank fit in */
+#define GROUPS_MEET_MS 90000 /* for streams to other hosts: all ranks are ready by then */
 #define GROUPS_SLOT_BYTES (1u << 20)
 
 struct layout {
