@@ -316,7 +316,8 @@ int main(int argc, char **argv)
     } else {
         status = run(&node);
         /* a launcher may end the others when the first of them leaves */
-        exchange_fence(node.exchange, TOGETHER_MS, NULL);
+        if (!node.leaves_alone)
+            exchange_fence(node.exchange, TOGETHER_MS, NULL);
     }
     node_close(&node);
     return status;

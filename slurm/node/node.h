@@ -60,7 +60,8 @@ struct node {
     struct json *paths;              /* that the job names; NULL: no job, or not node 0 */
     struct preflight_need need;      /* node 0: of every node */
 
-    int64_t job; /* 0: none */
+    bool leaves_alone; /* it ends and others may not: they are not waited for */
+    int64_t job;       /* 0: none */
     bool has_job_ended;
     enum node_exit job_exit;
 };

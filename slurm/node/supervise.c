@@ -151,6 +151,7 @@ static void end_by_signal(struct run *run, int signal)
         return; /* node 0 ends all */
     if (signal != SIGUSR1 && grace_ms > TERM_GRACE_MS)
         grace_ms = TERM_GRACE_MS;
+    node->leaves_alone = signal != SIGUSR1 || node->is_elsewhere;
     begin_end(run, grace_ms, node->is_head || node->is_elsewhere ? status : NODE_DONE,
               signal == SIGUSR1 ? "the time is nearly over (SIGUSR1)"
                                 : strsignal(signal));
@@ -252,6 +253,7 @@ static void phase_lost(struct run *run)
     if (i < 0 || run->is_lost[i] || run->is_ending)
         return;
     run->is_lost[i] = true;
+    node->leaves_alone = true;
     snprintf(text, sizeof(text), "node %d", i);
     mark(node, "lost", text);
     log_warn("%s is gone", text);
@@ -266,7 +268,7 @@ static void phase_lost(struct run *run)
 /* The job lacks devices of nodes that will not come back in this allocation. */
 static void check_stranded(struct run *run, const struct head_job *job)
 {
-    const struct node *node = run->node;
+    struct node *node = run->node;
     int64_t now_ms = clock_mono_ms();
     char reason[320];
 
@@ -276,6 +278,7 @@ static void check_stranded(struct run *run, const struct head_job *job)
         snprintf(reason, sizeof(reason),
                  "%" PRId64 " of %d nodes are left and the job %s", job->n_agents,
                  node->exchange->n_nodes, job->reason);
+        node->leaves_alone = true;
         begin_end(run, DONE_GRACE_MS, NODE_CHECKPOINTED, reason);
     }
 }

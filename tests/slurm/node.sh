@@ -221,6 +221,41 @@ killed() {
     took
 }
 
+start_by_hand() { # RUN NODE TOKEN: as ssh would
+    # shellcheck disable=SC2046
+    RUN=$folder/$1 "$node" --run-dir "$folder/$1" --nodes 2 --node "$2" --token "$3" \
+        --devices 1 --stranded 3 -- $(training_words 2) >>"$folder/$1.log" 2>&1 &
+    started=$!
+    helpers="$helpers $started"
+}
+
+# Its agent says that it leaves, and the node program's end is seen in the exchange.
+one_leaves() {
+    begin "by hand: one node is told to end, what is left waits no longer than it may"
+    start_by_hand leave 0 first
+    first=$started
+    start_by_hand leave 1 first
+    slurm_until 20 has_done leave 10 || fail_with leave "did not begin"
+    before=$(steps_done leave)
+    kill -TERM "$started"
+    wait "$started" || fail_with leave "the node that was told ended with $?"
+    wait "$first"
+    status=$?
+    [ $status = 75 ] || fail_with leave "node 0 ended with $status, not 75"
+    grep -q "node 1 is gone" "$folder/leave.log" || fail_with leave "node 1 was not missed"
+    kept=$(checkpoint_step leave)
+    [ "${kept:-0}" -ge "${before:-999}" ] ||
+        fail_with leave "steps were lost: $before were done, a checkpoint has $kept"
+    start_by_hand leave 0 second
+    first=$started
+    start_by_hand leave 1 second
+    wait "$started" || fail_with leave "node 1 ended with $?"
+    wait "$first" || fail_with leave "node 0 ended with $?"
+    expect_attempts leave "stopped done"
+    same_bits leave
+    took
+}
+
 mpirun_once() {
     begin "Open MPI's mpirun"
     # shellcheck disable=SC2046
@@ -279,7 +314,7 @@ export VNEVA_BIN
 undisturbed
 [ $failed = 0 ] || exit 1
 again
-for launch in ${*:-time_limit cancelled dead_node dead_agent killed mpirun_once without_pmix elsewhere}; do
+for launch in ${*:-time_limit cancelled dead_node dead_agent killed one_leaves mpirun_once without_pmix elsewhere}; do
     $launch
 done
 exit $failed
