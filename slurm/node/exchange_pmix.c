@@ -129,10 +129,15 @@ static int fail(const struct pmix *pmix, struct err *err, pmix_status_t status,
 /* Events that say that a process, or this one's server, has ended. Asked for by name: a
  * handler of all events is not given those of peers. */
 static const pmix_status_t losses[] = {
-    PMIX_ERR_PROC_ABORTED,         PMIX_ERR_PROC_ABORTED_BY_SIG,
-    PMIX_ERR_PROC_REQUESTED_ABORT, PMIX_ERR_PROC_KILLED_BY_CMD,
-    PMIX_ERR_PROC_TERM_WO_SYNC,    PMIX_ERR_EXIT_NONZERO_TERM,
     PMIX_ERR_LOST_CONNECTION,      PMIX_ERR_UNREACH,
+#ifdef PMIX_ERR_PROC_ABORTED /* of standard 3; later ones may drop it */
+    PMIX_ERR_PROC_ABORTED,
+#endif
+#ifdef PMIX_ERR_PROC_ABORTED_BY_SIG /* of standard 4 */
+    PMIX_ERR_PROC_ABORTED_BY_SIG,  PMIX_ERR_PROC_KILLED_BY_CMD,
+    PMIX_ERR_PROC_REQUESTED_ABORT, PMIX_ERR_PROC_TERM_WO_SYNC,
+    PMIX_ERR_EXIT_NONZERO_TERM,
+#endif
 };
 
 /* ---- what comes from PMIx's thread ---- */

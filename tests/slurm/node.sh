@@ -204,13 +204,20 @@ dead_agent() {
 
 # Without Slurm, on one machine: the kernel ends what the node program has started.
 killed() {
-    begin "vneva-node is killed, and started again"
+    begin "the coordinator is killed, then vneva-node itself"
     # shellcheck disable=SC2046
     RUN=$folder/killed "$node" --run-dir "$folder/killed" --devices 2 -- \
         $(training_words 2) >"$folder/killed.log" 2>&1 &
     step=$!
     helpers="$helpers $step"
     slurm_until 20 has_done killed 10 || fail_with killed "did not begin"
+    for one in $(ours_of killed); do
+        [ "$(cat "/proc/$one/comm")" != vneva-coordinat ] || kill -KILL "$one"
+    done
+    slurm_until 30 has_done killed 50 || fail_with killed "did not go on without it"
+    expect_attempts killed ""
+    grep -q "coordinator ended with status 137: starting it again" "$folder/killed.log" ||
+        fail_with killed "did not start the coordinator again"
     kill -KILL $step
     wait $step 2>/dev/null
     slurm_until 5 has_no_process killed || fail_with killed "left: $(ours_of killed)"
