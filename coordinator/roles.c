@@ -22,6 +22,10 @@
 #define MAY_SEND_SHUTDOWN ADMIN
 #define MAY_SEND_PING ANYBODY /* tells an agent's machine that its key is good */
 #define MAY_SEND_SELECT READER
+#define MAY_SEND_POOL_ADD ADMIN /* they spend what others pay for */
+#define MAY_SEND_POOL_REMOVE ADMIN
+#define MAY_SEND_POOL_PAUSE ADMIN
+#define MAY_SEND_POOL_RESUME ADMIN
 
 #define MAY_SEND_REGISTER AGENT
 #define MAY_SEND_HEARTBEAT AGENT

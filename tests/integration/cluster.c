@@ -45,7 +45,16 @@ void cluster_init(struct cluster *cluster)
 static void run_coordinator(struct cluster *cluster, const char *fault)
 {
     char path[128], beat[16], lost[16];
-    int fd;
+    char *argv[CLUSTER_OPTIONS_MAX + 16] = {"vneva-coordinator",
+                                            "--home",
+                                            cluster->home,
+                                            "--heartbeat-ms",
+                                            beat,
+                                            "--lost-after-ms",
+                                            lost,
+                                            "--backoff-ms",
+                                            "20"};
+    int fd, n = 9;
 
     snprintf(path, sizeof(path), "%s/coordinator.log", cluster->home);
     snprintf(beat, sizeof(beat), "%d", HEARTBEAT_MS);
@@ -54,9 +63,9 @@ static void run_coordinator(struct cluster *cluster, const char *fault)
     dup2(fd, STDERR_FILENO);
     if (fault)
         setenv("VNEVA_FAULT", fault, 1);
-    execl(cluster->program, "vneva-coordinator", "--home", cluster->home,
-          "--heartbeat-ms", beat, "--lost-after-ms", lost, "--backoff-ms", "20",
-          (char *)NULL);
+    for (int i = 0; i < cluster->n_options; i++)
+        argv[n++] = (char *)(uintptr_t)cluster->options[i];
+    execv(cluster->program, argv);
     _exit(127);
 }
 
@@ -157,7 +166,9 @@ static void send_register(struct fake_agent *agent)
                                                      .device_kind = "cpu",
                                                      .memory_bytes = 1 << 30,
                                                      .version = "test",
-                                                     .running = buf_str(&running)};
+                                                     .running = buf_str(&running),
+                                                     .pool = agent->pool,
+                                                     .allocation = agent->allocation};
     send_message(agent, &message);
     buf_fini(&running);
 }

@@ -16,6 +16,7 @@
 #include <sys/types.h>
 
 #define CLUSTER_AGENTS_MAX 64
+#define CLUSTER_OPTIONS_MAX 16
 #define CLUSTER_DEADLINE_MS 60000
 #define AGENT_RANKS_MAX 16
 #define AGENT_PENDING_MAX 1024
@@ -43,7 +44,7 @@ enum script { SCRIPT_WORK, SCRIPT_KEEP, SCRIPT_FAIL, SCRIPT_DIE };
 
 struct fake_agent {
     struct net_client *client;
-    char name[32];
+    char name[32], pool[80], allocation[32];
     int64_t n_devices;
     bool is_registered, is_silent, is_stopped, ignores_stop;
     int64_t next_beat_ms;
@@ -66,6 +67,8 @@ struct cluster {
     char home[64], endpoint[128], program[512];
     pid_t pid; /* of the coordinator; 0: none */
     int64_t lost_after_ms;
+    const char *options[CLUSTER_OPTIONS_MAX]; /* more words for the coordinator */
+    int n_options;
     struct fake_agent agents[CLUSTER_AGENTS_MAX];
     int n_agents;
     struct net_client *client;

@@ -41,6 +41,8 @@ static int agent_main(const char *endpoint, const char *rank_program)
                                   .host = "here",
                                   .device_kind = "cpu",
                                   .n_devices = 2,
+                                  .pool = "gpu",
+                                  .allocation = "12",
                                   .rank_program = rank_program};
     struct agent *agent = NULL;
     struct err err = {0};
@@ -137,6 +139,8 @@ static void expect_registration(struct fixture *fixture)
     struct wire message;
 
     expect(fixture, MSG_REGISTER, &message);
+    assert_string_equal(message.registration.pool, "gpu");
+    assert_string_equal(message.registration.allocation, "12");
     wire_fini(&message);
 }
 

@@ -599,6 +599,8 @@ int agent_create(struct agent **out, const struct agent_config *config, struct e
         .host = config->host,
         .device_kind = config->device_kind,
         .version = AGENT_VERSION,
+        .pool = config->pool ? config->pool : "",
+        .allocation = config->allocation ? config->allocation : "",
         .n_devices = config->n_devices,
         .memory_bytes = (int64_t)sysconf(_SC_PHYS_PAGES) * sysconf(_SC_PAGESIZE),
         .state = agent,

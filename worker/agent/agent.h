@@ -31,9 +31,10 @@ struct agent_config { /* borrowed for the agent's life */
                             coordinator is reached */
     const char *device_kind; /* "cpu", "gpu" */
     int64_t n_devices;
-    const char *rank_program; /* path of vneva-rank */
-    const char *id;           /* its name, unique while it lives; NULL: a random one */
-    int64_t grace_ms;         /* ranks get when it ends by a signal; 0: AGENT_GRACE_MS */
+    const char *pool, *allocation; /* what the cluster started it for; NULL: nothing */
+    const char *rank_program;      /* path of vneva-rank */
+    const char *id;     /* its name, unique while it lives; NULL: a random one */
+    int64_t grace_ms;   /* ranks get when it ends by a signal; 0: AGENT_GRACE_MS */
     int64_t give_up_ms; /* it ends when no coordinator answers for so long; 0: never */
     int64_t idle_ms;    /* it ends when it has had no rank for so long; 0: never */
 };

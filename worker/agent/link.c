@@ -231,6 +231,8 @@ static void link_register(struct link *link, int64_t now_ms)
         .memory_bytes = config->memory_bytes,
         .version = config->version,
         .running = buf_str(&running),
+        .pool = config->pool,
+        .allocation = config->allocation,
     };
     link_try_send(link, &message);
     buf_fini(&running);

@@ -28,6 +28,7 @@ struct link_config { /* borrowed; must outlive the link */
     const struct key *key; /* for a TCP endpoint: its coordinator's are the only orders */
     const char *agent;     /* unique for the life of the process */
     const char *host, *device_kind, *version;
+    const char *pool, *allocation; /* what it was started for; "" for none */
     int64_t n_devices, memory_bytes;
     void *state;
     /* Appends the JSON list of the ranks that run now. */

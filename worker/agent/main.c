@@ -48,6 +48,8 @@ static const char usage[] =
     "ranks\n"
     "                       of other machines (default: the one that faces the "
     "coordinator)\n"
+    "  --pool NAME          the pool it was started for (default: $VNEVA_POOL)\n"
+    "  --allocation ID      its allocation's number (default: $SLURM_JOB_ID)\n"
     "  --has-bf16           only say, by exit status 0 or 1, whether this machine has "
     "units\n"
     "                       of its own for bf16\n"
@@ -60,7 +62,8 @@ static const char usage[] =
     "  vneva worker --connect ipc:///home/me/.vneva/coordinator.sock --devices 2\n";
 
 struct options {
-    const char *connect, *key, *home, *device_kind, *host, *address, *id;
+    const char *connect, *key, *home, *device_kind, *host, *address, *id, *pool;
+    const char *allocation;
     long n_devices, grace_s, give_up_s, idle_s;
     bool is_help, asks_bf16;
 };
@@ -91,6 +94,8 @@ static int options_parse(struct options *options, int argc, char **argv, struct 
         {"grace", required_argument, NULL, 'g'},
         {"give-up", required_argument, NULL, 'G'},
         {"idle", required_argument, NULL, 'I'},
+        {"pool", required_argument, NULL, 'p'},
+        {"allocation", required_argument, NULL, 'A'},
         {"has-bf16", no_argument, NULL, 'b'},
         {"help", no_argument, NULL, 'h'},
         {NULL, 0, NULL, 0},
@@ -137,6 +142,12 @@ static int options_parse(struct options *options, int argc, char **argv, struct 
             break;
         case 'a':
             options->address = optarg;
+            break;
+        case 'p':
+            options->pool = optarg;
+            break;
+        case 'A':
+            options->allocation = optarg;
             break;
         case 'b':
             options->asks_bf16 = true;
@@ -241,6 +252,8 @@ static int run(const struct options *options, const struct key *key, struct err 
         .address = options->address,
         .device_kind = options->device_kind,
         .n_devices = options->n_devices,
+        .pool = options->pool ? options->pool : getenv("VNEVA_POOL"),
+        .allocation = options->allocation ? options->allocation : getenv("SLURM_JOB_ID"),
         .rank_program = program,
         .id = options->id,
         .grace_ms = options->grace_s * 1000,
