@@ -159,6 +159,8 @@ static void write_registration(struct core *core, const struct agent *agent,
                              .device_kind = r->device_kind,
                              .version = r->version,
                              .state = "up",
+                             .pool = agent->pool,
+                             .allocation = agent->allocation,
                              .pid = r->pid,
                              .n_devices = agent->n_devices,
                              .n_busy = agent->n_busy,
@@ -194,7 +196,10 @@ static void register_agent(struct core *core, const struct net_peer *from,
         return;
     }
     agent->last_seen_mono_ms = agent->written_mono_ms = core->mono_ms;
+    text_set(&agent->pool, r->pool);
+    text_set(&agent->allocation, r->allocation);
     write_registration(core, agent, r);
+    pool_agent_registered(core, agent);
     answer.registered =
         (struct msg_registered){core->config.heartbeat_ms, core->config.lost_after_ms};
     core_reply(core, from, message, &answer);

@@ -377,69 +377,114 @@ static int64_t count_wanted(struct core *core, struct job *job)
     return n_ready > 0 ? n_ready : 0;
 }
 
-/* Takes the plan over: starts, and why the others wait. */
-static void apply_plan(struct core *core, const struct sched_plan *plan)
+/* What the scheduler is given and says. */
+struct placing {
+    struct sched_job *jobs;
+    struct sched_node *nodes;
+    struct awaited *awaited; /* [those of nodes that are not there] */
+    int64_t n_jobs, n_agents, n_nodes;
+    int64_t n_wanted; /* attempts in all */
+    const struct sched_plan *plan;
+};
+
+static void explain_wait(struct core *core, const struct placing *placing, int64_t i)
 {
+    struct job *job = core->model.jobs[i];
+    const char *reason = placing->plan->reasons[i], *pool = "";
+    struct buf more = BUF_INIT;
+    char text[CORE_TEXT_MAX];
+
+    if (pools_explain(core, placing->plan, i, placing->n_agents, placing->awaited, &more,
+                      &pool)) {
+        core_text(text, "%s", buf_str(&more));
+        reason = text;
+    }
+    if (job->state == JOB_QUEUED && *reason && strcmp(job->reason, reason) != 0)
+        job_set_reason(core, job, reason, pool);
+    buf_fini(&more);
+}
+
+/* Takes the plan over: starts, and why the others wait. */
+static void apply_plan(struct core *core, const struct placing *placing)
+{
+    const struct sched_plan *plan = placing->plan;
     struct err err;
 
     for (int64_t i = 0; i < plan->n_starts; i++) {
         struct job *job = core->model.jobs[plan->starts[i].job];
 
-        if (job->goal == GOAL_RUN && start(core, job, plan->starts[i].ranks, &err) < 0) {
+        if (job->goal == GOAL_RUN && !plan->starts[i].n_awaited &&
+            start(core, job, plan->starts[i].ranks, &err) < 0) {
             err_wrap(&err, "cannot start an attempt");
             job_stop(core, job, GOAL_FAIL, CORE_LOST_GRACE_MS, err.text);
         }
     }
-    for (int64_t i = 0; i < plan->n_jobs; i++) {
-        struct job *job = core->model.jobs[i];
-
-        if (job->state == JOB_QUEUED && plan->reasons[i][0] &&
-            strcmp(job->reason, plan->reasons[i]) != 0)
-            job_set_reason(core, job, plan->reasons[i]);
-    }
+    for (int64_t i = 0; i < plan->n_jobs; i++)
+        if (core->model.jobs[i]->state == JOB_QUEUED && plan->reasons[i][0])
+            explain_wait(core, placing, i);
 }
 
-/* The snapshot the scheduler sees; how many attempts are wanted in all. */
-static int64_t look(struct core *core, struct sched_job *jobs, struct sched_node *nodes)
+/* The snapshot the scheduler sees. */
+static int look(struct core *core, struct placing *placing)
 {
-    int64_t n_wanted = 0;
+    size_t n_jobs = core->model.n_jobs, n_agents = core->model.n_agents;
+    size_t n_awaited = pools_count_nodes(core);
 
-    for (size_t i = 0; i < core->model.n_jobs; i++) {
+    placing->jobs = calloc(n_jobs + 1, sizeof(*placing->jobs));
+    placing->nodes = calloc(n_agents + n_awaited + 1, sizeof(*placing->nodes));
+    placing->awaited = calloc(n_awaited + 1, sizeof(*placing->awaited));
+    if (!placing->jobs || !placing->nodes || !placing->awaited)
+        return -1;
+    for (size_t i = 0; i < n_jobs; i++) {
         struct job *job = core->model.jobs[i];
 
-        jobs[i] = (struct sched_job){job->plan.n_ranks, job->plan.group_size,
-                                     count_wanted(core, job)};
-        n_wanted += jobs[i].n_wanted;
+        placing->jobs[i] = (struct sched_job){job->plan.n_ranks, job->plan.group_size,
+                                              count_wanted(core, job)};
+        placing->n_wanted += placing->jobs[i].n_wanted;
     }
-    for (size_t i = 0; i < core->model.n_agents; i++) {
+    for (size_t i = 0; i < n_agents; i++) {
         const struct agent *agent = core->model.agents[i];
 
-        nodes[i] =
-            (struct sched_node){agent->is_ending ? 0 : agent->n_devices, agent->is_busy};
+        placing->nodes[i] = (struct sched_node){
+            agent->is_ending || agent->is_leaving ? 0 : agent->n_devices, agent->is_busy,
+            SCHED_HERE};
     }
-    return n_wanted;
+    placing->n_jobs = (int64_t)n_jobs;
+    placing->n_agents = (int64_t)n_agents;
+    placing->n_nodes =
+        placing->n_agents +
+        (int64_t)pools_nodes(core, &placing->nodes[n_agents], placing->awaited);
+    return 0;
+}
+
+/* What waits is placed as far as it can be; pools learn what it counts on. */
+static int plan_and_apply(struct core *core, struct placing *placing, struct err *err)
+{
+    struct sched_plan plan;
+
+    if (scheduler_plan(&plan, placing->nodes, placing->n_nodes, placing->jobs,
+                       placing->n_jobs, err) < 0)
+        return -1;
+    placing->plan = &plan;
+    pools_take(core, &plan, placing->n_agents, placing->awaited);
+    apply_plan(core, placing);
+    scheduler_plan_fini(&plan);
+    placing->plan = NULL;
+    return 0;
 }
 
 static void place(struct core *core)
 {
-    int64_t n_jobs = (int64_t)core->model.n_jobs, n_nodes = (int64_t)core->model.n_agents;
-    struct sched_job *jobs = calloc((size_t)n_jobs + 1, sizeof(*jobs));
-    struct sched_node *nodes = calloc((size_t)n_nodes + 1, sizeof(*nodes));
+    struct placing placing = {0};
     struct err err = {ERR_NOMEM, "no memory to plan"};
-    struct sched_plan plan;
 
-    if (!jobs || !nodes) {
+    pools_meet_agents(core);
+    if (look(core, &placing) < 0 ||
+        (placing.n_wanted > 0 && plan_and_apply(core, &placing, &err) < 0))
         store_fail(core->store, &err);
-    } else if (look(core, jobs, nodes) > 0) {
-        if (scheduler_plan(&plan, nodes, n_nodes, jobs, n_jobs, &err) < 0) {
-            store_fail(core->store, &err);
-        } else {
-            apply_plan(core, &plan);
-            scheduler_plan_fini(&plan);
-        }
-    }
-    free(jobs);
-    free(nodes);
+    free(placing.jobs);
+    free(placing.nodes);
+    free(placing.awaited);
 }
 
 void core_decide(struct core *core)
@@ -457,4 +502,5 @@ void core_decide(struct core *core)
     }
     if (!core->is_ending)
         place(core);
+    pools_decide(core);
 }

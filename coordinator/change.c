@@ -119,10 +119,11 @@ void task_change(struct core *core, struct job *job, struct task *task,
                (long long)task->count, task_state_name(next), (long long)task->attempt);
 }
 
-void job_set_reason(struct core *core, struct job *job, const char *reason)
+void job_set_reason(struct core *core, struct job *job, const char *reason,
+                    const char *pool)
 {
     text_set(&job->reason, reason);
-    store_job_reason(core->store, job->id, job->reason);
+    store_job_reason(core->store, job->id, job->reason, pool);
 }
 
 int64_t core_grace_ms(int64_t wanted_ms)

@@ -186,6 +186,7 @@ static void shut_down(struct core *core, const struct msg_shutdown *shutdown)
                          CAUSE_STOPPED, grace_ms, "shutdown");
     for (size_t i = 0; i < core->model.n_agents; i++)
         agent_send(core, core->model.agents[i], &stop);
+    pools_shut_down(core);
 }
 
 /* ---- questions ---- */
@@ -254,6 +255,11 @@ static int handle(struct core *core, const struct net_peer *from,
     case MSG_SHUTDOWN:
         shut_down(core, &message->shutdown);
         return 0;
+    case MSG_POOL_ADD:
+    case MSG_POOL_REMOVE:
+    case MSG_POOL_PAUSE:
+    case MSG_POOL_RESUME:
+        return pools_request(core, message, err);
     default: /* roles_check lets nothing else through */
         return err_set(err, ERR_INVALID, "%s is not for a coordinator",
                        msg_type_name(message->type));

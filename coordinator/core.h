@@ -4,7 +4,7 @@
  * lets it decide; all that changes goes to the model, to the open transaction of the store
  * and, as messages, to the outbox. When the commit fails the model is thrown away and read
  * again from the store, as after a restart: in memory nothing is ever ahead of the disk.
- * Owns: all in struct core but store and queries. Threads: one.
+ * Owns: all in struct core but store, queries and launcher. Threads: one.
  * Units: mono_ms for timeouts, wall_ms for records; both are of the present turn.
  */
 #ifndef VNEVA_COORDINATOR_CORE_H
@@ -12,8 +12,10 @@
 
 #include "common/base/fs.h"
 #include "common/net/secret.h"
+#include "coordinator/launcher.h"
 #include "coordinator/model.h"
 #include "coordinator/outbox.h"
+#include "coordinator/pools.h"
 #include "coordinator/queries.h"
 #include "coordinator/store/store.h"
 
@@ -29,16 +31,22 @@
 struct core_config {
     char home[FS_PATH_MAX];
     int64_t heartbeat_ms, lost_after_ms;
-    int64_t backoff_ms;       /* before the first retry; doubles */
-    struct net_secret secret; /* from which those of attempts are derived */
+    int64_t backoff_ms;        /* before the first retry; doubles */
+    struct net_secret secret;  /* from which those of attempts are derived */
+    int64_t launch_timeout_ms; /* of a call of `vneva-launch` */
+    int64_t pool_poll_ms;      /* between two lists of a pool */
+    /* where agents on other machines reach us; "": nowhere */
+    char endpoint[KEY_ENDPOINT_BYTES];
 };
 
 struct core {
     struct core_config config;
     struct store *store;
     struct outbox outbox;
-    struct queries *queries; /* the caller's, as the store is */
+    struct queries *queries;   /* the caller's, as the store is */
+    struct launcher *launcher; /* the same */
     struct model model;
+    struct pools pools;
     struct store_counters last; /* ids given */
     int64_t wall_ms, mono_ms;
     int64_t recovered_mono_ms; /* when the model was read from the store */
@@ -69,7 +77,9 @@ void attempt_change(struct core *core, struct job *job, struct attempt *attempt,
 /* attempt: who leases (0 keeps the number that is there). */
 void task_change(struct core *core, struct job *job, struct task *task,
                  enum task_event event, int64_t attempt);
-void job_set_reason(struct core *core, struct job *job, const char *reason);
+/* pool: whose nodes it waits for, "" for none. */
+void job_set_reason(struct core *core, struct job *job, const char *reason,
+                    const char *pool);
 /* The grace that somebody asked for; 0: CORE_GRACE_MS. */
 int64_t core_grace_ms(int64_t wanted_ms);
 /* Wait before the n-th try, n from 1. */
@@ -148,6 +158,15 @@ void report_receive(struct core *core, struct agent *agent, const struct net_pee
 
 void clients_receive(struct core *core, const struct net_peer *from,
                      const struct wire *message);
+
+/* ---- pool_key.c: what agents of a pool on other machines need ---- */
+
+/* The file of the pool's key. */
+int pool_key_path(const struct core *core, const struct pool *pool, char *out,
+                  struct err *err);
+/* Makes it, or finds it made already. */
+int pool_key_make(const struct core *core, const struct pool *pool, struct err *err);
+void pool_key_remove(struct core *core, const struct pool *pool);
 
 /* ---- logs.c: log files of ranks ---- */
 

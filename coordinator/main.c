@@ -16,6 +16,8 @@ enum { EXIT_DONE = 0, EXIT_USAGE = 2, EXIT_REFUSED = 4, EXIT_INTERNAL = 5 };
 static const char usage[] =
     "usage: vneva-coordinator --home DIR [--listen ENDPOINT] [--heartbeat-ms N]\n"
     "                         [--lost-after-ms N] [--backoff-ms N]\n"
+    "                         [--launcher PROGRAM] [--launch-timeout-ms N]\n"
+    "                         [--pool-poll-ms N]\n"
     "\n"
     "Keeps jobs in DIR/coordinator.db and hands them to the agents that register.\n"
     "\n"
@@ -30,15 +32,19 @@ static const char usage[] =
     "  --lost-after-ms N    silence after which an agent is lost (default 10000)\n"
     "  --backoff-ms N       wait before the first retry, doubled each time (default "
     "1000)\n"
+    "  --launcher PROGRAM   what pools call to submit, list and cancel nodes (default:\n"
+    "                       vneva-launch beside this program)\n"
+    "  --launch-timeout-ms N  a call of it that takes longer is killed (default 60000)\n"
+    "  --pool-poll-ms N     how often a pool with nodes is listed (default 5000)\n"
     "\n"
     "example: vneva-coordinator --home ~/.vneva\n"
     "exit status: 0 ended as asked, 2 wrong usage, 4 another one runs, 5 internal "
     "error\n";
 
 struct options {
-    const char *home;
+    const char *home, *launcher;
     char local[FS_PATH_MAX], network[FS_PATH_MAX]; /* endpoints; network "": none */
-    int64_t heartbeat_ms, lost_after_ms, backoff_ms;
+    int64_t heartbeat_ms, lost_after_ms, backoff_ms, launch_timeout_ms, pool_poll_ms;
 };
 
 /* Written by the signal handler only. */
@@ -82,13 +88,24 @@ static int parse_option(struct options *options, const char *name, const char *v
         return parse_ms(&options->lost_after_ms, name, value, err);
     if (strcmp(name, "--backoff-ms") == 0)
         return parse_ms(&options->backoff_ms, name, value, err);
+    if (strcmp(name, "--launch-timeout-ms") == 0)
+        return parse_ms(&options->launch_timeout_ms, name, value, err);
+    if (strcmp(name, "--pool-poll-ms") == 0)
+        return parse_ms(&options->pool_poll_ms, name, value, err);
+    if (strcmp(name, "--launcher") == 0) {
+        options->launcher = value;
+        return 0;
+    }
     return err_set(err, ERR_INVALID, "unknown option '%s'; see --help", name);
 }
 
 static int parse_options(struct options *options, int argc, char **argv, struct err *err)
 {
-    *options = (struct options){
-        .heartbeat_ms = 1000, .lost_after_ms = 10000, .backoff_ms = 1000};
+    *options = (struct options){.heartbeat_ms = 1000,
+                                .lost_after_ms = 10000,
+                                .backoff_ms = 1000,
+                                .launch_timeout_ms = 60000,
+                                .pool_poll_ms = 5000};
     for (int i = 1; i < argc; i += 2)
         if (parse_option(options, argv[i], argv[i + 1], err) < 0)
             return -1;
@@ -115,17 +132,22 @@ static int make_home(struct core *core, struct options *options, struct err *err
     rc = fs_path(core->config.home, err, "%s", home);
     if (rc == 0 && !options->local[0])
         rc = fs_path(options->local, err, "ipc://%s/coordinator.sock", home);
+    if (rc == 0 && setenv("VNEVA_HOME", home, 1) < 0) /* for what pools call */
+        rc = err_set(err, ERR_NOMEM, "no memory for VNEVA_HOME");
     free(home);
     core->config.heartbeat_ms = options->heartbeat_ms;
     core->config.lost_after_ms = options->lost_after_ms;
     core->config.backoff_ms = options->backoff_ms;
+    core->config.launch_timeout_ms = options->launch_timeout_ms;
+    core->config.pool_poll_ms = options->pool_poll_ms;
     return rc;
 }
 
 /* Beside the ipc socket, when it is asked for; HOME/endpoint says where. */
-static int listen_network(struct net_server *server, const char *home,
+static int listen_network(struct net_server *server, struct core *core,
                           const struct options *options, struct err *err)
 {
+    const char *home = core->config.home;
     bool is_new = false;
 
     if (keys_remove_endpoint(home, err) < 0) /* one that was killed may have left it */
@@ -140,6 +162,8 @@ static int listen_network(struct net_server *server, const char *home,
         log_info("made a key for this coordinator in '%s/keys'", home);
     log_info("listening at %s for the keys in '%s/keys/authorized'",
              net_server_endpoint(server), home);
+    snprintf(core->config.endpoint, sizeof(core->config.endpoint), "%s",
+             net_server_endpoint(server));
     return 0;
 }
 
@@ -168,6 +192,21 @@ static void raise_file_limit(void)
                  strerror(errno));
 }
 
+static int open_launcher(struct core *core, const struct options *options,
+                         struct err *err)
+{
+    char program[FS_PATH_MAX], folder[FS_PATH_MAX];
+
+    if (options->launcher) {
+        if (fs_path(program, err, "%s", options->launcher) < 0)
+            return -1;
+    } else if (fs_program_folder(folder, err) < 0 ||
+               fs_path(program, err, "%s/vneva-launch", folder) < 0) {
+        return -1;
+    }
+    return launcher_create(&core->launcher, program, options->launch_timeout_ms, err);
+}
+
 static int run(struct options *options, struct err *err)
 {
     static struct core core; /* large; zero */
@@ -181,13 +220,15 @@ static int run(struct options *options, struct err *err)
     if (net_server_open(&server, options->local, err) < 0 ||
         open_secret(&core, err) < 0 || store_open(&core.store, path, err) < 0 ||
         core_recover(&core, err) < 0 || queries_create(&core.queries, path, err) < 0 ||
-        listen_network(server, core.config.home, options, err) < 0)
+        listen_network(server, &core, options, err) < 0 ||
+        open_launcher(&core, options, err) < 0)
         goto out;
     log_info("%zu jobs not ended; listening at %s", core.model.n_jobs, options->local);
     rc = reactor_run(&core, server, &stop_wanted, err);
     if (keys_remove_endpoint(core.config.home, NULL) < 0)
         log_warn("cannot remove '%s/endpoint'", core.config.home);
 out:
+    launcher_destroy(core.launcher);
     queries_destroy(core.queries);
     core_fini(&core);
     store_close(core.store);

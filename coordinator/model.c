@@ -111,6 +111,8 @@ static void agent_free(struct agent *agent)
     free(agent->name);
     free(agent->host);
     free(agent->is_busy);
+    free(agent->pool);
+    free(agent->allocation);
     free(agent);
 }
 
@@ -131,10 +133,13 @@ struct agent *model_agent_add(struct model *model, const char *name, const char 
     if (agent) {
         agent->name = strdup(name);
         agent->host = strdup(host);
+        agent->pool = strdup("");
+        agent->allocation = strdup("");
         agent->is_busy = calloc((size_t)n_devices + 1, sizeof(bool));
         agent->n_devices = n_devices;
     }
-    if (!agent || !agent->name || !agent->host || !agent->is_busy) {
+    if (!agent || !agent->name || !agent->host || !agent->is_busy || !agent->pool ||
+        !agent->allocation) {
         if (agent)
             agent_free(agent);
         err_set(err, ERR_NOMEM, "no memory for an agent");

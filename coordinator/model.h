@@ -86,7 +86,10 @@ struct agent {
     int64_t n_devices, n_busy;
     bool *is_busy; /* [n_devices] */
     int64_t last_seen_mono_ms, written_mono_ms;
-    bool is_ending; /* it said so: it gets no more ranks */
+    bool is_ending;          /* it said so: it gets no more ranks */
+    char *pool, *allocation; /* what it was started for; "" for none */
+    int64_t allocation_id;   /* of a pool of ours (pools.h); 0: none, or not known yet */
+    bool is_leaving;         /* with its pool's allocation: it gets no more ranks */
 };
 
 struct model {

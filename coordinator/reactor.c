@@ -107,6 +107,13 @@ static void phase_send(struct reactor *reactor)
     model_sweep(&reactor->core->model);
 }
 
+/* What pools have decided becomes calls only when nothing of it can be lost any more. */
+static void phase_act(struct reactor *reactor)
+{
+    if (!store_has_writes(reactor->core->store))
+        pools_act(reactor->core);
+}
+
 /* Answers tell of what was committed before, so they wait for no commit. */
 static void phase_answer(struct reactor *reactor)
 {
@@ -124,6 +131,8 @@ static bool is_over(struct reactor *reactor)
         reactor->ending_mono_ms = core->mono_ms;
     if (core->mono_ms - reactor->ending_mono_ms >= core->ending_grace_ms + ENDING_MS)
         return true;
+    if (!pools_are_quiet(core))
+        return false;
     for (size_t i = 0; i < core->model.n_jobs; i++)
         if (job_count_open(core->model.jobs[i])) {
             reactor->open_mono_ms = core->mono_ms;
@@ -141,13 +150,16 @@ int reactor_run(struct core *core, struct net_server *server,
     while (!*stop && !is_over(&reactor)) {
         phase_receive(&reactor);
         phase_keys(&reactor);
+        pools_poll(core);
         core_timers(core);
         core_decide(core);
         rc = phase_commit(&reactor, err);
         if (rc < 0)
             return -1;
-        if (rc > 0)
+        if (rc > 0) {
             phase_send(&reactor);
+            phase_act(&reactor);
+        }
         phase_answer(&reactor);
     }
     /* What still waits for company; there is nobody left to tell of a failure. */

@@ -135,7 +135,7 @@ int core_recover(struct core *core, struct err *err)
     model_fini(&core->model);
     core->wall_ms = clock_wall_ms();
     core->mono_ms = core->recovered_mono_ms = clock_mono_ms();
-    if (load_model(core, err) < 0)
+    if (load_model(core, err) < 0 || pools_recover(core, err) < 0)
         return err_wrap(err, "cannot read the state back");
     store_workers_lost(core->store);
     return 0;
@@ -144,5 +144,6 @@ int core_recover(struct core *core, struct err *err)
 void core_fini(struct core *core)
 {
     model_fini(&core->model);
+    pools_fini(&core->pools);
     outbox_fini(&core->outbox);
 }

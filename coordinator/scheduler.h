@@ -6,6 +6,10 @@
  * large gaps stay for large groups. A job that could run on the devices there are but
  * must wait keeps later jobs from taking what it waits for; one that never could run on
  * them does not.
+ * Nodes may be awaited: they are not there yet, and count as free. A job that does not fit
+ * on what is there gets its places on both: it does not start, but what it got of the
+ * devices that are there is kept for it. So the plan also says which awaited nodes are
+ * needed, and by whom. Those that come are taken before those that could be asked for.
  * Owns: the plan; scheduler_plan_fini frees it.
  * Threads: none; one caller at a time.
  */
@@ -19,9 +23,12 @@
 
 #define SCHED_REASON_MAX 96
 
+enum sched_tier { SCHED_HERE, SCHED_COMING, SCHED_POSSIBLE, SCHED_TIERS };
+
 struct sched_node {
     int64_t n_devices;
-    const bool *is_busy; /* [n_devices] */
+    const bool *is_busy;  /* [n_devices] */
+    enum sched_tier tier; /* nodes are given in order of it */
 };
 
 struct sched_job { /* in order of id */
@@ -36,6 +43,7 @@ struct sched_place { /* one rank */
 struct sched_start {           /* one attempt */
     int64_t job;               /* index into the jobs given */
     struct sched_place *ranks; /* [n_ranks of the job] */
+    int64_t n_awaited;         /* of them on nodes that are awaited: it cannot start */
 };
 
 struct sched_plan {
@@ -43,6 +51,7 @@ struct sched_plan {
     int64_t n_starts;
     char (
         *reasons)[SCHED_REASON_MAX]; /* [n_jobs]: why attempts wait; "" when none does */
+    int64_t *n_left;                 /* [n_jobs]: attempts that got no places */
     int64_t n_jobs;
 };
 

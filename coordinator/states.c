@@ -34,6 +34,27 @@ static const uint8_t task_next[TASK_STATE_COUNT][TASK_EVENT_COUNT] = {
     [TASK_LEASED] = {[TASK_EV_FINISH] = TASK_DONE, [TASK_EV_RETURN] = TASK_READY},
 };
 
+static const uint8_t pool_next[POOL_STATE_COUNT][POOL_EVENT_COUNT] = {
+    [POOL_ACTIVE] = {[POOL_EV_PAUSE] = POOL_PAUSED, [POOL_EV_REMOVE] = POOL_REMOVING},
+    [POOL_PAUSED] = {[POOL_EV_RESUME] = POOL_ACTIVE, [POOL_EV_REMOVE] = POOL_REMOVING},
+};
+
+static const uint8_t allocation_next[ALLOCATION_STATE_COUNT][ALLOCATION_EVENT_COUNT] = {
+    [ALLOCATION_INTENDED] = {[ALLOCATION_EV_PEND] = ALLOCATION_PENDING,
+                             [ALLOCATION_EV_RUN] = ALLOCATION_RUNNING,
+                             [ALLOCATION_EV_END] = ALLOCATION_ENDED},
+    [ALLOCATION_PENDING] = {[ALLOCATION_EV_RUN] = ALLOCATION_RUNNING,
+                            [ALLOCATION_EV_CANCEL] = ALLOCATION_CANCELLING,
+                            [ALLOCATION_EV_END] = ALLOCATION_ENDED},
+    [ALLOCATION_RUNNING] = {[ALLOCATION_EV_PEND] = ALLOCATION_PENDING, /* requeued */
+                            [ALLOCATION_EV_DRAIN] = ALLOCATION_DRAINING,
+                            [ALLOCATION_EV_CANCEL] = ALLOCATION_CANCELLING,
+                            [ALLOCATION_EV_END] = ALLOCATION_ENDED},
+    [ALLOCATION_DRAINING] = {[ALLOCATION_EV_CANCEL] = ALLOCATION_CANCELLING,
+                             [ALLOCATION_EV_END] = ALLOCATION_ENDED},
+    [ALLOCATION_CANCELLING] = {[ALLOCATION_EV_END] = ALLOCATION_ENDED},
+};
+
 enum job_state job_state_next(enum job_state state, enum job_event event)
 {
     return (enum job_state)job_next[state][event];
@@ -47,6 +68,17 @@ enum attempt_state attempt_state_next(enum attempt_state state, enum attempt_eve
 enum task_state task_state_next(enum task_state state, enum task_event event)
 {
     return (enum task_state)task_next[state][event];
+}
+
+enum pool_state pool_state_next(enum pool_state state, enum pool_event event)
+{
+    return (enum pool_state)pool_next[state][event];
+}
+
+enum allocation_state allocation_state_next(enum allocation_state state,
+                                            enum allocation_event event)
+{
+    return (enum allocation_state)allocation_next[state][event];
 }
 
 bool job_state_is_ended(enum job_state state)
@@ -69,6 +101,11 @@ static const char *const attempt_causes[] = {"", "done", "lost", "stopped"};
 static const char *const task_states[] = {"", "ready", "leased", "done", "quarantined"};
 static const char *const task_events[] = {"lease", "finish", "return", "quarantine"};
 static const char *const task_phases[] = {"plan", "work", "finish"};
+static const char *const pool_states[] = {"", "active", "paused", "removing"};
+static const char *const pool_events[] = {"pause", "resume", "remove"};
+static const char *const allocation_states[] = {
+    "", "intended", "pending", "running", "draining", "cancelling", "ended"};
+static const char *const allocation_events[] = {"pend", "run", "drain", "cancel", "end"};
 
 static int find(const char *const *names, int first, int count, int otherwise,
                 const char *name)
@@ -98,6 +135,9 @@ NAMED(attempt_state, attempt_state, attempt_states, ATTEMPT_STATE_COUNT, 1, ATTE
 NAMED(attempt_cause, attempt_cause, attempt_causes, CAUSE_COUNT, 0, CAUSE_COUNT)
 NAMED(task_state, task_state, task_states, TASK_STATE_COUNT, 1, TASK_NONE)
 NAMED(task_phase, task_phase, task_phases, PHASE_COUNT, 0, PHASE_COUNT)
+NAMED(pool_state, pool_state, pool_states, POOL_STATE_COUNT, 1, POOL_NONE)
+NAMED(allocation_state, allocation_state, allocation_states, ALLOCATION_STATE_COUNT, 1,
+      ALLOCATION_NONE)
 
 /* NOLINTEND(bugprone-macro-parentheses) */
 
@@ -114,4 +154,14 @@ const char *attempt_event_name(enum attempt_event event)
 const char *task_event_name(enum task_event event)
 {
     return task_events[event];
+}
+
+const char *pool_event_name(enum pool_event event)
+{
+    return pool_events[event];
+}
+
+const char *allocation_event_name(enum allocation_event event)
+{
+    return allocation_events[event];
 }

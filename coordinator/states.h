@@ -1,10 +1,14 @@
-/* states.h - the three state machines of the coordinator
+/* states.h - the state machines of the coordinator
  *
  *   job:     submitted > queued > placed > running > done
  *            queued > held, cancelled, failed;  held > queued, cancelled
  *            placed|running > stopping > queued (retry), held, cancelled, failed
  *   attempt: starting > running > stopping > ended;  starting > stopping
  *   task:    ready > leased > done;  leased > ready > quarantined
+ *   pool:    active <> paused;  active|paused > removing
+ *   allocation: intended > pending > running > draining > cancelling > ended
+ *            intended > running;  pending|running > cancelling;  running > pending (requeue)
+ *            all but ended > ended
  *
  * Pure tables; the setters that act on them are in change.c. Duplicate and late messages
  * are filtered by attempt number before they reach a machine.
@@ -82,6 +86,31 @@ enum task_event {
     TASK_EVENT_COUNT,
 };
 
+enum pool_state { POOL_NONE, POOL_ACTIVE, POOL_PAUSED, POOL_REMOVING, POOL_STATE_COUNT };
+
+enum pool_event { POOL_EV_PAUSE, POOL_EV_RESUME, POOL_EV_REMOVE, POOL_EVENT_COUNT };
+
+/* A node that a pool has asked its cluster manager for. */
+enum allocation_state {
+    ALLOCATION_NONE,
+    ALLOCATION_INTENDED, /* to be submitted, or nobody knows yet whether it was */
+    ALLOCATION_PENDING,  /* waits in the cluster's queue */
+    ALLOCATION_RUNNING,
+    ALLOCATION_DRAINING,   /* its agent is told to end */
+    ALLOCATION_CANCELLING, /* the cluster manager is told to end it */
+    ALLOCATION_ENDED,
+    ALLOCATION_STATE_COUNT,
+};
+
+enum allocation_event {
+    ALLOCATION_EV_PEND,
+    ALLOCATION_EV_RUN,
+    ALLOCATION_EV_DRAIN,
+    ALLOCATION_EV_CANCEL,
+    ALLOCATION_EV_END,
+    ALLOCATION_EVENT_COUNT
+};
+
 /* In the order in which they are leased. */
 enum task_phase { PHASE_PLAN, PHASE_WORK, PHASE_FINISH, PHASE_COUNT };
 
@@ -89,6 +118,9 @@ enum task_phase { PHASE_PLAN, PHASE_WORK, PHASE_FINISH, PHASE_COUNT };
 enum job_state job_state_next(enum job_state state, enum job_event event);
 enum attempt_state attempt_state_next(enum attempt_state state, enum attempt_event event);
 enum task_state task_state_next(enum task_state state, enum task_event event);
+enum pool_state pool_state_next(enum pool_state state, enum pool_event event);
+enum allocation_state allocation_state_next(enum allocation_state state,
+                                            enum allocation_event event);
 
 bool job_state_is_ended(enum job_state state);
 
@@ -102,6 +134,10 @@ const char *attempt_cause_name(enum attempt_cause cause);
 const char *task_state_name(enum task_state state);
 const char *task_event_name(enum task_event event);
 const char *task_phase_name(enum task_phase phase);
+const char *pool_state_name(enum pool_state state);
+const char *pool_event_name(enum pool_event event);
+const char *allocation_state_name(enum allocation_state state);
+const char *allocation_event_name(enum allocation_event event);
 
 /* By name, as the store has it; *_NONE, or *_COUNT where there is no none, when unknown. */
 enum job_state job_state_find(const char *name);
@@ -110,5 +146,7 @@ enum attempt_state attempt_state_find(const char *name);
 enum attempt_cause attempt_cause_find(const char *name);
 enum task_state task_state_find(const char *name);
 enum task_phase task_phase_find(const char *name);
+enum pool_state pool_state_find(const char *name);
+enum allocation_state allocation_state_find(const char *name);
 
 #endif

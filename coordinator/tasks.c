@@ -89,6 +89,20 @@ static void end_for_lack_of_tasks(struct core *core, struct job *job,
     attempt_stop(core, job, attempt, CAUSE_DONE, CORE_GRACE_MS, "no more tasks");
 }
 
+/* Whether a batch attempt has a rank on a node of a pool that is being removed: it takes no
+ * more tasks. One of training goes on, for what it has would have to be done again. */
+static bool is_wanted_elsewhere(const struct core *core, const struct job *job,
+                                const struct attempt *attempt)
+{
+    if (!core->pools.n_removing || job->plan.is_training)
+        return false;
+    for (size_t i = 0; i < core->model.n_agents; i++)
+        if (core->model.agents[i]->is_leaving &&
+            attempt_is_on(attempt, core->model.agents[i]))
+            return true;
+    return false;
+}
+
 void attempt_lease(struct core *core, struct job *job, struct attempt *attempt)
 {
     int64_t most = job->plan.is_training ? CORE_TRAINING_LEASES : 1;
@@ -96,6 +110,12 @@ void attempt_lease(struct core *core, struct job *job, struct attempt *attempt)
     if (attempt->state != ATTEMPT_RUNNING || job->state != JOB_RUNNING ||
         job->goal != GOAL_RUN || core->is_ending || !attempt_has_all(attempt, RANK_READY))
         return;
+    if (is_wanted_elsewhere(core, job, attempt)) {
+        if (!attempt->n_leases)
+            attempt_stop(core, job, attempt, CAUSE_DONE, CORE_GRACE_MS,
+                         "its node leaves with its pool");
+        return;
+    }
     while (attempt->n_leases < most) {
         struct task *task = job_task_next(job, core->wall_ms);
 

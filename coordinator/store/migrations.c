@@ -58,6 +58,25 @@ static const char *const steps[] = {
     " seen_ms INTEGER NOT NULL, UNIQUE (job, attempt, rank));"
     "ALTER TABLE jobs ADD COLUMN state_ms INTEGER;"
     "ALTER TABLE metrics ADD COLUMN ms INTEGER;",
+    /* 3: pools, what they have asked a cluster for, who waits for them */
+    "CREATE TABLE pools ("
+    " id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, tag TEXT NOT NULL,"
+    " manager TEXT NOT NULL, options TEXT NOT NULL, state TEXT NOT NULL,"
+    " min_nodes INTEGER NOT NULL, max_nodes INTEGER NOT NULL, idle_ms INTEGER NOT NULL,"
+    " gpus_per_node INTEGER NOT NULL, n_devices INTEGER NOT NULL,"
+    " n_failures INTEGER NOT NULL, retry_ms INTEGER NOT NULL, failure TEXT NOT NULL,"
+    " submits TEXT NOT NULL, keeps TEXT NOT NULL, cancels TEXT NOT NULL,"
+    " ends TEXT NOT NULL, created_ms INTEGER NOT NULL);"
+    "CREATE TABLE allocations ("
+    " id INTEGER PRIMARY KEY, pool INTEGER NOT NULL, pool_name TEXT NOT NULL,"
+    " name TEXT NOT NULL UNIQUE, allocation TEXT NOT NULL, state TEXT NOT NULL,"
+    " reason TEXT NOT NULL, had_agent INTEGER NOT NULL, created_ms INTEGER NOT NULL,"
+    " submitted_ms INTEGER, started_ms INTEGER, ended_ms INTEGER);"
+    "CREATE INDEX allocations_open ON allocations(pool) WHERE state <> 'ended';"
+    "ALTER TABLE workers ADD COLUMN pool TEXT;"
+    "ALTER TABLE workers ADD COLUMN allocation TEXT;"
+    "CREATE INDEX workers_of_pool ON workers(pool, allocation);"
+    "ALTER TABLE jobs ADD COLUMN pool TEXT;",
 };
 
 #define N_STEPS ((int)(sizeof(steps) / sizeof(steps[0])))

@@ -30,6 +30,7 @@ static const struct query_column jobs[] = {
      "submitted, queued, placed, running, stopping, held, done, failed, cancelled"},
     {"state_ms", "integer", "time", false, "since when it is in this state"},
     {"reason", "text", "", true, "what it waits for, or why it ended"},
+    {"pool", "text", "", false, "the pool whose nodes it waits for"},
     {"attempt", "integer", "", true, "number of its newest attempt; 0: none yet"},
     {"n_ranks", "integer", "", false, "ranks of an attempt"},
     {"done", "integer", "steps or samples", true, "how far it is"},
@@ -99,6 +100,48 @@ static const struct query_column workers[] = {
     {"memory_bytes", "integer", "bytes", true, "memory of the machine"},
     {"version", "text", "", false, "of its programs"},
     {"last_seen_ms", "integer", "time", true, "when it was last heard of"},
+    {"pool", "text", "", false, "the pool it was started for"},
+    {"allocation", "text", "", false, "its node in the cluster manager's list"},
+    END};
+
+static const struct query_column pools[] = {
+    ROW_ID,
+    {"name", "text", "", true, "name of the pool"},
+    {"manager", "text", "", false, "who gives it nodes: slurm"},
+    {"state", "text", "", true, "active, paused, removing"},
+    {"min_nodes", "integer", "nodes", true, "so many stay though nothing is to do"},
+    {"max_nodes", "integer", "nodes", true, "so many there are at most"},
+    {"idle_ms", "integer", "ms", true, "after so long with nothing to do one ends"},
+    {"n_devices", "integer", "", true, "devices of a node; null until one was there"},
+    {"n_running", "integer", "nodes", true, "nodes that run"},
+    {"n_pending", "integer", "nodes", true, "nodes that are asked for"},
+    {"n_ending", "integer", "nodes", false, "nodes that are told to end"},
+    {"n_failures", "integer", "", false, "tries that failed since an agent came"},
+    {"failure", "text", "", false, "what the last of them died of"},
+    {"retry_ms", "integer", "time", false, "when it is tried again"},
+    {"submits", "text", "", false, "what it submits now, and why, or why not"},
+    {"keeps", "text", "", false, "what it keeps"},
+    {"cancels", "text", "", false, "what it cancels, or why nothing"},
+    {"ends", "text", "", false, "what it ends, or why nothing"},
+    {"options", "json", "", false, "further words for vneva-launch"},
+    {"created_ms", "integer", "time", false, "when it was added"},
+    END};
+
+static const struct query_column allocations[] = {
+    ROW_ID,
+    {"pool", "text", "", true, "the pool that asked for it"},
+    {"allocation", "text", "", true, "its number in the cluster; null until known"},
+    {"state", "text", "", true,
+     "intended, pending, running, draining, cancelling, ended"},
+    {"reason", "text", "", true, "what it waits for, or why it is in that state"},
+    {"host", "text", "", true, "where its agent runs or ran"},
+    {"n_devices", "integer", "", false, "devices of that agent"},
+    {"n_busy", "integer", "", true, "of them with a rank on them"},
+    {"created_ms", "integer", "time", false, "when the pool wanted it"},
+    {"submitted_ms", "integer", "time", true, "when it was submitted"},
+    {"started_ms", "integer", "time", true, "when it first ran"},
+    {"ended_ms", "integer", "time", true, "when it had ended"},
+    {"name", "text", "", false, "its own name, by which it is found in the cluster"},
     END};
 
 static const struct query_column checkpoints[] = {
@@ -158,7 +201,8 @@ static const struct query_column events[] = {
     ROW_ID,
     {"time_ms", "integer", "time", true, "when"},
     {"job", "integer", "", true, "of which job; 0: of none"},
-    {"kind", "text", "", true, "state, attempt, task, rank, checkpoint, dataset, ..."},
+    {"kind", "text", "", true,
+     "state, attempt, task, rank, checkpoint, dataset, worker, pool, ..."},
     {"text", "text", "", true, "what happened"},
     END};
 
@@ -176,7 +220,8 @@ static const struct query_column views[] = {
 const struct query_view query_views[] = {
     {"jobs", "one row a job",
      "SELECT id, name, kind, state, coalesce(state_ms, submitted_ms) AS state_ms, reason,"
-     " attempt, n_ranks, done, total, submitted_ms, started_ms, ended_ms, folder, spec,"
+     " pool, attempt, n_ranks, done, total, submitted_ms, started_ms, ended_ms, folder, "
+     "spec,"
      " result FROM main.jobs",
      jobs},
     {"tasks", "one row a range of samples or steps that is leased as a whole",
@@ -202,8 +247,28 @@ const struct query_view query_views[] = {
      ranks},
     {"workers", "one row an agent, the thousand newest",
      "SELECT id, agent, host, pid, state, n_devices, n_busy, device_kind, memory_bytes,"
-     " version, last_seen_ms FROM main.workers",
+     " version, last_seen_ms, pool, allocation FROM main.workers",
      workers},
+    {"pools", "one row a pool of nodes",
+     "SELECT p.id AS id, p.name AS name, manager, p.state AS state, min_nodes, max_nodes,"
+     " idle_ms, nullif(n_devices, 0) AS n_devices,"
+     " count(a.id) FILTER (WHERE a.state = 'running') AS n_running,"
+     " count(a.id) FILTER (WHERE a.state IN ('intended', 'pending')) AS n_pending,"
+     " count(a.id) FILTER (WHERE a.state IN ('draining', 'cancelling')) AS n_ending,"
+     " n_failures, nullif(failure, '') AS failure, nullif(retry_ms, 0) AS retry_ms,"
+     " submits, keeps, cancels, ends, options, p.created_ms AS created_ms"
+     " FROM main.pools p LEFT JOIN main.allocations a ON a.pool = p.id AND"
+     " a.state <> 'ended' GROUP BY p.id",
+     pools},
+    {"allocations", "one row a node that a pool has asked for, the newest ten thousand",
+     "SELECT a.id AS id, a.pool_name AS pool, nullif(a.allocation, '') AS allocation,"
+     " a.state AS state, a.reason AS reason, w.host AS host, w.n_devices AS n_devices,"
+     " w.n_busy AS n_busy, a.created_ms AS created_ms, a.submitted_ms AS submitted_ms,"
+     " a.started_ms AS started_ms, a.ended_ms AS ended_ms, a.name AS name"
+     " FROM main.allocations a LEFT JOIN main.workers w ON w.id ="
+     " (SELECT max(id) FROM main.workers WHERE pool = a.pool_name AND"
+     " allocation = a.allocation)",
+     allocations},
     {"checkpoints", "one row a registered checkpoint",
      "SELECT id, job, step, consumed_samples, val_loss, is_kept, created_ms, path"
      " FROM main.checkpoints",
@@ -246,8 +311,8 @@ const struct query_view *query_find_view(const char *name, struct err *err)
         err_set(err, ERR_INVALID, "no view '%s'; did you mean '%s'?", name, near);
     else
         err_set(err, ERR_INVALID,
-                "no view '%s'; there are jobs, tasks, attempts, ranks, workers, "
-                "checkpoints, datasets, rejects, metrics, events, views",
+                "no view '%s'; there are jobs, tasks, attempts, ranks, workers, pools, "
+                "allocations, checkpoints, datasets, rejects, metrics, events, views",
                 name);
     return NULL;
 }

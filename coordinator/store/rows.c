@@ -23,9 +23,10 @@ void store_job_state(struct store *store, int64_t id, const struct job_state_row
                        INT(row->started_ms), INT(row->ended_ms), INT(row->now_ms)));
 }
 
-void store_job_reason(struct store *store, int64_t id, const char *reason)
+void store_job_reason(struct store *store, int64_t id, const char *reason,
+                      const char *pool)
 {
-    store_write(store, ST_JOB_REASON, VALUES(INT(id), TEXT(reason)));
+    store_write(store, ST_JOB_REASON, VALUES(INT(id), TEXT(reason), TEXT(pool)));
 }
 
 void store_job_attempt(struct store *store, int64_t id, int64_t attempt)
@@ -111,7 +112,7 @@ void store_worker_put(struct store *store, const struct worker_row *row)
                 VALUES(TEXT(row->agent), TEXT(row->host), INT(row->pid),
                        INT(row->n_devices), INT(row->n_busy), TEXT(row->device_kind),
                        INT(row->memory_bytes), TEXT(row->version), TEXT(row->state),
-                       INT(row->last_seen_ms)));
+                       INT(row->last_seen_ms), TEXT(row->pool), TEXT(row->allocation)));
     store_write(store, ST_WORKERS_FORGET, VALUES(INT(STORE_WORKERS_MAX)));
 }
 
@@ -175,24 +176,6 @@ void store_event(struct store *store, int64_t job, int64_t ms, const char *kind,
 
 /* ---- loading ---- */
 
-static const char *text_at(sqlite3_stmt *statement, int column)
-{
-    const char *text = (const char *)sqlite3_column_text(statement, column);
-
-    return text ? text : "";
-}
-
-/* Columns 0, 1, ... of whole numbers into the places given. */
-static void read_ints(sqlite3_stmt *statement, int64_t *const *places, int count)
-{
-    for (int i = 0; i < count; i++)
-        *places[i] = sqlite3_column_int64(statement, i);
-}
-
-#define READ_INTS(statement, ...)                                                        \
-    read_ints(statement, (int64_t *const[]){__VA_ARGS__},                                \
-              (int)(sizeof((int64_t *const[]){__VA_ARGS__}) / sizeof(int64_t *)))
-
 int store_load_counters(struct store *store, struct store_counters *out, struct err *err)
 {
     sqlite3_stmt *st = store_read(store, ST_COUNTERS, NULL, 0);
@@ -200,7 +183,7 @@ int store_load_counters(struct store *store, struct store_counters *out, struct 
 
     if (rc <= 0)
         return -1;
-    READ_INTS(st, &out->job, &out->task, &out->attempt);
+    READ_INTS(st, &out->job, &out->task, &out->attempt, &out->pool, &out->allocation);
     sqlite3_reset(st);
     return 0;
 }
@@ -216,14 +199,14 @@ int store_load_jobs(struct store *store, int (*each)(void *, const struct job_ro
         READ_INTS(st, &r.id, &r.attempt, &r.n_fruitless, &r.not_before_ms, &r.n_ranks,
                   &r.group_size, &r.shard_size, &r.max_steps, &r.checkpoint_steps,
                   &r.n_kept, &r.n_samples, &r.done, &r.total, &r.submitted_ms);
-        r.request_id = text_at(st, 14);
-        r.name = text_at(st, 15);
-        r.kind = text_at(st, 16);
-        r.spec = text_at(st, 17);
-        r.state = text_at(st, 18);
-        r.goal = text_at(st, 19);
-        r.reason = text_at(st, 20);
-        r.resume = text_at(st, 21);
+        r.request_id = store_text_at(st, 14);
+        r.name = store_text_at(st, 15);
+        r.kind = store_text_at(st, 16);
+        r.spec = store_text_at(st, 17);
+        r.state = store_text_at(st, 18);
+        r.goal = store_text_at(st, 19);
+        r.reason = store_text_at(st, 20);
+        r.resume = store_text_at(st, 21);
         if (each(context, &r) < 0) {
             sqlite3_reset(st);
             return err_set(err, ERR_FORMAT, "job %lld cannot be loaded", (long long)r.id);
@@ -243,8 +226,8 @@ int store_load_tasks(struct store *store, int64_t job,
     while ((rc = store_next(store, st, err)) > 0) {
         READ_INTS(st, &r.id, &r.job, &r.first, &r.count, &r.attempt, &r.n_failures,
                   &r.not_before_ms);
-        r.phase = text_at(st, 7);
-        r.state = text_at(st, 8);
+        r.phase = store_text_at(st, 7);
+        r.state = store_text_at(st, 8);
         if (each(context, &r) < 0) {
             sqlite3_reset(st);
             return err_set(err, ERR_FORMAT, "task %lld cannot be loaded",
@@ -264,10 +247,10 @@ int store_load_attempts(struct store *store, int64_t job,
 
     while ((rc = store_next(store, st, err)) > 0) {
         READ_INTS(st, &r.id, &r.job, &r.number, &r.n_ranks, &r.started_ms);
-        r.state = text_at(st, 5);
-        r.cause = text_at(st, 6);
-        r.reason = text_at(st, 7);
-        r.ranks = text_at(st, 8);
+        r.state = store_text_at(st, 5);
+        r.cause = store_text_at(st, 6);
+        r.reason = store_text_at(st, 7);
+        r.ranks = store_text_at(st, 8);
         if (each(context, &r) < 0) {
             sqlite3_reset(st);
             return err_set(err, ERR_FORMAT, "attempt %lld of job %lld cannot be loaded",

@@ -7,7 +7,8 @@
  * Owns: the lock of PATH.lock beside the database, as long as the process lives, also
  * when it is killed; a second coordinator is refused, a shell that looks is not.
  * Threads: one. Units: ms since 1970 in every column named _ms.
- * Bounds: STORE_EVENTS_MAX, STORE_METRICS_MAX and STORE_STAGES_MAX rows; the oldest go.
+ * Bounds: STORE_EVENTS_MAX, STORE_METRICS_MAX, STORE_STAGES_MAX and STORE_ALLOCATIONS_MAX
+ * rows; the oldest go.
  */
 #ifndef VNEVA_COORDINATOR_STORE_STORE_H
 #define VNEVA_COORDINATOR_STORE_STORE_H
@@ -20,7 +21,8 @@
 
 #define STORE_EVENTS_MAX 1000000
 #define STORE_METRICS_MAX 1000000
-#define STORE_STAGES_MAX 100000 /* ranks whose last stage is remembered */
+#define STORE_STAGES_MAX 100000     /* ranks whose last stage is remembered */
+#define STORE_ALLOCATIONS_MAX 10000 /* ended ones of pools */
 
 struct store;
 
@@ -72,7 +74,24 @@ struct stage_row {
 
 struct worker_row {
     const char *agent, *host, *device_kind, *version, *state;
+    const char *pool, *allocation; /* "" for none */
     int64_t pid, n_devices, n_busy, memory_bytes, last_seen_ms;
+};
+
+struct pool_row {
+    int64_t id, min_nodes, max_nodes, idle_ms, gpus_per_node, n_devices;
+    int64_t n_failures, retry_ms; /* loaded only */
+    int64_t created_ms;
+    const char *name, *tag, *manager, *options, *state;
+    const char *failure; /* loaded only */
+};
+
+struct allocation_row {
+    int64_t id, pool;
+    bool had_agent;
+    int64_t now_ms;        /* written only */
+    const char *pool_name; /* written only */
+    const char *name, *allocation, *state, *reason;
 };
 
 struct checkpoint_row {
@@ -91,7 +110,9 @@ struct dataset_row {
 
 void store_job_insert(struct store *store, const struct job_row *row);
 void store_job_state(struct store *store, int64_t id, const struct job_state_row *row);
-void store_job_reason(struct store *store, int64_t id, const char *reason);
+/* pool: whose nodes it waits for, "" for none. */
+void store_job_reason(struct store *store, int64_t id, const char *reason,
+                      const char *pool);
 void store_job_attempt(struct store *store, int64_t id, int64_t attempt);
 void store_job_retry(struct store *store, int64_t id, int64_t n_fruitless,
                      int64_t not_before_ms);
@@ -116,6 +137,17 @@ void store_worker_state(struct store *store, const char *agent, const char *stat
                         int64_t n_busy, int64_t last_seen_ms);
 void store_workers_lost(struct store *store); /* all of them: after a restart */
 
+void store_pool_insert(struct store *store, const struct pool_row *row);
+void store_pool_state(struct store *store, int64_t id, const char *state);
+void store_pool_retry(struct store *store, int64_t id, int64_t n_failures,
+                      int64_t retry_ms, const char *failure);
+void store_pool_devices(struct store *store, int64_t id, int64_t n_devices);
+/* What it does and why: submits, keeps, cancels, ends. */
+void store_pool_why(struct store *store, int64_t id, const char *const why[4]);
+void store_pool_delete(struct store *store, int64_t id);
+void store_allocation_insert(struct store *store, const struct allocation_row *row);
+void store_allocation_state(struct store *store, const struct allocation_row *row);
+
 /* Also marks which checkpoints of the job are kept (n_kept newest; 0 or less: all). */
 void store_checkpoint_insert(struct store *store, const struct checkpoint_row *row,
                              int64_t n_kept);
@@ -129,7 +161,7 @@ void store_event(struct store *store, int64_t job, int64_t ms, const char *kind,
 /* ---- reads: 0 or -1 ---- */
 
 struct store_counters {
-    int64_t job, task, attempt; /* highest ids given */
+    int64_t job, task, attempt, pool, allocation; /* highest ids given */
 };
 int store_load_counters(struct store *store, struct store_counters *out, struct err *err);
 /* Jobs that are not ended or have an attempt that is not, in order of id. */
@@ -142,6 +174,12 @@ int store_load_tasks(struct store *store, int64_t job,
 int store_load_attempts(struct store *store, int64_t job, /* not ended ones */
                         int (*each)(void *, const struct attempt_row *), void *context,
                         struct err *err);
+
+int store_load_pools(struct store *store, int (*each)(void *, const struct pool_row *),
+                     void *context, struct err *err);
+int store_load_allocations(struct store *store, int64_t pool, /* not ended ones */
+                           int (*each)(void *, const struct allocation_row *),
+                           void *context, struct err *err);
 
 /* Id of the job with the request id, 0 for none. */
 int store_find_request(struct store *store, const char *request_id, int64_t *job,

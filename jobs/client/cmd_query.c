@@ -156,8 +156,9 @@ static int check(const struct args *args, struct err *err)
                        "beside it");
     if (!is_sql && !args->n_words)
         return err_set(err, ERR_INVALID,
-                       "which view? jobs, tasks, attempts, ranks, workers, checkpoints, "
-                       "datasets, rejects, metrics, events; `vneva query views` says "
+                       "which view? jobs, tasks, attempts, ranks, workers, pools, "
+                       "allocations, checkpoints, datasets, rejects, metrics, events; "
+                       "`vneva query views` says "
                        "what they hold");
     return 0;
 }

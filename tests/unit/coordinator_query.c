@@ -409,6 +409,60 @@ static void rejects_come_from_the_datasets_lists(void **state)
 
 /* ---- SQL ---- */
 
+static void pools_count_their_nodes_and_allocations_name_their_hosts(void **state)
+{
+    struct place *place = *state;
+    struct pool_row pool = {.id = 1,
+                            .min_nodes = 1,
+                            .max_nodes = 4,
+                            .idle_ms = 5000,
+                            .name = "gpu",
+                            .tag = "t",
+                            .manager = "slurm",
+                            .options = "[]",
+                            .state = "active"};
+    struct worker_row worker = {.agent = "a9",
+                                .host = "n9",
+                                .device_kind = "gpu",
+                                .version = "0",
+                                .state = "up",
+                                .pool = "gpu",
+                                .allocation = "77"};
+    static const char *const states[] = {"running", "pending", "intended", "cancelling",
+                                         "ended"};
+    struct err err;
+
+    store_pool_insert(place->store, &pool);
+    store_worker_put(place->store, &worker);
+    for (int i = 0; i < 5; i++) {
+        char name[8];
+        struct allocation_row row = {.id = i + 1,
+                                     .pool = 1,
+                                     .pool_name = "gpu",
+                                     .name = name,
+                                     .allocation = i == 0 ? "77" : "",
+                                     .state = "intended",
+                                     .reason = "",
+                                     .now_ms = NOW_MS};
+
+        snprintf(name, sizeof(name), "t-%d", i + 1);
+        store_allocation_insert(place->store, &row);
+        row.state = states[i];
+        store_allocation_state(place->store, &row);
+    }
+    assert_int_equal(store_commit(place->store, &err), 0);
+    assert_rows(place,
+                of_view("pools", "[\"name=gpu\"]",
+                        "name,n_running,n_pending,n_ending,n_devices", ""),
+                "[[\"gpu\",1,2,1,null]]");
+    assert_rows(place,
+                of_view("allocations", "[\"pool=gpu\",\"state=running\"]",
+                        "allocation,host,started_ms,ended_ms", ""),
+                "[[\"77\",\"n9\",1800000000000,null]]");
+    assert_rows(place, of_sql("SELECT count(*) FROM allocations WHERE ended_ms > 0"),
+                "[[1]]");
+}
+
 static void select_sees_the_views(void **state)
 {
     struct place *place = *state;
@@ -431,7 +485,7 @@ static void select_sees_the_views(void **state)
     assert_rows(place, of_sql("select x'00ff', 0.1, 1e400, 'a\"b'"),
                 "[[\"00ff\",0.1,null,\"a\\\"b\"]]");
     assert_rows(place, of_sql("values (1), (2)"), "[[1],[2]]");
-    assert_rows(place, of_sql("select count(distinct view) from views"), "[[11]]");
+    assert_rows(place, of_sql("select count(distinct view) from views"), "[[13]]");
 }
 
 static void answer_keeps_apart_columns_of_one_name(void **state)
@@ -612,6 +666,7 @@ int main(void)
         TEST(every_column_can_be_asked_for_by_its_name),
         TEST(documentation_has_every_view_and_column),
         TEST(rejects_come_from_the_datasets_lists),
+        TEST(pools_count_their_nodes_and_allocations_name_their_hosts),
         TEST(select_sees_the_views),
         TEST(answer_keeps_apart_columns_of_one_name),
         TEST(select_sees_nothing_else),

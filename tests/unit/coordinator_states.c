@@ -1,4 +1,4 @@
-/* Every state x event pair of the three machines, against the diagrams of states.h; the
+/* Every state x event pair of the machines, against the diagrams of states.h; the
  * placement of attempts; and which task is next. */
 #include "coordinator/model.h"
 #include "coordinator/scheduler.h"
@@ -86,6 +86,47 @@ static void task_goes_where_the_diagram_says_and_nowhere_else(void **state)
                 EXPECTED(arrows, from, event));
 }
 
+static void pool_goes_where_the_diagram_says_and_nowhere_else(void **state)
+{
+    static const struct arrow arrows[] = {
+        {POOL_ACTIVE, POOL_EV_PAUSE, POOL_PAUSED},
+        {POOL_PAUSED, POOL_EV_RESUME, POOL_ACTIVE},
+        {POOL_ACTIVE, POOL_EV_REMOVE, POOL_REMOVING},
+        {POOL_PAUSED, POOL_EV_REMOVE, POOL_REMOVING},
+    };
+    (void)state;
+    for (int from = 0; from < POOL_STATE_COUNT; from++)
+        for (int event = 0; event < POOL_EVENT_COUNT; event++)
+            assert_int_equal(
+                pool_state_next((enum pool_state)from, (enum pool_event)event),
+                EXPECTED(arrows, from, event));
+}
+
+static void allocation_goes_where_the_diagram_says_and_nowhere_else(void **state)
+{
+    static const struct arrow arrows[] = {
+        {ALLOCATION_INTENDED, ALLOCATION_EV_PEND, ALLOCATION_PENDING},
+        {ALLOCATION_INTENDED, ALLOCATION_EV_RUN, ALLOCATION_RUNNING},
+        {ALLOCATION_INTENDED, ALLOCATION_EV_END, ALLOCATION_ENDED},
+        {ALLOCATION_PENDING, ALLOCATION_EV_RUN, ALLOCATION_RUNNING},
+        {ALLOCATION_PENDING, ALLOCATION_EV_CANCEL, ALLOCATION_CANCELLING},
+        {ALLOCATION_PENDING, ALLOCATION_EV_END, ALLOCATION_ENDED},
+        {ALLOCATION_RUNNING, ALLOCATION_EV_PEND, ALLOCATION_PENDING},
+        {ALLOCATION_RUNNING, ALLOCATION_EV_DRAIN, ALLOCATION_DRAINING},
+        {ALLOCATION_RUNNING, ALLOCATION_EV_CANCEL, ALLOCATION_CANCELLING},
+        {ALLOCATION_RUNNING, ALLOCATION_EV_END, ALLOCATION_ENDED},
+        {ALLOCATION_DRAINING, ALLOCATION_EV_CANCEL, ALLOCATION_CANCELLING},
+        {ALLOCATION_DRAINING, ALLOCATION_EV_END, ALLOCATION_ENDED},
+        {ALLOCATION_CANCELLING, ALLOCATION_EV_END, ALLOCATION_ENDED},
+    };
+    (void)state;
+    for (int from = 0; from < ALLOCATION_STATE_COUNT; from++)
+        for (int event = 0; event < ALLOCATION_EVENT_COUNT; event++)
+            assert_int_equal(allocation_state_next((enum allocation_state)from,
+                                                   (enum allocation_event)event),
+                             EXPECTED(arrows, from, event));
+}
+
 static void every_name_is_found_again(void **state)
 {
     (void)state;
@@ -103,6 +144,11 @@ static void every_name_is_found_again(void **state)
     for (int i = 0; i < CAUSE_COUNT; i++)
         assert_int_equal(attempt_cause_find(attempt_cause_name((enum attempt_cause)i)),
                          i);
+    for (int i = 1; i < POOL_STATE_COUNT; i++)
+        assert_int_equal(pool_state_find(pool_state_name((enum pool_state)i)), i);
+    for (int i = 1; i < ALLOCATION_STATE_COUNT; i++)
+        assert_int_equal(
+            allocation_state_find(allocation_state_name((enum allocation_state)i)), i);
     assert_int_equal(job_state_find("resting"), JOB_NONE);
 }
 
@@ -121,7 +167,8 @@ static void plan(struct sched_plan *out, const struct sched_node *nodes, int64_t
 static void group_goes_to_the_fullest_node_that_holds_it(void **state)
 {
     static const bool half[] = {true, false, true, false};
-    const struct sched_node nodes[] = {{8, all_free}, {4, half}, {3, all_free}};
+    const struct sched_node nodes[] = {
+        {8, all_free, SCHED_HERE}, {4, half, SCHED_HERE}, {3, all_free, SCHED_HERE}};
     const struct sched_job job = {4, 2, 1};
     struct sched_plan p;
 
@@ -140,7 +187,8 @@ static void group_goes_to_the_fullest_node_that_holds_it(void **state)
 
 static void group_is_spread_when_no_node_holds_it(void **state)
 {
-    const struct sched_node nodes[] = {{2, all_free}, {2, all_free}};
+    const struct sched_node nodes[] = {{2, all_free, SCHED_HERE},
+                                       {2, all_free, SCHED_HERE}};
     const struct sched_job job = {4, 4, 1};
     bool is_taken[2][2] = {{false, false}, {false, false}};
     struct sched_plan p;
@@ -159,7 +207,7 @@ static void group_is_spread_when_no_node_holds_it(void **state)
 
 static void batch_job_gets_as_many_attempts_as_fit(void **state)
 {
-    const struct sched_node node = {5, all_free};
+    const struct sched_node node = {5, all_free, SCHED_HERE};
     const struct sched_job job = {2, 2, 10};
     struct sched_plan p;
 
@@ -173,7 +221,7 @@ static void batch_job_gets_as_many_attempts_as_fit(void **state)
 static void later_job_does_not_take_what_an_earlier_one_waits_for(void **state)
 {
     static const bool one_busy[] = {true, false};
-    const struct sched_node node = {2, one_busy};
+    const struct sched_node node = {2, one_busy, SCHED_HERE};
     const struct sched_job jobs[] = {{2, 2, 1}, {1, 1, 1}};
     struct sched_plan p;
 
@@ -187,7 +235,7 @@ static void later_job_does_not_take_what_an_earlier_one_waits_for(void **state)
 
 static void job_that_never_fits_does_not_block_others(void **state)
 {
-    const struct sched_node node = {2, all_free};
+    const struct sched_node node = {2, all_free, SCHED_HERE};
     const struct sched_job jobs[] = {{4, 2, 1}, {1, 1, 1}};
     struct sched_plan p;
 
@@ -201,7 +249,7 @@ static void job_that_never_fits_does_not_block_others(void **state)
 
 static void job_without_a_ready_task_starts_nothing(void **state)
 {
-    const struct sched_node node = {2, all_free};
+    const struct sched_node node = {2, all_free, SCHED_HERE};
     const struct sched_job job = {1, 1, 0};
     struct sched_plan p;
 
@@ -221,6 +269,88 @@ static void without_nodes_every_job_says_what_it_needs(void **state)
     plan(&p, NULL, 0, &job, 1);
     assert_int_equal(p.n_starts, 0);
     assert_string_equal(p.reasons[0], "needs 1 device, there are 0");
+    scheduler_plan_fini(&p);
+}
+
+static void awaited_node_is_used_only_when_those_that_are_there_do_not_do(void **state)
+{
+    const struct sched_node nodes[] = {{8, all_free, SCHED_HERE},
+                                       {2, all_free, SCHED_COMING}};
+    const struct sched_job jobs[] = {{2, 2, 1}, {8, 2, 1}};
+    struct sched_plan p;
+
+    (void)state;
+    plan(&p, nodes, 2, jobs, 2);
+    assert_int_equal(p.n_starts, 2);
+    assert_int_equal(p.starts[0].ranks[0].node, 0); /* though the other is the tighter */
+    assert_int_equal(p.starts[0].n_awaited, 0);
+    assert_int_equal(p.starts[1].n_awaited, 2);
+    assert_string_equal(p.reasons[0], "");
+    assert_string_equal(p.reasons[1], "needs 8 devices, 6 free");
+    scheduler_plan_fini(&p);
+}
+
+static void job_that_waits_for_nodes_keeps_what_it_has_of_those_there(void **state)
+{
+    const struct sched_node nodes[] = {{4, all_free, SCHED_HERE},
+                                       {4, all_free, SCHED_COMING}};
+    const struct sched_job jobs[] = {{8, 4, 1}, {1, 1, 1}};
+    struct sched_plan p;
+
+    (void)state;
+    plan(&p, nodes, 2, jobs, 2);
+    assert_int_equal(p.n_starts, 1);
+    assert_int_equal(p.starts[0].n_awaited, 4);
+    assert_string_equal(p.reasons[0], "needs 8 devices, there are 4");
+    assert_int_equal(p.n_left[1], 1);
+    scheduler_plan_fini(&p);
+}
+
+static void group_waits_for_a_node_that_holds_it_rather_than_be_spread(void **state)
+{
+    const struct sched_node nodes[] = {{2, all_free, SCHED_HERE},
+                                       {4, all_free, SCHED_COMING},
+                                       {4, all_free, SCHED_COMING}};
+    const struct sched_job job = {4, 4, 1};
+    struct sched_plan p;
+
+    (void)state;
+    plan(&p, nodes, 3, &job, 1);
+    assert_int_equal(p.starts[0].n_awaited, 4);
+    for (int r = 0; r < 4; r++)
+        assert_int_equal(p.starts[0].ranks[r].node, 1);
+    scheduler_plan_fini(&p);
+}
+
+static void node_that_comes_is_taken_before_another_is_asked_for(void **state)
+{
+    const struct sched_node nodes[] = {{1, all_free, SCHED_HERE},
+                                       {8, all_free, SCHED_COMING},
+                                       {2, all_free, SCHED_POSSIBLE}};
+    const struct sched_job jobs[] = {{2, 2, 1}, {8, 2, 1}};
+    struct sched_plan p;
+
+    (void)state;
+    plan(&p, nodes, 3, jobs, 2);
+    assert_int_equal(p.n_starts, 2);
+    assert_int_equal(p.starts[0].ranks[0].node, 1);
+    assert_int_equal(p.starts[1].ranks[6].node, 2);
+    scheduler_plan_fini(&p);
+}
+
+static void group_larger_than_any_node_is_spread_over_those_that_come(void **state)
+{
+    const struct sched_node nodes[] = {{1, all_free, SCHED_HERE},
+                                       {1, all_free, SCHED_COMING}};
+    const struct sched_job job = {2, 2, 1};
+    struct sched_plan p;
+
+    (void)state;
+    plan(&p, nodes, 2, &job, 1);
+    assert_int_equal(p.n_starts, 1);
+    assert_int_equal(p.starts[0].n_awaited, 1);
+    assert_int_equal(p.starts[0].ranks[0].node, 0);
+    assert_int_equal(p.starts[0].ranks[1].node, 1);
     scheduler_plan_fini(&p);
 }
 
@@ -251,6 +381,8 @@ int main(void)
         cmocka_unit_test(job_goes_where_the_diagram_says_and_nowhere_else),
         cmocka_unit_test(attempt_goes_where_the_diagram_says_and_nowhere_else),
         cmocka_unit_test(task_goes_where_the_diagram_says_and_nowhere_else),
+        cmocka_unit_test(pool_goes_where_the_diagram_says_and_nowhere_else),
+        cmocka_unit_test(allocation_goes_where_the_diagram_says_and_nowhere_else),
         cmocka_unit_test(every_name_is_found_again),
         cmocka_unit_test(group_goes_to_the_fullest_node_that_holds_it),
         cmocka_unit_test(group_is_spread_when_no_node_holds_it),
@@ -258,6 +390,11 @@ int main(void)
         cmocka_unit_test(later_job_does_not_take_what_an_earlier_one_waits_for),
         cmocka_unit_test(job_that_never_fits_does_not_block_others),
         cmocka_unit_test(job_without_a_ready_task_starts_nothing),
+        cmocka_unit_test(awaited_node_is_used_only_when_those_that_are_there_do_not_do),
+        cmocka_unit_test(job_that_waits_for_nodes_keeps_what_it_has_of_those_there),
+        cmocka_unit_test(group_waits_for_a_node_that_holds_it_rather_than_be_spread),
+        cmocka_unit_test(node_that_comes_is_taken_before_another_is_asked_for),
+        cmocka_unit_test(group_larger_than_any_node_is_spread_over_those_that_come),
         cmocka_unit_test(without_nodes_every_job_says_what_it_needs),
         cmocka_unit_test(steps_of_training_are_not_leased_past_ones_that_wait),
     };

@@ -154,6 +154,10 @@ static void make_old(const char *path)
     static const char sql[] =
         "DROP TABLE rank_stages; ALTER TABLE jobs DROP COLUMN state_ms;"
         "ALTER TABLE metrics DROP COLUMN ms;"
+        "DROP TABLE pools; DROP TABLE allocations; DROP INDEX workers_of_pool;"
+        "ALTER TABLE workers DROP COLUMN pool; ALTER TABLE workers DROP COLUMN "
+        "allocation;"
+        "ALTER TABLE jobs DROP COLUMN pool;"
         "INSERT INTO metrics (job, step, rank, json) VALUES (1, 1, 0, '{\"loss\": 2}');"
         "PRAGMA user_version = 1";
     sqlite3 *db;

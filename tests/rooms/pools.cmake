@@ -1,0 +1,16 @@
+# pools of the coordinator, with a folder as the cluster and processes as its nodes
+vneva_test(pool_plan LABEL unit SOURCES unit/pool_plan.c
+  LIBS vneva_coordinator_core cmocka)
+vneva_test(pool_launcher LABEL unit SOURCES unit/pool_launcher.c
+  LIBS vneva_coordinator_core cmocka)
+vneva_program(pools_rank SOURCES support/fake_rank.c LIBS vneva_pump)
+set_target_properties(pools_rank PROPERTIES OUTPUT_NAME vneva-rank
+  RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests/pools)
+# an agent starts the vneva-rank that lies beside it
+vneva_program(pools_worker SOURCES ${CMAKE_SOURCE_DIR}/worker/agent/main.c
+  LIBS vneva_agent)
+set_target_properties(pools_worker PROPERTIES OUTPUT_NAME vneva-worker
+  RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests/pools)
+vneva_test(pools_nodes LABEL integration SOURCES integration/pools_nodes.c
+  LIBS coordinator_cluster PkgConfig::SQLITE TIMEOUT 300)
+add_dependencies(pools_nodes vneva vneva-coordinator pools_rank pools_worker)
