@@ -122,6 +122,7 @@ int cmd_cancel(struct client *client, const struct args *args);
 int cmd_hold(struct client *client, const struct args *args);
 int cmd_release(struct client *client, const struct args *args);
 int cmd_wait(struct client *client, const struct args *args);
+int cmd_pool(struct client *client, const struct args *args);
 int cmd_query(struct client *client, const struct args *args);
 int cmd_top(struct client *client, const struct args *args);
 int cmd_why(struct client *client, const struct args *args);

@@ -4,17 +4,36 @@
 
 #include <stdio.h>
 
-int cmd_why(struct client *client, const struct args *args)
+static int print_json(struct client *client, int64_t job, struct err *err)
+{
+    struct json *answer;
+
+    if (why_ask_json(&answer, client, job, err) < 0)
+        return -1;
+    client_print_json(client, answer);
+    json_free(answer);
+    return 0;
+}
+
+static int print_sentence(struct client *client, int64_t job, struct err *err)
 {
     struct buf text = BUF_INIT;
-    struct err err;
-    int64_t job;
-    int status = EXIT_DONE;
+    int rc = why_ask(&text, client, job, err);
 
-    if (args_job(args->words[0], &job, &err) < 0 || why_ask(&text, client, job, &err) < 0)
-        status = client_fail(client, &err);
-    else
+    if (rc == 0)
         fprintf(client->out, "%s\n", buf_str(&text));
     buf_fini(&text);
-    return status;
+    return rc;
+}
+
+int cmd_why(struct client *client, const struct args *args)
+{
+    struct err err;
+    int64_t job;
+    int rc = args_job(args->words[0], &job, &err);
+
+    if (rc == 0)
+        rc = args_has(args, "json") ? print_json(client, job, &err)
+                                    : print_sentence(client, job, &err);
+    return rc < 0 ? client_fail(client, &err) : EXIT_DONE;
 }

@@ -59,6 +59,19 @@ static const struct args_option wait_options[] = {
     {"until", 'u', "N", "leave when N samples or steps are done"},
     {NULL, 0, NULL, NULL},
 };
+static const struct args_option pool_options[] = {
+    {"name", 0, "NAME", "of the pool to add (default: slurm)"},
+    {"nodes", 'n', "MIN-MAX", "so many always, so many at most"},
+    {"idle", 0, "TIME", "a node with nothing to do ends after it (5m)"},
+    {"gpus-per-node", 0, "G", "devices of a node (default: none, its CPUs)"},
+    {"devices", 0, "D", "ranks at once on a node (default: its GPUs, or 1)"},
+    {"partition", 0, "NAME", "of the cluster"},
+    {"time", 0, "TIME", "limit of an allocation, as sbatch takes it"},
+    {"container-image", 0, "IMAGE", "what agents run in (pyxis)"},
+    {"container-mounts", 0, "MOUNTS", "with it"},
+    {"json", 0, NULL, "list, status: print JSON"},
+    {NULL, 0, NULL, NULL},
+};
 static const struct args_option query_options[] = {
     {"columns", 'c', "NAMES", "which, with commas (default: those that fit)"},
     {"sort", 's', "NAMES", "by which; -NAME from the highest"},
@@ -105,8 +118,13 @@ const struct command client_commands[] = {
      0, 1, cmd_checkpoints},
     {"top", "", "watch jobs, ranks and the loss, full screen", "vneva top", NULL, 0, 0,
      cmd_top},
-    {"why", "JOB", "what it waits for, in one sentence", "vneva why 3", NULL, 1, 1,
+    {"why", "JOB", "what it waits for, in one sentence", "vneva why 3", json_only, 1, 1,
      cmd_why},
+    {"pool", "add slurm | list | status | remove | pause | resume [NAME]",
+     "nodes of a cluster that come while tasks wait",
+     "vneva pool add slurm --name gpu --nodes 0-4 --gpus-per-node 8 --partition a100\n"
+     "         vneva pool status gpu",
+     pool_options, 1, ARGS_WORDS_MAX, cmd_pool},
     {"query", "VIEW [where CONDITION ...]", "rows of jobs, ranks, metrics, ...",
      "vneva query metrics where job=2 'loss<2' --sort -step --limit 5\n"
      "         vneva query --sql 'select state, count(*) from jobs group by 1'",

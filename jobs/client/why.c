@@ -54,6 +54,45 @@ static void add_holders(struct buf *out, const struct why_facts *f)
         buf_add_str(out, " and others");
 }
 
+/* The first of the pool's nodes that is not there yet; NULL: none is asked for. */
+static const struct json *find_pending(const struct why_facts *f)
+{
+    for (size_t i = 0; i < json_count(f->allocations); i++) {
+        const struct json *one = json_at(f->allocations, i);
+        const char *state = text_of(one, "state");
+
+        if (strcmp(state, "pending") == 0 || strcmp(state, "intended") == 0 ||
+            (strcmp(state, "running") == 0 && !*text_of(one, "host")))
+            return one;
+    }
+    return NULL;
+}
+
+/* ": allocation 12 of it is pending for 5 min 00 s (Resources)", or why nothing is */
+static void write_pool(struct buf *out, const struct why_facts *f)
+{
+    const struct json *pending = find_pending(f);
+    const char *reason = text_of(pending, "reason");
+    const char *submits = text_of(f->pool, "submits");
+
+    buf_printf(out, " %s", text_of(f->job, "reason"));
+    add_since(out, f);
+    if (!pending) {
+        if (*submits)
+            buf_printf(out, "; the pool %s", submits);
+        return;
+    }
+    buf_printf(out, ": allocation %s of it is %s for ",
+               *text_of(pending, "allocation") ? text_of(pending, "allocation")
+                                               : text_of(pending, "name"),
+               text_of(pending, "state"));
+    format_duration(out, json_get_int(pending, "started_ms", 0)
+                             ? since(f, pending, "started_ms")
+                             : since(f, pending, "created_ms"));
+    if (*reason)
+        buf_printf(out, " (%s)", reason);
+}
+
 static void write_waiting(struct buf *out, const struct why_facts *f)
 {
     int64_t n_wanted = json_get_int(f->job, "n_ranks", 1);
@@ -64,6 +103,8 @@ static void write_waiting(struct buf *out, const struct why_facts *f)
     if (strncmp(reason, "attempt ", 8) == 0) { /* it tells of the attempt before */
         buf_printf(out, " waits to be tried again: %s", reason);
         add_since(out, f);
+    } else if (f->pool) {
+        write_pool(out, f);
     } else if (!json_count(f->workers)) {
         buf_printf(out, " waits for %" PRId64 " device%s, and no worker is up", n_wanted,
                    plural);

@@ -21,16 +21,25 @@ static struct json *parse(const char *text)
     return json;
 }
 
+static void assert_sentence(const struct why_facts *facts, const char *expected)
+{
+    struct buf text = BUF_INIT;
+
+    why_write(&text, facts);
+    assert_string_equal(buf_str(&text), expected);
+    buf_fini(&text);
+}
+
 static void assert_why(const char *job, const char *ranks, const char *workers,
                        const char *holders, const char *expected)
 {
-    struct why_facts facts = {parse(job), parse(ranks), parse(workers), parse(holders),
-                              NOW_MS};
-    struct buf text = BUF_INIT;
+    struct why_facts facts = {.job = parse(job),
+                              .ranks = parse(ranks),
+                              .workers = parse(workers),
+                              .holders = parse(holders),
+                              .now_ms = NOW_MS};
 
-    why_write(&text, &facts);
-    assert_string_equal(buf_str(&text), expected);
-    buf_fini(&text);
+    assert_sentence(&facts, expected);
     json_free((struct json *)(uintptr_t)facts.job);
     json_free((struct json *)(uintptr_t)facts.ranks);
     json_free((struct json *)(uintptr_t)facts.workers);
@@ -64,6 +73,48 @@ static void queued_job_says_how_many_of_what_it_waits_for_since_when(void **stat
         "[{\"n_devices\": 4, \"n_busy\": 1}]", "[]",
         "job 3 waits to be tried again: attempt 2 was lost: rank 1 on n1 ended: x; "
         "next try in 1.0 s (since 60 s)");
+}
+
+static void assert_why_of_pool(const char *allocations, const char *expected)
+{
+    struct json *job = parse(QUEUED("needs 2 devices, there are 0; waits for 2 nodes of "
+                                    "pool gpu"));
+    struct json *none = parse("[]");
+    struct json *pool = parse("{\"submits\": \"submits nothing: it is paused\"}");
+    struct json *rows = parse(allocations);
+    struct why_facts facts = {.job = job,
+                              .ranks = none,
+                              .workers = none,
+                              .holders = none,
+                              .now_ms = NOW_MS,
+                              .pool = pool,
+                              .allocations = rows};
+
+    assert_sentence(&facts, expected);
+    json_free(job);
+    json_free(none);
+    json_free(pool);
+    json_free(rows);
+}
+
+static void job_that_waits_for_a_pool_says_for_which_node_and_since_when(void **state)
+{
+    (void)state;
+    assert_why_of_pool(
+        "[{\"allocation\": \"11\", \"state\": \"running\", \"host\": "
+        "\"n1\"}, {\"allocation\": \"12\", \"state\": \"pending\", "
+        "\"reason\": \"Resources\", \"created_ms\": 700000}]",
+        "job 3 needs 2 devices, there are 0; waits for 2 nodes of pool gpu "
+        "(since 60 s): allocation 12 of it is pending for 5 min 00 s "
+        "(Resources)");
+    assert_why_of_pool(
+        "[{\"allocation\": \"11\", \"state\": \"running\", \"host\": "
+        "null, \"started_ms\": 980000, \"created_ms\": 1}]",
+        "job 3 needs 2 devices, there are 0; waits for 2 nodes of pool gpu "
+        "(since 60 s): allocation 11 of it is running for 20 s");
+    assert_why_of_pool("[]", "job 3 needs 2 devices, there are 0; waits for 2 nodes of "
+                             "pool gpu (since 60 s); the pool submits nothing: it is "
+                             "paused");
 }
 
 #define RUNNING                                                                          \
@@ -141,6 +192,7 @@ static void other_states_say_since_when_and_why(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(job_that_waits_for_a_pool_says_for_which_node_and_since_when),
         cmocka_unit_test(queued_job_says_how_many_of_what_it_waits_for_since_when),
         cmocka_unit_test(rank_that_is_slow_is_named_and_not_the_one_that_waits_for_it),
         cmocka_unit_test(ranks_that_all_wait_are_told_with_their_group),
