@@ -56,7 +56,7 @@ const struct spec_key spec_keys[] = {
          .choices = "prepare|pretrain|finetune|evaluate"),
     USED("name", STRING, name, "${kind}", ALL, "the job's name"),
     USED("backend", STRING, backend, "auto", ALL, "what computes (ours)",
-         .choices = "auto|cpu|ref|cuda", .now = "auto|cpu|ref"),
+         .choices = "auto|cpu|ref|cuda"),
     USED("stuck_after_s", NUMBER, stuck_after_s, "300", ALL,
          "seconds at one layer, tensor or batch after which a rank is stuck (ours)",
          .min = 1, .max = 1e6),

@@ -221,7 +221,8 @@ struct backend {
 };
 
 /* name: "ref", "cpu", "cuda", or "auto" (cuda when plugin and GPU are there, else cpu when
- * built with oneDNN, else ref). device: GPU number; n_threads: CPU threads (0: all).
+ * built with oneDNN, else ref). device: GPU number, beyond the last they begin anew, so that
+ * ranks share them; n_threads: CPU threads (0: all).
  * ERR_UNSUPPORTED says what is missing. */
 int backend_create(struct backend **out, const char *name, int device, int n_threads,
                    struct err *err);

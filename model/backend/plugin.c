@@ -5,10 +5,12 @@
 #include <dlfcn.h>
 #include <limits.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #define PLUGIN_NAME "libvneva_cuda.so"
+#define PLUGIN_VARIABLE "VNEVA_CUDA_PLUGIN" /* its path, where it lies elsewhere */
 #define PLUGIN_SYMBOL "vneva_backend_cuda_create"
 
 typedef int plugin_create_fn(struct backend **out, int device, struct err *err);
@@ -34,11 +36,14 @@ static int path_beside_executable(char *path, size_t size)
 
 static void *plugin_open(struct err *err)
 {
+    const char *chosen = getenv(PLUGIN_VARIABLE);
     char path[PATH_MAX];
     void *library;
 
+    if (chosen)
+        library = dlopen(chosen, RTLD_NOW | RTLD_LOCAL);
     /* a library that is there but does not load says why; only its absence goes on */
-    if (path_beside_executable(path, sizeof(path)) == 0 && access(path, F_OK) == 0)
+    else if (path_beside_executable(path, sizeof(path)) == 0 && access(path, F_OK) == 0)
         library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
     else
         library = dlopen(PLUGIN_NAME, RTLD_NOW | RTLD_LOCAL);

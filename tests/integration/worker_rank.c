@@ -425,6 +425,61 @@ static void spliced_evaluation_sees_one_frame(void **state)
     buf_fini(&text);
 }
 
+/* ---- on a GPU ---- */
+
+#define FEW_STEPS 2
+
+/* The losses of the first steps, under tensor parallelism. */
+static void few_losses(const struct world *world, const char *job, const char *backend,
+                       double losses[FEW_STEPS])
+{
+    const char *const more[] = {"trainer.devices=2",
+                                "model.tensor_model_parallel_size=2",
+                                "model.micro_batch_size=1",
+                                "model.global_batch_size=1",
+                                "trainer.max_steps=2",
+                                "trainer.log_every_n_steps=1",
+                                "trainer.val_check_interval=2",
+                                "trainer.limit_val_batches=0",
+                                backend,
+                                NULL};
+    struct buf result = BUF_INIT;
+    const char *at;
+    struct gang gang;
+
+    start_training(&gang, world, job, 2, 1, "", NULL, more);
+    gang_do(&gang, "work", 0, FEW_STEPS, "{}", &result);
+    gang_finish(&gang);
+    at = buf_str(&gang.metrics);
+    for (int i = 0; i < FEW_STEPS; i++) {
+        at = strstr(at, "\"loss\":");
+        assert_non_null(at);
+        at += strlen("\"loss\":");
+        losses[i] = strtod(at, NULL);
+    }
+    gang_fini(&gang);
+    buf_fini(&result);
+}
+
+/* The plugin over host stand-ins; both ranks share its one device. */
+static void training_on_cuda_loses_what_it_loses_on_the_cpu(void **state)
+{
+    const struct world *world = *state;
+    double cuda[FEW_STEPS], cpu[FEW_STEPS];
+    char plugin[512];
+
+    snprintf(plugin, sizeof(plugin), "%s/../tests/cuda_host/libvneva_cuda.so",
+             getenv("VNEVA_BIN"));
+    setenv("VNEVA_CUDA_PLUGIN", plugin, 1);
+    few_losses(world, "on-cuda", "backend=cuda", cuda);
+    unsetenv("VNEVA_CUDA_PLUGIN");
+    few_losses(world, "on-cpu", "backend=cpu", cpu);
+    for (int i = 0; i < FEW_STEPS; i++) {
+        assert_true(cpu[i] > 0);
+        assert_float_equal(cuda[i] / cpu[i], 1, 1e-4);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -436,6 +491,7 @@ int main(void)
         cmocka_unit_test(video_that_vanished_fails_the_task_by_name),
         cmocka_unit_test(evaluation_answers_every_question_in_order),
         cmocka_unit_test(spliced_evaluation_sees_one_frame),
+        cmocka_unit_test(training_on_cuda_loses_what_it_loses_on_the_cpu),
     };
 
     return cmocka_run_group_tests(tests, setup_world, teardown_world);

@@ -333,9 +333,10 @@ static void without_a_gpu_auto_takes_the_cpu(struct check *check)
     backend_destroy(b);
     setenv("CUDA_HOST_DEVICES", "2", 1);
     check_that(check,
-               backend_create(&b, "cuda", 2, 1, &err) < 0 && err.code == ERR_INVALID &&
-                   strstr(err.text, "there is no GPU 2"),
+               backend_create(&b, "cuda", -1, 1, &err) < 0 && err.code == ERR_INVALID,
                "'%s'", err.text);
+    check_that(check, backend_create(&b, "cuda", 5, 1, &err) == 0, "%s", err.text);
+    backend_destroy(b);
     check_that(check, backend_create(&b, "auto", 1, 1, &err) == 0 && !b->ops->is_host,
                "%s", err.text);
     backend_destroy(b);

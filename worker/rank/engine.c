@@ -4,13 +4,28 @@
 
 #include <string.h>
 
+/* As backend_create does it for "auto", and says why it is not the GPU. */
+static int create_backend(struct backend **out, const char *name, int device,
+                          int n_threads, struct err *err)
+{
+    struct err why = {0};
+
+    if (strcmp(name, "auto") == 0) {
+        if (backend_create(out, "cuda", device, n_threads, &why) == 0)
+            return 0;
+        if (why.code == ERR_UNSUPPORTED)
+            log_info("computing on the CPU: %s", why.text);
+    }
+    return backend_create(out, name, device, n_threads, err);
+}
+
 static int open_backend(struct engine *engine, struct err *err)
 {
     const struct rank *rank = engine->rank;
     const char *name = rank->spec->backend ? rank->spec->backend : "auto";
     int n_threads = rank->spec->n_threads > 0 ? (int)rank->spec->n_threads : rank->n_cpus;
 
-    if (backend_create(&engine->backend, name, (int)rank->start->device, n_threads, err) <
+    if (create_backend(&engine->backend, name, (int)rank->start->device, n_threads, err) <
         0)
         return err_wrap(err, "cannot open backend '%s'", name);
     if (engine->model_config.dtype != DTYPE_F32 &&

@@ -83,11 +83,12 @@ static const struct backend_ops cuda_ops = {
     .adamw = cuda_adamw,
 };
 
-/* ERR_UNSUPPORTED where there is no GPU for this code, so that `auto` goes on to the next
- * backend. */
-static int find_device(int device, struct err *err)
+/* *device: the GPU that the rank of this number takes; where there are more ranks than GPUs
+ * they share them. ERR_UNSUPPORTED where there is no GPU for this code, so that `auto` goes on
+ * to the next backend. */
+static int find_device(int *number, struct err *err)
 {
-    int n = 0, major = 0, has_pools = 0;
+    int n = 0, major = 0, has_pools = 0, device;
     cudaError_t error = cudaGetDeviceCount(&n);
 
     if (error != cudaSuccess || n < 1) {
@@ -97,9 +98,10 @@ static int find_device(int device, struct err *err)
                        error != cudaSuccess ? cudaGetErrorString(error)
                                             : "none was found");
     }
-    if (device < 0 || device >= n)
-        return err_set(err, ERR_INVALID, "there is no GPU %d: there are %d, from 0",
-                       device, n);
+    if (*number < 0)
+        return err_set(err, ERR_INVALID, "number of the GPU is %d, must not be negative",
+                       *number);
+    device = *number %= n;
     if (cuda_check(cudaSetDevice(device), "opening", err) < 0 ||
         cuda_check(
             cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device),
@@ -131,7 +133,7 @@ static int keep_memory(int device, struct err *err)
 
 static int open_device(struct cuda *cuda, struct err *err)
 {
-    if (find_device(cuda->device, err) < 0 || keep_memory(cuda->device, err) < 0 ||
+    if (find_device(&cuda->device, err) < 0 || keep_memory(cuda->device, err) < 0 ||
         cuda_check(cudaDeviceGetAttribute(&cuda->n_processors,
                                           cudaDevAttrMultiProcessorCount, cuda->device),
                    "asking", err) < 0 ||
