@@ -296,6 +296,7 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t lt, cublasLtMatmulDesc_t desc,
     if (!cuda_host_is_device(a, layout_bytes(p.a)) ||
         !cuda_host_is_device(b, layout_bytes(p.b)) ||
         !cuda_host_is_device(d, layout_bytes(p.d)) ||
+        (desc->epilogue == CUBLASLT_EPILOGUE_BIAS && !is_aligned(desc->bias, 16)) ||
         (desc->epilogue == CUBLASLT_EPILOGUE_BIAS &&
          !cuda_host_is_device(desc->bias, (size_t)p.d.rows * item_bytes(p.d.type))))
         return CUBLAS_STATUS_INVALID_VALUE;

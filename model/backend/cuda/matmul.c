@@ -15,13 +15,14 @@
 #define PLANS_MAX 2048 /* slots; all are dropped when three quarters are in use */
 #define WORKSPACE_BYTES ((size_t)32 << 20)
 #define ALIGN_MAX 256
+#define BIAS_ALIGN 16
 
 /* What an algorithm depends on. Without holes: it is hashed and compared as bytes. */
 struct plan_key {
     int64_t m, n, k;
     int32_t type, c_type;
     int32_t trans_a, trans_b, has_beta, has_bias;
-    int32_t align_a, align_b, align_c, align_bias;
+    int32_t align_a, align_b, align_c, unused; /* 0 */
 };
 
 struct plan {
@@ -259,7 +260,6 @@ static struct plan_key key_of(const struct tensor *c, const struct tensor *a,
     key.align_a = alignment(a->data);
     key.align_b = alignment(bb->data);
     key.align_c = alignment(c->data);
-    key.align_bias = has_bias ? alignment(args->bias->data) : 0;
     return key;
 }
 
@@ -295,8 +295,9 @@ int cuda_matmul(struct backend *b, struct tensor *c, const struct tensor *a,
                 const struct tensor *bb, const struct matmul_args *args, struct err *err)
 {
     struct cuda *cuda = cuda_of(b);
-    /* the epilogue's bias has the type of the result */
-    bool is_fused = args->bias && args->bias->dtype == c->dtype;
+    /* the epilogue's bias has the type of the result, and is read in vectors */
+    bool is_fused = args->bias && args->bias->dtype == c->dtype &&
+                    alignment(args->bias->data) >= BIAS_ALIGN;
     struct plan_key key = key_of(c, a, bb, args, is_fused);
 
     if (key.m == 0 || key.n == 0)
