@@ -36,7 +36,9 @@ static int find_place(struct node *node, struct err *err)
                        node->environment.n_nodes);
     if (!node->token[0])
         snprintf(node->token, sizeof(node->token), "alone-%d", (int)getpid());
-    if (gethostname(node->host, sizeof(node->host) - 1) < 0)
+    if (options->host)
+        snprintf(node->host, sizeof(node->host), "%s", options->host);
+    else if (gethostname(node->host, sizeof(node->host) - 1) < 0)
         return err_set(err, ERR_IO, "cannot read the host name: %s", strerror(errno));
     /* what Slurm calls it, in its own words to people */
     snprintf(node->name, sizeof(node->name), "%s",

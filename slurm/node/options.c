@@ -40,6 +40,9 @@ const char node_usage[] =
     "                       before (default: the launcher's number); for files\n"
     "  --address HOST       how the others reach the first node (default: its host "
     "name)\n"
+    "  --host NAME          what this machine is called; ranks on machines of one name "
+    "share\n"
+    "                       memory (default: its host name)\n"
     "  --stranded S         a job that lacks a lost node's devices for so long is given "
     "up\n"
     "                       for another start (default 60)\n"
@@ -122,6 +125,9 @@ static int take(struct node_options *out, int option, const char *name, const ch
     case 'a':
         out->address = value;
         return 0;
+    case 'H':
+        out->host = value;
+        return 0;
     case 't':
         out->token = value;
         return 0;
@@ -175,6 +181,7 @@ int node_options_parse(struct node_options *out, int argc, char *const *argv,
         {"connect", required_argument, NULL, 'c'},
         {"key", required_argument, NULL, 'k'},
         {"address", required_argument, NULL, 'a'},
+        {"host", required_argument, NULL, 'H'},
         {"token", required_argument, NULL, 't'},
         {"pool", required_argument, NULL, 'p'},
         {"devices", required_argument, NULL, 'd'},

@@ -20,6 +20,7 @@ struct node_options {
     const char *run_dir;
     const char *connect, *key; /* a coordinator elsewhere; NULL */
     const char *address;       /* how others reach this node; NULL: its name */
+    const char *host;          /* what this machine is called; NULL: its host name */
     const char *token;         /* of this start; NULL: the launcher's */
     const char *pool;          /* what its agents are for; NULL */
     int64_t n_devices;         /* 0: as many as there are */

@@ -274,10 +274,12 @@ mpirun_once() {
     took
 }
 
+# And their ranks, which take this host for two by its names, over encrypted streams.
 without_pmix() {
-    begin "plain srun: the nodes meet through files"
-    # shellcheck disable=SC2046
-    srun -N2 -n2 --mpi=none "$node" --run-dir "$folder/files" --devices 1 -- \
+    begin "plain srun: the nodes meet through files, the ranks over the network"
+    # shellcheck disable=SC2016,SC2046
+    srun -N2 -n2 --mpi=none sh -c 'exec "$0" --host "$SLURMD_NODENAME" "$@"' "$node" \
+        --run-dir "$folder/files" --devices 1 -- \
         $(training_words 2) >"$folder/files.log" 2>&1 || fail_with files "status $?"
     grep -q "2 nodes, files" "$folder/files.log" || fail_with files "not through files"
     same_bits files

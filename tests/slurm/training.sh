@@ -29,7 +29,7 @@ training_make() {
 # nothing, for no path here has blanks.
 training_words() {
     echo "$VNEVA_SOURCE/jobs/quickstart/train.yaml trainer.devices=1 trainer.num_nodes=$1" \
-        "model.tensor_model_parallel_size=$1 trainer.precision=32" \
+        "model.tensor_model_parallel_size=$1 trainer.precision=32 threads=1" \
         "trainer.max_steps=$training_steps trainer.val_check_interval=$training_every" \
         "exp_manager.checkpoint_callback_params.every_n_train_steps=$training_every" \
         "trainer.limit_val_batches=1 model.micro_batch_size=8 model.global_batch_size=16" \
