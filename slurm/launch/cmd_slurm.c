@@ -7,11 +7,13 @@
 #include "slurm/launch/quote.h"
 #include "slurm/launch/run.h"
 #include "slurm/launch/sizes.h"
+#include "slurm/node/phases.h"
 
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #define CHECK_MS 50000
 #define WAIT_FIRST_MS 1000 /* between looks at the queue, growing to ... */
@@ -317,12 +319,31 @@ static int wait_for_end(const char *id)
     return strcmp(entry.word, "COMPLETED") == 0 ? EXIT_DONE : EXIT_JOB_FAILED;
 }
 
+/* Hands it in; for `vneva launch status` it is queued until a node begins. */
+static int queue(const struct launch *l, char *id, struct err *err)
+{
+    char stamp[LAUNCH_STAMP_MAX], host[PHASES_HOST_MAX] = "";
+    struct phases *phases;
+    int rc;
+
+    launch_stamp(stamp);
+    gethostname(host, sizeof(host) - 1);
+    if (phases_open(&phases, l->machines.run_dir, stamp, PHASES_NODE_LAUNCHER, host, NULL,
+                    err) < 0)
+        return -1;
+    rc = phases_begin(phases, "queued", err);
+    if (rc == 0 && machines_submit(id, l->script_path, err) < 0)
+        rc = phases_fail(phases, err);
+    phases_close(phases);
+    return rc;
+}
+
 static int submit(struct launch *l)
 {
     char id[MACHINES_ID_MAX];
     struct err err;
 
-    if (write_files(l, &err) < 0 || machines_submit(id, l->script_path, &err) < 0)
+    if (write_files(l, &err) < 0 || queue(l, id, &err) < 0)
         return launch_fail(&err);
     if (!options_has(&l->options, "json"))
         print_submitted(l, id);

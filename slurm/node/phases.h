@@ -50,7 +50,7 @@ int phases_mark(struct phases *phases, const char *name, const char *text,
 
 /* ---- looking at them (phases_show.c) ---- */
 
-/* The newest launch of a run, as {"launch", "began_ms", "phases": [{"phase", "began_ms",
+/* The newest launch of a run, from when its launcher queued it, as {"launch", "began_ms", "phases": [{"phase", "began_ms",
  * "took_ms" (of the slowest node), "n_ok", "n_failed", "text", "failed": [{"node", "host",
  * "text"}], "running": [{"node", "host", "since_ms"}]}]} in the order in which they began.
  * ERR_NOT_FOUND where no launch has written any. */

@@ -58,6 +58,11 @@ struct line {
     size_t read_as; /* of one node, lines of the same millisecond keep their order */
 };
 
+static bool is_launcher(const struct json *line)
+{
+    return json_get_int(line, "node", 0) == PHASES_NODE_LAUNCHER;
+}
+
 static int compare_lines(const void *a, const void *b)
 {
     const struct line *one = a, *other = b;
@@ -66,10 +71,13 @@ static int compare_lines(const void *a, const void *b)
 
     if (x != y)
         return x < y ? -1 : 1;
+    if (is_launcher(one->json) != is_launcher(other->json))
+        return is_launcher(one->json) ? -1 : 1; /* it comes before its nodes */
     return one->read_as < other->read_as ? -1 : 1;
 }
 
-/* The lines of the newest launch in the order of their times: borrowed from all. */
+/* The lines of the newest launch in the order of their times, and the launcher's before
+ * them: how long it was queued. Borrowed from all. */
 static struct line *newest(const struct json *all, size_t *n)
 {
     struct line *lines = calloc(json_count(all) + 1, sizeof(*lines));
@@ -88,6 +96,10 @@ static struct line *newest(const struct json *all, size_t *n)
 
         if (launch && other && strcmp(other, launch) == 0)
             lines[kept++] = lines[i];
+        else if (is_launcher(lines[i].json))
+            lines[(kept = 1) - 1] = lines[i];
+        else
+            kept = 0; /* the launcher queued an earlier start than the newest */
     }
     *n = kept;
     return lines;
@@ -171,6 +183,17 @@ static int add_end(struct json *row, const struct json *line, struct err *err)
     return text && *text ? add_string(row, "text", text, err) : 0;
 }
 
+/* What the launcher has queued ends when the first node begins. */
+static int end_queued(struct json *row, const struct json *queued,
+                      const struct json *first, struct err *err)
+{
+    int64_t took_ms = json_get_int(first, "at_ms", 0) - json_get_int(queued, "at_ms", 0);
+
+    if (add_int(row, "took_ms", took_ms > 0 ? took_ms : 0, err) < 0)
+        return -1;
+    return add_int(row, "n_ok", 1, err);
+}
+
 static int add_line(struct json *rows, struct line *lines, size_t n, size_t i,
                     struct err *err)
 {
@@ -184,6 +207,8 @@ static int add_line(struct json *rows, struct line *lines, size_t n, size_t i,
         return -1;
     if (strcmp(event, "end") == 0)
         return add_end(row, lines[i].json, err);
+    if (is_launcher(lines[i].json) && i + 1 < n && !is_launcher(lines[i + 1].json))
+        return end_queued(row, lines[i].json, lines[i + 1].json, err);
     if (has_ended(lines, n, i))
         return 0;
     return json_append(json_get(row, "running"),
@@ -205,8 +230,8 @@ static int build(struct json *launch, const struct json *all, const char *run_fo
     if (!n)
         rc = err_set(err, ERR_NOT_FOUND, "no launch has left its phases in '%s'",
                      run_folder);
-    else if (add_string(launch, "launch", json_get_string(lines[0].json, "launch"), err) <
-                 0 ||
+    else if (add_string(launch, "launch", json_get_string(lines[n - 1].json, "launch"),
+                        err) < 0 ||
              add_int(launch, "began_ms", json_get_int(lines[0].json, "at_ms", 0), err) <
                  0 ||
              json_set(launch, "phases", json_new(JSON_ARRAY), err) < 0)

@@ -243,8 +243,8 @@ static void check_devices(struct judge *j)
 
     if (json_bool(json_get(j->facts, "wants_gpus"), false))
         check_gpus(j);
-    else if (cpus < asked)
-        add(j, FAULT, "devices",
+    else if (cpus < asked) /* some share them on purpose */
+        add(j, asked > PREFLIGHT_RANKS_A_CPU * cpus ? FAULT : WARNING, "devices",
             "ask for fewer devices, or for more CPUs a node (--cpus-per-task)",
             "%" PRId64 " devices are asked for, but only %" PRId64 " CPUs may be used",
             asked, cpus);

@@ -24,6 +24,7 @@
 #include "common/base/json.h"
 
 #define PREFLIGHT_CLOCK_US 1000000 /* how far apart clocks may be */
+#define PREFLIGHT_RANKS_A_CPU 4    /* more are a mistake; more than one is slow */
 #define PREFLIGHT_PMIX_MAJOR 3     /* the oldest PMIx that has what is used */
 
 struct preflight_need { /* what a node must have at least; 0: nothing */

@@ -137,19 +137,35 @@ static void only_the_newest_launch_of_a_run_is_shown(void **state)
     phases_close(phases);
 }
 
-static void the_launcher_and_the_nodes_share_a_launch(void **state)
+static void a_launch_is_queued_until_a_node_begins(void **state)
 {
     struct phases *launcher = open_node(state, "12", PHASES_NODE_LAUNCHER, "login");
+    struct phases *node;
     struct json *launch;
     char *table;
 
-    assert_int_equal(phases_begin(launcher, "allocated", NULL), 0);
+    assert_int_equal(phases_begin(launcher, "queued", NULL), 0);
     launch = read_all(state);
     table = table_of(launch, json_get_int(launch, "began_ms", 0) + 3000);
     assert_non_null(strstr(table, "in it: the launcher on login since 3.0 s"));
     free(table);
     json_free(launch);
     phases_close(launcher);
+    node = open_node(state, "12.0", 0, "n1");
+    assert_int_equal(phases_mark(node, "wired", "", NULL), 0);
+    launch = read_all(state);
+    assert_string_equal(json_get_string(launch, "launch"), "12.0");
+    assert_int_equal(json_get_int(phase_at(launch, 0, "queued"), "n_ok", -1), 1);
+    assert_int_equal(json_count(json_get(phase_at(launch, 0, "queued"), "running")), 0);
+    phase_at(launch, 1, "wired");
+    json_free(launch);
+    phases_close(node);
+    node = open_node(state, "12.1", 0, "n1"); /* another start, that nobody queued */
+    assert_int_equal(phases_mark(node, "wired", "", NULL), 0);
+    launch = read_all(state);
+    assert_int_equal(json_count(json_get(launch, "phases")), 1);
+    json_free(launch);
+    phases_close(node);
 }
 
 static void a_last_line_that_is_half_written_is_left_out(void **state)
@@ -206,7 +222,7 @@ int main(void)
         TEST(a_phase_that_hangs_on_one_node_is_seen_while_it_does),
         TEST(a_phase_that_fails_is_named_in_the_error_and_in_the_record),
         TEST(only_the_newest_launch_of_a_run_is_shown),
-        TEST(the_launcher_and_the_nodes_share_a_launch),
+        TEST(a_launch_is_queued_until_a_node_begins),
         TEST(a_last_line_that_is_half_written_is_left_out),
         TEST(a_folder_without_phases_says_so),
         TEST(node_0_tells_people),

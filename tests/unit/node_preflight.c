@@ -265,12 +265,15 @@ static void a_path_that_is_another_file_elsewhere_is_a_warning(void **state)
                "same data");
 }
 
-static void fewer_cpus_than_devices_are_a_fault(void **state)
+static void ranks_may_share_cpus_within_reason(void **state)
 {
     struct scene *s = *state;
 
     set_int(s->facts[1], "cpus", 1);
-    expect_one(s, true, "n2", "devices", "2 devices are asked for, but only 1 CPUs",
+    expect_one(s, false, "n2", "devices", "2 devices are asked for, but only 1 CPUs",
+               "--cpus-per-task");
+    set_int(s->facts[1], "devices", 5);
+    expect_one(s, true, "n2", "devices", "5 devices are asked for, but only 1 CPUs",
                "--cpus-per-task");
 }
 
@@ -402,21 +405,19 @@ static void all_faults_are_told_at_once(void **state)
     struct json *report = json_new(JSON_OBJECT);
 
     set_string(s->facts[1], "build", "bb");
-    set_int(s->facts[0], "cpus", 1);
-    set_int(s->facts[1], "open_files", 256);
-    set_clock(s, 1, 0);
-    set_int(s->facts[1], "cpus", 1);
+    set_int(s->facts[0], "devices", 100);
+    set_int(s->facts[1], "devices", 100);
     set_int(s->facts[1], "open_files", 1);
-    assert_int_equal(decide(s), 3);
+    assert_int_equal(decide(s), 4);
     assert_int_equal(json_set(report, "faults", json_clone(s->faults), NULL), 0);
     out = open_memstream(&text, &n);
     preflight_print(out, report);
     fclose(out);
-    assert_non_null(strstr(text, "fault: n1: devices: 2 devices"));
-    assert_non_null(strstr(text, "fault: n2: devices: 2 devices"));
+    assert_non_null(strstr(text, "fault: n1: devices: 100 devices"));
+    assert_non_null(strstr(text, "fault: n2: devices: 100 devices"));
     assert_non_null(strstr(text, "fault: n2: open files: "));
     assert_non_null(strstr(text, "    mend it: ask for fewer devices"));
-    assert_non_null(strstr(text, "3 faults, 0 warnings"));
+    assert_non_null(strstr(text, "3 faults, 1 warning"));
     free(text);
     json_free(report);
 }
@@ -569,7 +570,7 @@ int main(void)
         TEST(what_node_0_cannot_read_is_a_fault),
         TEST(a_path_that_one_node_cannot_read_is_a_fault),
         TEST(a_path_that_is_another_file_elsewhere_is_a_warning),
-        TEST(fewer_cpus_than_devices_are_a_fault),
+        TEST(ranks_may_share_cpus_within_reason),
         TEST(gpus_count_only_where_they_are_asked_for),
         TEST(a_gpu_that_somebody_uses_is_a_fault),
         TEST(a_clock_more_than_a_second_off_is_a_fault),
