@@ -451,6 +451,8 @@ const struct op_case op_cases[] = {
     {"attention 3x9 joint grouped", run_attention, {3, 9, 9, 4, 2, 24}, JOINT},
     {"attention 3x1 of 19 cached", run_attention, {3, 1, 19, 4, 2, 24}, CAUSAL | LENS},
     {"attention 2x4 of 37 cached", run_attention, {2, 4, 37, 4, 2, 32}, CAUSAL | LENS},
+    {"attention 2x1 of 413 cached", run_attention, {2, 1, 413, 2, 1, 24}, CAUSAL | LENS},
+    {"attention 1x5 of 300", run_attention, {1, 5, 300, 2, 2, 12}, CAUSAL},
     {"attention 2x5 of 23 cached", run_attention, {2, 5, 23, 2, 2, 13}, CAUSAL | LENS},
     {"attention 3x9 of 40 lens", run_attention, {3, 9, 40, 2, 1, 16}, LENS},
     {"attention 2x40 of 7, blind queries", run_attention, {2, 40, 7, 1, 1, 8}, CAUSAL},

@@ -18,6 +18,8 @@
 #define ROWS_BLOCK (N_WARPS * ROWS_EACH)
 #define LANE_COLUMNS 4
 #define COLUMNS (WARP * LANE_COLUMNS)
+#define BLOCKS_EACH 4     /* blocks a processor, where keys are shared out to get them */
+#define PART_KEYS_MIN 128 /* a part of fewer would not pay for joining them */
 
 namespace
 {
@@ -196,15 +198,25 @@ __device__ inline void softmax_step(float &weight, float &max, float &sum,
         out[c] *= shrink;
 }
 
+/* Where few blocks would run, keys are shared out: part z of the grid has the keys from
+ * z * n_each on, and leaves per query what it has found; join_parts makes one of them. */
+struct key_parts {
+    float
+        *at; /* [n_parts, B*H*Tq, K + 2]: sums of values, maximum, sum; NULL: one part */
+    int64_t n_parts, n_each;
+};
+
 template <typename T>
 __global__ void __launch_bounds__(N_WARPS *WARP, 3)
     attention_fwd(T *o, float *lse, const T *q, const T *k, const T *v,
-                  struct attention_shape a)
+                  struct attention_shape a, struct key_parts parts)
 {
     spot at = spot_of(a, a.h, a.tq);
     int64_t mine = at.first + warp_index() * ROWS_EACH, column = blockIdx.y * COLUMNS;
     int64_t last = at.first + ROWS_BLOCK < a.tq ? at.first + ROWS_BLOCK - 1 : a.tq - 1;
     int64_t n_seen = seen_by(a, at.len, last), kv_head = at.head / (a.h / a.g);
+    int64_t begin = blockIdx.z * parts.n_each;
+    int64_t end = begin + parts.n_each < n_seen ? begin + parts.n_each : n_seen;
     rows_of<T> keys = keys_of(a, k, at.row, kv_head, n_seen);
     rows_of<T> values = keys_of(a, v, at.row, kv_head, n_seen);
     rows_of<T> queries = queries_of(a, q, at.row, at.head).from(mine);
@@ -214,7 +226,7 @@ __global__ void __launch_bounds__(N_WARPS *WARP, 3)
         max[i] = -INFINITY;
         sum[i] = 0;
     }
-    for (int64_t j = 0; j < n_seen; j += WARP) {
+    for (int64_t j = begin; j < end; j += WARP) {
         dots(s, queries, keys.from(j), a.k);
 #pragma unroll
         for (int i = 0; i < ROWS_EACH; i++) {
@@ -226,14 +238,60 @@ __global__ void __launch_bounds__(N_WARPS *WARP, 3)
     }
 #pragma unroll
     for (int i = 0; i < ROWS_EACH; i++) {
-        int64_t t = mine + i;
+        int64_t t = mine + i, stat = at_lse(a, at.row, at.head, t);
+        bool is_first = column == 0 && lane_index() == 0;
 
         if (t >= a.tq)
             continue;
+        if (parts.at) {
+            float *to = parts.at + (blockIdx.z * a.b * a.h * a.tq + stat) * (a.k + 2);
+
+            put_row(to, out[i], 1, column, a.k);
+            if (is_first) {
+                to[a.k] = max[i];
+                to[a.k + 1] = sum[i];
+            }
+            continue;
+        }
         put_row(o + ((at.row * a.tq + t) * a.h + at.head) * a.k, out[i],
                 sum[i] == 0 ? 0 : 1 / sum[i], column, a.k);
-        if (column == 0 && lane_index() == 0)
-            lse[at_lse(a, at.row, at.head, t)] = max[i] + logf(sum[i]);
+        if (is_first)
+            lse[stat] = max[i] + logf(sum[i]);
+    }
+}
+
+/* A warp a query: its parts under their common maximum, in their order. */
+template <typename T>
+__global__ void __launch_bounds__(N_WARPS *WARP, 3)
+    join_parts(T *o, float *lse, struct attention_shape a, struct key_parts parts)
+{
+    int64_t n = a.b * a.h * a.tq, step = (int64_t)gridDim.x * N_WARPS;
+    int64_t size = a.k + 2;
+
+    for (int64_t i = (int64_t)blockIdx.x * N_WARPS + warp_index(); i < n; i += step) {
+        int64_t row = i / (a.h * a.tq), head = i / a.tq % a.h, t = i % a.tq;
+        T *to = o + ((row * a.tq + t) * a.h + head) * a.k;
+        float max = -INFINITY, sum = 0;
+
+        for (int64_t z = 0; z < parts.n_parts; z++)
+            max = fmaxf(max, parts.at[(z * n + i) * size + a.k]);
+        for (int64_t z = 0; z < parts.n_parts; z++) {
+            const float *from = parts.at + (z * n + i) * size + a.k;
+
+            sum += (from[0] == -INFINITY ? 0 : expf(from[0] - max)) * from[1];
+        }
+        for (int64_t c = lane_index(); c < a.k; c += WARP) {
+            float value = 0;
+
+            for (int64_t z = 0; z < parts.n_parts; z++) {
+                const float *from = parts.at + (z * n + i) * size;
+
+                value += (from[a.k] == -INFINITY ? 0 : expf(from[a.k] - max)) * from[c];
+            }
+            put(to + c, sum == 0 ? 0 : value / sum);
+        }
+        if (lane_index() == 0)
+            lse[i] = max + logf(sum);
     }
 }
 
@@ -393,16 +451,50 @@ dim3 attention_grid(const struct attention_shape *a, int64_t n_heads, int64_t n_
 
 } /* namespace */
 
+/* As many parts as keep the processors busy, none of them smaller than PART_KEYS_MIN. */
+static int share_keys(struct cuda *cuda, struct key_parts *out,
+                      const struct attention_shape *shape, struct err *err)
+{
+    int64_t rows = shape->b * shape->h * shape->tq;
+    int64_t n_blocks = shape->b * shape->h * ceil_div(shape->tq, ROWS_BLOCK);
+    int64_t wanted = (int64_t)cuda->n_processors * BLOCKS_EACH / n_blocks;
+    int64_t most = ceil_div(shape->tk, PART_KEYS_MIN), n = wanted < most ? wanted : most;
+    void *scratch;
+
+    *out = key_parts{nullptr, 1, shape->tk};
+    if (n < 2)
+        return 0;
+    out->n_each = ceil_div(ceil_div(shape->tk, WARP), n) * WARP;
+    out->n_parts = ceil_div(shape->tk, out->n_each);
+    if (cuda_scratch(cuda, &scratch,
+                     (size_t)(out->n_parts * rows * (shape->k + 2)) * sizeof(float),
+                     err) < 0)
+        return -1;
+    out->at = (float *)scratch;
+    return 0;
+}
+
 int kernel_attention_fwd(struct cuda *cuda, const struct attention_shape *shape,
                          const struct attention_tensors *x, struct err *err)
 {
+    dim3 grid = attention_grid(shape, shape->h, shape->tq);
+    struct key_parts parts;
+
+    if (share_keys(cuda, &parts, shape, err) < 0)
+        return -1;
+    grid.z = (unsigned)parts.n_parts;
     with_type(x->q->dtype, [&](auto zero) {
         typedef decltype(zero) T;
+        T *o = (T *)x->o->data;
+        float *lse = (float *)x->lse->data;
 
-        CUDA_LAUNCH(attention_fwd<T>, attention_grid(shape, shape->h, shape->tq),
-                    dim3(N_WARPS * WARP), 0, cuda->stream, (T *)x->o->data,
-                    (float *)x->lse->data, (const T *)x->q->data, (const T *)x->k->data,
-                    (const T *)x->v->data, *shape);
+        CUDA_LAUNCH(attention_fwd<T>, grid, dim3(N_WARPS * WARP), 0, cuda->stream, o, lse,
+                    (const T *)x->q->data, (const T *)x->k->data, (const T *)x->v->data,
+                    *shape, parts);
+        if (parts.at)
+            CUDA_LAUNCH(join_parts<T>,
+                        dim3(grid_x(ceil_div(shape->b * shape->h * shape->tq, N_WARPS))),
+                        dim3(N_WARPS * WARP), 0, cuda->stream, o, lse, *shape, parts);
     });
     return cuda_launched("attention", err);
 }
