@@ -26,6 +26,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -352,6 +353,7 @@ static pid_t start_coordinator(struct sim *sim)
     if (pid < 0)
         die("cannot fork", NULL);
     if (pid == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL); /* it does not outlive a benchmark that fails */
         snprintf(program, sizeof(program), "%s/vneva-coordinator", programs());
         snprintf(log, sizeof(log), "%s/coordinator.log", sim->home);
         snprintf(beat, sizeof(beat), "%d", HEARTBEAT_MS);
@@ -470,10 +472,12 @@ static int compare(const void *a, const void *b)
 
 static double percentile_ms(int64_t *values_ns, int64_t n, int percent)
 {
+    int64_t at = (n - 1) * percent / 100;
+
     if (n == 0)
         return 0;
     qsort(values_ns, (size_t)n, sizeof(*values_ns), compare);
-    return (double)values_ns[(n - 1) * percent / 100] / 1e6;
+    return (double)values_ns[at] / 1e6;
 }
 
 static double peak_mb(pid_t pid)
@@ -571,6 +575,7 @@ int main(int argc, char **argv)
             number("?", 0, 0);
     }
     log_init("bench_scale", LOG_WARN);
+    programs(); /* before anything starts */
     if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
         files.rlim_cur = files.rlim_max;
         setrlimit(RLIMIT_NOFILE, &files);

@@ -59,6 +59,12 @@ $(program bench_import) --gb 2 --folder "$out" >"$out/import"
 echo "dispatch (bench_dispatch)..." >&2
 $(program bench_dispatch) >"$out/dispatch" 2>&1 || cat "$out/dispatch" >&2
 
+echo "1,000 agents over TCP with keys (bench_scale)..." >&2
+for args in "--tasks 10000" "--tasks 100000" "--tasks 50000 --work-ms 200"; do
+    # shellcheck disable=SC2086
+    $(program bench_scale) --agents 1000 $args >>"$out/scale" || true
+done
+
 echo "links between ranks (bench_mesh)..." >&2
 $(program bench_mesh) >"$out/mesh" || cat "$out/mesh" >&2
 
@@ -106,3 +112,9 @@ awk '/^ *[0-9]+ +[0-9]+ +[0-9.]+ / { what = "dispatch, " $1 " agents, " $2 " tas
     printf "| %-72s | %14s |\n", what ": durable completions/s", $4
     printf "| %-72s | %14s |\n", what ": lease round trip p50 (ms)", $5
     printf "| %-72s | %14s |\n", what ": lease round trip p99 (ms)", $6 }' "$out/dispatch"
+awk '/^ *[0-9]+ +[0-9]+ +[0-9]+ +[0-9.]+ / { what = $1 " agents with keys, " $2 " tasks of " $3 " ms"
+    printf "| %-72s | %14s |\n", what ": durable completions/s", $5
+    printf "| %-72s | %14s |\n", what ": lease round trip p50 (ms)", $6
+    printf "| %-72s | %14s |\n", what ": lease round trip p99 (ms)", $7
+    printf "| %-72s | %14s |\n", what ": vneva status p99 (ms)", $8
+    printf "| %-72s | %14s |\n", what ": memory of the coordinator (MB)", $10 }' "$out/scale"
