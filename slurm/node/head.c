@@ -144,7 +144,8 @@ int head_start(struct node *node, struct err *err)
     struct key coordinator;
 
     snprintf(node->listen, sizeof(node->listen), "tcp://*:*");
-    if (fs_path(node->control, err, "ipc://%s/coordinator.sock", node->scratch) < 0 ||
+    if (fs_path(node->control, err, "ipc://%s/coordinator.sock", node->scratch.path) <
+            0 ||
         net_client_open(&node->client, node->control, NULL, err) < 0 ||
         start_coordinator(node, err) < 0 ||
         keys_read_coordinator(&coordinator, node->home, err) < 0)

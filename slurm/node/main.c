@@ -12,7 +12,6 @@
 
 #define MEET_MS 60000     /* the first of them waits so long for the last */
 #define TOGETHER_MS 10000 /* the nodes wait so long for each other at the end */
-#define TMPDIR_MAX 60     /* a Unix socket's path has 107 bytes at most */
 
 /* ---- where this node is ---- */
 
@@ -79,7 +78,6 @@ static int open_exchange(struct node *node, struct err *err)
 
 static int make_folders(struct node *node, struct err *err)
 {
-    const char *tmp = getenv("TMPDIR");
     char logs[FS_PATH_MAX], *real;
 
     if (fs_make_dirs(node->options.run_dir, 0755, err) < 0)
@@ -91,17 +89,9 @@ static int make_folders(struct node *node, struct err *err)
     snprintf(node->run, sizeof(node->run), "%s", real);
     free(real);
     if (fs_path(node->home, err, "%s/home", node->run) < 0 ||
-        fs_path(logs, err, "%s/logs", node->run) < 0 ||
-        fs_make_dirs(logs, 0755, err) < 0 ||
-        fs_path(node->scratch, err, "%s/vneva-node-XXXXXX",
-                tmp && *tmp && strlen(tmp) <= TMPDIR_MAX ? tmp : "/tmp") < 0)
+        fs_path(logs, err, "%s/logs", node->run) < 0 || fs_make_dirs(logs, 0755, err) < 0)
         return -1;
-    if (mkdtemp(node->scratch))
-        return 0;
-    err_set(err, ERR_IO, "cannot make a folder like '%s': %s", node->scratch,
-            strerror(errno));
-    node->scratch[0] = '\0';
-    return -1;
+    return scratch_open(&node->scratch, err);
 }
 
 static int make_agent_id(struct node *node, struct err *err)
@@ -275,8 +265,7 @@ void node_close(struct node *node)
         wireup_revoke(node);
     if (node->client)
         net_client_close(node->client);
-    if (node->scratch[0])
-        fs_remove_tree(node->scratch, NULL);
+    scratch_close(&node->scratch);
     json_free(node->paths);
     phases_close(node->phases);
     exchange_close(node->exchange);

@@ -21,6 +21,7 @@
 #include "slurm/node/phases.h"
 #include "slurm/node/preflight.h"
 #include "slurm/node/process.h"
+#include "slurm/node/scratch.h"
 
 enum node_exit {
     NODE_DONE = 0,
@@ -41,8 +42,7 @@ struct node {
     struct phases *phases;
     char host[NODE_HOST_MAX], name[NODE_HOST_MAX]; /* name: for people */
     char run[FS_PATH_MAX], home[FS_PATH_MAX], programs[FS_PATH_MAX];
-    char scratch
-        [FS_PATH_MAX]; /* a folder of this process alone, on this machine; "": none */
+    struct scratch scratch; /* its socket and key */
     char token[ENVIRONMENT_TOKEN_MAX];
     char agent_id[NODE_ID_MAX];
     bool is_elsewhere; /* the coordinator is none of ours */

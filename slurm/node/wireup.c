@@ -225,7 +225,7 @@ static int write_key(struct node *node, struct err *err)
         return fs_path(node->agent_key, err, "%s", node->options.key);
     if (node->is_elsewhere)
         return 0;
-    if (fs_path(node->agent_key, err, "%s/agent.key", node->scratch) < 0)
+    if (fs_path(node->agent_key, err, "%s/agent.key", node->scratch.path) < 0)
         return -1;
     return key_write(&node->key, node->agent_key, err);
 }

@@ -205,8 +205,9 @@ dead_agent() {
 # Without Slurm, on one machine: the kernel ends what the node program has started.
 killed() {
     begin "the coordinator is killed, then vneva-node itself"
+    mkdir "$folder/tmp"
     # shellcheck disable=SC2046
-    RUN=$folder/killed "$node" --run-dir "$folder/killed" --devices 2 -- \
+    RUN=$folder/killed TMPDIR=$folder/tmp "$node" --run-dir "$folder/killed" --devices 2 -- \
         $(training_words 2) >"$folder/killed.log" 2>&1 &
     step=$!
     helpers="$helpers $step"
@@ -222,9 +223,11 @@ killed() {
     wait $step 2>/dev/null
     slurm_until 5 has_no_process killed || fail_with killed "left: $(ours_of killed)"
     # shellcheck disable=SC2046
-    "$node" --run-dir "$folder/killed" --devices 2 -- $(training_words 2) \
-        >"$folder/killed.log" 2>&1 || fail_with killed "status $?"
+    TMPDIR=$folder/tmp "$node" --run-dir "$folder/killed" --devices 2 -- \
+        $(training_words 2) >"$folder/killed.log" 2>&1 || fail_with killed "status $?"
     same_bits killed
+    [ -z "$(ls -d "$folder/tmp"/vneva-node-* 2>/dev/null)" ] ||
+        fail_with killed "left $(ls -d "$folder/tmp"/vneva-node-*)"
     took
 }
 
