@@ -15,5 +15,5 @@ add_test(NAME slurm_launch COMMAND sh ${CMAKE_CURRENT_SOURCE_DIR}/slurm/launch.s
 add_test(NAME launch_bcp_job
   COMMAND bash ${CMAKE_CURRENT_SOURCE_DIR}/integration/launch_bcp_job.sh)
 set_tests_properties(slurm_launch launch_bcp_job PROPERTIES LABELS integration TIMEOUT 400
-  RUN_SERIAL ON ENVIRONMENT "VNEVA_SOURCE=${CMAKE_SOURCE_DIR};\
+  RESOURCE_LOCK slurm COST 900 ENVIRONMENT "VNEVA_SOURCE=${CMAKE_SOURCE_DIR};\
 VNEVA_BIN=${CMAKE_BINARY_DIR}/bin;VNEVA_TESTS=${CMAKE_BINARY_DIR}/tests")

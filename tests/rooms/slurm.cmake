@@ -11,11 +11,13 @@ if(PMIX_FOUND)
     RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
 endif()
 
-# vneva_slurm_test(NAME TIMEOUT): tests/slurm/NAME.sh. One at a time: each wants both cores.
+# vneva_slurm_test(NAME TIMEOUT): tests/slurm/NAME.sh. One at a time: each has a cluster of
+# its own that takes the machine for two nodes. They mostly wait (for Slurm's own clocks), so
+# they begin first and others run beside them.
 function(vneva_slurm_test name timeout)
   add_test(NAME slurm_${name} COMMAND sh ${CMAKE_CURRENT_SOURCE_DIR}/slurm/${name}.sh)
   set_tests_properties(slurm_${name} PROPERTIES LABELS integration TIMEOUT ${timeout}
-    RUN_SERIAL ON ENVIRONMENT "VNEVA_SOURCE=${CMAKE_SOURCE_DIR};\
+    RESOURCE_LOCK slurm COST 1000 ENVIRONMENT "VNEVA_SOURCE=${CMAKE_SOURCE_DIR};\
 VNEVA_BIN=${CMAKE_BINARY_DIR}/bin;VNEVA_TESTS=${CMAKE_BINARY_DIR}/tests")
 endfunction()
 vneva_slurm_test(exchange 120)

@@ -7,6 +7,9 @@
 #                        as when the machine loses its power
 #   slurm_wait S JOB STATE...   waits S seconds at most until the job is in one of the states
 #   slurm_hasten JOB     a job that was queued again starts now, not in 2 minutes
+#   slurm_finish S JOB   waits S seconds at most until the job is completed, hastening it
+#                        whenever it was queued again: Slurm kills and queues what it began
+#                        on a node that has just come back, now and then
 #   slurm_stop           cancels every job and ends all daemons; the folder stays
 #
 # Wants VNEVA_TESTS (build/tests), root (slurmd starts steps) and the packages slurm-wlm and
@@ -197,4 +200,14 @@ slurm_wait() {
 
 slurm_hasten() {
     slurm_wait 60 "$1" PENDING && scontrol update JobId="$1" StartTime=now
+}
+
+slurm_is_finished() {
+    slurm_is_in "$1" PENDING && scontrol update JobId="$1" StartTime=now 2>/dev/null
+    slurm_is_in "$1" COMPLETED
+}
+slurm_finish() {
+    slurm_until "$1" slurm_is_finished "$2" && return 0
+    slurm_say "job $2 is $(slurm_job_state "$2"), not completed"
+    return 1
 }

@@ -77,7 +77,7 @@ a_notice_leads_to_another_start() {
     grep -q " 0 $job job 1: .*checkpoint of step" "$folder/limit/requeues" ||
         fail_with limit "requeues: $(cat "$folder/limit/requeues")"
     hasten "$job"
-    slurm_wait 60 "$job" COMPLETED || fail_with limit "did not go on"
+    slurm_finish 120 "$job" || fail_with limit "did not go on"
     grep -q "start 1, on" "$folder/limit/slurm-$job.out" || fail_with limit "no second start"
     each_step_once limit
     took
@@ -92,7 +92,7 @@ a_cancelled_job_goes_on_when_it_is_told() {
     slurm_wait 40 "$job" CANCELLED || fail_with cancelled "goes on"
     slurm_until 40 slurm_have_no_job || fail_with cancelled "is queued again"
     job=$(sbatch --parsable "$folder/cancelled/vneva.sbatch")
-    slurm_wait 60 "$job" COMPLETED || fail_with cancelled "did not go on"
+    slurm_finish 120 "$job" || fail_with cancelled "did not go on"
     each_step_once cancelled
     took
 }
