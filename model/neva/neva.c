@@ -28,8 +28,10 @@ int neva_init_plan(struct neva *model, const struct neva_config *config, int ran
     }
     model->embed = param_find(&model->params, "model.language_model.embed_tokens.weight");
     head = config->llm.tied ? model->embed : param_find(&model->params, "lm_head.weight");
-    model->head = (struct head){
-        .n_real = head->n_real, .first = (int32_t)head->first, .norm = config->llm.norm};
+    model->head = (struct head){.n_real = head->n_real,
+                                .first = (int32_t)head->first,
+                                .norm = config->llm.norm,
+                                .loss_scale = 1};
     model->head.w = tensor_of(NULL, config->dtype, head->n_dims, head->local_dims);
     return 0;
 }
@@ -360,6 +362,11 @@ int neva_evaluate(struct neva *model, const struct neva_batch *batch,
                   struct neva_loss *loss, struct err *err)
 {
     return run_in_stage(model, batch, false, loss, err);
+}
+
+void neva_set_loss_scale(struct neva *model, double scale)
+{
+    model->head.loss_scale = scale;
 }
 
 int neva_zero_grad(struct neva *model, struct err *err)

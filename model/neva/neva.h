@@ -153,6 +153,9 @@ int neva_step(struct neva *model, const struct neva_batch *batch, struct neva_lo
 int neva_evaluate(struct neva *model, const struct neva_batch *batch,
                   struct neva_loss *loss, struct err *err);
 int neva_zero_grad(struct neva *model, struct err *err);
+/* From the next neva_step on its gradients are those of `scale` times the loss, which
+ * itself is reported as it is; optim_step divides by it. Above 0; 1 at first. */
+void neva_set_loss_scale(struct neva *model, double scale);
 
 /* After a step each tensor-parallel rank holds the part of the vision encoder's and the
  * projector's gradients that comes from its own frames. This sums them over the tensor

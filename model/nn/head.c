@@ -101,6 +101,10 @@ static int logits_bwd(struct nn *nn, struct head *head, struct head_scratch *s,
     if (ops->xent_bwd(nn->backend, &s->logits, &s->max, &exps, labels, head->first,
                       head->n_real, err) < 0)
         return -1;
+    /* in fp32, before anything is rounded to fp16 */
+    if (head->loss_scale != 1 &&
+        ops->scale(nn->backend, &s->logits, (float)head->loss_scale, err) < 0)
+        return -1;
     if (s->d_logits.data != s->logits.data &&
         ops->cast(nn->backend, &s->d_logits, &s->logits, err) < 0)
         return -1;

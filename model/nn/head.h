@@ -21,6 +21,7 @@ struct head {
     struct tensor d_norm_w, d_norm_b, dw; /* F32; without data: not trained */
     int64_t n_real;
     int32_t first;
+    double loss_scale; /* of what goes backward: fp16 would lose small gradients */
 };
 
 struct head_scratch {
@@ -38,7 +39,7 @@ void head_scratch_layout(struct head_scratch *scratch, const struct head *head,
                          struct arena *arena);
 
 /* *sum += -log p(labels[i]) over x's rows[i], i < n. d NULL: no more. Else d[rows[i]] =
- * gradient of that sum, and d_norm_w, dw +=. Labels are all >= 0. COLLECTIVE when split */
+ * gradient of loss_scale times that sum, and d_norm_w, dw +=. Labels are all >= 0. COLLECTIVE when split */
 int head_loss(struct nn *nn, struct head *head, struct head_scratch *scratch,
               const struct tensor *x, const int32_t *rows, const int32_t *labels,
               int64_t n, struct tensor *d, double *sum, struct err *err);

@@ -54,16 +54,13 @@ static int sum_squares(struct neva *model, double *squares, struct err *err)
                                err);
 }
 
-static int check_finite(const struct neva *model, const double *squares, int64_t step,
-                        struct err *err)
+/* The first parameter whose gradient is not finite, or NULL. */
+static const char *find_overflow(const struct neva *model, const double *squares)
 {
     for (int i = 0; i < model->params.n_params; i++)
         if (!isfinite(squares[i]))
-            return err_set(err, ERR_FORMAT,
-                           "gradient of %s is not finite in step %lld; nothing was "
-                           "updated: try a lower learning rate",
-                           model->params.params[i].name, (long long)step);
-    return 0;
+            return model->params.params[i].name;
+    return NULL;
 }
 
 /* Length of a parameter's name without ".weight" or ".bias": its module. */
@@ -121,28 +118,47 @@ static int update(struct neva *model, const struct adamw_args *common, float wei
     return 0;
 }
 
-/* Everything between the summed gradients and the update. */
-static int examine(struct neva *model, struct comm *data_group, int64_t step,
-                   int64_t n_labels, double *norm, struct err *err)
+/* What is found in the summed gradients, the same on every rank. */
+static int judge(const struct neva *model, const double *squares, bool has_frames,
+                 const struct optim_config *config, int64_t step,
+                 struct optim_report *report, struct err *err)
+{
+    double sum = 0;
+
+    report->overflow = find_overflow(model, squares);
+    report->is_skipped = report->overflow && config->skips_overflow;
+    if (report->is_skipped)
+        return 0;
+    if (report->overflow)
+        return err_set(err, ERR_FORMAT,
+                       "gradient of %s is not finite in step %lld; nothing was updated: "
+                       "try a lower learning rate",
+                       report->overflow, (long long)step);
+    if (step == 0 && check_reached(model, squares, has_frames, err) < 0)
+        return -1;
+    for (int i = 0; i < model->params.n_params; i++)
+        sum += squares[i];
+    report->grad_norm = sqrt(sum);
+    return 0;
+}
+
+/* Everything between the summed gradients and the update; the norm is that of the
+ * gradients as they are. */
+static int examine(struct neva *model, struct comm *data_group,
+                   const struct optim_config *config, int64_t step,
+                   struct optim_report *report, struct err *err)
 {
     int n_params = model->params.n_params;
     double *squares = malloc((size_t)n_params * sizeof(*squares));
-    double n_frames = (double)model->n_frames_seen, sum = 0;
+    double n_frames = (double)model->n_frames_seen;
     int rc = -1;
 
     if (!squares)
         return err_set(err, ERR_NOMEM, "cannot allocate the norms of %d gradients",
                        n_params);
-    if (comm_all_reduce_f64(data_group, &n_frames, 1, COMM_SUM, err) < 0 ||
-        sum_squares(model, squares, err) < 0 ||
-        check_finite(model, squares, step, err) < 0 ||
-        (step == 0 && check_reached(model, squares, n_frames > 0, err) < 0))
-        goto out;
-    for (int i = 0; i < n_params; i++)
-        sum += squares[i];
-    *norm = sqrt(sum) / (double)n_labels;
-    rc = 0;
-out:
+    if (comm_all_reduce_f64(data_group, &n_frames, 1, COMM_SUM, err) == 0 &&
+        sum_squares(model, squares, err) == 0)
+        rc = judge(model, squares, n_frames > 0, config, step, report, err);
     free(squares);
     return rc;
 }
@@ -151,17 +167,22 @@ int optim_step(struct neva *model, struct comm *data_group,
                const struct optim_config *config, int64_t step, int64_t n_labels,
                struct optim_report *report, struct err *err)
 {
-    double scale = 1.0 / (double)n_labels, norm = 0;
+    double divisor = (double)n_labels * model->head.loss_scale, scale = 1.0 / divisor;
     struct adamw_args args;
+
+    *report = (struct optim_report){.lr = optim_lr(config, step)};
 
     if (check(config, step, n_labels, err) < 0 || neva_need_grads(model, err) < 0 ||
         neva_need_moments(model, err) < 0 || neva_reduce_grad(model, err) < 0 ||
         sum_over_data(model, data_group, err) < 0 ||
-        examine(model, data_group, step, n_labels, &norm, err) < 0)
+        examine(model, data_group, config, step, report, err) < 0)
         return err_wrap(err, "optimizer step");
-    if (config->clip > 0 && norm > (double)config->clip)
-        scale *= (double)config->clip / (norm + CLIP_EPS);
-    args = (struct adamw_args){.lr = optim_lr(config, step),
+    if (report->is_skipped)
+        return neva_zero_grad(model, err);
+    report->grad_norm /= divisor;
+    if (config->clip > 0 && report->grad_norm > (double)config->clip)
+        scale *= (double)config->clip / (report->grad_norm + CLIP_EPS);
+    args = (struct adamw_args){.lr = report->lr,
                                .beta1 = config->beta1,
                                .beta2 = config->beta2,
                                .eps = config->eps,
@@ -169,6 +190,5 @@ int optim_step(struct neva *model, struct comm *data_group,
                                .step = step + 1};
     if (update(model, &args, config->weight_decay, err) < 0)
         return err_wrap(err, "optimizer step");
-    *report = (struct optim_report){.lr = args.lr, .grad_norm = norm};
     return neva_zero_grad(model, err);
 }

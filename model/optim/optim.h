@@ -11,7 +11,8 @@
 
 struct optim_config {
     float lr, beta1, beta2, eps, weight_decay;
-    float clip; /* 0: off */
+    float clip;          /* 0: off */
+    bool skips_overflow; /* a gradient that is not finite is no error: see optim_step */
     int64_t warmup_steps, constant_steps, max_steps;
     float min_lr; /* NeMo's CosineAnnealing: linear warm-up, cosine from lr
                                      to min_lr at max_steps - constant_steps, then min_lr */
@@ -22,12 +23,16 @@ float optim_lr(const struct optim_config *config, int64_t step);
 
 struct optim_report {
     float lr;
-    double grad_norm; /* before clipping, after division by n_labels */
+    double grad_norm;     /* before clipping, after division by n_labels and loss scale */
+    bool is_skipped;      /* nothing was updated; grad_norm is 0 */
+    const char *overflow; /* then: the first parameter whose gradient was not finite */
 };
 
 /* Sums gradients over the data group, divides by n_labels (of the global batch), clips,
- * updates, zeroes the gradients. step counts from 0. A gradient that is not finite is
- * ERR_FORMAT and names the first parameter; nothing is updated. COLLECTIVE in both groups */
+ * updates, zeroes the gradients. step counts updates from 0. A gradient that is not finite,
+ * on whichever rank, is ERR_FORMAT on all and names the first parameter, and nothing is
+ * updated; with skips_overflow the gradients are zeroed and the report says so. Gradients
+ * are divided by the loss scale (neva_set_loss_scale). COLLECTIVE in both groups */
 int optim_step(struct neva *model, struct comm *data_group,
                const struct optim_config *config, int64_t step, int64_t n_labels,
                struct optim_report *report, struct err *err);

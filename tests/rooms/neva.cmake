@@ -13,6 +13,9 @@ vneva_test(op_model_decoders LABEL op SOURCES op/model_decoders.c LIBS vneva_gol
 vneva_test(op_model_llava LABEL op SOURCES op/model_llava.c LIBS vneva_golden)
 vneva_test(op_model_train LABEL op SOURCES op/model_train.c
   LIBS vneva_tiny vneva_optim vneva_checkpoint)
+vneva_test(op_model_scaled LABEL op SOURCES op/model_scaled.c LIBS vneva_tiny vneva_optim)
+vneva_test(unit_optim_loss_scale LABEL unit SOURCES unit/optim_loss_scale.c op/expect.c
+  LIBS vneva_optim)
 vneva_test(unit_comm_collectives LABEL unit SOURCES unit/comm_collectives.c op/expect.c
   LIBS vneva_comm)
 vneva_test(unit_checkpoint_files LABEL unit SOURCES unit/checkpoint_files.c
