@@ -63,6 +63,12 @@ bool backend_is_fast(const struct backend *b, enum dtype dtype)
     return b->ops->is_fast(b, dtype);
 }
 
+void backend_allow_tf32(struct backend *b, bool is_allowed)
+{
+    if (b->ops->allow_tf32)
+        b->ops->allow_tf32(b, is_allowed);
+}
+
 /* Bytes of a tensor of these dimensions, or -1 when they overflow or are negative. */
 static int tensor_size(enum dtype dtype, int n_dims, const int64_t *dims, size_t *n_bytes)
 {

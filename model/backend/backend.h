@@ -72,6 +72,9 @@ struct backend_ops {
     void (*destroy)(struct backend *b);
     /* True when matmul in this type runs on units made for it. */
     bool (*is_fast)(const struct backend *b, enum dtype dtype);
+    /* Whether products of F32 may round their factors to TF32 (10 bits of mantissa); sums
+     * stay fp32. NULL: this backend has no such units and multiplies in fp32. */
+    void (*allow_tf32)(struct backend *b, bool is_allowed);
 
     /* ---- memory ---- */
     int (*alloc)(struct backend *b, void **out, size_t n_bytes, struct err *err);
@@ -230,6 +233,9 @@ void backend_destroy(struct backend *b); /* NULL is fine */
 
 /* True when matmul in this type runs on units made for it (bf16 on AMX or AVX512-BF16). */
 bool backend_is_fast(const struct backend *b, enum dtype dtype);
+
+/* trainer.precision tf32; without units for it nothing changes. */
+void backend_allow_tf32(struct backend *b, bool is_allowed);
 
 /* A tensor in new memory of the backend, zeroed. */
 int backend_tensor(struct backend *b, struct tensor *out, enum dtype dtype, int n_dims,

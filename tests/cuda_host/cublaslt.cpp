@@ -12,6 +12,7 @@ extern "C" {
 #include "model/backend/half.h"
 }
 
+#include <cmath>
 #include <cstring>
 #include <vector>
 
@@ -23,6 +24,7 @@ struct cuda_host_matmul {
     cublasOperation_t op_a, op_b;
     cublasLtEpilogue_t epilogue;
     const void *bias;
+    bool is_tf32;
 };
 
 struct cuda_host_layout {
@@ -52,6 +54,29 @@ float get(cudaDataType_t type, const void *data, int64_t i)
     if (type == CUDA_R_16BF)
         return bf16_to_float(((const uint16_t *)data)[i]);
     return f16_to_float(((const uint16_t *)data)[i]);
+}
+
+/* To 10 bits of mantissa, to nearest, ties to even; infinity and NaN stay. */
+float round_tf32(float x)
+{
+    uint32_t bits;
+
+    if (!std::isfinite(x))
+        return x;
+    memcpy(&bits, &x, sizeof(bits));
+    bits += 0xfffU + (bits >> 13 & 1);
+    bits &= ~0x1fffU;
+    memcpy(&x, &bits, sizeof(x));
+    return x;
+}
+
+/* A factor, as the units read it. */
+float factor(const cuda_host_matmul &desc, cudaDataType_t type, const void *data,
+             int64_t i)
+{
+    float x = get(type, data, i);
+
+    return desc.is_tf32 ? round_tf32(x) : x;
 }
 
 void put(cudaDataType_t type, void *data, int64_t i, float value)
@@ -100,7 +125,8 @@ bool does_fit(const product &p)
            rows_of(p.b, p.desc.op_b) == k && rows_of(p.a, p.desc.op_a) == p.d.rows &&
            columns_of(p.b, p.desc.op_b) == p.d.columns && p.c.rows == p.d.rows &&
            p.c.columns == p.d.columns && p.a.type == p.b.type && p.c.type == p.d.type &&
-           (p.d.type == p.a.type || p.d.type == CUDA_R_32F);
+           (p.d.type == p.a.type || p.d.type == CUDA_R_32F) &&
+           (!p.desc.is_tf32 || p.a.type == CUDA_R_32F);
 }
 
 cudaError_t compute(const product &p)
@@ -112,13 +138,13 @@ cudaError_t compute(const product &p)
     for (int64_t i = 0; i < m; i++)
         for (int64_t l = 0; l < k; l++)
             a[(size_t)(l * m + i)] =
-                get(p.a.type, p.at_a,
-                    p.desc.op_a == CUBLAS_OP_N ? l * p.a.ld + i : i * p.a.ld + l);
+                factor(p.desc, p.a.type, p.at_a,
+                       p.desc.op_a == CUBLAS_OP_N ? l * p.a.ld + i : i * p.a.ld + l);
     for (int64_t j = 0; j < n; j++) {
         std::fill(sum.begin(), sum.end(), 0.0);
         for (int64_t l = 0; l < k; l++) {
-            double b = get(p.b.type, p.at_b,
-                           p.desc.op_b == CUBLAS_OP_N ? j * p.b.ld + l : l * p.b.ld + j);
+            int64_t at = p.desc.op_b == CUBLAS_OP_N ? j * p.b.ld + l : l * p.b.ld + j;
+            double b = factor(p.desc, p.b.type, p.at_b, at);
 
             for (int64_t i = 0; i < m; i++)
                 sum[(size_t)i] += (double)a[(size_t)(l * m + i)] * b;
@@ -161,10 +187,12 @@ cublasStatus_t cublasLtMatmulDescCreate(cublasLtMatmulDesc_t *out,
                                         cublasComputeType_t compute,
                                         cudaDataType_t scale_type)
 {
-    if (compute != CUBLAS_COMPUTE_32F || scale_type != CUDA_R_32F)
+    bool is_tf32 = compute == CUBLAS_COMPUTE_32F_FAST_TF32;
+
+    if ((compute != CUBLAS_COMPUTE_32F && !is_tf32) || scale_type != CUDA_R_32F)
         return CUBLAS_STATUS_INVALID_VALUE;
     *out = new cuda_host_matmul{CUBLAS_OP_N, CUBLAS_OP_N, CUBLASLT_EPILOGUE_DEFAULT,
-                                nullptr};
+                                nullptr, is_tf32};
     return CUBLAS_STATUS_SUCCESS;
 }
 

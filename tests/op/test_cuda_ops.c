@@ -318,6 +318,55 @@ static void too_much_memory_is_an_error_that_says_what_would_help(struct check *
     backend_destroy(b);
 }
 
+/* c [1,1] F32 = a [1,2] b [2,1] of that type; both factors are 1 + 2^-11 and 1. */
+static float small_product(struct check *check, struct backend *b, enum dtype dtype)
+{
+    const int64_t row[] = {1, 2}, column[] = {2, 1}, one[] = {1, 1};
+    const float values[] = {1 + 0x1p-11F, 1};
+    const uint16_t halves[] = {0x3c00, 0x3c00};
+    const void *host = dtype == DTYPE_F32 ? (const void *)values : halves;
+    struct matmul_args args = {0};
+    struct tensor x, y, c;
+    struct err err = {0};
+    float out = 0;
+
+    check_that(check,
+               backend_tensor(b, &x, dtype, 2, row, &err) == 0 &&
+                   backend_tensor(b, &y, dtype, 2, column, &err) == 0 &&
+                   backend_tensor(b, &c, DTYPE_F32, 2, one, &err) == 0 &&
+                   b->ops->upload(b, x.data, host, tensor_bytes(&x), &err) == 0 &&
+                   b->ops->upload(b, y.data, host, tensor_bytes(&y), &err) == 0 &&
+                   b->ops->matmul(b, &c, &x, &y, &args, &err) == 0 &&
+                   b->ops->download(b, &out, c.data, sizeof(out), &err) == 0,
+               "%s", err.text);
+    b->ops->free(b, x.data);
+    b->ops->free(b, y.data);
+    b->ops->free(b, c.data);
+    return out;
+}
+
+/* 1 + 2^-11 lies between two numbers of TF32, of which 1 is the even one. */
+static void tf32_is_for_products_of_fp32_that_ask_for_it(struct check *check)
+{
+    const float exact = (1 + 0x1p-11F) * (1 + 0x1p-11F) + 1;
+    struct backend *b = open_cuda(check, "forward"), *ref = NULL;
+    struct err err = {0};
+
+    if (!b)
+        return;
+    check_that(check, small_product(check, b, DTYPE_F32) == exact, "fp32 is rounded");
+    backend_allow_tf32(b, true);
+    check_that(check, small_product(check, b, DTYPE_F32) == 2, "TF32 is not used");
+    check_that(check, small_product(check, b, DTYPE_F16) == 2, "fp16 is not as before");
+    backend_allow_tf32(b, false);
+    check_that(check, small_product(check, b, DTYPE_F32) == exact, "TF32 stays");
+    backend_destroy(b);
+    check_that(check, backend_create(&ref, "ref", 0, 1, &err) == 0, "%s", err.text);
+    backend_allow_tf32(ref, true);
+    check_that(check, small_product(check, ref, DTYPE_F32) == exact, "ref rounds");
+    backend_destroy(ref);
+}
+
 static void without_a_gpu_auto_takes_the_cpu(struct check *check)
 {
     struct backend *b = NULL;
@@ -354,6 +403,7 @@ int main(void)
     check_run(&check, host_memory_may_change_as_soon_as_an_upload_returns);
     check_run(&check, indices_may_change_as_soon_as_an_operation_returns);
     check_run(&check, too_much_memory_is_an_error_that_says_what_would_help);
+    check_run(&check, tf32_is_for_products_of_fp32_that_ask_for_it);
     check_run(&check, without_a_gpu_auto_takes_the_cpu);
     return check_end(&check);
 }

@@ -42,11 +42,17 @@ static bool cuda_is_fast(const struct backend *b, enum dtype dtype)
     return dtype == DTYPE_F32 || dtype == DTYPE_BF16 || dtype == DTYPE_F16;
 }
 
+static void cuda_allow_tf32(struct backend *b, bool is_allowed)
+{
+    cuda_of(b)->is_tf32 = is_allowed;
+}
+
 static const struct backend_ops cuda_ops = {
     .name = "cuda",
     .is_host = false,
     .destroy = cuda_destroy,
     .is_fast = cuda_is_fast,
+    .allow_tf32 = cuda_allow_tf32,
     .alloc = cuda_alloc,
     .free = cuda_free,
     .upload = cuda_upload,

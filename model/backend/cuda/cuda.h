@@ -47,6 +47,7 @@ struct cuda {
     struct rope_args rope;
     double *rope_turns; /* device: half turns a position, of each pair of `rope` */
     struct matmul_plans *matmul;
+    bool is_tf32; /* products of F32 on units for TF32 */
     struct sdpa *sdpa;
 };
 

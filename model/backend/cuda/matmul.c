@@ -2,7 +2,7 @@
  *
  * cuBLASLt's matrices are column-major; a row-major [r,c] is its [c,r]. So c = op(a) op(b)
  * is asked for as c^T = op(b)^T op(a)^T: its A is our b, its B our a, its rows our n.
- * Sums are fp32, also where a product is cut along k; the algorithm is cuBLASLt's first
+ * Sums are fp32, with TF32 as well, also where a product is cut along k; the algorithm is cuBLASLt's first
  * choice, asked for once per shape, types and alignment, so that equal calls give equal
  * bits.
  */
@@ -20,9 +20,9 @@
 /* What an algorithm depends on. Without holes: it is hashed and compared as bytes. */
 struct plan_key {
     int64_t m, n, k;
-    int32_t type, c_type;
+    int32_t type, c_type, is_tf32;
     int32_t trans_a, trans_b, has_beta, has_bias;
-    int32_t align_a, align_b, align_c, unused; /* 0 */
+    int32_t align_a, align_b, align_c;
 };
 
 struct plan {
@@ -122,11 +122,13 @@ static int describe(struct plan *plan, struct err *err)
     const struct plan_key *key = &plan->key;
     cublasOperation_t op_a = key->trans_b ? CUBLAS_OP_T : CUBLAS_OP_N;
     cublasOperation_t op_b = key->trans_a ? CUBLAS_OP_T : CUBLAS_OP_N;
+    cublasComputeType_t compute =
+        key->is_tf32 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F;
     cublasLtEpilogue_t epilogue =
         key->has_bias ? CUBLASLT_EPILOGUE_BIAS : CUBLASLT_EPILOGUE_DEFAULT;
 
-    if (check(cublasLtMatmulDescCreate(&plan->desc, CUBLAS_COMPUTE_32F, CUDA_R_32F),
-              "description", err) < 0 ||
+    if (check(cublasLtMatmulDescCreate(&plan->desc, compute, CUDA_R_32F), "description",
+              err) < 0 ||
         set(plan, CUBLASLT_MATMUL_DESC_TRANSA, &op_a, sizeof(op_a), err) < 0 ||
         set(plan, CUBLASLT_MATMUL_DESC_TRANSB, &op_b, sizeof(op_b), err) < 0 ||
         set(plan, CUBLASLT_MATMUL_DESC_EPILOGUE, &epilogue, sizeof(epilogue), err) < 0)
@@ -240,9 +242,9 @@ static int32_t alignment(const void *data)
     return at % ALIGN_MAX == 0 ? ALIGN_MAX : (int32_t)(at & (~at + 1));
 }
 
-static struct plan_key key_of(const struct tensor *c, const struct tensor *a,
-                              const struct tensor *bb, const struct matmul_args *args,
-                              bool has_bias)
+static struct plan_key key_of(const struct cuda *cuda, const struct tensor *c,
+                              const struct tensor *a, const struct tensor *bb,
+                              const struct matmul_args *args, bool has_bias)
 {
     struct tensor c2 = tensor_flat(c), a2 = tensor_flat(a);
     struct plan_key key;
@@ -253,6 +255,7 @@ static struct plan_key key_of(const struct tensor *c, const struct tensor *a,
     key.k = args->trans_a ? a2.dims[0] : a2.dims[1];
     key.type = (int32_t)a->dtype;
     key.c_type = (int32_t)c->dtype;
+    key.is_tf32 = cuda->is_tf32 && a->dtype == DTYPE_F32;
     key.trans_a = args->trans_a;
     key.trans_b = args->trans_b;
     key.has_beta = args->beta != 0;
@@ -298,7 +301,7 @@ int cuda_matmul(struct backend *b, struct tensor *c, const struct tensor *a,
     /* the epilogue's bias has the type of the result, and is read in vectors */
     bool is_fused = args->bias && args->bias->dtype == c->dtype &&
                     alignment(args->bias->data) >= BIAS_ALIGN;
-    struct plan_key key = key_of(c, a, bb, args, is_fused);
+    struct plan_key key = key_of(cuda, c, a, bb, args, is_fused);
 
     if (key.m == 0 || key.n == 0)
         return 0;
