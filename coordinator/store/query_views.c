@@ -188,6 +188,9 @@ static const struct query_column metrics[] = {
     {"val_loss", "real", "", true, "validation loss, at steps that have one"},
     {"lr", "real", "", true, "learning rate"},
     {"grad_norm", "real", "", true, "norm of the gradient before clipping"},
+    {"loss_scale", "real", "", false, "factor of the loss, with trainer.precision 16"},
+    {"skipped_steps", "integer", "", false,
+     "steps of the run whose gradients overflowed"},
     {"step_ms", "real", "ms", true, "time of a step"},
     {"wait_ms", "real", "ms", true, "of it, waiting for data (the slowest rank)"},
     {"comm_ms", "real", "ms", true, "of it, in collectives (the rank least in them)"},
@@ -282,9 +285,9 @@ const struct query_view query_views[] = {
      rejects},
     {"metrics", "one row a step that was reported, the million newest",
      "SELECT id, job, step, rank, ms AS time_ms," METRIC("loss") METRIC("val_loss")
-         METRIC("lr") METRIC("grad_norm") METRIC("step_ms") METRIC("wait_ms")
-             METRIC("comm_ms") METRIC("samples_per_s") METRIC("tokens_per_s")
-                 METRIC("tflops") " json FROM main.metrics",
+         METRIC("lr") METRIC("grad_norm") METRIC("loss_scale") METRIC("skipped_steps")
+             METRIC("step_ms") METRIC("wait_ms") METRIC("comm_ms") METRIC("samples_per_s")
+                 METRIC("tokens_per_s") METRIC("tflops") " json FROM main.metrics",
      metrics},
     {"events", "one row a thing that happened, the million newest",
      "SELECT id, ms AS time_ms, job, kind, text FROM main.events", events},

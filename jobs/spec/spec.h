@@ -46,7 +46,7 @@ struct spec {
     struct { /* trainer.* */
         int64_t devices, num_nodes, max_steps, log_every_n_steps, val_check_interval;
         struct spec_share limit_val_batches;
-        char *precision;   /* "32", "bf16" (also "bf16-mixed"), "16" */
+        char *precision;   /* "32", "tf32", "bf16" (also "bf16-mixed"), "16" */
         char *accelerator; /* "gpu", "cpu", "auto" */
         double gradient_clip_val;
     } trainer;
@@ -72,6 +72,8 @@ struct spec {
         char *activations_checkpoint_method;      /* "uniform", "block" */
         int64_t activations_checkpoint_num_layers;
         int64_t seed;
+        double native_amp_init_scale;
+        int64_t native_amp_growth_interval, hysteresis;
     } model;
     struct {                  /* model.mm_cfg.* */
         bool llm_freeze;      /* llm.freeze */

@@ -7,7 +7,9 @@
 /* Bytes of a value in the compute type. */
 static int64_t value_bytes(const struct spec *spec)
 {
-    return strcmp(spec->trainer.precision, "32") == 0 ? 4 : 2;
+    const char *precision = spec->trainer.precision;
+
+    return strcmp(precision, "32") == 0 || strcmp(precision, "tf32") == 0 ? 4 : 2;
 }
 
 static int64_t ceil_divide(int64_t a, int64_t b)

@@ -76,7 +76,7 @@ help_and_wrong_usage() {
     exits 2 ask --model "$model" --backend tpu "What?"
     says "--backend 'tpu'"
     exits 2 vneva generate --model "$model" --precision 8 "What?"
-    says "--precision must be bf16 or 32"
+    says "--precision must be bf16, 16 or 32"
 }
 
 a_video_is_asked_about() {

@@ -92,7 +92,7 @@ static struct neva_config config_of(const struct spec *spec, int64_t vocab)
     c.llm.rope.theta = (float)spec->model.rotary_base;
     c.llm.freeze = spec->mm_cfg.llm_freeze;
     c.max_tokens = spec->model.encoder_seq_length;
-    c.dtype = strcmp(spec->trainer.precision, "32") == 0 ? DTYPE_F32 : DTYPE_BF16;
+    c.dtype = strstr(spec->trainer.precision, "32") ? DTYPE_F32 : DTYPE_BF16;
     return c;
 }
 
@@ -191,6 +191,8 @@ static void memory_is_near_the_model_s_plan(void **state)
         int tensor_parallel;
     } table[] = {
         {{"trainer.precision=32", "model.hidden_size=256", "model.micro_batch_size=1"},
+         1},
+        {{"trainer.precision=tf32", "model.hidden_size=256", "model.micro_batch_size=1"},
          1},
         {{"trainer.precision=bf16", "model.hidden_size=256", "model.micro_batch_size=4"},
          1},

@@ -2,6 +2,7 @@
 #define _GNU_SOURCE /* mkdtemp */
 #include "common/base/fs.h"
 #include "common/base/json.h"
+#include "model/checkpoint/checkpoint.h"
 #include "tests/integration/worker_data.h"
 #include "tests/integration/worker_gang.h"
 
@@ -155,6 +156,26 @@ static void expect_same_file(const char *folder_a, const char *folder_b, const c
     buf_fini(&b);
 }
 
+/* "loss_scale" of the meta of two checkpoints. */
+static void expect_same_scale(const char *folder_a, const char *folder_b)
+{
+    const char *folders[] = {folder_a, folder_b};
+    struct buf text[2] = {BUF_INIT, BUF_INIT};
+    struct err err = {0};
+
+    for (int i = 0; i < 2; i++) {
+        struct json *meta = NULL;
+
+        assert_int_equal(checkpoint_read_meta(&meta, folders[i], &err), 0);
+        assert_true(json_get_int(json_get(meta, "loss_scale"), "skipped_steps", 0) > 0);
+        json_write(&text[i], json_get(meta, "loss_scale"), 0);
+        json_free(meta);
+    }
+    assert_string_equal(buf_str(&text[0]), buf_str(&text[1]));
+    buf_fini(&text[0]);
+    buf_fini(&text[1]);
+}
+
 static const char *const two_tensor[] = {"trainer.devices=2",
                                          "model.tensor_model_parallel_size=2", NULL};
 static const char *const two_data[] = {"trainer.devices=2",
@@ -198,6 +219,43 @@ static void resumed_training_equals_the_one_left_alone(void **state)
     sub_folder(a, world, "whole");
     sub_folder(b, world, "halves");
     expect_same_file(a, b, "samples.log");
+}
+
+/* A first scale so large that the first steps overflow and more come behind: what is skipped
+ * before and after the checkpoint is the same as in one go. */
+static void fp16_training_resumes_with_its_loss_scale(void **state)
+{
+    static const char *const more[] = {"trainer.devices=2",
+                                       "model.tensor_model_parallel_size=1",
+                                       "trainer.precision=16",
+                                       "trainer.log_every_n_steps=1",
+                                       "trainer.limit_val_batches=0",
+                                       "model.native_amp_init_scale=131072",
+                                       "model.native_amp_growth_interval=3",
+                                       NULL};
+    const struct world *world = *state;
+    char whole[256], half[256], rest[256];
+    struct gang gang;
+
+    start_training(&gang, world, "scaled", 2, 1, "", NULL, more);
+    for (int64_t first = 0; first < 12; first += 4)
+        do_steps(&gang, first, 4, whole);
+    gang_finish(&gang);
+    assert_non_null(strstr(buf_str(&gang.metrics), "\"loss_scale\": 131072"));
+    assert_non_null(strstr(buf_str(&gang.metrics), "\"loss_scale\": 65536"));
+    assert_non_null(strstr(buf_str(&gang.metrics), "\"skipped_steps\": 2"));
+    gang_fini(&gang);
+    start_training(&gang, world, "scaled-halves", 2, 1, "", NULL, more);
+    do_steps(&gang, 0, 4, half);
+    gang_finish(&gang);
+    gang_fini(&gang);
+    start_training(&gang, world, "scaled-halves", 2, 2, half, NULL, more);
+    do_steps(&gang, 4, 4, rest);
+    do_steps(&gang, 8, 4, rest);
+    gang_finish(&gang);
+    gang_fini(&gang);
+    expect_same_file(whole, rest, "tensors-0000.safetensors");
+    expect_same_scale(whole, rest);
 }
 
 static void sigterm_ends_the_step_with_a_checkpoint(void **state)
@@ -484,6 +542,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(resumed_training_equals_the_one_left_alone),
+        cmocka_unit_test(fp16_training_resumes_with_its_loss_scale),
         cmocka_unit_test(sigterm_ends_the_step_with_a_checkpoint),
         cmocka_unit_test(data_parallel_ranks_take_the_same_samples),
         cmocka_unit_test(ranks_of_two_hosts_meet_over_the_mesh),

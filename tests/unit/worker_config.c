@@ -1,5 +1,6 @@
 /* NeMo's keys into the settings of model, optimizer, batches and decoders. */
 #include "worker/rank/config.h"
+#include "worker/rank/scaling.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -148,6 +149,7 @@ static void precision_chooses_the_compute_type(void **state)
         enum dtype dtype;
     } cases[] = {{"trainer.precision=32", DTYPE_F32},
                  {"trainer.precision=bf16", DTYPE_BF16},
+                 {"trainer.precision=tf32", DTYPE_F32},
                  {"trainer.precision=16", DTYPE_F16}};
 
     (void)state;
@@ -237,6 +239,70 @@ static void other_decoders_are_refused_by_key(void **state)
     assert_non_null(strstr(err.text, "model.activation: 'reglu'"));
     spec->model.activation = kept;
     spec_free(spec);
+}
+
+static void only_fp16_has_a_loss_scale(void **state)
+{
+    static const char *const others[] = {"trainer.precision=32", "trainer.precision=tf32",
+                                         "trainer.precision=bf16-mixed"};
+    struct optim_config config;
+    struct scaling scaling;
+    struct spec *spec;
+    struct err err = {0};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++) {
+        spec = read_spec(others[i], NULL);
+        scaling_init(&scaling, spec);
+        assert_int_equal(config_optim(&config, spec, &err), 0);
+        assert_true(!scaling.is_on && scaling.state.scale == 1 && !config.skips_overflow);
+        spec_free(spec);
+    }
+    spec = read_spec("trainer.precision=16", NULL);
+    scaling_init(&scaling, spec);
+    assert_int_equal(config_optim(&config, spec, &err), 0);
+    assert_true(scaling.is_on && config.skips_overflow);
+    assert_true(scaling.state.scale == 4294967296.0);
+    assert_int_equal(scaling.config.growth_interval, 1000);
+    assert_int_equal(scaling.config.hysteresis, 2);
+    spec_free(spec);
+    spec = read_spec("trainer.precision=16-mixed", "model.native_amp_init_scale=65536",
+                     "model.native_amp_growth_interval=7", "model.hysteresis=3", NULL);
+    scaling_init(&scaling, spec);
+    assert_true(scaling.is_on && scaling.state.scale == 65536);
+    assert_int_equal(scaling.config.growth_interval, 7);
+    assert_int_equal(scaling.config.hysteresis, 3);
+    spec_free(spec);
+}
+
+static void the_loss_scale_goes_through_a_checkpoint(void **state)
+{
+    struct spec *spec = read_spec("trainer.precision=16", NULL);
+    struct spec *other = read_spec("trainer.precision=bf16", NULL);
+    const struct optim_report bad = {.is_skipped = true, .overflow = "a.weight"};
+    const struct optim_report good = {0};
+    struct json *meta = json_new(JSON_OBJECT);
+    struct scaling run, rest, bf16;
+    struct err err = {0};
+
+    (void)state;
+    scaling_init(&run, spec);
+    for (int step = 0; step < 4; step++)
+        assert_int_equal(scaling_update(&run, step < 3 ? &bad : &good, step, &err), 0);
+    assert_int_equal(scaling_n_updates(&run, 4), 1);
+    assert_int_equal(scaling_write(&run, meta, &err), 0);
+    scaling_init(&rest, spec);
+    assert_int_equal(scaling_read(&rest, meta, &err), 0);
+    assert_memory_equal(&rest.state, &run.state, sizeof(run.state));
+    scaling_init(&bf16, other);
+    assert_int_equal(scaling_read(&bf16, meta, &err), 0);
+    assert_true(bf16.state.scale == 1 && scaling_n_updates(&bf16, 4) == 1);
+    assert_int_equal(
+        json_set(json_get(meta, "loss_scale"), "scale", json_new_int(0), &err), 0);
+    assert_int_equal(scaling_read(&rest, meta, &err), -1);
+    json_free(meta);
+    spec_free(spec);
+    spec_free(other);
 }
 
 static void optimizer_gets_schedule_and_clipping(void **state)
@@ -349,6 +415,8 @@ int main(void)
         cmocka_unit_test(nvgpt_gives_nemotron_s_decoder),
         cmocka_unit_test(biases_and_longer_contexts_are_taken_over),
         cmocka_unit_test(other_decoders_are_refused_by_key),
+        cmocka_unit_test(only_fp16_has_a_loss_scale),
+        cmocka_unit_test(the_loss_scale_goes_through_a_checkpoint),
         cmocka_unit_test(optimizer_gets_schedule_and_clipping),
         cmocka_unit_test(global_batch_is_divided_over_data_ranks),
         cmocka_unit_test(spliced_video_is_one_frame_a_request),

@@ -33,7 +33,7 @@ const char options_help[] =
     "for)\n"
     "  --tokenizer PATH         when FOLDER has none\n"
     "  --backend NAME           auto, cpu, ref, cuda (default auto)\n"
-    "  --precision TYPE         bf16 or 32 (default: what this machine is fast in)\n"
+    "  --precision TYPE         bf16, 16 or 32 (default: what this machine is fast in)\n"
     "  --threads N              CPU threads (default: all this process may use)\n"
     "  --json                   a line of JSON an answer, with its token numbers\n"
     "  --verbose                times and counts, on standard error\n"
@@ -115,8 +115,8 @@ static int check(const struct options *options, struct err *err)
         return err_set(err, ERR_INVALID, "--template: there is no '%s', only %s",
                        options->template, conv_template_names());
     if (options->precision && strcmp(options->precision, "bf16") != 0 &&
-        strcmp(options->precision, "32") != 0)
-        return err_set(err, ERR_INVALID, "--precision must be bf16 or 32, not '%s'",
+        strcmp(options->precision, "16") != 0 && strcmp(options->precision, "32") != 0)
+        return err_set(err, ERR_INVALID, "--precision must be bf16, 16 or 32, not '%s'",
                        options->precision);
     return 0;
 }

@@ -117,7 +117,9 @@ static int open_backend(struct session *session, struct neva_config *config,
         return err_wrap(err, "--backend '%s'", name);
     if (!precision)
         precision = backend_is_fast(session->backend, DTYPE_BF16) ? "bf16" : "32";
-    config->dtype = strcmp(precision, "bf16") == 0 ? DTYPE_BF16 : DTYPE_F32;
+    config->dtype = strcmp(precision, "bf16") == 0 ? DTYPE_BF16
+                    : strcmp(precision, "16") == 0 ? DTYPE_F16
+                                                   : DTYPE_F32;
     return comm_create_solo(&session->comm, "tensor", err);
 }
 

@@ -38,11 +38,9 @@ static int word_find(int *out, const struct word *words, size_t n_words, const c
 
 int config_dtype(enum dtype *out, const struct spec *spec, struct err *err)
 {
-    static const struct word dtypes[] = {{"32", DTYPE_F32},
-                                         {"bf16", DTYPE_BF16},
-                                         {"bf16-mixed", DTYPE_BF16},
-                                         {"16", DTYPE_F16},
-                                         {"16-mixed", DTYPE_F16}};
+    static const struct word dtypes[] = {{"32", DTYPE_F32},    {"tf32", DTYPE_F32},
+                                         {"bf16", DTYPE_BF16}, {"bf16-mixed", DTYPE_BF16},
+                                         {"16", DTYPE_F16},    {"16-mixed", DTYPE_F16}};
     int dtype;
 
     if (WORD_FIND(&dtype, dtypes, spec->trainer.precision, "trainer.precision", err) < 0)
@@ -246,6 +244,7 @@ int config_optim(struct optim_config *out, const struct spec *spec, struct err *
         .constant_steps = spec->optim.constant_steps,
         .max_steps = spec->trainer.max_steps,
         .min_lr = (float)spec->optim.min_lr,
+        .skips_overflow = strcmp(spec->trainer.precision, "16") == 0,
     };
     return 0;
 }

@@ -38,7 +38,7 @@ int config_model(struct neva_config *out, const struct spec *spec, int64_t vocab
 int config_from_weights(struct neva_config *config, const struct spec *spec,
                         const struct weights_info *info, unsigned parts, const char *path,
                         struct err *err);
-/* trainer.precision */
+/* trainer.precision; tf32 is F32 with backend_allow_tf32 */
 int config_dtype(enum dtype *out, const struct spec *spec, struct err *err);
 int config_optim(struct optim_config *out, const struct spec *spec, struct err *err);
 /* model: says what it makes of a frame; NULL: the spec does, of a job without a model. */

@@ -28,6 +28,8 @@ static int open_backend(struct engine *engine, struct err *err)
     if (create_backend(&engine->backend, name, (int)rank->start->device, n_threads, err) <
         0)
         return err_wrap(err, "cannot open backend '%s'", name);
+    backend_allow_tf32(engine->backend,
+                       strcmp(rank->spec->trainer.precision, "tf32") == 0);
     if (engine->model_config.dtype != DTYPE_F32 &&
         !backend_is_fast(engine->backend, engine->model_config.dtype))
         log_warn("%s has no units of its own here: trainer.precision 32 may be faster",

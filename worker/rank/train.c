@@ -18,6 +18,7 @@
 #include "worker/rank/order.h"
 #include "worker/rank/run_model.h"
 #include "worker/rank/sample_log.h"
+#include "worker/rank/scaling.h"
 #include "worker/rank/window.h"
 
 #include <inttypes.h>
@@ -38,6 +39,7 @@ struct train {
     struct feed feed, valid_feed;
     struct batch_config batch;
     struct optim_config optim;
+    struct scaling scaling;
     struct order order, valid_order;
     struct json *binding;
     struct carried *carried; /* rank 0's */
@@ -101,6 +103,8 @@ static int train_resume(struct train *train, const char *path, struct err *err)
     if (checkpoint_read_meta(&meta, path, err) < 0)
         return err_wrap(err, "cannot go on from '%s'", path);
     rc = checkpoints_check(&train->step, meta, train->binding, err);
+    if (rc == 0)
+        rc = scaling_read(&train->scaling, meta, err);
     json_free(meta);
     if (rc == 0 && train->step >= train->optim.max_steps)
         rc = err_set(err, ERR_STATE,
@@ -171,6 +175,7 @@ static int train_open(void **state, struct rank *rank, struct err *err)
     train->spec = spec;
     train->val_loss = NAN;
     train->begin.lock = -1;
+    scaling_init(&train->scaling, spec);
     if (pump_progress(rank->pump, "loading", -1, 0, spec->trainer.max_steps, NULL, err) <
             0 ||
         begin_open(&train->begin, rank, err) < 0 ||
@@ -252,24 +257,30 @@ static void train_note(struct train *train, const struct totals *totals,
     window->step_ns += step_ns;
     window->wait_ns += (int64_t)totals->wait_ns;
     window->comm_ns += (int64_t)totals->comm_ns;
-    window->loss_sum += totals->loss_sum;
-    window->n_labels += totals->n_labels;
+    if (isfinite(totals->loss_sum)) { /* else the step was skipped */
+        window->loss_sum += totals->loss_sum;
+        window->n_labels += totals->n_labels;
+    }
     window->n_samples += (double)train->batch.global;
     window->n_tokens += totals->n_tokens;
     window->flops += totals->flops;
     window->lr = report->lr;
     window->grad_norm = report->grad_norm;
+    window->loss_scale = train->scaling.is_on ? train->scaling.state.scale : 0;
+    window->n_skipped = train->scaling.state.n_skipped;
 }
 
 static int train_update(struct train *train, const struct totals *totals,
                         struct optim_report *report, struct err *err)
 {
     struct stage_mark before = stage_begin("optimizer", NULL, STAGE_LIMITED);
-    int rc =
-        optim_step(train->engine.model, groups_data(train->rank->groups), &train->optim,
-                   train->step, (int64_t)totals->n_labels, report, err);
+    int64_t n_updates = scaling_n_updates(&train->scaling, train->step);
+    int rc = optim_step(train->engine.model, groups_data(train->rank->groups),
+                        &train->optim, n_updates, (int64_t)totals->n_labels, report, err);
 
     stage_end(before);
+    if (rc == 0)
+        rc = scaling_update(&train->scaling, report, train->step, err);
     return rc;
 }
 
@@ -281,6 +292,7 @@ static int train_step(struct train *train, struct err *err)
     int64_t start_ns = clock_mono_ns();
 
     stage_set_step(train->step);
+    neva_set_loss_scale(train->engine.model, train->scaling.state.scale);
     if (train_micro_batches(train, &totals, err) < 0)
         return -1;
     totals.wait_ns = (double)loader_take_wait_ns(train->loader);
@@ -290,7 +302,7 @@ static int train_step(struct train *train, struct err *err)
         return -1;
     if (totals.n_labels < 1)
         return err_set(err, ERR_INVALID, "none of its samples has a token to learn");
-    if (!isfinite(totals.loss_sum))
+    if (!isfinite(totals.loss_sum) && !train->scaling.is_on)
         return err_set(err, ERR_FORMAT, "the loss is not a finite number");
     if (train_update(train, &totals, &report, err) < 0)
         return -1;
@@ -439,6 +451,10 @@ static int train_save(struct train *train, char *path, struct err *err)
         checkpoints_meta(&meta, train->spec, train->binding, train->step,
                          corpus_info(train->feed.corpus), err) < 0)
         return -1;
+    if (scaling_write(&train->scaling, meta, err) < 0) {
+        json_free(meta);
+        return -1;
+    }
     rc = rank->layout.data_rank == 0
              ? carried_save(train->carried, train->engine.model, path, meta, err)
              : 0;
