@@ -326,7 +326,7 @@ static float small_product(struct check *check, struct backend *b, enum dtype dt
     const uint16_t halves[] = {0x3c00, 0x3c00};
     const void *host = dtype == DTYPE_F32 ? (const void *)values : halves;
     struct matmul_args args = {0};
-    struct tensor x, y, c;
+    struct tensor x = {0}, y = {0}, c = {0};
     struct err err = {0};
     float out = 0;
 
