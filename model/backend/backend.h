@@ -64,6 +64,7 @@ struct adamw_args {
 };
 
 struct backend;
+struct comm_devices; /* model/comm/device.h */
 
 struct backend_ops {
     const char *name;
@@ -75,6 +76,9 @@ struct backend_ops {
     /* Whether products of F32 may round their factors to TF32 (10 bits of mantissa); sums
      * stay fp32. NULL: this backend has no such units and multiplies in fp32. */
     void (*allow_tf32)(struct backend *b, bool is_allowed);
+    /* Collectives between devices, for comm_open_devices; theirs go into the order of this
+     * backend's calls. NULL: there are none. */
+    const struct comm_devices *(*devices)(struct backend *b);
 
     /* ---- memory ---- */
     int (*alloc)(struct backend *b, void **out, size_t n_bytes, struct err *err);

@@ -72,6 +72,8 @@ void comm_destroy(struct comm *comm)
 {
     if (!comm)
         return;
+    if (comm->device)
+        comm->device->slot = NULL;
     if (comm->ops)
         comm->ops->destroy(comm);
     else
@@ -165,8 +167,7 @@ int comm_check_call(const struct comm *comm, int their_rank,
 
 /* ---- the collectives ---- */
 
-/* Numbers the call; true when there is somebody to talk to. */
-static bool begin(struct comm *comm, enum comm_kind kind, size_t n_bytes, int root)
+bool comm_begin(struct comm *comm, enum comm_kind kind, size_t n_bytes, int root)
 {
     comm->call = (struct comm_call){.number = comm->call.number + 1,
                                     .n_bytes = n_bytes,
@@ -179,7 +180,7 @@ static bool begin(struct comm *comm, enum comm_kind kind, size_t n_bytes, int ro
     return true;
 }
 
-static int end(struct comm *comm, int rc, struct err *err)
+int comm_end(struct comm *comm, int rc, struct err *err)
 {
     comm->total_ns += clock_mono_ns() - comm->begun_ns;
     stage_end(comm->before);
@@ -193,26 +194,26 @@ static int end(struct comm *comm, int rc, struct err *err)
 int comm_all_reduce(struct comm *comm, float *x, int64_t n, enum comm_op op,
                     struct err *err)
 {
-    if (!begin(comm, op == COMM_MAX ? COMM_KIND_MAX_F32 : COMM_KIND_SUM_F32,
-               (size_t)n * sizeof(*x), 0))
+    if (!comm_begin(comm, op == COMM_MAX ? COMM_KIND_MAX_F32 : COMM_KIND_SUM_F32,
+                    (size_t)n * sizeof(*x), 0))
         return 0;
-    return end(comm, comm->ops->all_reduce(comm, x, n, err), err);
+    return comm_end(comm, comm->ops->all_reduce(comm, x, n, err), err);
 }
 
 int comm_all_reduce_f64(struct comm *comm, double *x, int64_t n, enum comm_op op,
                         struct err *err)
 {
-    if (!begin(comm, op == COMM_MAX ? COMM_KIND_MAX_F64 : COMM_KIND_SUM_F64,
-               (size_t)n * sizeof(*x), 0))
+    if (!comm_begin(comm, op == COMM_MAX ? COMM_KIND_MAX_F64 : COMM_KIND_SUM_F64,
+                    (size_t)n * sizeof(*x), 0))
         return 0;
-    return end(comm, comm->ops->all_reduce(comm, x, n, err), err);
+    return comm_end(comm, comm->ops->all_reduce(comm, x, n, err), err);
 }
 
 int comm_all_gather(struct comm *comm, void *out, const void *mine, size_t n_bytes,
                     struct err *err)
 {
-    if (begin(comm, COMM_KIND_GATHER, n_bytes, 0))
-        return end(comm, comm->ops->all_gather(comm, out, mine, n_bytes, err), err);
+    if (comm_begin(comm, COMM_KIND_GATHER, n_bytes, 0))
+        return comm_end(comm, comm->ops->all_gather(comm, out, mine, n_bytes, err), err);
     if (out != mine)
         memcpy(out, mine, n_bytes);
     return 0;
@@ -221,8 +222,8 @@ int comm_all_gather(struct comm *comm, void *out, const void *mine, size_t n_byt
 int comm_reduce_scatter(struct comm *comm, float *out, const float *x, int64_t n,
                         struct err *err)
 {
-    if (begin(comm, COMM_KIND_SCATTER, (size_t)n * sizeof(*x), 0))
-        return end(comm, comm->ops->reduce_scatter(comm, out, x, n, err), err);
+    if (comm_begin(comm, COMM_KIND_SCATTER, (size_t)n * sizeof(*x), 0))
+        return comm_end(comm, comm->ops->reduce_scatter(comm, out, x, n, err), err);
     if (out != x)
         memcpy(out, x, (size_t)n * sizeof(*x));
     return 0;
@@ -234,14 +235,14 @@ int comm_broadcast(struct comm *comm, void *bytes, size_t n_bytes, int root,
     if (root < 0 || root >= comm->size)
         return err_set(err, ERR_INVALID, "group '%s': no rank %d to broadcast from",
                        comm->name, root);
-    if (!begin(comm, COMM_KIND_BROADCAST, n_bytes, root))
+    if (!comm_begin(comm, COMM_KIND_BROADCAST, n_bytes, root))
         return 0;
-    return end(comm, comm->ops->broadcast(comm, bytes, n_bytes, root, err), err);
+    return comm_end(comm, comm->ops->broadcast(comm, bytes, n_bytes, root, err), err);
 }
 
 int comm_barrier(struct comm *comm, struct err *err)
 {
-    if (!begin(comm, COMM_KIND_BARRIER, 0, 0))
+    if (!comm_begin(comm, COMM_KIND_BARRIER, 0, 0))
         return 0;
-    return end(comm, comm->ops->barrier(comm, err), err);
+    return comm_end(comm, comm->ops->barrier(comm, err), err);
 }

@@ -3,7 +3,7 @@
 #define VNEVA_MODEL_COMM_INTERNAL_H
 
 #include "common/base/stage.h"
-#include "model/comm/comm.h"
+#include "model/comm/device.h"
 
 #include <stdbool.h>
 
@@ -54,9 +54,15 @@ struct comm {
     struct comm_call call;    /* the collective at work */
     struct stage_mark before; /* what it interrupts */
     int64_t begun_ns, total_ns;
+    struct comm_device *device; /* borrowed; NULL: host memory alone */
 };
 
 const char *comm_kind_name(uint32_t kind);
+
+/* Numbers a call and marks its stage; true when there is somebody to talk to. */
+bool comm_begin(struct comm *comm, enum comm_kind kind, size_t n_bytes, int root);
+/* Of a call that began so: counts its time, and gives an error group, kind and number. */
+int comm_end(struct comm *comm, int rc, struct err *err);
 
 /* Refuses names, ranks, sizes and timeouts that cannot be; fills the common part. */
 int comm_init(struct comm *comm, const struct comm_ops *ops, const char *name, int rank,

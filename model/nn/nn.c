@@ -1,5 +1,7 @@
 #include "model/nn/nn.h"
 
+#include "model/comm/device.h"
+
 #include <stdlib.h>
 
 void nn_fini(struct nn *nn)
@@ -150,6 +152,11 @@ static int stage(struct nn *nn, size_t n_bytes, struct err *err)
     return 0;
 }
 
+int nn_open_group(struct backend *b, struct comm *group, struct err *err)
+{
+    return comm_open_devices(group, b->ops->devices ? b->ops->devices(b) : NULL, err);
+}
+
 int nn_all_reduce(struct nn *nn, struct comm *group, struct tensor *x, enum comm_op op,
                   struct err *err)
 {
@@ -160,6 +167,8 @@ int nn_all_reduce(struct nn *nn, struct comm *group, struct tensor *x, enum comm
         return 0;
     if (ops->is_host)
         return comm_all_reduce(group, x->data, n, op, err);
+    if (comm_has_device(group))
+        return comm_device_all_reduce(group, x->data, n, op, err);
     if (stage(nn, tensor_bytes(x), err) < 0 ||
         ops->download(nn->backend, nn->staging, x->data, tensor_bytes(x), err) < 0 ||
         comm_all_reduce(group, nn->staging, n, op, err) < 0)
@@ -174,8 +183,14 @@ int nn_all_gather(struct nn *nn, struct comm *group, struct tensor *out,
     size_t n_bytes = tensor_bytes(mine);
     char *staged;
 
+    if (comm_size(group) == 1)
+        return out->data == mine->data
+                   ? 0
+                   : ops->copy(nn->backend, out->data, mine->data, n_bytes, err);
     if (ops->is_host)
         return comm_all_gather(group, out->data, mine->data, n_bytes, err);
+    if (comm_has_device(group))
+        return comm_device_all_gather(group, out->data, mine->data, n_bytes, err);
     if (stage(nn, tensor_bytes(out), err) < 0)
         return -1;
     staged = nn->staging;

@@ -74,6 +74,10 @@ int nn_linear_column_bwd_x(struct nn *nn, struct tensor *dx, const struct tensor
 int nn_all_reduce(struct nn *nn, struct comm *group, struct tensor *x, enum comm_op op,
                   struct err *err);
 
+/* Lets the group's device memory be exchanged without the host where that can be: see
+ * comm_open_devices. COLLECTIVE */
+int nn_open_group(struct backend *b, struct comm *group, struct err *err);
+
 /* x T, in place: sum over the ranks taken in F32. COLLECTIVE */
 int nn_sum_ranks(struct nn *nn, struct tensor *x, struct err *err);
 

@@ -6,10 +6,18 @@
 
 #include <functional>
 
-/* Work that the stream does when somebody waits for it. */
-cudaError_t cuda_host_ask(cudaStream_t stream, std::function<cudaError_t()> what);
+#define CUDA_HOST_SHARED                                                                 \
+    __attribute__((visibility("default"))) /* libnccl.so.2 calls it */
+
+/* Work that the stream does when somebody waits for it, or asks. cudaErrorNotReady: it
+ * cannot be done yet, and what is behind it waits. */
+CUDA_HOST_SHARED cudaError_t cuda_host_ask(cudaStream_t stream,
+                                           std::function<cudaError_t()> what);
 
 /* True when [data, data + n_bytes) is device memory that was handed out. */
-bool cuda_host_is_device(const void *data, size_t n_bytes);
+CUDA_HOST_SHARED bool cuda_host_is_device(const void *data, size_t n_bytes);
+
+/* Of the thread that calls. */
+CUDA_HOST_SHARED int cuda_host_device(void);
 
 #endif

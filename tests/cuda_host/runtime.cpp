@@ -1,5 +1,5 @@
 /* runtime.cpp - the CUDA runtime's stand-in: device memory is the host's, and what is asked
- * of a stream is done only when somebody waits for it
+ * of a stream is done only when somebody waits for it, or asks whether it is done
  *
  * So a missing wait shows as a missing result, and a host array that is changed or freed
  * too early as a wrong one. Stricter than the device where that is lenient: asynchronous
@@ -9,13 +9,16 @@
  * Environment: CUDA_HOST_DEVICES (1), CUDA_HOST_MEMORY (bytes; no bound), CUDA_HOST_ORDER
  * (forward, reverse, scrambled): the order of threads, read when a stream is made.
  */
+#include "cuda_host.h"
 #include "cuda_runtime.h"
 
+#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <deque>
 #include <map>
 #include <mutex>
+#include <thread>
 
 #define N_PROCESSORS 3 /* few, so that small shapes take every loop over the grid twice */
 #define GRID_X_MAX 0x7fffffffU
@@ -54,6 +57,7 @@ memory &all_memory()
 }
 
 thread_local cudaError_t last_error;
+thread_local int current_device;
 
 cudaError_t note(cudaError_t error)
 {
@@ -107,17 +111,28 @@ cudaError_t ask(cudaStream_t stream, std::function<cudaError_t()> what)
     return cudaSuccess;
 }
 
-/* Does what was asked until n things are done. */
+/* Does what was asked until n things are done, or one cannot be done yet. */
 cudaError_t run_until(cudaStream_t stream, uint64_t n)
 {
     while (stream->n_done < n && stream->broken == cudaSuccess) {
-        std::function<cudaError_t()> what = std::move(stream->work.front());
+        cudaError_t error = stream->work.front()();
 
+        if (error == cudaErrorNotReady)
+            return note(error);
         stream->work.pop_front();
-        stream->broken = what();
+        stream->broken = error;
         stream->n_done++;
     }
     return note(stream->broken);
+}
+
+cudaError_t wait_until(cudaStream_t stream, uint64_t n)
+{
+    cudaError_t error;
+
+    while ((error = run_until(stream, n)) == cudaErrorNotReady)
+        std::this_thread::sleep_for(std::chrono::microseconds(50));
+    return error;
 }
 
 fiber_order order_of(const char *text)
@@ -214,6 +229,19 @@ cudaError_t cudaSetDevice(int device)
 
     if (cudaGetDeviceCount(&n) != cudaSuccess || device < 0 || device >= n)
         return note(cudaErrorInvalidDevice);
+    current_device = device;
+    return cudaSuccess;
+}
+
+int cuda_host_device(void)
+{
+    return current_device;
+}
+
+cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *properties, int device)
+{
+    *properties = {};
+    memcpy(properties->uuid.bytes, &device, sizeof(device));
     return cudaSuccess;
 }
 
@@ -359,6 +387,11 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream)
 
 cudaError_t cudaStreamSynchronize(cudaStream_t stream)
 {
+    return wait_until(stream, stream->n_asked);
+}
+
+cudaError_t cudaStreamQuery(cudaStream_t stream)
+{
     return run_until(stream, stream->n_asked);
 }
 
@@ -384,12 +417,10 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream)
 
 cudaError_t cudaEventSynchronize(cudaEvent_t event)
 {
-    return event->stream ? run_until(event->stream, event->after) : cudaSuccess;
+    return event->stream ? wait_until(event->stream, event->after) : cudaSuccess;
 }
 
 cudaError_t cudaEventQuery(cudaEvent_t event)
 {
-    if (!event->stream || event->stream->n_done >= event->after)
-        return cudaSuccess;
-    return cudaErrorNotReady;
+    return event->stream ? run_until(event->stream, event->after) : cudaSuccess;
 }

@@ -106,8 +106,10 @@ static void body(struct tiny_rank *rank)
 static struct scaled run_scaled(const char *backend, enum dtype dtype, int n_ranks,
                                 int n_data, int n_steps, uint64_t bad, double scale)
 {
-    struct scaled run = {
-        .config = tiny_config(), .scale = {scale, dtype == DTYPE_F16 ? STEPS_MAX : 4, 2}, .n_steps = n_steps, .bad = bad};
+    struct scaled run = {.config = tiny_config(),
+                         .scale = {scale, dtype == DTYPE_F16 ? STEPS_MAX : 4, 2},
+                         .n_steps = n_steps,
+                         .bad = bad};
 
     run.config.dtype = dtype;
     run.values = calloc((size_t)neva_n_params(&run.config), sizeof(float));

@@ -176,8 +176,12 @@ struct job {
 static void *job_main(void *arg)
 {
     struct job *job = arg;
+    struct tiny_rank *rank = &job->rank;
+    struct err err = {0};
 
-    job->body(&job->rank);
+    if (EXPECT_OK(nn_open_group(rank->backend, rank->tensor, &err), &err) &&
+        EXPECT_OK(nn_open_group(rank->backend, rank->data, &err), &err))
+        job->body(rank);
     return NULL;
 }
 
@@ -191,8 +195,8 @@ static void group_create(struct comm **out, const char *name, int n)
         EXPECT_OK(comm_create_threads(out, name, n, COMM_TIMEOUT_MS, &err), &err);
 }
 
-void tiny_run(const char *backend, int n_ranks, int n_data,
-              void (*body)(struct tiny_rank *rank), void *arg)
+void tiny_run_on(const char *backend, int n_devices, int n_ranks, int n_data,
+                 void (*body)(struct tiny_rank *rank), void *arg)
 {
     struct comm *tensor[RANKS_MAX][RANKS_MAX], *data[RANKS_MAX][RANKS_MAX];
     struct job jobs[RANKS_MAX * RANKS_MAX];
@@ -209,7 +213,8 @@ void tiny_run(const char *backend, int n_ranks, int n_data,
 
         jobs[i] = (struct job){
             {r, n_ranks, d, n_data, tensor[d][r], data[r][d], NULL, arg}, body};
-        EXPECT_OK(backend_create(&jobs[i].rank.backend, backend, 0, 1, &err), &err);
+        EXPECT_OK(backend_create(&jobs[i].rank.backend, backend, i % n_devices, 1, &err),
+                  &err);
     }
     for (int i = 0; i < n; i++)
         EXPECT(pthread_create(&threads[i], NULL, job_main, &jobs[i]) == 0);
@@ -220,6 +225,12 @@ void tiny_run(const char *backend, int n_ranks, int n_data,
         comm_destroy(jobs[i].rank.data);
         backend_destroy(jobs[i].rank.backend);
     }
+}
+
+void tiny_run(const char *backend, int n_ranks, int n_data,
+              void (*body)(struct tiny_rank *rank), void *arg)
+{
+    tiny_run_on(backend, 1, n_ranks, n_data, body, arg);
 }
 
 void tiny_collect(struct neva *model, enum tiny_what what, float *out)

@@ -48,9 +48,12 @@ struct tiny_rank {
     void *arg;
 };
 
-/* Runs `body` on n_ranks x n_data threads, each with a backend of its own. */
+/* Runs `body` on n_ranks x n_data threads, each with a backend of its own; all on the first
+ * device, or on n_devices in turn. */
 void tiny_run(const char *backend, int n_ranks, int n_data,
               void (*body)(struct tiny_rank *rank), void *arg);
+void tiny_run_on(const char *backend, int n_devices, int n_ranks, int n_data,
+                 void (*body)(struct tiny_rank *rank), void *arg);
 
 /* Every parameter's whole gradient (or weight), one after another in the table's order,
  * gathered from the ranks: each rank adds its slices. out has neva_n_params floats. */

@@ -3,7 +3,7 @@
 set(cuda_host ${CMAKE_CURRENT_SOURCE_DIR}/cuda_host)
 set(cuda_dir ${CMAKE_SOURCE_DIR}/model/backend/cuda)
 include(${cuda_dir}/sources.cmake)
-list(APPEND cuda_sources ${cudnn_sources})
+list(APPEND cuda_sources ${cudnn_sources} ${nccl_sources})
 list(TRANSFORM cuda_sources PREPEND ${cuda_dir}/)
 list(TRANSFORM cuda_kernels PREPEND ${cuda_dir}/)
 # g++ takes .cu for a script of its linker unless told
@@ -15,9 +15,10 @@ target_include_directories(vneva_fiber PUBLIC ${CMAKE_SOURCE_DIR})
 
 add_library(vneva_cuda_host SHARED ${cuda_sources} ${cuda_kernels}
   ${cuda_host}/runtime.cpp ${cuda_host}/cublaslt.cpp ${cuda_host}/cudnn.cpp)
-target_compile_definitions(vneva_cuda_host PRIVATE VNEVA_HAVE_CUDNN)
+target_compile_definitions(vneva_cuda_host PRIVATE VNEVA_HAVE_CUDNN VNEVA_HAVE_NCCL)
 target_include_directories(vneva_cuda_host PRIVATE ${cuda_host}/include)
-target_link_libraries(vneva_cuda_host PRIVATE vneva_fiber vneva_tensor vneva_flags)
+target_link_libraries(vneva_cuda_host PRIVATE vneva_fiber vneva_tensor vneva_flags
+  ${CMAKE_DL_LIBS})
 set_target_properties(vneva_cuda_host PROPERTIES OUTPUT_NAME vneva_cuda
   LIBRARY_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests/cuda_host
   C_VISIBILITY_PRESET hidden CXX_VISIBILITY_PRESET hidden)
@@ -25,18 +26,29 @@ set_target_properties(vneva_cuda_host PROPERTIES OUTPUT_NAME vneva_cuda
 target_compile_options(vneva_cuda_host PRIVATE -O2 -Wno-unknown-pragmas)
 target_compile_options(vneva_fiber PRIVATE -O2)
 
+# opened by the plugin at run time, as NCCL is
+add_library(vneva_nccl_host SHARED ${cuda_host}/nccl.cpp)
+target_include_directories(vneva_nccl_host PRIVATE ${cuda_host}/include)
+target_link_libraries(vneva_nccl_host PRIVATE vneva_cuda_host vneva_flags)
+set_target_properties(vneva_nccl_host PROPERTIES OUTPUT_NAME nccl SOVERSION 2
+  LIBRARY_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests/cuda_host
+  CXX_VISIBILITY_PRESET hidden BUILD_RPATH "\$ORIGIN")
+set_target_properties(vneva_cuda_host PROPERTIES BUILD_RPATH "\$ORIGIN")
+
 function(cuda_host_test name)
   vneva_test(${name} ${ARGN})
   if(TARGET ${name})
     set_target_properties(${name} PROPERTIES
       RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests/cuda_host)
-    add_dependencies(${name} vneva_cuda_host)
+    add_dependencies(${name} vneva_cuda_host vneva_nccl_host)
   endif()
 endfunction()
 
 vneva_test(unit_fiber LABEL unit SOURCES unit/fiber.cpp LIBS vneva_fiber)
 cuda_host_test(test_cuda_ops LABEL op
   SOURCES op/test_cuda_ops.c op/op_cases.c op/op_run.c op/op_compare.c LIBS vneva_backend)
+cuda_host_test(test_cuda_groups LABEL op SOURCES op/test_cuda_groups.c op/expect.c
+  LIBS vneva_nn)
 cuda_host_test(op_model_cuda LABEL op SOURCES op/model_cuda.c
   LIBS vneva_tiny vneva_optim vneva_generate)
 if(TARGET unit_fiber)

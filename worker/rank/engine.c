@@ -44,6 +44,9 @@ int engine_open(struct engine *engine, struct rank *rank,
     engine->model_config = *config;
     if (open_backend(engine, err) < 0)
         return -1;
+    if (nn_open_group(engine->backend, groups_tensor(rank->groups), err) < 0 ||
+        nn_open_group(engine->backend, groups_data(rank->groups), err) < 0)
+        return -1;
     return neva_create_bare(&engine->model, &engine->model_config, engine->backend,
                             groups_tensor(rank->groups), err);
 }

@@ -23,6 +23,7 @@ static void cuda_destroy(struct backend *b)
     struct cuda *cuda = cuda_of(b);
 
     if (cuda->stream) {
+        cuda_groups_fini(cuda);
         cuda_attention_fini(cuda);
         cuda_matmul_fini(cuda);
         cuda_staging_fini(cuda);
@@ -53,6 +54,7 @@ static const struct backend_ops cuda_ops = {
     .destroy = cuda_destroy,
     .is_fast = cuda_is_fast,
     .allow_tf32 = cuda_allow_tf32,
+    .devices = cuda_devices,
     .alloc = cuda_alloc,
     .free = cuda_free,
     .upload = cuda_upload,

@@ -15,6 +15,7 @@ extern "C" {
 #endif
 
 #include "model/backend/backend.h"
+#include "model/comm/device.h"
 
 #include <cuda_runtime_api.h>
 
@@ -33,7 +34,10 @@ struct staging {
     unsigned first_mark, n_marks;
 };
 
+#define CUDA_GROUPS_MAX 8 /* of ranks, with one communicator each */
+
 struct matmul_plans; /* matmul.c */
+struct nccl_group;   /* model/comm/nccl.h */
 struct sdpa;         /* attention_cudnn.c */
 
 struct cuda {
@@ -49,6 +53,9 @@ struct cuda {
     struct matmul_plans *matmul;
     bool is_tf32; /* products of F32 on units for TF32 */
     struct sdpa *sdpa;
+    struct comm_devices devices;
+    struct nccl_group *groups[CUDA_GROUPS_MAX];
+    int n_groups;
 };
 
 static inline struct cuda *cuda_of(struct backend *b)
@@ -84,6 +91,15 @@ int cuda_stage(struct cuda *cuda, const void **out, const void *host, size_t n_b
 
 /* *out: n_bytes of device memory for the operation at hand, shared by all. */
 int cuda_scratch(struct cuda *cuda, void **out, size_t n_bytes, struct err *err);
+
+/* ---- group.c ---- */
+
+const struct comm_devices *cuda_devices(struct backend *b);
+void cuda_groups_fini(struct cuda *cuda);
+/* Until the stream is through, or (event) is there. With communicators open the host asks
+ * again and again, and a peer that is gone ends the wait. */
+int cuda_wait(struct cuda *cuda, struct err *err);
+int cuda_wait_event(struct cuda *cuda, cudaEvent_t event, struct err *err);
 
 /* ---- matmul.c ---- */
 

@@ -74,12 +74,12 @@ void cuda_staging_fini(struct cuda *cuda)
         cudaFreeHost(s->pinned);
 }
 
-static int wait_for_oldest(struct staging *s, struct err *err)
+static int wait_for_oldest(struct cuda *cuda, struct err *err)
 {
+    struct staging *s = &cuda->staging;
     unsigned at = s->first_mark;
 
-    if (cuda_check(cudaEventSynchronize(s->marks[at].event), "copy to the device", err) <
-        0)
+    if (cuda_wait_event(cuda, s->marks[at].event, err) < 0)
         return -1;
     s->tail = s->marks[at].end;
     s->first_mark = (at + 1) % STAGING_MARKS;
@@ -88,8 +88,9 @@ static int wait_for_oldest(struct staging *s, struct err *err)
 }
 
 /* *at: where n_bytes in one piece are free. */
-static int reserve(struct staging *s, size_t n_bytes, size_t *at, struct err *err)
+static int reserve(struct cuda *cuda, size_t n_bytes, size_t *at, struct err *err)
 {
+    struct staging *s = &cuda->staging;
     size_t padded = (n_bytes + STAGING_ALIGN - 1) / STAGING_ALIGN * STAGING_ALIGN;
     size_t left = STAGING_BYTES - s->head % STAGING_BYTES;
 
@@ -97,7 +98,7 @@ static int reserve(struct staging *s, size_t n_bytes, size_t *at, struct err *er
         s->head += left;
     while (s->n_marks == STAGING_MARKS ||
            (s->n_marks && s->head + padded - s->tail > STAGING_BYTES))
-        if (wait_for_oldest(s, err) < 0)
+        if (wait_for_oldest(cuda, err) < 0)
             return -1;
     *at = s->head % STAGING_BYTES;
     s->head += padded;
@@ -113,7 +114,7 @@ static int send(struct cuda *cuda, void *dst, const void *host, size_t n_bytes,
     size_t at;
     unsigned mark;
 
-    if (reserve(s, n_bytes, &at, err) < 0)
+    if (reserve(cuda, n_bytes, &at, err) < 0)
         return -1;
     memcpy(s->pinned + at, host, n_bytes);
     if (!dst)
@@ -186,6 +187,5 @@ int cuda_zero(struct backend *b, void *dst, size_t n_bytes, struct err *err)
 
 int cuda_sync(struct backend *b, struct err *err)
 {
-    return cuda_check(cudaStreamSynchronize(cuda_of(b)->stream), "work on the device",
-                      err);
+    return cuda_wait(cuda_of(b), err);
 }

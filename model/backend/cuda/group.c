@@ -1,0 +1,123 @@
+/* group.c - collectives between devices, and how the host waits when there are some
+ *
+ * A collective whose peer is gone never ends, and cudaStreamSynchronize would never return.
+ * So while communicators are open the host polls, and looks at them between.
+ */
+#include "model/backend/cuda/cuda.h"
+
+#include "common/base/clock.h"
+
+#include <string.h>
+#include <time.h>
+
+#ifdef VNEVA_HAVE_NCCL
+#include "model/comm/nccl.h"
+
+#define POLL_FAST_NS 2000000 /* for so long without a pause: most waits are short */
+#define POLL_NS 50000
+
+static int identify(void *state, char id[COMM_DEVICE_ID_BYTES], struct err *err)
+{
+    const struct cuda *cuda = state;
+    struct cudaDeviceProp properties;
+
+    if (nccl_check_library(err) < 0 ||
+        cuda_check(cudaGetDeviceProperties(&properties, cuda->device), "asking", err) < 0)
+        return -1;
+    memcpy(id, properties.uuid.bytes, COMM_DEVICE_ID_BYTES);
+    return 0;
+}
+
+static int make_token(void *state, char token[COMM_DEVICE_TOKEN_BYTES], struct err *err)
+{
+    (void)state;
+    return nccl_make_token(token, err);
+}
+
+static int open_group(void *state, struct comm_device **out,
+                      const struct comm_device_args *args, struct err *err)
+{
+    struct cuda *cuda = state;
+
+    if (cuda->n_groups == CUDA_GROUPS_MAX)
+        return err_set(err, ERR_LIMIT, "more than %d groups of ranks", CUDA_GROUPS_MAX);
+    if (cuda_check(cudaSetDevice(cuda->device), "opening", err) < 0 ||
+        nccl_open(&cuda->groups[cuda->n_groups], args, cuda->stream, err) < 0)
+        return -1;
+    *out = nccl_device(cuda->groups[cuda->n_groups++]);
+    return 0;
+}
+
+const struct comm_devices *cuda_devices(struct backend *b)
+{
+    struct cuda *cuda = cuda_of(b);
+
+    cuda->devices = (struct comm_devices){cuda, identify, make_token, open_group};
+    return &cuda->devices;
+}
+
+void cuda_groups_fini(struct cuda *cuda)
+{
+    while (cuda->n_groups > 0)
+        nccl_close(cuda->groups[--cuda->n_groups]);
+}
+
+static int watch(struct cuda *cuda, int64_t since_ns, struct err *err)
+{
+    for (int i = 0; i < cuda->n_groups; i++)
+        if (nccl_watch(cuda->groups[i], since_ns, err) < 0)
+            return -1;
+    return 0;
+}
+
+/* event NULL: the whole stream */
+static int poll_until(struct cuda *cuda, cudaEvent_t event, struct err *err)
+{
+    const struct timespec pause = {.tv_nsec = POLL_NS};
+    int64_t begun_ns = clock_mono_ns();
+
+    for (;;) {
+        cudaError_t error = event ? cudaEventQuery(event) : cudaStreamQuery(cuda->stream);
+
+        if (error != cudaErrorNotReady)
+            return cuda_check(error, "work on the device", err);
+        cudaGetLastError(); /* no error, but kept as one */
+        if (watch(cuda, begun_ns, err) < 0)
+            return -1;
+        if (clock_mono_ns() - begun_ns > POLL_FAST_NS)
+            nanosleep(&pause, NULL);
+    }
+}
+#else
+const struct comm_devices *cuda_devices(struct backend *b)
+{
+    (void)b;
+    return NULL;
+}
+
+void cuda_groups_fini(struct cuda *cuda)
+{
+    (void)cuda;
+}
+
+static int poll_until(struct cuda *cuda, cudaEvent_t event, struct err *err)
+{
+    (void)cuda;
+    (void)event;
+    return err_set(err, ERR_UNSUPPORTED, "built without NCCL");
+}
+#endif
+
+int cuda_wait(struct cuda *cuda, struct err *err)
+{
+    if (cuda->n_groups > 0)
+        return poll_until(cuda, NULL, err);
+    return cuda_check(cudaStreamSynchronize(cuda->stream), "work on the device", err);
+}
+
+int cuda_wait_event(struct cuda *cuda, cudaEvent_t event, struct err *err)
+{
+    if (cuda->n_groups > 0)
+        return poll_until(cuda, event, err);
+    return cuda_check(cudaEventSynchronize(event), "work on the device", err);
+}

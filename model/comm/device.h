@@ -1,0 +1,81 @@
+/* device.h - collectives over the memory of devices, beside a group of ranks
+ *
+ * A group exchanges host memory. Where each of its ranks has a device of its own, and a
+ * library that lets devices talk to each other, it gets a second way that takes memory of
+ * the device and needs no host: calls return when the work is asked for, in the order of
+ * the device's stream, and whoever waits for the device finds out what failed. Sums are
+ * taken in an order of the library's own: the same bits on every rank and in every run of
+ * the same machines, but not those of the host's collectives.
+ * The library's side (`nccl.c`) lives in the CUDA plugin, which cannot call comm.c: all it
+ * needs to know of a group is in here.
+ * Owns: whoever opened it (the backend) owns a comm_device; a group only borrows it, and
+ * either may end first.
+ */
+#ifndef VNEVA_MODEL_COMM_DEVICE_H
+#define VNEVA_MODEL_COMM_DEVICE_H
+
+#include "model/comm/comm.h"
+
+#include <stdbool.h>
+
+#define COMM_DEVICE_ID_BYTES 16     /* a UUID: one device on all machines */
+#define COMM_DEVICE_TOKEN_BYTES 128 /* what ranks find each other by */
+#define COMM_DEVICE_NAME_MAX 32
+
+struct comm_device;
+
+/* Memory is the device's; number: of the collective in its group, for messages. */
+struct comm_device_ops {
+    int (*all_reduce)(struct comm_device *device, uint64_t number, float *x, int64_t n,
+                      enum comm_op op, struct err *err);
+    int (*all_gather)(struct comm_device *device, uint64_t number, void *out,
+                      const void *mine, size_t n_bytes, struct err *err);
+    int (*reduce_scatter)(struct comm_device *device, uint64_t number, float *out,
+                          const float *x, int64_t n, struct err *err);
+    int (*broadcast)(struct comm_device *device, uint64_t number, void *bytes,
+                     size_t n_bytes, int root, struct err *err);
+};
+
+/* Implementations embed this first, and clear *slot, where there is one, when they end. */
+struct comm_device {
+    const struct comm_device_ops *ops;
+    struct comm_device **slot; /* where the group keeps it */
+};
+
+struct comm_device_args {
+    char name[COMM_DEVICE_NAME_MAX];
+    char token[COMM_DEVICE_TOKEN_BYTES];
+    int rank, n_ranks;
+    int64_t timeout_ms; /* without progress in a collective, or while the ranks meet */
+};
+
+/* What a backend offers. */
+struct comm_devices {
+    void *state;
+    /* ERR_UNSUPPORTED: the library is not there. */
+    int (*identify)(void *state, char id[COMM_DEVICE_ID_BYTES], struct err *err);
+    int (*make_token)(void *state, char token[COMM_DEVICE_TOKEN_BYTES], struct err *err);
+    /* Meets the other ranks, which open the same token. What is opened lives as long as the
+     * backend, used or not. */
+    int (*open)(void *state, struct comm_device **out,
+                const struct comm_device_args *args, struct err *err);
+};
+
+/* Gives the group its second way, or, where ranks share a device or one has no library,
+ * leaves it without and says so in the log. devices NULL: this rank has none. COLLECTIVE */
+int comm_open_devices(struct comm *comm, const struct comm_devices *devices,
+                      struct err *err);
+bool comm_has_device(const struct comm *comm);
+
+/* As the functions of comm.h, on memory of the device; what they return tells of asking, not
+ * of the work. Only where comm_has_device. A maximum may lose not-a-numbers. COLLECTIVE */
+int comm_device_all_reduce(struct comm *comm, float *x, int64_t n, enum comm_op op,
+                           struct err *err);
+int comm_device_all_gather(struct comm *comm, void *out, const void *mine, size_t n_bytes,
+                           struct err *err);
+int comm_device_reduce_scatter(struct comm *comm, float *out, const float *x, int64_t n,
+                               struct err *err);
+int comm_device_broadcast(struct comm *comm, void *bytes, size_t n_bytes, int root,
+                          struct err *err);
+
+#endif

@@ -1,0 +1,286 @@
+/* test_cuda_groups.c - collectives between devices, over the stand-ins of CUDA and NCCL
+ * (tests/cuda_host): values against the host's collectives, ranks that share a device, and
+ * ranks that leave, never come, or do something else.
+ */
+#include "model/comm/device.h"
+#include "model/nn/nn.h"
+#include "tests/op/expect.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define RANKS_MAX 4
+#define TIMEOUT_MS 20000
+#define SHORT_MS 300
+#define N_MAX 1000
+
+/* One rank, a thread. */
+struct rank {
+    int rank, n_ranks;
+    struct comm *comm;
+    struct backend *b;
+    void (*body)(struct rank *rank);
+};
+
+static void *rank_main(void *arg)
+{
+    struct rank *rank = arg;
+    struct err err = {0};
+
+    if (EXPECT_OK(nn_open_group(rank->b, rank->comm, &err), &err))
+        rank->body(rank);
+    return NULL;
+}
+
+/* Groups end before or after backends: both must do. */
+static void run(int n_ranks, int n_devices, int64_t timeout_ms,
+                void (*body)(struct rank *rank))
+{
+    struct comm *comms[RANKS_MAX];
+    struct rank ranks[RANKS_MAX];
+    pthread_t threads[RANKS_MAX];
+    struct err err = {0};
+    char text[16];
+
+    snprintf(text, sizeof(text), "%d", n_devices);
+    setenv("CUDA_HOST_DEVICES", text, 1);
+    EXPECT_OK(comm_create_threads(comms, "tensor", n_ranks, timeout_ms, &err), &err);
+    for (int i = 0; i < n_ranks; i++) {
+        ranks[i] = (struct rank){i, n_ranks, comms[i], NULL, body};
+        EXPECT_OK(backend_create(&ranks[i].b, "cuda", i % n_devices, 1, &err), &err);
+    }
+    for (int i = 0; i < n_ranks; i++)
+        EXPECT(pthread_create(&threads[i], NULL, rank_main, &ranks[i]) == 0);
+    for (int i = 0; i < n_ranks; i++)
+        pthread_join(threads[i], NULL);
+    for (int i = 0; i < n_ranks; i++) {
+        if (i % 2)
+            comm_destroy(ranks[i].comm);
+        backend_destroy(ranks[i].b);
+        if (i % 2 == 0)
+            comm_destroy(ranks[i].comm);
+    }
+}
+
+/* ---- values ---- */
+
+/* Whole numbers: their sums are exact in any order. */
+static void fill(float *x, int64_t n, int rank)
+{
+    for (int64_t i = 0; i < n; i++)
+        x[i] = (float)((i * 7 + rank * 13) % 101 - 50);
+}
+
+enum what { SUM, MAX, GATHER, SCATTER, BROADCAST, WHAT_COUNT };
+
+/* On the host: what the group's other way gives. */
+static int on_host(struct rank *rank, enum what what, float *out, const float *x,
+                   int64_t n, struct err *err)
+{
+    size_t bytes = (size_t)n * sizeof(*x);
+
+    if (what == GATHER)
+        return comm_all_gather(rank->comm, out, x, bytes, err);
+    if (what == SCATTER)
+        return comm_reduce_scatter(rank->comm, out, x, n, err);
+    memcpy(out, x, bytes);
+    if (what == BROADCAST)
+        return comm_broadcast(rank->comm, out, bytes, rank->n_ranks - 1, err);
+    return comm_all_reduce(rank->comm, out, n, what == MAX ? COMM_MAX : COMM_SUM, err);
+}
+
+static int on_device(struct rank *rank, enum what what, float *out, float *x, int64_t n,
+                     struct err *err)
+{
+    size_t bytes = (size_t)n * sizeof(*x);
+
+    switch (what) {
+    case GATHER:
+        return comm_device_all_gather(rank->comm, out, x, bytes, err);
+    case SCATTER:
+        return comm_device_reduce_scatter(rank->comm, out, x, n, err);
+    case BROADCAST:
+        return comm_device_broadcast(rank->comm, x, bytes, rank->n_ranks - 1, err);
+    default:
+        return comm_device_all_reduce(rank->comm, x, n, what == MAX ? COMM_MAX : COMM_SUM,
+                                      err);
+    }
+}
+
+static void compare(struct rank *rank, enum what what, int64_t n)
+{
+    static const char *const names[] = {"sum", "max", "gather", "scatter", "broadcast"};
+    int64_t n_in = what == SCATTER ? n * rank->n_ranks : n;
+    int64_t n_out = what == GATHER ? n * rank->n_ranks : n;
+    const struct backend_ops *ops = rank->b->ops;
+    float x[N_MAX * RANKS_MAX], want[N_MAX * RANKS_MAX], got[N_MAX * RANKS_MAX];
+    struct tensor in = {0}, out = {0};
+    struct err err = {0};
+    size_t out_bytes = (size_t)n_out * sizeof(float);
+    bool is_in_place = what != GATHER && what != SCATTER;
+
+    fill(x, n_in, rank->rank);
+    EXPECT_OK(on_host(rank, what, want, x, n, &err), &err);
+    EXPECT_OK(backend_tensor(rank->b, &in, DTYPE_F32, 1, &n_in, &err), &err);
+    EXPECT_OK(backend_tensor(rank->b, &out, DTYPE_F32, 1, &n_out, &err), &err);
+    EXPECT_OK(ops->upload(rank->b, in.data, x, tensor_bytes(&in), &err), &err);
+    EXPECT_OK(on_device(rank, what, out.data, in.data, n, &err), &err);
+    EXPECT_OK(
+        ops->download(rank->b, got, is_in_place ? in.data : out.data, out_bytes, &err),
+        &err);
+    EXPECT_MSG(memcmp(got, want, out_bytes) == 0, "%s of %d by %d ranks is another",
+               names[what], (int)n, rank->n_ranks);
+    ops->free(rank->b, in.data);
+    ops->free(rank->b, out.data);
+}
+
+static void values_body(struct rank *rank)
+{
+    static const int64_t sizes[] = {1, 5, N_MAX};
+
+    EXPECT(comm_has_device(rank->comm));
+    for (enum what what = SUM; what < WHAT_COUNT; what++)
+        for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++)
+            compare(rank, what, sizes[i]);
+}
+
+static void devices_give_what_the_host_gives(void)
+{
+    for (int n = 2; n <= RANKS_MAX; n++)
+        run(n, n, TIMEOUT_MS, values_body);
+}
+
+/* More collectives on their way than are told apart, without a wait between. */
+static void many_body(struct rank *rank)
+{
+    const struct backend_ops *ops = rank->b->ops;
+    struct tensor x = {0};
+    int64_t n = 3;
+    float host[] = {1, 2, 3};
+    struct err err = {0};
+
+    EXPECT_OK(backend_tensor(rank->b, &x, DTYPE_F32, 1, &n, &err), &err);
+    EXPECT_OK(ops->upload(rank->b, x.data, host, sizeof(host), &err), &err);
+    for (int i = 0; i < 100; i++)
+        EXPECT_OK(comm_device_all_reduce(rank->comm, x.data, n,
+                                         i % 2 ? COMM_MAX : COMM_SUM, &err) < 0 ||
+                      ops->scale(rank->b, &x, i % 2 ? 1 : 0.5F, &err) < 0,
+                  &err);
+    EXPECT_OK(ops->download(rank->b, host, x.data, sizeof(host), &err), &err);
+    EXPECT_MSG(host[0] == 1 && host[2] == 3, "%g, %g", (double)host[0], (double)host[2]);
+    ops->free(rank->b, x.data);
+}
+
+static void collectives_keep_their_order_with_other_work(void)
+{
+    run(2, 2, TIMEOUT_MS, many_body);
+}
+
+/* ---- the way through the host ---- */
+
+static void staged_body(struct rank *rank)
+{
+    struct nn nn = {.backend = rank->b, .group = rank->comm, .dtype = DTYPE_F32};
+    struct tensor x = {0};
+    int64_t n = 2;
+    float host[] = {1, 2};
+    struct err err = {0};
+
+    EXPECT(!comm_has_device(rank->comm));
+    EXPECT_OK(backend_tensor(rank->b, &x, DTYPE_F32, 1, &n, &err), &err);
+    EXPECT_OK(rank->b->ops->upload(rank->b, x.data, host, sizeof(host), &err), &err);
+    EXPECT_OK(nn_all_reduce(&nn, rank->comm, &x, COMM_SUM, &err), &err);
+    EXPECT_OK(rank->b->ops->download(rank->b, host, x.data, sizeof(host), &err), &err);
+    EXPECT(host[0] == (float)rank->n_ranks && host[1] == (float)(2 * rank->n_ranks));
+    rank->b->ops->free(rank->b, x.data);
+    nn_fini(&nn);
+}
+
+static void ranks_that_share_a_device_go_through_the_host(void)
+{
+    run(2, 1, TIMEOUT_MS, staged_body);
+    run(4, 3, TIMEOUT_MS, staged_body); /* two of four share one */
+}
+
+static void without_nccl_ranks_go_through_the_host(void)
+{
+    setenv("CUDA_HOST_NCCL_VERSION", "21701", 1);
+    run(2, 2, TIMEOUT_MS, staged_body);
+    unsetenv("CUDA_HOST_NCCL_VERSION");
+}
+
+/* ---- ranks that leave, never come, or do something else ---- */
+
+/* Asks for two all-reduces of n and waits; the error of the wait, or of asking. */
+static void expect_failure(struct rank *rank, int64_t n, enum err_code code,
+                           const char *text)
+{
+    struct tensor x = {0};
+    struct err err = {0};
+    int rc = 0;
+
+    EXPECT_OK(backend_tensor(rank->b, &x, DTYPE_F32, 1, &n, &err), &err);
+    for (int i = 0; i < 2 && rc == 0; i++)
+        rc = comm_device_all_reduce(rank->comm, x.data, n, COMM_SUM, &err);
+    if (rc == 0)
+        rc = rank->b->ops->sync(rank->b, &err);
+    EXPECT_MSG(rc < 0 && err.code == code, "code %d, %s", (int)err.code, err.text);
+    EXPECT_MSG(strstr(err.text, "group 'tensor'") && strstr(err.text, text) &&
+                   strstr(err.text, "number"),
+               "'%s' does not say '%s'", err.text, text);
+    /* from then on the group says so at once, and the device is free */
+    EXPECT(comm_device_all_reduce(rank->comm, x.data, n, COMM_SUM, &err) < 0);
+    EXPECT_MSG(err.code == ERR_STATE, "code %d, %s", (int)err.code, err.text);
+    EXPECT_OK(rank->b->ops->sync(rank->b, &err), &err);
+    rank->b->ops->free(rank->b, x.data);
+}
+
+static void leaving_body(struct rank *rank)
+{
+    if (rank->rank == 1) {
+        backend_destroy(rank->b);
+        rank->b = NULL;
+        EXPECT(!comm_has_device(rank->comm));
+        return;
+    }
+    expect_failure(rank, 8, ERR_PEER, "lost the others: a rank has left");
+}
+
+static void a_rank_that_leaves_is_an_error_for_the_others(void)
+{
+    run(3, 3, TIMEOUT_MS, leaving_body);
+}
+
+static void late_body(struct rank *rank)
+{
+    if (rank->rank == 0)
+        expect_failure(rank, 8, ERR_TIMEOUT, "did not come");
+}
+
+static void a_rank_that_never_comes_ends_the_wait(void)
+{
+    run(2, 2, SHORT_MS, late_body);
+}
+
+static void different_body(struct rank *rank)
+{
+    expect_failure(rank, 8 + rank->rank, ERR_IO, "different things");
+}
+
+static void ranks_that_do_different_things_find_out(void)
+{
+    run(2, 2, TIMEOUT_MS, different_body);
+}
+
+int main(void)
+{
+    EXPECT_RUN(devices_give_what_the_host_gives);
+    EXPECT_RUN(collectives_keep_their_order_with_other_work);
+    EXPECT_RUN(ranks_that_share_a_device_go_through_the_host);
+    EXPECT_RUN(without_nccl_ranks_go_through_the_host);
+    EXPECT_RUN(a_rank_that_leaves_is_an_error_for_the_others);
+    EXPECT_RUN(a_rank_that_never_comes_ends_the_wait);
+    EXPECT_RUN(ranks_that_do_different_things_find_out);
+    return expect_end();
+}
