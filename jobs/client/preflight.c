@@ -297,7 +297,7 @@ static int look_at_training(struct look *l)
     e.n_micro_batches = spec->model.global_batch_size /
                         (spec->model.micro_batch_size * e.n_data_parallel);
     if (has_sizes)
-        spec_estimate(&e, spec, vocab ? vocab : VOCAB_ASSUMED, longest);
+        spec_estimate(&e, spec, vocab ? vocab : VOCAB_ASSUMED, longest, false);
     const int64_t plan[] = {spec->trainer.max_steps,
                             spec->model.global_batch_size,
                             spec->model.micro_batch_size,

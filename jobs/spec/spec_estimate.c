@@ -1,8 +1,8 @@
 #include "jobs/spec/spec_estimate.h"
 
-#include <string.h>
+#include "jobs/spec/spec_memory.h"
 
-#define HEAD_ROWS_MAX 1024 /* rows whose logits the model holds at once */
+#include <string.h>
 
 /* Bytes of a value in the compute type. */
 static int64_t value_bytes(const struct spec *spec)
@@ -121,55 +121,6 @@ static int64_t llm_on_rank(const struct spec *spec, int64_t vocab)
                (ceil_divide(layer_matrices(spec), ranks) + layer_vectors(spec));
 }
 
-/* Values kept of one layer for its backward pass, each token: its input, both norms'
- * outputs and the sum between them whole; queries, keys, values, attention and the
- * feed-forward's inner values divided. */
-static int64_t kept_of_layer(const struct spec *spec)
-{
-    int64_t width = spec->model.hidden_size;
-    int64_t divided = 2 * width + 2 * kv_width(spec) +
-                      n_ffn_matrices(spec) * spec->model.ffn_hidden_size;
-
-    return 4 * width + ceil_divide(divided, spec->model.tensor_model_parallel_size);
-}
-
-/* Values kept of all layers of the LLM, each token. */
-static int64_t kept_of_llm(const struct spec *spec)
-{
-    int64_t layers = spec->model.num_layers, width = spec->model.hidden_size;
-    int64_t group = spec->model.activations_checkpoint_num_layers;
-    const char *granularity = spec->model.activations_checkpoint_granularity;
-
-    if (group > layers)
-        group = layers;
-    if (!granularity || strcmp(granularity, "full") != 0)
-        return layers * kept_of_layer(spec);
-    if (strcmp(spec->model.activations_checkpoint_method, "block") == 0)
-        return group * width + (layers - group + 1) * kept_of_layer(spec);
-    return ceil_divide(layers, group) * width + group * kept_of_layer(spec);
-}
-
-static uint64_t count_activations(const struct spec *spec, const struct spec_estimate *e,
-                                  int64_t vocab, int64_t n_tokens)
-{
-    int64_t ranks = spec->model.tensor_model_parallel_size;
-    int64_t micro = spec->model.micro_batch_size;
-    int64_t frames = e->n_frame_tokens ? e->n_media_tokens / e->n_frame_tokens : 0;
-    int64_t patches =
-        ceil_divide(micro * frames, ranks) * (e->n_patches + spec_class_tokens(spec));
-    int64_t kept_layers = spec->vision.freeze ? 1 : spec->vision.num_layers;
-    int64_t kept_vision =
-        kept_layers * (8 * spec->vision.hidden_size + 2 * spec->vision.ffn_hidden_size);
-    int64_t text = n_tokens - e->n_media_tokens > 0 ? n_tokens - e->n_media_tokens : 0;
-    int64_t bytes = value_bytes(spec);
-    int64_t rows = micro * text < HEAD_ROWS_MAX ? micro * text : HEAD_ROWS_MAX;
-
-    return (uint64_t)(bytes * micro * n_tokens *
-                          (kept_of_llm(spec) + 2 * spec->model.hidden_size) +
-                      bytes * patches * kept_vision +
-                      8 * rows * ceil_divide(vocab, ranks));
-}
-
 static void count_memory(struct spec_estimate *e, const struct spec *spec, int64_t vocab)
 {
     int64_t bytes = value_bytes(spec), llm = llm_on_rank(spec, vocab);
@@ -182,8 +133,14 @@ static void count_memory(struct spec_estimate *e, const struct spec *spec, int64
     e->optimizer_bytes = (uint64_t)(trained * 8);
 }
 
+uint64_t spec_estimate_bytes(const struct spec_estimate *e)
+{
+    return e->weight_bytes + e->gradient_bytes + e->optimizer_bytes +
+           e->activation_bytes + e->logit_bytes + e->backend_bytes;
+}
+
 void spec_estimate(struct spec_estimate *out, const struct spec *spec, int64_t vocab,
-                   int64_t n_tokens)
+                   int64_t n_tokens, bool is_on_gpu)
 {
     int64_t side = spec->vision.crop_size / spec->vision.patch_dim;
     int64_t frames = spec->data.splice_single_frame ? 1 : spec->data.num_frames;
@@ -203,5 +160,5 @@ void spec_estimate(struct spec_estimate *out, const struct spec *spec, int64_t v
     out->n_trained = count_trained_vision(spec, out->n_vision) + out->n_projector +
                      (spec->mm_cfg.llm_freeze ? 0 : out->n_llm);
     count_memory(out, spec, vocab);
-    out->activation_bytes = count_activations(spec, out, vocab, n_tokens);
+    spec_memory(out, spec, vocab, n_tokens, is_on_gpu);
 }

@@ -2,8 +2,8 @@
  *
  * Pure. Parameters are counted exactly, over the tensors of Hugging Face's
  * LlavaForConditionalGeneration (CLIP's or SigLIP's vision model, without the head that
- * some folders of SigLIP carry; projector; LLaMA); memory is an estimate of what one rank
- * holds at its peak.
+ * some folders of SigLIP carry; projector; LLaMA); memory is what one rank
+ * holds at its peak, within a tenth of what its backend then has handed out.
  * Units: bytes; tokens of one sample.
  */
 #ifndef VNEVA_JOBS_SPEC_SPEC_ESTIMATE_H
@@ -20,11 +20,17 @@ struct spec_estimate {
     uint64_t weight_bytes;    /* compute type, and fp32 masters of what is trained */
     uint64_t gradient_bytes;  /* fp32 */
     uint64_t optimizer_bytes; /* fp32, two moments */
-    uint64_t activation_bytes;
+    uint64_t activation_bytes; /* kept for the backward pass, and the largest scratch */
+    uint64_t logit_bytes;      /* of the part of the vocabulary and rows held at once */
+    uint64_t backend_bytes;    /* its workspaces */
 };
 
-/* vocab: entries of the vocabulary. n_tokens: of the longest sample. Training only. */
+/* vocab: entries of the vocabulary. n_tokens: of the longest sample. Training only.
+ * is_on_gpu: the backend will be cuda. */
 void spec_estimate(struct spec_estimate *out, const struct spec *spec, int64_t vocab,
-                   int64_t n_tokens);
+                   int64_t n_tokens, bool is_on_gpu);
+
+/* All of it, on one rank at its peak. */
+uint64_t spec_estimate_bytes(const struct spec_estimate *e);
 
 #endif

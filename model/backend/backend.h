@@ -63,6 +63,13 @@ struct adamw_args {
     int64_t step;     /* from 1, for the bias correction */
 };
 
+/* Bytes on the device, or of the host. */
+struct backend_memory {
+    uint64_t used, peak;  /* handed out and taken for its own work: now, the most so far */
+    uint64_t free, total; /* of the device, whoever uses it; total 0: not known */
+    uint64_t n_allocs;    /* pieces taken so far */
+};
+
 struct backend;
 struct comm_devices; /* model/comm/device.h */
 
@@ -83,6 +90,7 @@ struct backend_ops {
     /* ---- memory ---- */
     int (*alloc)(struct backend *b, void **out, size_t n_bytes, struct err *err);
     void (*free)(struct backend *b, void *data);
+    void (*memory)(struct backend *b, struct backend_memory *out);
     int (*upload)(struct backend *b, void *dst, const void *host, size_t n_bytes,
                   struct err *err);
     int (*download)(struct backend *b, void *host, const void *src, size_t n_bytes,
@@ -225,6 +233,7 @@ struct backend_ops {
 /* Backends embed this first. */
 struct backend {
     const struct backend_ops *ops;
+    struct backend_memory memory; /* what it counts itself; ask by ops->memory */
 };
 
 /* name: "ref", "cpu", "cuda", or "auto" (cuda when plugin and GPU are there, else cpu when

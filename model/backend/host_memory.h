@@ -10,6 +10,7 @@
 
 int host_alloc(struct backend *b, void **out, size_t n_bytes, struct err *err);
 void host_free(struct backend *b, void *data);
+void host_memory(struct backend *b, struct backend_memory *out);
 /* copy, upload and download are the same thing here */
 int host_copy(struct backend *b, void *dst, const void *src, size_t n_bytes,
               struct err *err);

@@ -124,7 +124,8 @@ void preflight_need(struct preflight_need *out, const struct spec *spec,
         int64_t tokens = spec->model.encoder_seq_length;
         uint64_t values;
 
-        spec_estimate(&size, spec, VOCAB_ASSUMED, tokens > 0 ? tokens : TOKENS_ASSUMED);
+        spec_estimate(&size, spec, VOCAB_ASSUMED, tokens > 0 ? tokens : TOKENS_ASSUMED,
+                      wants_gpus);
         values = (uint64_t)(size.n_vision + size.n_projector + size.n_llm +
                             MOMENTS * size.n_trained);
         out->run_bytes += CHECKPOINTS * VALUE_BYTES * values;

@@ -46,7 +46,7 @@ namespace
 struct memory {
     std::mutex lock;
     std::map<void *, size_t> device, pinned;
-    size_t used = 0;
+    size_t used = 0, most = 0;
 };
 
 memory &all_memory()
@@ -266,8 +266,28 @@ cudaError_t cudaDeviceGetDefaultMemPool(cudaMemPool_t *pool, int device)
 cudaError_t cudaMemPoolSetAttribute(cudaMemPool_t pool, enum cudaMemPoolAttr attr,
                                     void *value)
 {
-    (void)attr;
-    pool->threshold = *(uint64_t *)value;
+    memory &m = all_memory();
+    std::lock_guard<std::mutex> hold(m.lock);
+
+    if (attr == cudaMemPoolAttrReleaseThreshold)
+        pool->threshold = *(uint64_t *)value;
+    else if (attr == cudaMemPoolAttrUsedMemHigh && *(uint64_t *)value == 0)
+        m.most = m.used;
+    else
+        return note(cudaErrorInvalidValue);
+    return cudaSuccess;
+}
+
+cudaError_t cudaMemPoolGetAttribute(cudaMemPool_t pool, enum cudaMemPoolAttr attr,
+                                    void *value)
+{
+    memory &m = all_memory();
+    std::lock_guard<std::mutex> hold(m.lock);
+
+    if (attr == cudaMemPoolAttrReleaseThreshold)
+        *(uint64_t *)value = pool->threshold;
+    else
+        *(uint64_t *)value = attr == cudaMemPoolAttrUsedMemHigh ? m.most : m.used;
     return cudaSuccess;
 }
 
@@ -297,26 +317,36 @@ cudaError_t cudaMallocAsync(void **out, size_t n_bytes, cudaStream_t stream)
     memset(data, 0xff, n_bytes);
     m.device[data] = n_bytes;
     m.used += n_bytes;
+    m.most = m.used > m.most ? m.used : m.most;
     *out = data;
     return cudaSuccess;
 }
 
+/* What comes later on the stream may have the memory at once, so it counts as free; it goes
+ * when the stream gets there. */
 cudaError_t cudaFreeAsync(void *data, cudaStream_t stream)
 {
+    memory &m = all_memory();
+    cudaError_t error;
+
     if (!data)
         return cudaSuccess;
-    return ask(stream, [=] {
+    error = ask(stream, [=] {
         memory &m = all_memory();
         std::lock_guard<std::mutex> hold(m.lock);
-        auto at = m.device.find(data);
 
-        if (at == m.device.end())
+        if (m.device.erase(data) == 0)
             return cudaErrorInvalidValue;
-        m.used -= at->second;
-        m.device.erase(at);
         free(data);
         return cudaSuccess;
     });
+    if (error == cudaSuccess) {
+        std::lock_guard<std::mutex> hold(m.lock);
+        auto at = m.device.find(data);
+
+        m.used -= at == m.device.end() ? 0 : at->second;
+    }
+    return error;
 }
 
 cudaError_t cudaMallocHost(void **out, size_t n_bytes)

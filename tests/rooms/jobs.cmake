@@ -1,7 +1,14 @@
 vneva_test(spec_read LABEL unit SOURCES unit/spec_read.c LIBS vneva_spec cmocka)
 vneva_test(spec_schema LABEL unit SOURCES unit/spec_schema.c LIBS vneva_spec cmocka)
-vneva_test(spec_estimate LABEL integration SOURCES integration/spec_estimate.c
+vneva_test(spec_estimate LABEL integration
+  SOURCES integration/spec_estimate.c integration/spec_model.c
   LIBS vneva_spec vneva_neva cmocka)
+vneva_test(spec_memory LABEL integration
+  SOURCES integration/spec_memory.c integration/spec_model.c
+  LIBS vneva_spec vneva_tiny vneva_optim cmocka ARGS cpu)
+cuda_host_test(spec_memory_cuda LABEL integration
+  SOURCES integration/spec_memory.c integration/spec_model.c
+  LIBS vneva_spec vneva_tiny vneva_optim cmocka ARGS cuda)
 vneva_test(client_commands LABEL unit
   SOURCES unit/client_commands.c unit/fake_coordinator.c
   LIBS vneva_client cmocka Threads::Threads)

@@ -17,7 +17,7 @@ static void cpu_destroy(struct backend *b)
     struct cpu *cpu = cpu_of(b);
 
     onednn_destroy(cpu->onednn);
-    free(cpu->scratch);
+    host_free(b, cpu->scratch);
     free(cpu->rope);
     free(cpu);
 }
@@ -36,6 +36,7 @@ static const struct backend_ops cpu_ops = {
     .is_fast = cpu_is_fast,
     .alloc = host_alloc,
     .free = host_free,
+    .memory = host_memory,
     .upload = host_copy,
     .download = host_copy,
     .copy = host_copy,
@@ -136,7 +137,7 @@ int cpu_scratch(struct cpu *cpu, int64_t n_shared, int64_t n_each,
     void *grown;
 
     if (n > cpu->scratch_floats) {
-        free(cpu->scratch);
+        host_free(&cpu->base, cpu->scratch);
         cpu->scratch = NULL;
         cpu->scratch_floats = 0;
         if (host_alloc(&cpu->base, &grown, n * sizeof(float), err) < 0)

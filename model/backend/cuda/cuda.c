@@ -57,6 +57,7 @@ static const struct backend_ops cuda_ops = {
     .devices = cuda_devices,
     .alloc = cuda_alloc,
     .free = cuda_free,
+    .memory = cuda_memory,
     .upload = cuda_upload,
     .download = cuda_download,
     .copy = cuda_copy,
@@ -126,13 +127,17 @@ static int find_device(int *number, struct err *err)
     return 0;
 }
 
-/* Memory that is given back stays in the pool: the next step asks for it again. */
+/* Memory that is given back stays in the pool: the next step asks for it again. The most in
+ * use is counted from here. */
 static int keep_memory(int device, struct err *err)
 {
     cudaMemPool_t pool;
-    uint64_t all = UINT64_MAX;
+    uint64_t all = UINT64_MAX, none = 0;
 
     if (cuda_check(cudaDeviceGetDefaultMemPool(&pool, device), "memory pool", err) < 0)
+        return -1;
+    if (cuda_check(cudaMemPoolSetAttribute(pool, cudaMemPoolAttrUsedMemHigh, &none),
+                   "memory pool", err) < 0)
         return -1;
     return cuda_check(
         cudaMemPoolSetAttribute(pool, cudaMemPoolAttrReleaseThreshold, &all),

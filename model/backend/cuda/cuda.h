@@ -72,6 +72,7 @@ int cuda_launched(const char *what, struct err *err);
 
 int cuda_alloc(struct backend *b, void **out, size_t n_bytes, struct err *err);
 void cuda_free(struct backend *b, void *data);
+void cuda_memory(struct backend *b, struct backend_memory *out);
 int cuda_upload(struct backend *b, void *dst, const void *host, size_t n_bytes,
                 struct err *err);
 int cuda_download(struct backend *b, void *host, const void *src, size_t n_bytes,

@@ -14,6 +14,7 @@ int cuda_alloc(struct backend *b, void **out, size_t n_bytes, struct err *err)
     cudaError_t error = cudaMallocAsync(out, n_bytes ? n_bytes : 1, cuda->stream);
     size_t n_free = 0, n_total = 0;
 
+    b->memory.n_allocs++;
     if (error != cudaErrorMemoryAllocation)
         return cuda_check(error, "memory", err);
     cudaGetLastError(); /* it is told here; later calls shall not see it */
@@ -28,6 +29,23 @@ void cuda_free(struct backend *b, void *data)
 {
     if (data)
         cudaFreeAsync(data, cuda_of(b)->stream);
+}
+
+/* Of the pool, which counts by itself. */
+void cuda_memory(struct backend *b, struct backend_memory *out)
+{
+    size_t n_free = 0, n_total = 0;
+    cudaMemPool_t pool;
+
+    *out = b->memory;
+    if (cudaMemGetInfo(&n_free, &n_total) == cudaSuccess &&
+        cudaDeviceGetDefaultMemPool(&pool, cuda_of(b)->device) == cudaSuccess &&
+        cudaMemPoolGetAttribute(pool, cudaMemPoolAttrUsedMemCurrent, &out->used) ==
+            cudaSuccess)
+        cudaMemPoolGetAttribute(pool, cudaMemPoolAttrUsedMemHigh, &out->peak);
+    out->free = n_free;
+    out->total = n_total;
+    cudaGetLastError(); /* what could not be asked is no error of the next call */
 }
 
 int cuda_scratch(struct cuda *cuda, void **out, size_t n_bytes, struct err *err)

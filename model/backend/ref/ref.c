@@ -24,6 +24,7 @@ static const struct backend_ops ref_ops = {
     .is_fast = ref_is_fast,
     .alloc = host_alloc,
     .free = host_free,
+    .memory = host_memory,
     .upload = host_copy,
     .download = host_copy,
     .copy = host_copy,
