@@ -4,14 +4,6 @@
 
 #include <string.h>
 
-/* Bytes of a value in the compute type. */
-static int64_t value_bytes(const struct spec *spec)
-{
-    const char *precision = spec->trainer.precision;
-
-    return strcmp(precision, "32") == 0 || strcmp(precision, "tf32") == 0 ? 4 : 2;
-}
-
 static int64_t ceil_divide(int64_t a, int64_t b)
 {
     return (a + b - 1) / b;
@@ -123,7 +115,7 @@ static int64_t llm_on_rank(const struct spec *spec, int64_t vocab)
 
 static void count_memory(struct spec_estimate *e, const struct spec *spec, int64_t vocab)
 {
-    int64_t bytes = value_bytes(spec), llm = llm_on_rank(spec, vocab);
+    int64_t bytes = spec_value_bytes(spec), llm = llm_on_rank(spec, vocab);
     int64_t all = e->n_vision + e->n_projector + llm;
     int64_t trained = count_trained_vision(spec, e->n_vision) + e->n_projector +
                       (spec->mm_cfg.llm_freeze ? 0 : llm);

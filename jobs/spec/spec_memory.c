@@ -47,14 +47,16 @@ static int64_t most(int64_t a, int64_t b)
     return a > b ? a : b;
 }
 
-static int64_t value_bytes(const struct spec *spec)
+int64_t spec_value_bytes(const struct spec *spec)
 {
-    return strcmp(spec->trainer.precision, "32") == 0 ? 4 : 2;
+    const char *precision = spec->trainer.precision;
+
+    return strcmp(precision, "32") == 0 || strcmp(precision, "tf32") == 0 ? 4 : 2;
 }
 
 static int64_t bytes_of(const struct spec *spec, struct values v)
 {
-    return v.compute * value_bytes(spec) + v.wide * 4;
+    return v.compute * spec_value_bytes(spec) + v.wide * 4;
 }
 
 static struct values sum(struct values a, struct values b)
@@ -260,7 +262,7 @@ static int64_t head_bytes(const struct spec *spec, int64_t n_rows, int64_t vocab
 {
     int64_t n = n_rows < HEAD_ROWS_MAX ? n_rows : HEAD_ROWS_MAX;
     int64_t entries = ceil_divide(vocab, spec->model.tensor_model_parallel_size);
-    int64_t bytes = value_bytes(spec);
+    int64_t bytes = spec_value_bytes(spec);
 
     *logit_bytes = n * entries * (4 + (bytes < 4 ? bytes : 0));
     return *logit_bytes + n * (3 * spec->model.hidden_size * bytes + 5 * 4);
@@ -270,7 +272,7 @@ static int64_t kept_of_text(const struct spec *spec, const struct layers *l)
 {
     struct values v = {l->rows * l->width, 0}; /* the gradient of the residual stream */
 
-    if (spec->model.tensor_model_parallel_size > 1 && value_bytes(spec) < 4)
+    if (spec->model.tensor_model_parallel_size > 1 && spec_value_bytes(spec) < 4)
         v.wide = l->rows * l->width; /* sums over ranks */
     return bytes_of(spec, sum(v, kept_of_layers(l)));
 }

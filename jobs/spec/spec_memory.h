@@ -7,6 +7,9 @@
 
 #include "jobs/spec/spec_estimate.h"
 
+/* Of a value in the type that is computed in. */
+int64_t spec_value_bytes(const struct spec *spec);
+
 /* Fills activation_bytes, logit_bytes and backend_bytes; reads the tokens and patches of a
  * frame that `e` has already. */
 void spec_memory(struct spec_estimate *e, const struct spec *spec, int64_t vocab,
