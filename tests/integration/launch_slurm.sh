@@ -101,7 +101,11 @@ stand_in vneva-node <<'END2'
 stop() { [ "$SLURM_PROCID" != 0 ] || cp "$state/progress" "$2/progress" 2>/dev/null; exit 75; }
 run_dir=$2
 trap 'stop x "$run_dir"' USR1 TERM
-[ "$SLURM_PROCID" = 0 ] && touch "$state/started"
+[ "$(cat "$state/does")" != nothing ] || exit 0
+if [ "$SLURM_PROCID" = 0 ]; then
+    mkdir -p "$run_dir/phases" && echo "{}" >>"$run_dir/phases/node-0.jsonl"
+    touch "$state/started"
+fi
 case $(cat "$state/does") in
 wait) while :; do sleep 0.1; done ;;
 *) exit "$(cat "$state/does")" ;;
@@ -267,6 +271,15 @@ a_failed_job_keeps_its_status() {
     ended
     [ "$status" = 1 ] || fail "exit $status"
     ! grep -q "^scontrol" "$calls" || fail "queued again"
+}
+
+# srun says 0, though no task could be started
+a_step_that_never_began_is_no_success() {
+    echo nothing >"$state/does"
+    start_script 0
+    ended
+    [ "$status" = 1 ] || fail "exit $status"
+    grep -qF "no vneva-node has begun" "$work/log" || fail "$(cat "$work/log")"
 }
 
 where_slurm_does_not_queue_again_it_says_how_to_go_on() {
@@ -460,6 +473,7 @@ a_notice_is_passed_on_and_the_job_queued_again
 a_job_that_does_nothing_is_not_queued_for_ever
 a_cancelled_job_is_not_queued_again
 a_failed_job_keeps_its_status
+a_step_that_never_began_is_no_success
 where_slurm_does_not_queue_again_it_says_how_to_go_on
 the_file_by_hand_runs_as_it_is
 wrong_sizes_and_keys_are_told_before_anything_is_queued
