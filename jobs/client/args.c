@@ -44,6 +44,15 @@ static int fail_unknown(const struct args_option *known, const char *word,
                    word);
 }
 
+static int take_key(struct args *out, const char *attached, const char *next,
+                    struct err *err)
+{
+    out->key = attached ? attached : next;
+    if (!out->key)
+        return err_set(err, ERR_INVALID, "option '--key' needs a value: FILE");
+    return attached ? 1 : 2;
+}
+
 /* An option at argv[i]; the number of words it took, or -1. */
 static int take_option(struct args *out, int argc, char *const *argv, int i,
                        struct err *err)
@@ -60,6 +69,8 @@ static int take_option(struct args *out, int argc, char *const *argv, int i,
     }
     which = is_long ? find_name(out->known, word + 2, n)
                     : find_letter(out->known, word[2] ? '\0' : word[1]);
+    if (which < 0 && n == strlen("key") && strncmp(word, "--key", n + 2) == 0)
+        return take_key(out, attached, i + 1 < argc ? argv[i + 1] : NULL, err);
     if (which < 0)
         return fail_unknown(out->known, word, err);
     if (!out->known[which].value) {

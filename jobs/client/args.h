@@ -26,6 +26,7 @@ struct args {
     const char *values[ARGS_OPTIONS_MAX]; /* by place in known; "" for a switch given */
     const char *words[ARGS_WORDS_MAX];
     int n_words;
+    const char *key; /* --key FILE, which every command takes; NULL: not given */
     bool wants_help;
 };
 

@@ -114,6 +114,14 @@ bool client_is_served(const struct client *client)
 
 static int fail_nobody(const struct client *client, struct err *err)
 {
+    char elsewhere[KEY_ENDPOINT_BYTES];
+
+    /* a launched job's: another must not be started in its home */
+    if (!client->has_endpoint && keys_read_endpoint(elsewhere, client->home, NULL) == 0)
+        return err_set(err, ERR_TIMEOUT,
+                       "no coordinator answers at '%s'; the one of this home listens, or "
+                       "did, at '%s': give a key for it with --key or in VNEVA_KEY",
+                       client->endpoint, elsewhere);
     return err_set(err, ERR_TIMEOUT,
                    "no coordinator answers at '%s'; start one with `vneva up`",
                    client->endpoint);

@@ -171,6 +171,8 @@ static const char exit_codes[] =
     "3 no coordinator answers; 4 refused in this state; 5 an error of the system;\n"
     "130 interrupted.\n";
 
+#define OPTION_COLUMNS 16 /* longer ones have a line of their own */
+
 void client_print_help(FILE *out, const struct command *command)
 {
     fprintf(out, "usage: vneva %s%s%s%s\n\n%s\n", command->name,
@@ -184,9 +186,14 @@ void client_print_help(FILE *out, const struct command *command)
         snprintf(name, sizeof(name), "--%s%s%s", o->name, o->value ? " " : "",
                  o->value ? o->value : "");
         if (o->letter)
-            fprintf(out, "  -%c, %-16s %s\n", o->letter, name, o->meaning);
+            fprintf(out, "  -%c, ", o->letter);
         else
-            fprintf(out, "      %-16s %s\n", name, o->meaning);
+            fputs("      ", out);
+        if (strlen(name) > OPTION_COLUMNS)
+            fprintf(out, "%s\n%*s", name, OPTION_COLUMNS + 7, "");
+        else
+            fprintf(out, "%-*s ", OPTION_COLUMNS, name);
+        fprintf(out, "%s\n", o->meaning);
     }
     fprintf(out, "\nExample: %s\n\n%s", command->example, exit_codes);
 }
@@ -202,7 +209,8 @@ static void print_overview(FILE *out)
         out,
         "\nVNEVA_HOME is where a coordinator started with `up` lives (default "
         "~/.vneva),\nVNEVA_ENDPOINT another coordinator to ask. On a network it takes "
-        "a key file, in\nVNEVA_KEY or by `vneva --key FILE COMMAND ...`; it mostly "
+        "a key file, in\nVNEVA_KEY or by --key FILE, which every command takes; it "
+        "mostly "
         "names the endpoint too.\nEvery command has --help.\n\n%s",
         exit_codes);
 }
@@ -249,6 +257,19 @@ int cmd_version(struct client *client, const struct args *args)
     return EXIT_DONE;
 }
 
+/* `vneva --key FILE COMMAND ...`, `vneva COMMAND --key FILE`: as with VNEVA_KEY=FILE, also
+ * for other programs. */
+static int use_key(struct client *client, const char *path, struct err *err)
+{
+    if (fs_path(client->key_path, err, "%s", path) < 0)
+        return -1;
+    if (!client->has_endpoint)
+        client->endpoint[0] = '\0';
+    if (setenv("VNEVA_KEY", path, 1) < 0)
+        return err_set(err, ERR_NOMEM, "no memory for VNEVA_KEY");
+    return 0;
+}
+
 static int run_command(struct client *client, const struct command *command, int argc,
                        char *const *argv)
 {
@@ -278,22 +299,18 @@ static int run_command(struct client *client, const struct command *command, int
                 command->name, command->words);
         return EXIT_USAGE;
     }
+    if (args.key && use_key(client, args.key, &err) < 0)
+        return client_fail(client, &err);
     return command->run(client, &args);
 }
 
-/* `vneva --key FILE COMMAND ...`: as with VNEVA_KEY=FILE, also for other programs. */
-static int use_key(struct client *client, const char *path, int argc, char *const *argv)
+static int run_with_key(struct client *client, const char *path, int argc,
+                        char *const *argv)
 {
     struct err err;
 
-    if (fs_path(client->key_path, &err, "%s", path) < 0)
+    if (use_key(client, path, &err) < 0)
         return client_fail(client, &err);
-    if (!client->has_endpoint)
-        client->endpoint[0] = '\0';
-    if (setenv("VNEVA_KEY", path, 1) < 0) {
-        err_set(&err, ERR_NOMEM, "no memory for VNEVA_KEY");
-        return client_fail(client, &err);
-    }
     return client_run(client, argc, argv);
 }
 
@@ -312,9 +329,9 @@ int client_run(struct client *client, int argc, char *const *argv)
     if (strcmp(argv[0], "--version") == 0)
         return cmd_version(client, NULL);
     if (strncmp(argv[0], "--key=", strlen("--key=")) == 0)
-        return use_key(client, argv[0] + strlen("--key="), argc - 1, argv + 1);
+        return run_with_key(client, argv[0] + strlen("--key="), argc - 1, argv + 1);
     if (strcmp(argv[0], "--key") == 0 && argc > 1)
-        return use_key(client, argv[1], argc - 2, argv + 2);
+        return run_with_key(client, argv[1], argc - 2, argv + 2);
     command = client_find_command(argv[0]);
     return command ? run_command(client, command, argc - 1, argv + 1)
                    : fail_unknown(client, argv[0]);

@@ -32,6 +32,7 @@
 #define RESTARTS_MAX 5      /* of one program that dies */
 #define AGENT_WORDS_MAX 24
 #define POOL_VARIABLE_MAX 128
+#define AGENT_REFUSED 4 /* its exit status */
 #define GIVE_UP_S "120" /* agents, when their coordinator says nothing: of this start */
 #define GIVE_UP_ELSEWHERE_S "1800"
 
@@ -195,6 +196,12 @@ static int agent_ended(struct run *run, int status, struct err *err)
         return 0;
     if (status == NODE_NOBODY)
         return err_set(err, ERR_TIMEOUT, "the agent found no coordinator any more");
+    if (status == AGENT_REFUSED)
+        return err_set(
+            err, ERR_DENIED,
+            "the coordinator takes no agents with this key ('%s/logs/agent-%d.log' "
+            "has its words): it has to be of role worker",
+            node->run, node->exchange->node);
     if (status != 0)
         return restart_agent(run, status, err);
     if (node->is_head) /* somebody has sent SHUTDOWN: the coordinator will end too */

@@ -324,6 +324,10 @@ static void commands_make_and_take_keys(void **state)
     expect_says(site, home, "keys list", 0, "viewer");
     expect_says(site, far, "status", 4, "--key");
     expect_says(site, "VNEVA_HOME=/nonexistent", "--key eve.key status", 0, "");
+    expect_says(site, "VNEVA_HOME=/nonexistent", "status --key eve.key", 0, "");
+    expect_says(site, "VNEVA_HOME=/nonexistent", "status --key", 2, "needs a value");
+    expect_says(site, "VNEVA_HOME=/nonexistent", "worker --key eve.key", 4,
+                "role admin or worker"); /* and does not try for ever */
     expect_says(site, "VNEVA_HOME=/nonexistent VNEVA_KEY=eve.key", "cancel 1", 4,
                 "'eve' has role viewer");
     expect_says(site, home, "keys revoke eve", 0, "no longer");

@@ -650,7 +650,8 @@ static void agent_say_gone(struct agent *agent)
 int agent_run(struct agent *agent, struct err *err)
 {
     while (!agent_is_over(agent)) {
-        if (agent_phase_wait(agent, err) < 0 || agent_check_heard(agent, err) < 0)
+        if (agent_phase_wait(agent, err) < 0 || agent_check_heard(agent, err) < 0 ||
+            link_check_refused(agent->link, err) < 0)
             return -1;
         agent_phase_signals(agent);
         agent_phase_reports(agent);

@@ -47,7 +47,8 @@ void agent_destroy(struct agent *agent);
 /* Runs until AGENT_STOP, SIGTERM or SIGINT (which the caller must have blocked, with
  * SIGCHLD; they come in through a signalfd). A signal is told to the coordinator, which
  * stops the attempts that have ranks here everywhere and puts their jobs back. 0: ended as
- * asked; ERR_TIMEOUT: no coordinator answered for give_up_ms. */
+ * asked; ERR_TIMEOUT: no coordinator answered for give_up_ms; ERR_DENIED: the one
+ * there does not take agents with this key. */
 int agent_run(struct agent *agent, struct err *err);
 
 #endif

@@ -31,6 +31,8 @@ struct link {
     struct wire *backlog; /* [LINK_BACKLOG_MAX] */
     int n_backlog;
     int64_t n_lost; /* reports that found the backlog full */
+    bool was_registered;
+    struct err refusal; /* of the first registration; ERR_NONE: none */
 };
 
 int link_open(struct link **out, const struct link_config *config, struct err *err)
@@ -109,6 +111,7 @@ static void link_take_registered(struct link *link, const struct msg_registered 
                                  int64_t now_ms)
 {
     link->state = LINK_REGISTERED;
+    link->was_registered = true;
     link->pause_ms = LINK_BACKOFF_FIRST_MS;
     link->heartbeat_ms = answer->heartbeat_ms > 0 ? answer->heartbeat_ms : 1000;
     link->due_ms = now_ms + link->heartbeat_ms;
@@ -129,6 +132,9 @@ static void link_take_error(struct link *link, const struct wire *message)
     else
         log_warn("the coordinator says: %s (%s)", message->error.text,
                  message->error.code);
+    if (link->state == LINK_REGISTERING && !link->was_registered &&
+        strcmp(message->error.code, err_code_name(ERR_DENIED)) == 0)
+        err_set(&link->refusal, ERR_DENIED, "%s", message->error.text);
 }
 
 /* True when the message was the link's own business. */
@@ -198,6 +204,14 @@ void link_report(struct link *link, struct wire *message)
 int link_put(struct link *link, struct wire *message, struct err *err)
 {
     return spool_put(link->spool, message, err);
+}
+
+int link_check_refused(const struct link *link, struct err *err)
+{
+    if (link->refusal.code == ERR_NONE)
+        return 0;
+    *err = link->refusal;
+    return -1;
 }
 
 bool link_is_full(const struct link *link)

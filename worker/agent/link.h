@@ -1,6 +1,7 @@
 /* link.h - the agent's line to the coordinator
  *
- * Registers, heartbeats, and finds its way back for ever: when no answer comes it tries
+ * Registers, heartbeats, and finds its way back for ever (unless its key was refused at
+ * the start): when no answer comes it tries
  * again with a growing pause, and when the coordinator does not know the agent (it was
  * started anew, or gave the agent up), or the connection broke and there is a new one, it
  * registers again with the ranks it has: that makes the coordinator say again what may be
@@ -45,6 +46,9 @@ int link_open(struct link **out, const struct link_config *config, struct err *e
 void link_close(struct link *link);
 int link_fd(struct link *link);
 bool link_is_registered(const struct link *link);
+/* ERR_DENIED: the coordinator has never taken this agent and says that its key may not
+ * register one. To try again is of no use. */
+int link_check_refused(const struct link *link, struct err *err);
 
 /* 1: a message that is not the link's own business, 0: nothing there, -1: broken. */
 int link_receive(struct link *link, struct wire *message, int64_t now_ms,

@@ -13,7 +13,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { EXIT_OK = 0, EXIT_USAGE = 2, EXIT_NOBODY = 3, EXIT_SYSTEM = 5 };
+enum { EXIT_OK = 0, EXIT_USAGE = 2, EXIT_NOBODY = 3, EXIT_REFUSED = 4, EXIT_SYSTEM = 5 };
 
 #define HOST_MAX 256
 #define DEVICES_MAX 64
@@ -55,8 +55,8 @@ static const char usage[] =
     "                       of its own for bf16\n"
     "  --help               this text\n"
     "\n"
-    "Exit status: 0 stopped as asked, 2 wrong usage, 3 nobody answers, 5 an error of the "
-    "system.\n"
+    "Exit status: 0 stopped as asked, 2 wrong usage, 3 nobody answers, 4 the key may\n"
+    "not register agents, 5 an error of the system.\n"
     "\n"
     "Example: two CPU ranks for a coordinator on this machine\n"
     "  vneva worker --connect ipc:///home/me/.vneva/coordinator.sock --devices 2\n";
@@ -304,5 +304,7 @@ int main(int argc, char **argv)
     log_error("%s", err.text);
     if (err.code == ERR_TIMEOUT)
         return EXIT_NOBODY;
+    if (has_key > 0 && err.code == ERR_DENIED)
+        return EXIT_REFUSED;
     return has_key < 0 || err.code == ERR_INVALID ? EXIT_USAGE : EXIT_SYSTEM;
 }
