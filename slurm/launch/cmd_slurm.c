@@ -269,6 +269,7 @@ static void print_line(const char *what, const char *command, const char *path,
 
 static void print_submitted(const struct launch *l, const char *id)
 {
+    const char *key = options_value(&l->options, "key"); /* of a coordinator elsewhere */
     const struct spec *spec = l->sizes.spec;
     char log[sizeof("/slurm-.out") + MACHINES_ID_MAX];
 
@@ -278,8 +279,8 @@ static void print_submitted(const struct launch *l, const char *id)
            l->sizes.n_nodes == 1 ? "" : "s");
     print_line("run folder", "", l->machines.run_dir, "");
     print_line("its log", "tail -F ", l->machines.run_dir, log);
-    print_line("once it runs", "vneva top, with VNEVA_KEY=", l->machines.run_dir,
-               "/admin.key");
+    print_line("once it runs", "vneva top --key ", key ? key : l->machines.run_dir,
+               key ? "" : "/admin.key");
     print_line("go on later", "sbatch ", l->script_path, "");
     printf("%-13s squeue -j %s -o '%%i %%T %%r %%S'\n", "the queue", id);
 }

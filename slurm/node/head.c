@@ -377,7 +377,7 @@ int head_ask_job(struct node *node, struct head_job *out, struct err *err)
                      strcmp(out->state, "failed") == 0 ||
                      strcmp(out->state, "cancelled") == 0;
     out->is_waiting = strcmp(out->state, "queued") == 0;
-    if (node->is_head)
+    if (node->exchange->node == 0)
         rc = write_progress(node, row, err);
     if (rc == 0 && out->is_waiting)
         rc = count_agents(node, &out->n_agents, err);

@@ -359,6 +359,8 @@ static int start_all(struct node *node, struct err *err)
 
 int supervise(struct node *node, struct err *err)
 {
+    struct head_job job;
+    struct err ignored;
     struct run run;
     int rc = run_open(&run, node, err);
 
@@ -372,6 +374,10 @@ int supervise(struct node *node, struct err *err)
         phase_job(&run);
         phase_deadline(&run);
     }
+    if (node->is_elsewhere && node->client && node->job) /* what the agent's end did */
+        (void)head_ask_job(node, &job, &ignored);
+    if (node->has_job_ended && run.exit == NODE_CHECKPOINTED)
+        run.exit = node->job_exit;
     free(run.is_lost);
     if (run.signal_fd >= 0)
         close(run.signal_fd);

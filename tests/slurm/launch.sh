@@ -160,9 +160,26 @@ agents_work_for_a_coordinator_elsewhere() {
     slurm_wait 30 "$allocation" COMPLETED ||
         fail "idle agents stay: $(cat "$VNEVA_HOME"/pools/p.2/*/slurm-*.out)"
     slurm_until 10 are_up 0 || fail "agents that ended are thought to be there"
+    a_job_handed_in_elsewhere_counts_its_progress
     "$VNEVA_BIN/vneva" down >/dev/null 2>&1
     unset VNEVA_HOME
     took
+}
+# Else three starts, and it would be taken for one that does not get on.
+a_job_handed_in_elsewhere_counts_its_progress() {
+    "$VNEVA_BIN/vneva" keys add root --role admin --endpoint "$endpoint" \
+        --out "$folder/root.key" >"$folder/out" 2>&1 || fail "$(cat "$folder/out")"
+    launch else --connect "$endpoint" --key "$folder/root.key" ||
+        fail "status $?: $(cat "$folder/out")"
+    grep -qF "vneva top --key $folder/root.key" "$folder/out" || fail "$(cat "$folder/out")"
+    job=$(job_of)
+    slurm_until 40 test -s "$folder/else/progress" || fail_with else "no progress"
+    scancel --batch --signal=USR1 "$job"
+    slurm_until 30 grep -q "queued again" "$folder/else/slurm-$job.out" ||
+        fail_with else "is not queued again"
+    grep -q " 0 $job job 1: " "$folder/else/requeues" ||
+        fail_with else "requeues: $(cat "$folder/else/requeues")"
+    scancel "$job"
 }
 are_up() { # HOW MANY agents of 2 devices
     now=$("$VNEVA_BIN/vneva" query workers where state=up n_devices=2 --format csv | tail -n +2 |
