@@ -1,5 +1,6 @@
-/* Whether a node reaches the coordinator: first as far as TCP, so that a closed port is
- * told from a key that is not accepted, then with a question that it must answer. */
+/* Whether a node reaches the coordinator: with a question that it must answer. Where it does
+ * not, a connection tells a closed port from a key that is not accepted; not before, for the
+ * coordinator's log has a line for everybody who connects and says nothing. */
 #define _GNU_SOURCE /* getaddrinfo, SOCK_CLOEXEC */
 #include "common/base/clock.h"
 #include "common/base/utf8.h"
@@ -114,13 +115,13 @@ static int ask(char *version, const char *endpoint, const struct key *key,
 void facts_ping(char *why, char *version, const char *endpoint, const struct key *key,
                 int64_t timeout_ms)
 {
-    int64_t deadline_ms = clock_mono_ms() + timeout_ms, left_ms;
     struct err err;
 
     *why = *version = '\0';
+    if (ask(version, endpoint, key, timeout_ms / 2, &err) == 0)
+        return;
     connect_tcp(why, endpoint, timeout_ms / 2);
-    left_ms = deadline_ms - clock_mono_ms();
-    if (!*why && ask(version, endpoint, key, left_ms > 1 ? left_ms : 1, &err) < 0)
+    if (!*why)
         snprintf(why, FACTS_WHY_MAX, "%s", err.text);
 }
 
