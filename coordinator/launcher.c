@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #define STATUS_NO_PROGRAM 127
+#define SAYS "vneva: " /* how its errors begin */
 
 struct child {
     bool is_used, is_late, is_too_much;
@@ -199,6 +200,8 @@ static void add_last_line(struct buf *out, const struct buf *text)
         end--;
     for (first = end; first > 0 && at[first - 1] != '\n'; first--)
         ;
+    if (end - first > strlen(SAYS) && memcmp(at + first, SAYS, strlen(SAYS)) == 0)
+        first += strlen(SAYS);
     buf_add(out, at + first, end - first);
 }
 

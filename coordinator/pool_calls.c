@@ -7,9 +7,10 @@
  *                                    "ended", "reason"} of each
  *     cancel MANAGER ALLOCATION ...
  *
- * Its agent registers with POOL and the allocation's number. Exit status 0, or another and a last line of standard error
- * that says why. Agents are not told to end by themselves (--idle): one that is kept for a
- * gang whose other nodes are still in the queue has nothing to do, and is needed.
+ * Its agent registers with POOL and the allocation's number. Exit status 0, or another and
+ * a last line of standard error that says why. Agents are not told to end by themselves
+ * (--idle): one that is kept for a gang whose other nodes are still in the queue has nothing
+ * to do, and is needed.
  */
 #include "common/base/fault.h"
 #include "common/base/json.h"

@@ -89,7 +89,8 @@ static void write_pool(struct buf *out, const struct why_facts *f)
     format_duration(out, json_get_int(pending, "started_ms", 0)
                              ? since(f, pending, "started_ms")
                              : since(f, pending, "created_ms"));
-    if (*reason)
+    /* of one that could not be submitted the job's own reason has told */
+    if (*reason && strcmp(text_of(pending, "state"), "intended") != 0)
         buf_printf(out, " (%s)", reason);
 }
 
