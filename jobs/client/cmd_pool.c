@@ -44,23 +44,11 @@ static int read_nodes(const struct args *args, struct msg_pool_add *add, struct 
 /* "90s", "5m", "2h", "1d" */
 static int read_idle(const struct args *args, struct msg_pool_add *add, struct err *err)
 {
-    static const struct {
-        char letter;
-        int64_t ms;
-    } units[] = {{'s', 1000}, {'m', 60000}, {'h', 3600000}, {'d', 86400000}};
     const char *text = args_value(args, "idle");
-    char *end;
-    int64_t n;
 
     text = text ? text : IDLE_DEFAULT;
-    errno = 0;
-    n = strtoll(text, &end, 10);
-    for (size_t i = 0; i < sizeof(units) / sizeof(units[0]); i++)
-        if (end != text && *end == units[i].letter && !end[1] && !errno && n > 0 &&
-            n <= INT32_MAX) {
-            add->idle_ms = n * units[i].ms;
-            return 0;
-        }
+    if (clock_read_duration(&add->idle_ms, text, 0))
+        return 0;
     return err_set(err, ERR_INVALID, "--idle takes a time as 90s, 5m, 2h, not '%s'",
                    text);
 }

@@ -1,6 +1,7 @@
 /* vneva-launch agents | list | cancel slurm: the verbs that pools call (README.md). */
 #include "slurm/launch/launch.h"
 
+#include "common/base/clock.h"
 #include "common/base/json.h"
 #include "slurm/launch/machines.h"
 #include "slurm/launch/queue.h"
@@ -17,14 +18,14 @@
  * "vneva-pool-POOL:NAME". */
 #define NAME_PREFIX "vneva-pool-"
 #define NAME_SEPARATOR ':'
-#define IDLE_S_MAX 31536000 /* a year */
+#define IDLE_MAX_MS (INT64_C(7) * 86400000) /* vneva-node's */
 #define SCRIPT_FILE "vneva.sbatch"
 
 static const struct option_known agents_options[] = {
     {"pool", "NAME", "which pool they are of"},
     {"connect", "ENDPOINT", "of the coordinator"},
     {"key", "FILE", "the key for it, as the nodes see it"},
-    {"idle", "S", "agents end after so long without work (default: never)"},
+    {"idle", "S", "agents end after so long without work: 300, 5m (default: never)"},
     {"dry-run", NULL, "print the script, change nothing"},
     {NULL, NULL, NULL},
 };
@@ -105,7 +106,8 @@ static int read_agents(struct agents *a, struct err *err)
 {
     const struct options *o = &a->options;
     const char *key = options_value(o, "key");
-    int64_t idle, gpus;
+    const char *idle = options_value(o, "idle");
+    int64_t idle_ms, gpus;
 
     a->pool = options_value(o, "pool");
     a->name = options_value(o, "name");
@@ -130,9 +132,14 @@ static int read_agents(struct agents *a, struct err *err)
         options_int(o, "gpus-per-node", 1, LAUNCH_DEVICES_MAX, 0, &gpus, err) < 0 ||
         options_int(o, "devices", 1, LAUNCH_DEVICES_MAX, gpus, &a->machines.n_devices,
                     err) < 0 ||
-        options_int(o, "idle", 1, IDLE_S_MAX, 0, &idle, err) < 0 ||
         launch_absolute(a->key, key, err) < 0)
         return -1;
+    if (idle && (!clock_read_duration(&idle_ms, idle, 1000) || idle_ms > IDLE_MAX_MS))
+        return err_set(
+            err, ERR_INVALID,
+            "--idle takes 1 s to 7 d: a number of seconds, or 90s, 5m, 2h, not "
+            "'%s'",
+            idle);
     if (!fs_exists(a->key))
         return err_set(err, ERR_NOT_FOUND, "--key: '%s' is not there", a->key);
     return find_agents_folder(a, err);

@@ -1,5 +1,6 @@
 #include "slurm/node/options.h"
 
+#include "common/base/clock.h"
 #include "slurm/node/exchange.h"
 
 #include <getopt.h>
@@ -7,7 +8,7 @@
 #include <string.h>
 
 #define DEVICES_MAX 64
-#define SECONDS_MAX 86400
+#define DURATION_MAX_MS (INT64_C(7) * 86400000)
 
 const char node_usage[] =
     "usage: vneva-node --run-dir DIR [options] [-- SPEC.yaml key=value ...]\n"
@@ -53,6 +54,7 @@ const char node_usage[] =
     "                       warn (faults are only told), off; $VNEVA_PREFLIGHT says it "
     "too\n"
     "  --help               this text\n"
+    "S: a number of seconds, or 90s, 5m, 2h, 1d.\n"
     "\n"
     "Exit status: 0 the job is done; 1 it failed or was cancelled; 2 wrong usage or a "
     "bad\n"
@@ -77,9 +79,11 @@ static int to_number(int64_t *out, const char *name, const char *text, long min,
 
 static int to_ms(int64_t *out, const char *name, const char *text, struct err *err)
 {
-    if (to_number(out, name, text, 1, SECONDS_MAX, err) < 0)
-        return -1;
-    *out *= 1000;
+    if (!clock_read_duration(out, text, 1000) || *out > DURATION_MAX_MS)
+        return err_set(err, ERR_INVALID,
+                       "--%s takes 1 s to 7 d: a number of seconds, or 90s, 5m, 2h, not "
+                       "'%s'",
+                       name, text);
     return 0;
 }
 

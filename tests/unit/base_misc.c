@@ -1,4 +1,5 @@
 /* Random numbers, hashes, files, fault points: the rest of common/base. */
+#include "common/base/clock.h"
 #include "common/base/fault.h"
 #include "common/base/fs.h"
 #include "common/base/hash.h"
@@ -286,6 +287,31 @@ static void maps_find_what_was_put_and_nothing_else(void **state)
     map_fini(&map);
 }
 
+static void durations_are_read_with_their_units(void **state)
+{
+    static const char *const bad[] = {
+        "",      "s",    "0",   "-5s", "5x",
+        "5ms",   "1.5h", "5 s", "5s ", "99999999999999999999s",
+        "36526d"};
+    int64_t ms = 7;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
+        if (clock_read_duration(&ms, bad[i], 1000) || ms != 7)
+            fail_msg("'%s' is taken", bad[i]);
+    assert_false(clock_read_duration(&ms, "5", 0));
+    assert_true(clock_read_duration(&ms, "5", 1000));
+    assert_int_equal(ms, 5000);
+    assert_true(clock_read_duration(&ms, "90s", 0));
+    assert_int_equal(ms, 90000);
+    assert_true(clock_read_duration(&ms, "5m", 0));
+    assert_int_equal(ms, 300000);
+    assert_true(clock_read_duration(&ms, "2h", 1000));
+    assert_int_equal(ms, 7200000);
+    assert_true(clock_read_duration(&ms, "36525d", 0));
+    assert_int_equal(ms, INT64_C(36525) * 86400000);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -301,6 +327,7 @@ int main(void)
         cmocka_unit_test(files_are_replaced_whole),
         cmocka_unit_test(protocol_buffers_are_read_field_by_field),
         cmocka_unit_test(texts_are_mended_to_utf8),
+        cmocka_unit_test(durations_are_read_with_their_units),
         cmocka_unit_test(cut_characters_are_counted_as_unicode_does),
         cmocka_unit_test(long_errors_are_cut_between_characters),
     };

@@ -1,4 +1,5 @@
 #define _GNU_SOURCE /* gethostname, realpath */
+#include "common/base/clock.h"
 #include "common/base/fs.h"
 #include "common/base/log.h"
 #include "common/net/address.h"
@@ -17,7 +18,7 @@ enum { EXIT_OK = 0, EXIT_USAGE = 2, EXIT_NOBODY = 3, EXIT_REFUSED = 4, EXIT_SYST
 
 #define HOST_MAX 256
 #define DEVICES_MAX 64
-#define SECONDS_MAX 86400
+#define DURATION_MAX_MS (INT64_C(7) * 86400000)
 
 static const char usage[] =
     "usage: vneva worker [options]\n"
@@ -54,6 +55,7 @@ static const char usage[] =
     "units\n"
     "                       of its own for bf16\n"
     "  --help               this text\n"
+    "S: a number of seconds, or 90s, 5m, 2h, 1d.\n"
     "\n"
     "Exit status: 0 stopped as asked, 2 wrong usage, 3 nobody answers, 4 the key may\n"
     "not register agents, 5 an error of the system.\n"
@@ -64,7 +66,8 @@ static const char usage[] =
 struct options {
     const char *connect, *key, *home, *device_kind, *host, *address, *id, *pool;
     const char *allocation;
-    long n_devices, grace_s, give_up_s, idle_s;
+    long n_devices;
+    int64_t grace_ms, give_up_ms, idle_ms;
     bool is_help, asks_bf16;
 };
 
@@ -77,6 +80,17 @@ static int parse_number(long *out, const char *name, const char *text, long max,
     if (end == text || *end || *out < 1 || *out > max)
         return err_set(err, ERR_INVALID, "%s must be 1 to %ld, not '%s'", name, max,
                        text);
+    return 0;
+}
+
+static int parse_duration(int64_t *out, const char *name, const char *text,
+                          struct err *err)
+{
+    if (!clock_read_duration(out, text, 1000) || *out > DURATION_MAX_MS)
+        return err_set(
+            err, ERR_INVALID,
+            "%s takes 1 s to 7 d: a number of seconds, or 90s, 5m, 2h, not '%s'", name,
+            text);
     return 0;
 }
 
@@ -119,16 +133,15 @@ static int options_parse(struct options *options, int argc, char **argv, struct 
                 return -1;
             break;
         case 'g':
-            if (parse_number(&options->grace_s, "--grace", optarg, SECONDS_MAX, err) < 0)
+            if (parse_duration(&options->grace_ms, "--grace", optarg, err) < 0)
                 return -1;
             break;
         case 'G':
-            if (parse_number(&options->give_up_s, "--give-up", optarg, SECONDS_MAX, err) <
-                0)
+            if (parse_duration(&options->give_up_ms, "--give-up", optarg, err) < 0)
                 return -1;
             break;
         case 'I':
-            if (parse_number(&options->idle_s, "--idle", optarg, SECONDS_MAX, err) < 0)
+            if (parse_duration(&options->idle_ms, "--idle", optarg, err) < 0)
                 return -1;
             break;
         case 'i':
@@ -256,9 +269,9 @@ static int run(const struct options *options, const struct key *key, struct err 
         .allocation = options->allocation ? options->allocation : getenv("SLURM_JOB_ID"),
         .rank_program = program,
         .id = options->id,
-        .grace_ms = options->grace_s * 1000,
-        .give_up_ms = options->give_up_s * 1000,
-        .idle_ms = options->idle_s * 1000,
+        .grace_ms = options->grace_ms,
+        .give_up_ms = options->give_up_ms,
+        .idle_ms = options->idle_ms,
     };
     struct agent *agent = NULL;
     int rc = -1;
