@@ -17,9 +17,9 @@ struct spec_estimate {
     int64_t n_trained;
     int64_t n_patches, n_frame_tokens, n_media_tokens; /* of a frame; of a video */
     /* On one rank: */
-    uint64_t weight_bytes;    /* compute type, and fp32 masters of what is trained */
-    uint64_t gradient_bytes;  /* fp32 */
-    uint64_t optimizer_bytes; /* fp32, two moments */
+    uint64_t weight_bytes;     /* compute type, and fp32 masters of what is trained */
+    uint64_t gradient_bytes;   /* fp32 */
+    uint64_t optimizer_bytes;  /* fp32, two moments */
     uint64_t activation_bytes; /* kept for the backward pass, and the largest scratch */
     uint64_t logit_bytes;      /* of the part of the vocabulary and rows held at once */
     uint64_t backend_bytes;    /* its workspaces */

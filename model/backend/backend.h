@@ -65,7 +65,7 @@ struct adamw_args {
 
 /* Bytes on the device, or of the host. */
 struct backend_memory {
-    uint64_t used, peak;  /* handed out and taken for its own work: now, the most so far */
+    uint64_t used, peak; /* handed out and taken for its own work: now, the most so far */
     uint64_t free, total; /* of the device, whoever uses it; total 0: not known */
     uint64_t n_allocs;    /* pieces taken so far */
 };
