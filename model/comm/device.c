@@ -79,12 +79,25 @@ static int share_token(struct comm *comm, const struct comm_devices *devices,
     return err_set(err, why.code, "%s", why.text);
 }
 
+static void note_wait(void *group, bool begins)
+{
+    struct comm *comm = group;
+
+    if (begins)
+        comm->before = stage_begin("exchange between devices", comm->name, STAGE_FREE);
+    else
+        stage_end(comm->before);
+}
+
 /* Either all ranks have it, or none. */
 static int open_together(struct comm *comm, const struct comm_devices *devices,
                          struct err *err)
 {
-    struct comm_device_args args = {
-        .rank = comm->rank, .n_ranks = comm->size, .timeout_ms = comm->timeout_ms};
+    struct comm_device_args args = {.rank = comm->rank,
+                                    .n_ranks = comm->size,
+                                    .timeout_ms = comm->timeout_ms,
+                                    .note_wait = note_wait,
+                                    .group = comm};
     struct comm_device *device = NULL;
     double has_failed;
     int rc;

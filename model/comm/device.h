@@ -47,6 +47,10 @@ struct comm_device_args {
     char token[COMM_DEVICE_TOKEN_BYTES];
     int rank, n_ranks;
     int64_t timeout_ms; /* without progress in a collective, or while the ranks meet */
+    /* The host begins or ends to wait for a collective: so that whoever watches the rank
+     * knows that others keep it. Only while the device's slot is set. */
+    void (*note_wait)(void *group, bool begins);
+    void *group;
 };
 
 /* What a backend offers. */

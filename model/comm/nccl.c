@@ -236,6 +236,19 @@ int nccl_watch(struct nccl_group *group, int64_t waiting_since_ns, struct err *e
     return 0;
 }
 
+bool nccl_begin_wait(struct nccl_group *group)
+{
+    if (group->n_marks == 0 || !group->base.slot)
+        return false;
+    group->args.note_wait(group->args.group, true);
+    return true;
+}
+
+void nccl_end_wait(struct nccl_group *group)
+{
+    group->args.note_wait(group->args.group, false);
+}
+
 /* After each call: NCCL takes it, and an event tells when it is done. When there are too
  * many on their way the newest share a mark, the last of them. */
 static int asked(struct nccl_group *group, ncclResult_t result, const char *what,

@@ -32,4 +32,8 @@ struct comm_device *nccl_device(struct nccl_group *group);
  * names group, collective, number, ranks, and how long. */
 int nccl_watch(struct nccl_group *group, int64_t waiting_since_ns, struct err *err);
 
+/* The host begins to wait; false: no collective of this group is on its way. */
+bool nccl_begin_wait(struct nccl_group *group);
+void nccl_end_wait(struct nccl_group *group);
+
 #endif

@@ -2,11 +2,14 @@
  * (tests/cuda_host): values against the host's collectives, ranks that share a device, and
  * ranks that leave, never come, or do something else.
  */
+#include "common/base/clock.h"
+#include "common/base/stage.h"
 #include "model/comm/device.h"
 #include "model/nn/nn.h"
 #include "tests/op/expect.h"
 
 #include <pthread.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -252,6 +255,49 @@ static void a_rank_that_leaves_is_an_error_for_the_others(void)
     run(3, 3, TIMEOUT_MS, leaving_body);
 }
 
+/* Rank 1 leaves when it has seen what rank 0 does. */
+static struct {
+    struct stage_board *board;
+    atomic_bool is_watching;
+} watched;
+
+static void watching_body(struct rank *rank)
+{
+    int64_t begun_ms = clock_mono_ms();
+    struct stage_now now = {.text = ""};
+
+    if (rank->rank == 0) {
+        while (!watched.is_watching)
+            sched_yield();
+        expect_failure(rank, 8, ERR_PEER, "a rank has left");
+        return;
+    }
+    watched.is_watching = true;
+    while (!strstr(now.text, "between devices") &&
+           clock_mono_ms() - begun_ms < TIMEOUT_MS)
+        stage_read(watched.board, &now);
+    EXPECT_MSG(strcmp(now.text, "exchange between devices of group tensor") == 0 &&
+                   now.limit_ms == 0,
+               "'%s', limit %d ms", now.text, (int)now.limit_ms);
+    backend_destroy(rank->b);
+    rank->b = NULL;
+}
+
+/* So a rank that others keep is not taken for stuck. */
+static void a_rank_that_waits_says_so(void)
+{
+    struct err err = {0};
+    int fd = -1;
+
+    if (!EXPECT_OK(stage_make(&watched.board, &fd, &err), &err) ||
+        !EXPECT_OK(stage_attach(fd, "rank0", &err), &err))
+        return;
+    stage_set_limit(1000);
+    stage_begin("forward", NULL, STAGE_LIMITED);
+    run(2, 2, TIMEOUT_MS, watching_body);
+    stage_unmake(watched.board);
+}
+
 static void late_body(struct rank *rank)
 {
     if (rank->rank == 0)
@@ -280,6 +326,7 @@ int main(void)
     EXPECT_RUN(ranks_that_share_a_device_go_through_the_host);
     EXPECT_RUN(without_nccl_ranks_go_through_the_host);
     EXPECT_RUN(a_rank_that_leaves_is_an_error_for_the_others);
+    EXPECT_RUN(a_rank_that_waits_says_so);
     EXPECT_RUN(a_rank_that_never_comes_ends_the_wait);
     EXPECT_RUN(ranks_that_do_different_things_find_out);
     return expect_end();

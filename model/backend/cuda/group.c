@@ -70,8 +70,17 @@ static int watch(struct cuda *cuda, int64_t since_ns, struct err *err)
     return 0;
 }
 
+/* The group that the host is said to wait for, or NULL. */
+static struct nccl_group *begin_wait(struct cuda *cuda)
+{
+    for (int i = 0; i < cuda->n_groups; i++)
+        if (nccl_begin_wait(cuda->groups[i]))
+            return cuda->groups[i];
+    return NULL;
+}
+
 /* event NULL: the whole stream */
-static int poll_until(struct cuda *cuda, cudaEvent_t event, struct err *err)
+static int poll_for(struct cuda *cuda, cudaEvent_t event, struct err *err)
 {
     const struct timespec pause = {.tv_nsec = POLL_NS};
     int64_t begun_ns = clock_mono_ns();
@@ -87,6 +96,16 @@ static int poll_until(struct cuda *cuda, cudaEvent_t event, struct err *err)
         if (clock_mono_ns() - begun_ns > POLL_FAST_NS)
             nanosleep(&pause, NULL);
     }
+}
+
+static int poll_until(struct cuda *cuda, cudaEvent_t event, struct err *err)
+{
+    struct nccl_group *group = begin_wait(cuda);
+    int rc = poll_for(cuda, event, err);
+
+    if (group)
+        nccl_end_wait(group);
+    return rc;
 }
 #else
 const struct comm_devices *cuda_devices(struct backend *b)
