@@ -5,7 +5,8 @@
  * order of ranks.
  * Transports of the `cpu` communicator: threads of one process (tests), POSIX shared
  * memory (ranks of one node), and a link the caller provides (ranks of several nodes;
- * worker/ gives it one over common/net). device.h has the way between devices (NCCL, in the CUDA plugin).
+ * worker/ gives it one over common/net). device.h has the way
+ * between devices (NCCL, in the CUDA plugin).
  * Threads: one caller per comm. Buffers are host memory, F32 unless said otherwise.
  * Errors: ERR_PEER or ERR_TIMEOUT after timeout_ms without progress; the text names the
  * group, the collective, its number and the ranks that did not come.

@@ -2,9 +2,9 @@
  *
  * cuBLASLt's matrices are column-major; a row-major [r,c] is its [c,r]. So c = op(a) op(b)
  * is asked for as c^T = op(b)^T op(a)^T: its A is our b, its B our a, its rows our n.
- * Sums are fp32, with TF32 as well, also where a product is cut along k; the algorithm is cuBLASLt's first
- * choice, asked for once per shape, types and alignment, so that equal calls give equal
- * bits.
+ * Sums are fp32, with TF32 factors as well, also where a product is cut along k; the
+ * algorithm is cuBLASLt's first choice, asked for once per shape, types and alignment, so
+ * that equal calls give equal bits.
  */
 #include "model/backend/cuda/cuda.h"
 
