@@ -15,7 +15,8 @@ target_include_directories(vneva_fiber PUBLIC ${CMAKE_SOURCE_DIR})
 
 add_library(vneva_cuda_host SHARED ${cuda_sources} ${cuda_kernels}
   ${cuda_host}/runtime.cpp ${cuda_host}/cublaslt.cpp ${cuda_host}/cudnn.cpp)
-target_compile_definitions(vneva_cuda_host PRIVATE VNEVA_HAVE_CUDNN VNEVA_HAVE_NCCL)
+target_compile_definitions(vneva_cuda_host PRIVATE VNEVA_HAVE_CUDNN VNEVA_HAVE_NCCL
+  NCCL_LIBRARY="${CMAKE_BINARY_DIR}/tests/cuda_host/libnccl.so.2")
 target_include_directories(vneva_cuda_host PRIVATE ${cuda_host}/include)
 target_link_libraries(vneva_cuda_host PRIVATE vneva_fiber vneva_tensor vneva_flags
   ${CMAKE_DL_LIBS})
@@ -33,7 +34,6 @@ target_link_libraries(vneva_nccl_host PRIVATE vneva_cuda_host vneva_flags)
 set_target_properties(vneva_nccl_host PROPERTIES OUTPUT_NAME nccl SOVERSION 2
   LIBRARY_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests/cuda_host
   CXX_VISIBILITY_PRESET hidden BUILD_RPATH "\$ORIGIN")
-set_target_properties(vneva_cuda_host PROPERTIES BUILD_RPATH "\$ORIGIN")
 
 function(cuda_host_test name)
   vneva_test(${name} ${ARGN})
