@@ -144,10 +144,12 @@ static int check_and_submit(struct client *client, const struct args *args,
                             const struct spec *spec, struct spec_notes *notes)
 {
     struct json *report;
+    struct device device;
     struct err err;
     int status = EXIT_DONE;
 
-    if (preflight(&report, spec, notes, &err) < 0)
+    if (device_find(&device, client, args, spec, &err) < 0 ||
+        preflight(&report, spec, &device, notes, &err) < 0)
         return client_fail(client, &err);
     if (args_has(args, "check") && args_has(args, "json"))
         client_print_json(client, report);

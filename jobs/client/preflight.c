@@ -4,6 +4,7 @@
 #include "jobs/client/preflight_weights.h"
 #include "jobs/client/vocabulary.h"
 #include "jobs/spec/spec_estimate.h"
+#include "jobs/spec/spec_fit.h"
 #include "jobs/spec/spec_schema.h"
 
 #include <inttypes.h>
@@ -15,6 +16,7 @@
 
 struct look {
     const struct spec *spec;
+    const struct device *device;
     struct spec_notes *notes;
     struct json *report;
     int64_t vocab, longest; /* of the datasets; 0: not known */
@@ -268,18 +270,41 @@ static int add_estimate(struct look *l, const struct spec_estimate *e)
 {
     static const char *const parameter_keys[] = {"vision", "projector", "llm", "total",
                                                  "trained"};
-    static const char *const memory_keys[] = {"weights", "gradients", "optimizer",
-                                              "activations", "total"};
+    static const char *const memory_keys[] = {"weights",     "gradients", "optimizer",
+                                              "activations", "logits",    "backend",
+                                              "total",       "device"};
     const int64_t parameters[] = {e->n_vision, e->n_projector, e->n_llm,
                                   e->n_vision + e->n_projector + e->n_llm, e->n_trained};
-    const int64_t memory[] = {(int64_t)e->weight_bytes, (int64_t)e->gradient_bytes,
-                              (int64_t)e->optimizer_bytes, (int64_t)e->activation_bytes,
-                              (int64_t)(e->weight_bytes + e->gradient_bytes +
-                                        e->optimizer_bytes + e->activation_bytes)};
+    const int64_t memory[] = {
+        (int64_t)e->weight_bytes,        (int64_t)e->gradient_bytes,
+        (int64_t)e->optimizer_bytes,     (int64_t)e->activation_bytes,
+        (int64_t)e->logit_bytes,         (int64_t)e->backend_bytes,
+        (int64_t)spec_estimate_bytes(e), (int64_t)l->device->memory_bytes};
 
     if (add_numbers(l, "parameters", parameter_keys, parameters, 5) < 0)
         return -1;
-    return add_numbers(l, "memory_bytes", memory_keys, memory, 5);
+    return add_numbers(l, "memory_bytes", memory_keys, memory,
+                       l->device->memory_bytes ? 8 : 7);
+}
+
+/* Refused with what would fit, in the words of an override. */
+static int check_fit(struct look *l, int64_t vocab, int64_t longest)
+{
+    const struct spec_fit fit = {.spec = l->spec,
+                                 .vocab = vocab,
+                                 .n_tokens = longest,
+                                 .is_on_gpu = l->device->is_gpu,
+                                 .memory_bytes = l->device->memory_bytes};
+    struct buf text = BUF_INIT;
+    int rc;
+
+    if (!spec_fit_is_too_much(&fit))
+        return 0;
+    buf_printf(&text, "memory (%s): ", l->device->where);
+    spec_fit_describe(&text, &fit);
+    rc = spec_list_add(&l->notes->refused, buf_str(&text), l->err);
+    buf_fini(&text);
+    return rc;
 }
 
 static int look_at_training(struct look *l)
@@ -297,7 +322,8 @@ static int look_at_training(struct look *l)
     e.n_micro_batches = spec->model.global_batch_size /
                         (spec->model.micro_batch_size * e.n_data_parallel);
     if (has_sizes)
-        spec_estimate(&e, spec, vocab ? vocab : VOCAB_ASSUMED, longest, false);
+        spec_estimate(&e, spec, vocab ? vocab : VOCAB_ASSUMED, longest,
+                      l->device->is_gpu);
     const int64_t plan[] = {spec->trainer.max_steps,
                             spec->model.global_batch_size,
                             spec->model.micro_batch_size,
@@ -306,7 +332,8 @@ static int look_at_training(struct look *l)
                             vocab ? vocab : VOCAB_ASSUMED};
 
     if (add_numbers(l, "training", plan_keys, plan, 6) < 0 ||
-        (has_sizes && add_estimate(l, &e) < 0))
+        (has_sizes && (add_estimate(l, &e) < 0 ||
+                       check_fit(l, vocab ? vocab : VOCAB_ASSUMED, longest) < 0)))
         return -1;
     return put(l, json_get(l->report, "training"), "is_vocab_assumed",
                json_new_bool(vocab == 0));
@@ -353,12 +380,12 @@ static int add_list(struct look *l, const char *key, const struct spec_list *lis
     return 0;
 }
 
-int preflight(struct json **out, const struct spec *spec, struct spec_notes *notes,
-              struct err *err)
+int preflight(struct json **out, const struct spec *spec, const struct device *device,
+              struct spec_notes *notes, struct err *err)
 {
     struct spec sized =
         *spec; /* borrows all of it; folders fill in what it leaves open */
-    struct look l = {.spec = &sized, .notes = notes, .err = err};
+    struct look l = {.spec = &sized, .device = device, .notes = notes, .err = err};
 
     l.report = json_new(JSON_OBJECT);
     if (look_at_layout(&l) < 0 || check_files(&l) < 0 ||

@@ -9,7 +9,8 @@
  *   training: {steps, global_batch, micro_batch, micro_batches, vocab, is_vocab_assumed,
  *     parameters {vision, projector, llm, total, trained},
  *     (parameters and memory_bytes only when all sizes are known)
- *     memory_bytes {weights, gradients, optimizer, activations, total}}
+ *     memory_bytes {weights, gradients, optimizer, activations, logits, backend, total,
+ *     device: what a rank may take, when that is known}}
  *   weights: [{part, from, what}] but of prepare: where each part comes from; without
  *     "from" it begins fresh
  *   ignored: [text], refused: [text]
@@ -18,14 +19,15 @@
 #define VNEVA_JOBS_CLIENT_PREFLIGHT_H
 
 #include "common/base/json.h"
+#include "jobs/client/device.h"
 #include "jobs/spec/spec.h"
 
 #include <stdio.h>
 
 /* A file that is not there is ERR_NOT_FOUND. What a submit would be refused for is added
- * to notes->refused. */
-int preflight(struct json **out, const struct spec *spec, struct spec_notes *notes,
-              struct err *err);
+ * to notes->refused: also what does not fit into the device's memory. */
+int preflight(struct json **out, const struct spec *spec, const struct device *device,
+              struct spec_notes *notes, struct err *err);
 void preflight_print(FILE *out, const struct json *report);
 
 #endif

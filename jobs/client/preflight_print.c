@@ -72,15 +72,20 @@ static void print_parameters(FILE *out, const struct json *p)
 
 static void print_memory(FILE *out, const struct json *memory)
 {
-    static const char *const parts[] = {"weights", "gradients", "optimizer",
-                                        "activations"};
+    static const char *const parts[] = {"weights",     "gradients", "optimizer",
+                                        "activations", "logits",    "backend"};
     struct buf text = BUF_INIT;
 
     fprintf(out, "%-12s about %s on each rank:", "memory",
             bytes_text(&text, memory, "total"));
-    for (size_t i = 0; i < 4; i++)
-        fprintf(out, " %s %s%s", parts[i], bytes_text(&text, memory, parts[i]),
-                i < 3 ? "," : "\n");
+    for (size_t i = 0; i < 6; i++)
+        if (json_get_int(memory, parts[i], 0) > 0)
+            fprintf(out, "%s %s %s", i ? "," : "", parts[i],
+                    bytes_text(&text, memory, parts[i]));
+    fprintf(out, "\n");
+    if (json_get(memory, "device"))
+        fprintf(out, "%-12s of %s a rank may take\n", "",
+                bytes_text(&text, memory, "device"));
     buf_fini(&text);
 }
 

@@ -3,6 +3,9 @@ vneva_test(spec_schema LABEL unit SOURCES unit/spec_schema.c LIBS vneva_spec cmo
 vneva_test(spec_estimate LABEL integration
   SOURCES integration/spec_estimate.c integration/spec_model.c
   LIBS vneva_spec vneva_neva cmocka)
+vneva_test(spec_fit LABEL integration
+  SOURCES integration/spec_fit.c integration/spec_model.c
+  LIBS vneva_spec vneva_neva cmocka)
 vneva_test(spec_memory LABEL integration
   SOURCES integration/spec_memory.c integration/spec_model.c
   LIBS vneva_spec vneva_tiny vneva_optim cmocka ARGS cpu)

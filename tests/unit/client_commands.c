@@ -393,7 +393,7 @@ static void submit_hands_in_the_resolved_tree(void **state)
     assert_int_equal(said.status, EXIT_DONE);
     assert_says(said.out, "\"job\": 7");
     said_fini(&said);
-    asked = &fake_asked(fake, 0)->submit;
+    asked = &fake_asked(fake, 1)->submit; /* behind a look at the workers */
     assert_string_equal(asked->kind, "pretrain");
     assert_int_equal(strlen(asked->request_id), 32);
     if (spec_from_json(&received, asked->spec, strlen(asked->spec), &err) < 0)
@@ -406,9 +406,15 @@ static void submit_hands_in_the_resolved_tree(void **state)
     said = client_says(fake_home(fake), W("submit", spec, data, "--wait"));
     assert_int_equal(said.status, EXIT_JOB_FAILED); /* the job's end decides */
     assert_says(said.out, "submitted job 7");
-    assert_string_not_equal(fake_asked(fake, 1)->submit.request_id, asked->request_id);
+    assert_string_not_equal(fake_asked(fake, 3)->submit.request_id, asked->request_id);
     said_fini(&said);
     fake_stop(fake);
+}
+
+static void assert_only_looked(const struct fake *fake)
+{
+    for (int i = 0; fake_asked(fake, i); i++)
+        assert_int_equal(fake_asked(fake, i)->type, MSG_QUERY);
 }
 
 static void check_says_what_a_job_would_do_and_submits_nothing(void **state)
@@ -430,7 +436,7 @@ static void check_says_what_a_job_would_do_and_submits_nothing(void **state)
     assert_says(said.out, "\"total\": ");
     assert_says(said.out, "\"refused\": []");
     said_fini(&said);
-    assert_null(fake_asked(fake, 0));
+    assert_only_looked(fake);
     fake_stop(fake);
 }
 
@@ -465,7 +471,7 @@ static void what_cannot_run_is_listed_by_check_and_refused_by_submit(void **stat
         client_says(fake_home(fake), W("submit", spec, data, "model.data.num_frames=-1"));
     assert_says(said.err, "was prepared for num_frames 8, not -1");
     said_fini(&said);
-    assert_null(fake_asked(fake, 0));
+    assert_only_looked(fake);
     fake_stop(fake);
 }
 
@@ -486,6 +492,57 @@ static void files_that_are_not_there_are_named(void **state)
     assert_run(no_rules,
                W("submit", spec, data, "model.mm_cfg.llm.from_pretrained=org/llm"),
                EXIT_USAGE, NULL, "nothing is downloaded");
+    fake_stop(fake);
+}
+
+static void what_does_not_fit_is_refused_with_what_would(void **state)
+{
+    static const struct fake_rule rules[] = {
+        {.type = MSG_QUERY,
+         .view = "workers",
+         .answer = MSG_ROWS,
+         .text = "[{\"host\": \"old\", \"state\": \"lost\", \"device_kind\": \"gpu\","
+                 "  \"n_devices\": 1, \"memory_bytes\": 99000000000},"
+                 " {\"host\": \"n1\", \"state\": \"up\", \"device_kind\": \"gpu\","
+                 "  \"n_devices\": 2, \"memory_bytes\": 40000000000},"
+                 " {\"host\": \"n2\", \"state\": \"up\", \"device_kind\": \"gpu\","
+                 "  \"n_devices\": 8, \"memory_bytes\": 100000000000}]"},
+        {.type = MSG_SUBMIT, .answer = MSG_SUBMITTED, .a = 7, .b = 1},
+        {.type = MSG_NONE},
+    };
+    struct fake *fake = fake_start(rules);
+    char spec[256], data[256];
+    struct said said;
+
+    (void)state;
+    make_spec(fake_home(fake), spec, data);
+    said = client_says(fake_home(fake),
+                       W("submit", "--check", spec, data, "model.hidden_size=4096",
+                         "model.micro_batch_size=4"));
+    assert_says(said.out, "of 18.6 GiB a rank may take\n");
+    assert_says(said.out, "  - memory (agent on 'n1'): a rank needs ");
+    assert_says(said.out, "these would fit: model.micro_batch_size=1 (");
+    said_fini(&said);
+    said = client_says(fake_home(fake), W("submit", spec, data, "model.hidden_size=4096",
+                                          "model.micro_batch_size=4"));
+    assert_int_equal(said.status, EXIT_USAGE);
+    assert_says(said.err, "memory (agent on 'n1'): a rank needs ");
+    said_fini(&said);
+    assert_only_looked(fake);
+    said =
+        client_says(fake_home(fake), W("submit", spec, data, "model.hidden_size=4096",
+                                       "model.micro_batch_size=4", "--memory", "80 GiB"));
+    assert_int_equal(said.status, EXIT_DONE);
+    said_fini(&said);
+    said =
+        client_says(fake_home(fake), W("submit", "--check", spec, data, "--memory=1M"));
+    assert_says(said.out, "memory (--memory): a rank needs ");
+    said_fini(&said);
+    said =
+        client_says(fake_home(fake), W("submit", "--check", spec, data, "--memory=1X"));
+    assert_int_equal(said.status, EXIT_USAGE);
+    assert_says(said.err, "--memory '1X' is no size");
+    said_fini(&said);
     fake_stop(fake);
 }
 
@@ -671,6 +728,7 @@ int main(void)
         cmocka_unit_test(submit_hands_in_the_resolved_tree),
         cmocka_unit_test(check_says_what_a_job_would_do_and_submits_nothing),
         cmocka_unit_test(what_cannot_run_is_listed_by_check_and_refused_by_submit),
+        cmocka_unit_test(what_does_not_fit_is_refused_with_what_would),
         cmocka_unit_test(files_that_are_not_there_are_named),
         cmocka_unit_test(nemo_file_passes_the_check_as_it_is),
         cmocka_unit_test(up_says_when_it_runs_already),

@@ -87,6 +87,7 @@ static struct seen look(const char *text, const char *key, const char *path,
 {
     char first[1024], second[1024];
     const char *overrides[] = {first, key2 ? second : NULL, NULL};
+    const struct device device = {0}; /* its memory is not known */
     struct seen seen = {.report = NULL};
 
     snprintf(first, sizeof(first), "++%s=%s", key, path);
@@ -95,7 +96,7 @@ static struct seen look(const char *text, const char *key, const char *path,
     seen.out = read_text(text, SPEC_NONE, overrides);
     if (!seen.out.spec)
         fail_msg("%s", seen.out.err.text);
-    if (preflight(&seen.report, seen.out.spec, &seen.out.notes, &seen.err) < 0)
+    if (preflight(&seen.report, seen.out.spec, &device, &seen.out.notes, &seen.err) < 0)
         seen.report = NULL;
     return seen;
 }
