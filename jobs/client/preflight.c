@@ -294,7 +294,9 @@ static int check_fit(struct look *l, int64_t vocab, int64_t longest)
                                  .vocab = vocab,
                                  .n_tokens = longest,
                                  .is_on_gpu = l->device->is_gpu,
-                                 .memory_bytes = l->device->memory_bytes};
+                                 .memory_bytes = l->device->memory_bytes,
+                                 .kept_bytes =
+                                     l->device->is_gpu ? SPEC_FIT_GPU_CONTEXT : 0};
     struct buf text = BUF_INIT;
     int rc;
 

@@ -73,7 +73,7 @@ static uint64_t need_of(const struct spec_fit *fit, const struct variant *v)
         spec.model.activations_checkpoint_num_layers = 1;
     }
     spec_estimate(&e, &spec, fit->vocab, fit->n_tokens, fit->is_on_gpu);
-    return spec_estimate_bytes(&e) + (fit->is_on_gpu ? SPEC_FIT_GPU_CONTEXT : 0);
+    return spec_estimate_bytes(&e) + fit->kept_bytes;
 }
 
 uint64_t spec_fit_need(const struct spec_fit *fit)
@@ -178,6 +178,8 @@ static void put_bytes(struct buf *out, uint64_t n)
 /* What differs from the specification, as overrides. */
 static void put_words(struct buf *out, const struct spec *spec, const struct variant *v)
 {
+    const char *method = spec->model.activations_checkpoint_method;
+
     if (v->devices != spec->trainer.devices)
         buf_printf(out, "trainer.devices=%" PRId64 " ", v->devices);
     if (v->tensor_parallel != spec->model.tensor_model_parallel_size)
@@ -188,9 +190,11 @@ static void put_words(struct buf *out, const struct spec *spec, const struct var
     if (v->recompute != recompute_of(spec))
         buf_printf(out, "model.activations_checkpoint_granularity=%s ",
                    v->recompute == RECOMPUTE_FULL ? "full" : "selective");
-    if (v->recompute != recompute_of(spec) && v->recompute == RECOMPUTE_FULL)
-        buf_add_str(out, "model.activations_checkpoint_method=uniform "
-                         "model.activations_checkpoint_num_layers=1 ");
+    if (v->recompute != recompute_of(spec) && method && strcmp(method, "uniform") != 0)
+        buf_add_str(out, "model.activations_checkpoint_method=uniform ");
+    if (v->recompute != recompute_of(spec) &&
+        spec->model.activations_checkpoint_num_layers != 1)
+        buf_add_str(out, "model.activations_checkpoint_num_layers=1 ");
     buf_add_str(out, "(");
     put_bytes(out, v->need);
     buf_add_str(out, ")");

@@ -18,9 +18,10 @@ struct spec_fit {
     int64_t vocab, n_tokens; /* as for spec_estimate */
     bool is_on_gpu;
     uint64_t memory_bytes; /* of the device, for one rank; 0: not known, so all fits */
+    uint64_t kept_bytes;   /* of it, for others: SPEC_FIT_GPU_CONTEXT, or 0 */
 };
 
-/* What a rank needs, with what is kept free. */
+/* What a rank needs, with kept_bytes. */
 uint64_t spec_fit_need(const struct spec_fit *fit);
 bool spec_fit_is_too_much(const struct spec_fit *fit);
 

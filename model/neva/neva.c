@@ -358,6 +358,16 @@ int neva_step(struct neva *model, const struct neva_batch *batch, struct neva_lo
     return run_in_stage(model, batch, true, loss, err);
 }
 
+int neva_reserve(struct neva *model, int64_t n_samples, int64_t n_tokens,
+                 int64_t n_frames, struct err *err)
+{
+    const struct neva_shape shape = {n_samples, n_tokens, n_frames, true};
+
+    if (neva_need_grads(model, err) < 0 || neva_need_moments(model, err) < 0)
+        return -1;
+    return neva_prepare(model, &shape, err);
+}
+
 int neva_evaluate(struct neva *model, const struct neva_batch *batch,
                   struct neva_loss *loss, struct err *err)
 {

@@ -149,6 +149,10 @@ struct neva_loss {
  * and reused while it stays. COLLECTIVE */
 int neva_step(struct neva *model, const struct neva_batch *batch, struct neva_loss *loss,
               struct err *err);
+/* Takes all memory that steps of up to this shape need, before the first of them: gradients,
+ * optimizer state, activations. */
+int neva_reserve(struct neva *model, int64_t n_samples, int64_t n_tokens,
+                 int64_t n_frames, struct err *err);
 /* Forward only. COLLECTIVE */
 int neva_evaluate(struct neva *model, const struct neva_batch *batch,
                   struct neva_loss *loss, struct err *err);

@@ -538,6 +538,31 @@ static void training_on_cuda_loses_what_it_loses_on_the_cpu(void **state)
     }
 }
 
+static void what_does_not_fit_is_told_with_what_would(void **state)
+{
+    static const char *const more[] = {"backend=cuda",
+                                       "trainer.devices=1",
+                                       "model.tensor_model_parallel_size=1",
+                                       "model.micro_batch_size=4",
+                                       "model.global_batch_size=4",
+                                       NULL};
+    const struct world *world = *state;
+    char plugin[512];
+    struct gang gang;
+
+    snprintf(plugin, sizeof(plugin), "%s/../tests/cuda_host/libvneva_cuda.so",
+             getenv("VNEVA_BIN"));
+    setenv("VNEVA_CUDA_PLUGIN", plugin, 1);
+    setenv("CUDA_HOST_MEMORY", "55000000", 1); /* its own 48 MiB, and a little */
+    start_training(&gang, world, "too-large", 1, 1, "", NULL, more);
+    gang_wait_end(&gang);
+    unsetenv("CUDA_HOST_MEMORY");
+    unsetenv("VNEVA_CUDA_PLUGIN");
+    assert_non_null(strstr(gang.reasons[0], "a rank needs "));
+    assert_non_null(strstr(gang.reasons[0], " would fit: "));
+    gang_fini(&gang);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -551,6 +576,7 @@ int main(void)
         cmocka_unit_test(evaluation_answers_every_question_in_order),
         cmocka_unit_test(spliced_evaluation_sees_one_frame),
         cmocka_unit_test(training_on_cuda_loses_what_it_loses_on_the_cpu),
+        cmocka_unit_test(what_does_not_fit_is_told_with_what_would),
     };
 
     return cmocka_run_group_tests(tests, setup_world, teardown_world);

@@ -80,6 +80,23 @@ int64_t corpus_vocab(const struct corpus *corpus)
     return dataset_info(corpus->datasets[0])->vocab;
 }
 
+int64_t corpus_longest(const struct corpus *corpus, int64_t n_frames,
+                       int64_t frame_tokens)
+{
+    int64_t longest = 0;
+
+    for (int i = 0; i < corpus->n_datasets; i++) {
+        const struct dataset_info *info = dataset_info(corpus->datasets[i]);
+        int64_t has = info->splice == MEDIA_SPLICE_NONE ? info->num_frames : 1;
+        int64_t n = info->longest_tokens;
+
+        if (n > 0 && has >= 0 && n_frames > has)
+            n += (n_frames - has) * frame_tokens;
+        longest = n > longest ? n : longest;
+    }
+    return longest;
+}
+
 const struct dataset_info *corpus_info(const struct corpus *corpus)
 {
     return dataset_info(corpus->datasets[0]);

@@ -19,6 +19,10 @@ void corpus_close(struct corpus *corpus);
 
 int64_t corpus_n_samples(const struct corpus *corpus);
 int64_t corpus_vocab(const struct corpus *corpus);
+/* Tokens of the longest sample, with n_frames frames of frame_tokens (-1: as prepared); 0:
+ * the datasets do not say. */
+int64_t corpus_longest(const struct corpus *corpus, int64_t n_frames,
+                       int64_t frame_tokens);
 /* The first dataset's settings. Borrowed. */
 const struct dataset_info *corpus_info(const struct corpus *corpus);
 /* Of all datasets, in order: what a checkpoint is bound to. */

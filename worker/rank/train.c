@@ -15,6 +15,7 @@
 #include "worker/rank/checkpoints.h"
 #include "worker/rank/engine.h"
 #include "worker/rank/loader.h"
+#include "worker/rank/memory.h"
 #include "worker/rank/order.h"
 #include "worker/rank/run_model.h"
 #include "worker/rank/sample_log.h"
@@ -50,6 +51,7 @@ struct train {
     int64_t step;    /* steps done */
     double val_loss; /* NAN: not known yet */
     int64_t reported_ms;
+    bool has_told_memory;
 };
 
 static void train_close(void *state)
@@ -163,19 +165,11 @@ static int train_open_data(struct train *train, struct err *err)
     return loader_create(&train->loader, &loader, err);
 }
 
-static int train_open(void **state, struct rank *rank, struct err *err)
+static int train_open_all(struct train *train, struct err *err)
 {
-    struct train *train = calloc(1, sizeof(*train));
+    struct rank *rank = train->rank;
     const struct spec *spec = rank->spec;
 
-    if (!train)
-        return err_set(err, ERR_NOMEM, "cannot allocate a training job");
-    *state = train;
-    train->rank = rank;
-    train->spec = spec;
-    train->val_loss = NAN;
-    train->begin.lock = -1;
-    scaling_init(&train->scaling, spec);
     if (pump_progress(rank->pump, "loading", -1, 0, spec->trainer.max_steps, NULL, err) <
             0 ||
         begin_open(&train->begin, rank, err) < 0 ||
@@ -184,7 +178,9 @@ static int train_open(void **state, struct rank *rank, struct err *err)
         corpus_open(&train->feed.corpus, (const char *const *)spec->data.data_path.items,
                     spec->data.data_path.count, err) < 0)
         return -1;
-    if (train_open_model(train, err) < 0 || train_open_data(train, err) < 0)
+    if (train_open_model(train, err) < 0 ||
+        memory_reserve(&train->engine, train->feed.corpus, train->batch.micro, err) < 0 ||
+        train_open_data(train, err) < 0)
         return -1;
     if (rank->layout.rank != 0)
         return 0;
@@ -193,6 +189,23 @@ static int train_open(void **state, struct rank *rank, struct err *err)
         return -1;
     return sample_log_open(&train->sample_log, train->begin.folder, train->step,
                            !rank->start->resume[0], err);
+}
+
+static int train_open(void **state, struct rank *rank, struct err *err)
+{
+    struct train *train = calloc(1, sizeof(*train));
+
+    if (!train)
+        return err_set(err, ERR_NOMEM, "cannot allocate a training job");
+    *state = train;
+    train->rank = rank;
+    train->spec = rank->spec;
+    train->val_loss = NAN;
+    train->begin.lock = -1;
+    scaling_init(&train->scaling, rank->spec);
+    if (train_open_all(train, err) < 0)
+        return memory_explain(&train->engine, train->feed.corpus, err);
+    return 0;
 }
 
 /* ---- a step ---- */
@@ -544,8 +557,10 @@ static int train_steps(struct train *train, int64_t last, struct err *err)
         if (fault_hit("train.step"))
             return err_set(err, ERR_IO, "fault point train.step");
         rc = train_step(train, err);
-        if (rc < 0)
-            return err_wrap(err, "step %" PRId64, train->step);
+        if (rc < 0) {
+            err_wrap(err, "step %" PRId64, train->step);
+            return memory_explain(&train->engine, train->feed.corpus, err);
+        }
         if (train_report(train, err) < 0)
             return -1;
         if (rc == 0) {
@@ -574,8 +589,12 @@ static int train_run(void *state, const struct msg_task_start *task, struct buf 
                        task->first, train->step);
     train->from[0] = '\0'; /* from here on step by step */
     if (train_clean(train, task, err) < 0 ||
-        train_steps(train, task->first + task->count, err) < 0 ||
-        train_save(train, path, err) < 0)
+        train_steps(train, task->first + task->count, err) < 0)
+        return -1;
+    if (!train->has_told_memory)
+        memory_log(&train->engine, train->feed.corpus);
+    train->has_told_memory = true;
+    if (train_save(train, path, err) < 0)
         return -1;
     if (train->known && checkpoints_add(train->known, path, err) < 0)
         return -1;

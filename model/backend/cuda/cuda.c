@@ -24,6 +24,8 @@ static void cuda_destroy(struct backend *b)
 
     if (cuda->stream) {
         cuda_groups_fini(cuda);
+        /* copies may be on their way from the ring */
+        cudaStreamSynchronize(cuda->stream);
         cuda_attention_fini(cuda);
         cuda_matmul_fini(cuda);
         cuda_staging_fini(cuda);
