@@ -127,13 +127,15 @@ static void assert_predicted(const struct setting *setting)
 #define FP32 "trainer.precision=32"
 #define NO_LLM "model.mm_cfg.llm.freeze=true"
 #define NO_VISION "model.mm_cfg.vision_encoder.freeze=true"
-#define MICRO(n) "model.micro_batch_size=" #n
+#define MICRO2 "model.micro_batch_size=2"
+#define MICRO3 "model.micro_batch_size=3"
+#define MICRO4 "model.micro_batch_size=4"
 
 static void a_small_model_takes_what_was_predicted(void **state)
 {
     static const struct setting settings[] = {
         {{FP32}, 97, 80},
-        {{NO_LLM, NO_VISION, MICRO(3)}, 300, 96},
+        {{NO_LLM, NO_VISION, MICRO3}, 300, 96},
         {{TWO, FULL}, 97, 80},
     };
 
@@ -146,36 +148,36 @@ static void every_setting_that_matters_is_predicted(void **state)
 {
     static const struct setting settings[] = {
         {{FP32, WIDE, LAYERS}, 1000, 256},
-        {{WIDE, LAYERS, MICRO(4)}, 1000, 256},
-        {{WIDE, LAYERS, MICRO(4), "model.activations_checkpoint_granularity=selective"},
+        {{WIDE, LAYERS, MICRO4}, 1000, 256},
+        {{WIDE, LAYERS, MICRO4, "model.activations_checkpoint_granularity=selective"},
          1000,
          256},
-        {{WIDE, LAYERS, MICRO(4), FULL}, 1000, 256},
-        {{WIDE, LAYERS, MICRO(2), FULL, "model.activations_checkpoint_num_layers=3"},
+        {{WIDE, LAYERS, MICRO4, FULL}, 1000, 256},
+        {{WIDE, LAYERS, MICRO2, FULL, "model.activations_checkpoint_num_layers=3"},
          1000,
          256},
-        {{WIDE, LAYERS, MICRO(4), FULL, "model.activations_checkpoint_method=block",
+        {{WIDE, LAYERS, MICRO4, FULL, "model.activations_checkpoint_method=block",
           "model.activations_checkpoint_num_layers=3"},
          1000,
          256},
-        {{WIDE, LAYERS, MICRO(2), TWO}, 1000, 256},
+        {{WIDE, LAYERS, MICRO2, TWO}, 1000, 256},
         {{WIDE, FP32, TWO, FULL}, 1000, 256},
-        {{WIDE, LAYERS, NO_LLM, NO_VISION, MICRO(4)}, 1000, 256},
-        {{WIDE, NO_LLM, "model.num_query_groups=2", MICRO(2)}, 8000, 256},
-        {{WIDE, "model.mm_cfg.vision_encoder.hidden_size=128", MICRO(4), NO_VISION,
+        {{WIDE, LAYERS, NO_LLM, NO_VISION, MICRO4}, 1000, 256},
+        {{WIDE, NO_LLM, "model.num_query_groups=2", MICRO2}, 8000, 256},
+        {{WIDE, "model.mm_cfg.vision_encoder.hidden_size=128", MICRO4, NO_VISION,
           "model.data.num_frames=16"},
          100,
          300},
-        {{WIDE, "model.mm_cfg.vision_encoder.hidden_size=128", MICRO(4), NO_LLM,
+        {{WIDE, "model.mm_cfg.vision_encoder.hidden_size=128", MICRO4, NO_LLM,
           "model.data.num_frames=16"},
          100,
          300},
-        {{WIDE, "model.mm_cfg.vision_encoder.model_type=siglip", MICRO(3),
+        {{WIDE, "model.mm_cfg.vision_encoder.model_type=siglip", MICRO3,
           "model.mm_cfg.mm_mlp_adapter_type=mlp_downsample"},
          1000,
          256},
         {{WIDE, "model.normalization=layernorm1p", "model.activation=squared-relu",
-          "model.bias=true", "model.mm_cfg.mm_mlp_adapter_type=mlp2x_gelu", MICRO(2)},
+          "model.bias=true", "model.mm_cfg.mm_mlp_adapter_type=mlp2x_gelu", MICRO2},
          1000,
          256},
         {{WIDE, "model.share_embeddings_and_output_weights=true",
