@@ -35,3 +35,13 @@ add_dependencies(worker_jobs vneva-generate)
 vneva_test(worker_loader LABEL integration
   SOURCES integration/worker_loader.c integration/worker_data.c
   LIBS vneva_rank vneva_synth vneva_media vneva_text vneva_spec cmocka)
+vneva_test(gpu_memory LABEL unit SOURCES unit/gpu_memory.c LIBS vneva_agent cmocka)
+add_library(vneva_fake_nvml SHARED unit/fake_nvml.c)
+target_link_libraries(vneva_fake_nvml PRIVATE vneva_flags)
+set_target_properties(vneva_fake_nvml PROPERTIES OUTPUT_NAME nvidia-ml SOVERSION 1
+  LIBRARY_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests/fake_nvml)
+if(TARGET gpu_memory)
+  add_dependencies(gpu_memory vneva_fake_nvml)
+  set_tests_properties(gpu_memory PROPERTIES
+    ENVIRONMENT "LD_LIBRARY_PATH=${CMAKE_BINARY_DIR}/tests/fake_nvml")
+endif()

@@ -16,6 +16,7 @@
 #include "common/base/log.h"
 #include "common/net/address.h"
 #include "worker/agent/child.h"
+#include "worker/agent/gpu_memory.h"
 #include "worker/agent/link.h"
 
 #include <errno.h>
@@ -602,7 +603,9 @@ int agent_create(struct agent **out, const struct agent_config *config, struct e
         .pool = config->pool ? config->pool : "",
         .allocation = config->allocation ? config->allocation : "",
         .n_devices = config->n_devices,
-        .memory_bytes = (int64_t)sysconf(_SC_PHYS_PAGES) * sysconf(_SC_PAGESIZE),
+        .memory_bytes = strcmp(config->device_kind, "gpu") == 0
+                            ? gpu_memory_bytes(config->n_devices)
+                            : (int64_t)sysconf(_SC_PHYS_PAGES) * sysconf(_SC_PAGESIZE),
         .state = agent,
         .list_running = agent_list_running,
         .on_registered = agent_on_registered,
