@@ -123,10 +123,16 @@ int memory_explain(const struct engine *engine, const struct corpus *corpus,
     struct buf text = BUF_INIT;
     struct sized sized;
     struct spec_fit fit;
+    uint64_t need;
 
     if (err->code != ERR_NOMEM || !engine->backend || !corpus)
         return -1;
     fit = fit_of(engine, corpus, &sized);
+    need = spec_fit_need(&fit);
+    if (need < fit.memory_bytes - fit.memory_bytes / 10)
+        return -1; /* it was something else: the estimate is not further away than that */
+    if (need <= fit.memory_bytes)
+        fit.memory_bytes = need - 1;
     spec_fit_describe(&text, &fit);
     buf_printf(&text, "; %s", err->text); /* last: a long text is cut */
     err_set(err, ERR_NOMEM, "%s", buf_str(&text));
