@@ -9,3 +9,5 @@ add_test(NAME lint_format COMMAND sh ${CMAKE_SOURCE_DIR}/tests/lint_format.sh)
 add_test(NAME lint_tidy COMMAND sh ${CMAKE_SOURCE_DIR}/tests/lint_tidy.sh ${CMAKE_BINARY_DIR})
 set_tests_properties(lint_includes lint_includes_sees_a_crossing lint_format lint_tidy
   PROPERTIES LABELS lint TIMEOUT 900)
+# the longest of all that compute: it begins before those
+set_tests_properties(lint_tidy PROPERTIES COST 950)
