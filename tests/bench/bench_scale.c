@@ -7,7 +7,7 @@
  *
  * With --work-ms 0 (the default) agents answer at once: what is measured is how many
  * completions a second there can be, and a round trip is mostly the queue of the others.
- * With more, every task takes that long, so that agents / work-ms is the rate offered, and
+ * With more, a task takes about that long, so that agents / work-ms is the rate offered, and
  * a round trip (TASK_DONE sent to the next TASK_START) is how long a device waits for work.
  *
  * All agents share one ZeroMQ context of one I/O thread, which encrypts for all of them on
@@ -16,6 +16,7 @@
 #include "common/base/clock.h"
 #include "common/base/fs.h"
 #include "common/base/log.h"
+#include "common/base/rng.h"
 #include "common/net/keys.h"
 #include "common/wire/wire.h"
 
@@ -51,6 +52,7 @@ struct sim_agent {
     int64_t job, attempt, rank; /* the rank it has; attempt 0: none */
     int64_t task;               /* in work; 0: none */
     int64_t due_ns;             /* when it is done */
+    int64_t next_beat_ms;       /* agents beat one after another, not all at once */
     int64_t done_sent_ns;       /* of the last TASK_DONE; 0 before */
     char name[32];
     char result[96];
@@ -109,6 +111,7 @@ static void say_register(struct sim *sim, struct sim_agent *agent)
     message.registration.memory_bytes = 1 << 30;
     message.registration.version = "bench";
     message.registration.running = "[]";
+    message.registration.pool = message.registration.allocation = "";
     say(sim, agent, &message);
 }
 
@@ -152,13 +155,22 @@ static void on_rank_start(struct sim *sim, struct sim_agent *agent,
     say(sim, agent, &message);
 }
 
+/* From half to one and a half times --work-ms, so that agents do not move in step. */
+static int64_t work_ns(const struct sim *sim, int64_t task)
+{
+    const struct rng_key key = {.seed = 1, .stream = rng_stream("work")};
+    uint64_t ns = (uint64_t)sim->options.work_ms * 1000000;
+
+    return ns ? (int64_t)(ns / 2 + rng_below(key, (uint64_t)task, ns)) : 0;
+}
+
 static void on_task_start(struct sim *sim, struct sim_agent *agent,
                           const struct msg_task_start *start)
 {
     if (agent->done_sent_ns && sim->n_trips < sim->options.n_tasks + 2)
         sim->trips_ns[sim->n_trips++] = clock_mono_ns() - agent->done_sent_ns;
     agent->task = start->task;
-    agent->due_ns = clock_mono_ns() + sim->options.work_ms * 1000000;
+    agent->due_ns = clock_mono_ns() + work_ns(sim, start->task);
     if (strcmp(start->phase, "plan") == 0)
         snprintf(agent->result, sizeof(agent->result), "{\"n_samples\": %lld}",
                  (long long)sim->options.n_tasks);
@@ -248,18 +260,28 @@ static void sweep(struct sim *sim)
         drain(sim, &sim->agents[i]);
 }
 
-static void finish_due(struct sim *sim)
+/* Tasks that are done, and heartbeats. */
+static void follow_time(struct sim *sim, int64_t now_ms)
 {
     int64_t now_ns = clock_mono_ns();
 
-    for (int64_t i = 0; i < sim->options.n_agents; i++)
-        if (sim->agents[i].task && sim->agents[i].due_ns <= now_ns) {
-            say_done(sim, &sim->agents[i]);
-            drain(sim, &sim->agents[i]); /* sending may have taken the edge of its fd */
+    for (int64_t i = 0; i < sim->options.n_agents; i++) {
+        struct sim_agent *agent = &sim->agents[i];
+        bool is_due = agent->task && sim->options.work_ms > 0 && agent->due_ns <= now_ns;
+        bool is_beat = now_ms >= agent->next_beat_ms;
+
+        if (is_due)
+            say_done(sim, agent);
+        if (is_beat) {
+            say_heartbeat(sim, agent);
+            agent->next_beat_ms = now_ms + HEARTBEAT_MS;
         }
+        if (is_due || is_beat)
+            drain(sim, agent); /* sending may have taken the edge of its descriptor */
+    }
 }
 
-static void turn(struct sim *sim, int64_t *next_beat_ms, int64_t *next_sweep_ms)
+static void turn(struct sim *sim, int64_t *next_sweep_ms)
 {
     struct epoll_event events[EVENTS_MAX];
     int n = epoll_wait(sim->epoll, events, EVENTS_MAX, 1);
@@ -267,13 +289,7 @@ static void turn(struct sim *sim, int64_t *next_beat_ms, int64_t *next_sweep_ms)
 
     for (int i = 0; i < n; i++)
         drain(sim, &sim->agents[events[i].data.u64]);
-    if (sim->options.work_ms > 0)
-        finish_due(sim);
-    if (now_ms >= *next_beat_ms) {
-        for (int64_t i = 0; i < sim->options.n_agents; i++)
-            say_heartbeat(sim, &sim->agents[i]);
-        *next_beat_ms = now_ms + HEARTBEAT_MS;
-    }
+    follow_time(sim, now_ms);
     if (now_ms >= *next_sweep_ms) {
         sweep(sim);
         *next_sweep_ms = now_ms + SWEEP_MS;
@@ -290,6 +306,8 @@ static void open_agent(struct sim *sim, int64_t i, const struct key *key)
     int fd;
 
     memcpy(agent->name, key->name, sizeof(agent->name));
+    agent->next_beat_ms =
+        clock_mono_ms() + HEARTBEAT_MS + i * HEARTBEAT_MS / sim->options.n_agents;
     agent->socket = zmq_socket(sim->context, ZMQ_DEALER);
     if (!agent->socket ||
         zmq_setsockopt(agent->socket, ZMQ_ROUTING_ID, agent->name, strlen(agent->name)) <
@@ -514,7 +532,7 @@ static void report(struct sim *sim, double mb, int64_t *probes_ns, int64_t n_pro
 
 static void run(struct sim *sim)
 {
-    int64_t next_beat_ms = clock_mono_ms() + HEARTBEAT_MS, next_sweep_ms = 0, *probes_ns;
+    int64_t next_sweep_ms = 0, *probes_ns;
     int64_t n_probes = 0;
     int out_fd, stop_fd, status;
     pid_t coordinator, probe;
@@ -527,10 +545,10 @@ static void run(struct sim *sim)
     for (int64_t i = 0; i < sim->options.n_agents; i++)
         open_agent(sim, i, &keys[i]);
     while (sim->n_registered < sim->options.n_agents)
-        turn(sim, &next_beat_ms, &next_sweep_ms);
+        turn(sim, &next_sweep_ms);
     submit(sim);
     while (!sim->is_finished)
-        turn(sim, &next_beat_ms, &next_sweep_ms);
+        turn(sim, &next_sweep_ms);
     close(stop_fd);
     probes_ns = calloc(PROBES_MAX, sizeof(*probes_ns));
     while (probes_ns && n_probes < PROBES_MAX &&
