@@ -22,5 +22,4 @@ cmake --build build-asan -j "$jobs"
 ASAN_OPTIONS=detect_leaks=1:abort_on_error=0 \
     UBSAN_OPTIONS=print_stacktrace=1 \
     ctest --test-dir build-asan --output-on-failure -j "$jobs" -L 'unit|op' "$@"
-# several of these mostly wait for what they time
-ctest --test-dir build --output-on-failure -j $((jobs + 1)) "$@"
+ctest --test-dir build --output-on-failure -j "$jobs" "$@"

@@ -7,6 +7,8 @@
 #                        as when the machine loses its power
 #   slurm_wait S JOB STATE...   waits S seconds at most until the job is in one of the states
 #   slurm_hasten JOB     a job that was queued again starts now, not in 2 minutes
+#   slurm_recover S      waits S seconds at most until both nodes are idle, and takes back what
+#                        Slurm thinks of one that died (drained: "Kill task failed")
 #   slurm_finish S JOB   waits S seconds at most until the job is completed, hastening it
 #                        whenever it was queued again: Slurm kills and queues what it began
 #                        on a node that has just come back, now and then
@@ -85,6 +87,17 @@ slurm_until() {
 }
 
 slurm_are_idle() { [ "$(sinfo -h -o %T -n n1,n2 2>/dev/null)" = idle ]; }
+
+slurm_is_recovered() {
+    slurm_are_idle && return 0
+    scontrol update NodeName=n1,n2 State=RESUME 2>/dev/null
+    return 1
+}
+slurm_recover() {
+    slurm_until "$1" slurm_is_recovered && return 0
+    slurm_say "the nodes do not come back: $(sinfo -h -N -o '%N %T %E' 2>&1)"
+    return 1
+}
 
 slurm_start_munge() {
     mkdir -m 0755 "$slurm_folder/munge"

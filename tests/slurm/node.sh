@@ -185,6 +185,7 @@ dead_node() {
     slurm_finish 120 "$job" || fail_with dead "did not go on"
     each_step_once dead
     same_bits dead
+    slurm_recover 60 || fail "dead: a node did not come back"
     took
 }
 
