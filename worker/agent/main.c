@@ -94,83 +94,88 @@ static int parse_duration(int64_t *out, const char *name, const char *text,
     return 0;
 }
 
+static const struct option known[] = {
+    {"connect", required_argument, NULL, 'c'},
+    {"key", required_argument, NULL, 'K'},
+    {"home", required_argument, NULL, 'H'},
+    {"devices", required_argument, NULL, 'd'},
+    {"device-kind", required_argument, NULL, 'k'},
+    {"host", required_argument, NULL, 'n'},
+    {"address", required_argument, NULL, 'a'},
+    {"id", required_argument, NULL, 'i'},
+    {"grace", required_argument, NULL, 'g'},
+    {"give-up", required_argument, NULL, 'G'},
+    {"idle", required_argument, NULL, 'I'},
+    {"pool", required_argument, NULL, 'p'},
+    {"allocation", required_argument, NULL, 'A'},
+    {"has-bf16", no_argument, NULL, 'b'},
+    {"help", no_argument, NULL, 'h'},
+    {NULL, 0, NULL, 0},
+};
+
+/* Where the text of an option goes as it is; NULL: it is no such option. */
+static const char **text_of(struct options *options, int c)
+{
+    switch (c) {
+    case 'c':
+        return &options->connect;
+    case 'K':
+        return &options->key;
+    case 'H':
+        return &options->home;
+    case 'i':
+        return &options->id;
+    case 'k':
+        return &options->device_kind;
+    case 'n':
+        return &options->host;
+    case 'a':
+        return &options->address;
+    case 'p':
+        return &options->pool;
+    case 'A':
+        return &options->allocation;
+    default:
+        return NULL;
+    }
+}
+
+static int take_option(struct options *options, int c, const char *value, struct err *err)
+{
+    const char **text = text_of(options, c);
+
+    if (text) {
+        *text = value;
+        return 0;
+    }
+    switch (c) {
+    case 'd':
+        return parse_number(&options->n_devices, "--devices", value, DEVICES_MAX, err);
+    case 'g':
+        return parse_duration(&options->grace_ms, "--grace", value, err);
+    case 'G':
+        return parse_duration(&options->give_up_ms, "--give-up", value, err);
+    case 'I':
+        return parse_duration(&options->idle_ms, "--idle", value, err);
+    case 'b':
+        options->asks_bf16 = true;
+        return 0;
+    default:
+        return err_set(err, ERR_INVALID, "see vneva worker --help");
+    }
+}
+
 static int options_parse(struct options *options, int argc, char **argv, struct err *err)
 {
-    static const struct option known[] = {
-        {"connect", required_argument, NULL, 'c'},
-        {"key", required_argument, NULL, 'K'},
-        {"home", required_argument, NULL, 'H'},
-        {"devices", required_argument, NULL, 'd'},
-        {"device-kind", required_argument, NULL, 'k'},
-        {"host", required_argument, NULL, 'n'},
-        {"address", required_argument, NULL, 'a'},
-        {"id", required_argument, NULL, 'i'},
-        {"grace", required_argument, NULL, 'g'},
-        {"give-up", required_argument, NULL, 'G'},
-        {"idle", required_argument, NULL, 'I'},
-        {"pool", required_argument, NULL, 'p'},
-        {"allocation", required_argument, NULL, 'A'},
-        {"has-bf16", no_argument, NULL, 'b'},
-        {"help", no_argument, NULL, 'h'},
-        {NULL, 0, NULL, 0},
-    };
     int c;
 
     while ((c = getopt_long(argc, argv, "h", known, NULL)) != -1) {
-        switch (c) {
-        case 'c':
-            options->connect = optarg;
-            break;
-        case 'K':
-            options->key = optarg;
-            break;
-        case 'H':
-            options->home = optarg;
-            break;
-        case 'd':
-            if (parse_number(&options->n_devices, "--devices", optarg, DEVICES_MAX, err) <
-                0)
-                return -1;
-            break;
-        case 'g':
-            if (parse_duration(&options->grace_ms, "--grace", optarg, err) < 0)
-                return -1;
-            break;
-        case 'G':
-            if (parse_duration(&options->give_up_ms, "--give-up", optarg, err) < 0)
-                return -1;
-            break;
-        case 'I':
-            if (parse_duration(&options->idle_ms, "--idle", optarg, err) < 0)
-                return -1;
-            break;
-        case 'i':
-            options->id = optarg;
-            break;
-        case 'k':
-            options->device_kind = optarg;
-            break;
-        case 'n':
-            options->host = optarg;
-            break;
-        case 'a':
-            options->address = optarg;
-            break;
-        case 'p':
-            options->pool = optarg;
-            break;
-        case 'A':
-            options->allocation = optarg;
-            break;
-        case 'b':
-            options->asks_bf16 = true;
-            break;
-        case 'h':
+        if (c == 'h') {
             options->is_help = true;
             return 0;
-        default:
-            return err_set(err, ERR_INVALID, "see vneva worker --help");
         }
+        if (take_option(options, c, optarg, err) < 0)
+            return -1;
     }
     if (optind < argc)
         return err_set(err, ERR_INVALID, "'%s' is not expected here", argv[optind]);
