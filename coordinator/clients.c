@@ -177,6 +177,9 @@ static void shut_down(struct core *core, const struct msg_shutdown *shutdown)
     struct wire stop = {.type = MSG_AGENT_STOP,
                         .agent_stop = {shutdown->reason, grace_ms}};
 
+    core->ending_linger_ms = shutdown->linger_ms;
+    if (core->is_ending && grace_ms >= core->ending_grace_ms)
+        return; /* all have been told */
     core->is_ending = true;
     core->ending_grace_ms = grace_ms;
     core_event(core, 0, "shutdown", "shutdown: %s", shutdown->reason);

@@ -52,6 +52,7 @@ struct core {
     int64_t recovered_mono_ms; /* when the model was read from the store */
     bool is_ending;            /* after SHUTDOWN: nothing new starts */
     int64_t ending_grace_ms;   /* what ranks were then given */
+    int64_t ending_linger_ms;  /* how long to answer when all have ended */
 };
 
 /* ---- recover.c ---- */

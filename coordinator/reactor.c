@@ -129,7 +129,8 @@ static bool is_over(struct reactor *reactor)
         return false;
     if (!reactor->ending_mono_ms)
         reactor->ending_mono_ms = core->mono_ms;
-    if (core->mono_ms - reactor->ending_mono_ms >= core->ending_grace_ms + ENDING_MS)
+    if (core->mono_ms - reactor->ending_mono_ms >=
+        core->ending_grace_ms + core->ending_linger_ms + ENDING_MS)
         return true;
     if (!pools_are_quiet(core))
         return false;
@@ -138,7 +139,8 @@ static bool is_over(struct reactor *reactor)
             reactor->open_mono_ms = core->mono_ms;
             return false;
         }
-    return core->mono_ms - reactor->open_mono_ms >= SEEN_MS;
+    return core->mono_ms - reactor->open_mono_ms >=
+           (core->ending_linger_ms > SEEN_MS ? core->ending_linger_ms : SEEN_MS);
 }
 
 int reactor_run(struct core *core, struct net_server *server,

@@ -161,10 +161,12 @@ int head_start_again(struct node *node, struct err *err)
     return start_coordinator(node, err);
 }
 
-int head_shut_down(struct node *node, int64_t grace_ms, const char *reason,
-                   struct err *err)
+int head_shut_down(struct node *node, int64_t grace_ms, int64_t linger_ms,
+                   const char *reason, struct err *err)
 {
-    struct wire request = {.type = MSG_SHUTDOWN, .shutdown = {reason, grace_ms}}, reply;
+    struct wire request = {.type = MSG_SHUTDOWN,
+                           .shutdown = {reason, grace_ms, linger_ms}};
+    struct wire reply;
 
     if (net_client_call(node->client, &request, &reply, ASK_MS, err) < 0)
         return -1;
@@ -377,6 +379,8 @@ int head_ask_job(struct node *node, struct head_job *out, struct err *err)
                      strcmp(out->state, "failed") == 0 ||
                      strcmp(out->state, "cancelled") == 0;
     out->is_waiting = strcmp(out->state, "queued") == 0;
+    out->is_at_rest =
+        out->has_ended || out->is_waiting || strcmp(out->state, "held") == 0;
     if (node->exchange->node == 0)
         rc = write_progress(node, row, err);
     if (rc == 0 && out->is_waiting)

@@ -257,7 +257,7 @@ void node_close(struct node *node)
     process_kill(&node->agent);
     if (node->is_head && node->coordinator.pid) {
         /* it keeps what is in its database; nobody is there to be told more */
-        if (head_shut_down(node, 1, "the node program ends", &err) < 0)
+        if (head_shut_down(node, 1, 0, "the node program ends", &err) < 0)
             process_kill(&node->coordinator);
     }
     process_kill(&node->coordinator);

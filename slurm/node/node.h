@@ -87,14 +87,16 @@ int head_read_spec(struct node *node, struct err *err);
 int head_submit(struct node *node, struct err *err);
 /* `vneva wait`, for people. */
 int head_start_wait(struct node *node, struct err *err);
-/* Tells the coordinator to end with everything. */
-int head_shut_down(struct node *node, int64_t grace_ms, const char *reason,
-                   struct err *err);
+/* Tells the coordinator to end with everything; then it answers for another linger_ms, or
+ * until it is told again with 0. */
+int head_shut_down(struct node *node, int64_t grace_ms, int64_t linger_ms,
+                   const char *reason, struct err *err);
 
 struct head_job {
     char state[32], reason[256];
     bool has_ended;         /* done, failed, cancelled */
     bool is_waiting;        /* for devices */
+    bool is_at_rest;        /* nothing of it runs: waiting, held or ended */
     int64_t done, n_agents; /* agents: that are up */
 };
 /* Also leaves a line in RUN/progress that changes with every durable bit of progress. */

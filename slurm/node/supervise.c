@@ -29,6 +29,7 @@
 #define TERM_GRACE_MS 25000 /* below Slurm's KillWait, 30 s by default */
 #define DONE_GRACE_MS 10000 /* of ranks that have nothing left to do */
 #define END_MS 15000        /* for all to end, beyond the grace */
+#define LINGER_MS 5000      /* for this program to see what the ranks have left */
 #define RESTARTS_MAX 5      /* of one program that dies */
 #define AGENT_WORDS_MAX 24
 #define POOL_VARIABLE_MAX 128
@@ -39,8 +40,9 @@
 struct run {
     struct node *node;
     int signal_fd;
-    bool is_ending, is_over;
+    bool is_ending, is_over, is_released; /* released: the coordinator may end */
     int exit;
+    int64_t grace_ms; /* what it was given for the end */
     int64_t end_by_ms, ask_ms, stranded_ms;
     int n_agent_starts, n_coordinator_starts;
     bool has_stepped;
@@ -131,11 +133,13 @@ static void begin_end(struct run *run, int64_t grace_ms, int status, const char 
     mark(node, "ending", reason);
     run->is_ending = true;
     run->exit = status;
+    run->grace_ms = grace_ms;
     run->end_by_ms = clock_mono_ms() + grace_ms + END_MS;
     process_kill(&node->wait);
     if (!node->is_head || node->coordinator.pid == 0) {
         process_signal(&node->agent, SIGTERM);
-    } else if (head_shut_down(node, grace_ms, reason, &err) < 0) {
+    } else if (head_shut_down(node, grace_ms, node->job ? LINGER_MS : 0, reason, &err) <
+               0) {
         log_warn("the coordinator does not hear: %s", err.text);
         process_signal(&node->agent, SIGTERM);
         process_signal(&node->coordinator, SIGINT);
@@ -290,6 +294,18 @@ static void check_stranded(struct run *run, const struct head_job *job)
     }
 }
 
+/* The coordinator stays until the last that was done is written down here. */
+static void release(struct run *run, const struct head_job *job)
+{
+    struct err err;
+
+    if (!run->is_ending || run->is_released || !run->node->is_head || !job->is_at_rest)
+        return;
+    run->is_released = true;
+    if (head_shut_down(run->node, run->grace_ms, 0, "all have ended", &err) < 0)
+        log_warn("the coordinator does not hear: %s", err.text);
+}
+
 static void phase_job(struct run *run)
 {
     struct node *node = run->node;
@@ -315,6 +331,7 @@ static void phase_job(struct run *run)
     if (job.has_ended)
         run->exit = node->job_exit; /* also when it was being stopped */
     check_stranded(run, &job);
+    release(run, &job);
 }
 
 static void phase_deadline(struct run *run)
