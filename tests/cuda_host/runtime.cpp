@@ -1,40 +1,24 @@
 /* runtime.cpp - the CUDA runtime's stand-in: device memory is the host's, and what is asked
- * of a stream is done only when somebody waits for it, or asks whether it is done
+ * of a stream (streams.cpp) is done only when somebody waits for it, or asks whether it is
+ * done
  *
  * So a missing wait shows as a missing result, and a host array that is changed or freed
  * too early as a wrong one. Stricter than the device where that is lenient: asynchronous
  * copies to it want pinned memory (others would wait in secret), memory is given back only
  * when the stream gets there and is full of NaN at first, a failed kernel breaks the
  * stream for good.
- * Environment: CUDA_HOST_DEVICES (1), CUDA_HOST_MEMORY (bytes; no bound), CUDA_HOST_ORDER
- * (forward, reverse, scrambled): the order of threads, read when a stream is made.
+ * Environment: CUDA_HOST_DEVICES (1), CUDA_HOST_MEMORY (bytes; no bound).
  */
-#include "cuda_host.h"
-#include "cuda_runtime.h"
+#include "streams.h"
 
-#include <chrono>
 #include <cstdio>
 #include <cstdlib>
-#include <deque>
 #include <map>
 #include <mutex>
-#include <thread>
 
 #define N_PROCESSORS 3 /* few, so that small shapes take every loop over the grid twice */
 #define GRID_X_MAX 0x7fffffffU
 #define GRID_YZ_MAX 65535U
-
-struct cuda_host_stream {
-    std::deque<std::function<cudaError_t()>> work;
-    fiber_order order;
-    cudaError_t broken;
-    uint64_t n_asked, n_done;
-};
-
-struct cuda_host_event {
-    cudaStream_t stream;
-    uint64_t after; /* that many things of the stream are done */
-};
 
 struct cuda_host_pool {
     uint64_t threshold;
@@ -58,13 +42,6 @@ memory &all_memory()
 
 thread_local cudaError_t last_error;
 thread_local int current_device;
-
-cudaError_t note(cudaError_t error)
-{
-    if (error != cudaSuccess)
-        last_error = error;
-    return error;
-}
 
 size_t env_number(const char *name, size_t otherwise)
 {
@@ -100,56 +77,13 @@ bool is_pinned(const void *data, size_t n)
     return is_within(m.pinned, data, n);
 }
 
-cudaError_t ask(cudaStream_t stream, std::function<cudaError_t()> what)
-{
-    if (!stream)
-        return note(cudaErrorInvalidValue);
-    if (stream->broken != cudaSuccess)
-        return note(stream->broken);
-    stream->work.push_back(std::move(what));
-    stream->n_asked++;
-    return cudaSuccess;
-}
-
-/* Does what was asked until n things are done, or one cannot be done yet. */
-cudaError_t run_until(cudaStream_t stream, uint64_t n)
-{
-    while (stream->n_done < n && stream->broken == cudaSuccess) {
-        cudaError_t error = stream->work.front()();
-
-        if (error == cudaErrorNotReady)
-            return note(error);
-        stream->work.pop_front();
-        stream->broken = error;
-        stream->n_done++;
-    }
-    return note(stream->broken);
-}
-
-cudaError_t wait_until(cudaStream_t stream, uint64_t n)
-{
-    cudaError_t error;
-
-    while ((error = run_until(stream, n)) == cudaErrorNotReady)
-        std::this_thread::sleep_for(std::chrono::microseconds(50));
-    return error;
-}
-
-fiber_order order_of(const char *text)
-{
-    if (text && strcmp(text, "reverse") == 0)
-        return FIBER_REVERSE;
-    if (text && strcmp(text, "scrambled") == 0)
-        return FIBER_SCRAMBLED;
-    return FIBER_FORWARD;
-}
-
 } /* namespace */
 
-/* For the other stand-ins: their work goes to the stream too. */
-cudaError_t cuda_host_ask(cudaStream_t stream, std::function<cudaError_t()> what)
+cudaError_t note(cudaError_t error)
 {
-    return ask(stream, std::move(what));
+    if (error != cudaSuccess)
+        last_error = error;
+    return error;
 }
 
 bool cuda_host_is_device(const void *data, size_t n_bytes)
@@ -171,7 +105,7 @@ void cuda_host_launch(cudaStream_t stream, const char *where, dim3 grid, dim3 bl
         note(cudaErrorInvalidConfiguration);
         return;
     }
-    ask(stream, [=] {
+    cuda_host_ask(stream, [=] {
         const char *wrong = fiber_run(grid, block, shared_bytes, stream->order, kernel);
 
         if (wrong)
@@ -197,6 +131,8 @@ const char *cudaGetErrorString(cudaError_t error)
         return "no CUDA-capable device is detected";
     case cudaErrorInvalidDevice:
         return "invalid device ordinal";
+    case cudaErrorInvalidResourceHandle:
+        return "invalid resource handle";
     case cudaErrorNotReady:
         return "device not ready";
     case cudaErrorIllegalAddress:
@@ -331,7 +267,7 @@ cudaError_t cudaFreeAsync(void *data, cudaStream_t stream)
 
     if (!data)
         return cudaSuccess;
-    error = ask(stream, [=] {
+    error = cuda_host_ask(stream, [=] {
         memory &m = all_memory();
         std::lock_guard<std::mutex> hold(m.lock);
 
@@ -381,7 +317,7 @@ cudaError_t cudaMemcpyAsync(void *dst, const void *src, size_t n_bytes,
         return note(cudaErrorInvalidValue);
     if (is_device(dst, n_bytes) != to_device)
         return note(cudaErrorInvalidValue);
-    return ask(stream, [=] {
+    return cuda_host_ask(stream, [=] {
         memmove(dst, src, n_bytes);
         return cudaSuccess;
     });
@@ -391,66 +327,8 @@ cudaError_t cudaMemsetAsync(void *dst, int value, size_t n_bytes, cudaStream_t s
 {
     if (!is_device(dst, n_bytes))
         return note(cudaErrorInvalidValue);
-    return ask(stream, [=] {
+    return cuda_host_ask(stream, [=] {
         memset(dst, value, n_bytes);
         return cudaSuccess;
     });
-}
-
-/* ---- streams and events ---- */
-
-cudaError_t cudaStreamCreateWithFlags(cudaStream_t *out, unsigned flags)
-{
-    (void)flags;
-    *out =
-        new cuda_host_stream{{}, order_of(getenv("CUDA_HOST_ORDER")), cudaSuccess, 0, 0};
-    return cudaSuccess;
-}
-
-cudaError_t cudaStreamDestroy(cudaStream_t stream)
-{
-    cudaError_t error = cudaStreamSynchronize(stream);
-
-    delete stream;
-    return error;
-}
-
-cudaError_t cudaStreamSynchronize(cudaStream_t stream)
-{
-    return wait_until(stream, stream->n_asked);
-}
-
-cudaError_t cudaStreamQuery(cudaStream_t stream)
-{
-    return run_until(stream, stream->n_asked);
-}
-
-cudaError_t cudaEventCreateWithFlags(cudaEvent_t *out, unsigned flags)
-{
-    (void)flags;
-    *out = new cuda_host_event{nullptr, 0};
-    return cudaSuccess;
-}
-
-cudaError_t cudaEventDestroy(cudaEvent_t event)
-{
-    delete event;
-    return cudaSuccess;
-}
-
-cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream)
-{
-    event->stream = stream;
-    event->after = stream->n_asked;
-    return stream->broken;
-}
-
-cudaError_t cudaEventSynchronize(cudaEvent_t event)
-{
-    return event->stream ? wait_until(event->stream, event->after) : cudaSuccess;
-}
-
-cudaError_t cudaEventQuery(cudaEvent_t event)
-{
-    return event->stream ? run_until(event->stream, event->after) : cudaSuccess;
 }

@@ -14,7 +14,7 @@ target_link_libraries(vneva_fiber PRIVATE vneva_flags)
 target_include_directories(vneva_fiber PUBLIC ${CMAKE_SOURCE_DIR})
 
 add_library(vneva_cuda_host SHARED ${cuda_sources} ${cuda_kernels}
-  ${cuda_host}/runtime.cpp ${cuda_host}/cublaslt.cpp ${cuda_host}/cudnn.cpp)
+  ${cuda_host}/runtime.cpp ${cuda_host}/streams.cpp ${cuda_host}/cublaslt.cpp ${cuda_host}/cudnn.cpp)
 target_compile_definitions(vneva_cuda_host PRIVATE VNEVA_HAVE_CUDNN VNEVA_HAVE_NCCL
   NCCL_LIBRARY="${CMAKE_BINARY_DIR}/tests/cuda_host/libnccl.so.2")
 target_include_directories(vneva_cuda_host PRIVATE ${cuda_host}/include)
