@@ -70,6 +70,13 @@ struct backend_memory {
     uint64_t n_allocs;    /* pieces taken so far */
 };
 
+/* What a device is and what computes on it, for reports. */
+struct backend_about {
+    char device[128];      /* its name and compute capability */
+    char libraries[192];   /* with the versions that are loaded */
+    const char *attention; /* whose code did the last attention; "" before the first */
+};
+
 struct backend;
 struct comm_devices; /* model/comm/device.h */
 
@@ -86,6 +93,8 @@ struct backend_ops {
     /* Collectives between devices, for comm_open_devices; theirs go into the order of this
      * backend's calls. NULL: there are none. */
     const struct comm_devices *(*devices)(struct backend *b);
+    void (*about)(const struct backend *b,
+                  struct backend_about *out); /* NULL: the host */
 
     /* ---- memory ---- */
     int (*alloc)(struct backend *b, void **out, size_t n_bytes, struct err *err);

@@ -171,6 +171,11 @@ const char *cublasLtGetStatusString(cublasStatus_t status)
                                                    : "CUBLAS_STATUS_EXECUTION_FAILED";
 }
 
+size_t cublasLtGetVersion(void)
+{
+    return 130000;
+}
+
 cublasStatus_t cublasLtCreate(cublasLtHandle_t *out)
 {
     *out = new cuda_host_lt{0};

@@ -427,6 +427,11 @@ const char *cudnnGetErrorString(cudnnStatus_t status)
                                                 : "CUDNN_STATUS_EXECUTION_FAILED";
 }
 
+size_t cudnnGetVersion(void)
+{
+    return 91900;
+}
+
 cudnnStatus_t cudnnCreate(cudnnHandle_t *out)
 {
     *out = new cuda_host_cudnn{nullptr};

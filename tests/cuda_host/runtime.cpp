@@ -17,6 +17,7 @@
 #include <mutex>
 
 #define N_PROCESSORS 3 /* few, so that small shapes take every loop over the grid twice */
+#define STAND_IN_VERSION 13000 /* CUDA 13.0 */
 #define GRID_X_MAX 0x7fffffffU
 #define GRID_YZ_MAX 65535U
 
@@ -153,6 +154,18 @@ cudaError_t cudaGetLastError(void)
 
 /* ---- devices ---- */
 
+cudaError_t cudaDriverGetVersion(int *version)
+{
+    *version = STAND_IN_VERSION;
+    return cudaSuccess;
+}
+
+cudaError_t cudaRuntimeGetVersion(int *version)
+{
+    *version = STAND_IN_VERSION;
+    return cudaSuccess;
+}
+
 cudaError_t cudaGetDeviceCount(int *n)
 {
     *n = (int)env_number("CUDA_HOST_DEVICES", 1);
@@ -177,6 +190,7 @@ int cuda_host_device(void)
 cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *properties, int device)
 {
     *properties = {};
+    snprintf(properties->name, sizeof(properties->name), "host stand-in");
     memcpy(properties->uuid.bytes, &device, sizeof(device));
     return cudaSuccess;
 }

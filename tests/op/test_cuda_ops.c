@@ -392,6 +392,45 @@ static void without_a_gpu_auto_takes_the_cpu(struct check *check)
     unsetenv("CUDA_HOST_DEVICES");
 }
 
+/* Whose code does attention without a mask, in bf16. */
+static const char *attention_of(struct check *check, struct backend_about *about)
+{
+    struct backend *b = open_cuda(check, "forward");
+    struct op_run run;
+    int i = 0;
+
+    about->attention = "";
+    if (!b)
+        return "";
+    b->ops->about(b, about);
+    check_that(check, strcmp(about->attention, "") == 0, "'%s'", about->attention);
+    while (i + 1 < op_n_cases && strcmp(op_cases[i].name, "attention 1x40 k128") != 0)
+        i++;
+    op_run(&run, b, &op_cases[i], DTYPE_BF16);
+    check_that(check, !run.has_failed, "%s", run.err.text);
+    op_run_free(&run);
+    b->ops->about(b, about);
+    backend_destroy(b);
+    return about->attention;
+}
+
+static void the_backend_says_what_computes_and_can_do_without_cudnn(struct check *check)
+{
+    struct backend_about about = {.attention = ""};
+
+    check_that(check, strcmp(attention_of(check, &about), "cuDNN") == 0, "%s computes",
+               about.attention);
+    check_that(check,
+               strcmp(about.device, "host stand-in, compute capability 9.1") == 0 &&
+                   strcmp(about.libraries, "CUDA 13.0 (driver up to 13.0), cuBLASLt "
+                                           "13.0.0, cuDNN 9.19.0") == 0,
+               "'%s', '%s'", about.device, about.libraries);
+    setenv("VNEVA_CUDA_ATTENTION", "own", 1);
+    check_that(check, strcmp(attention_of(check, &about), "own kernels") == 0,
+               "%s computes", about.attention);
+    unsetenv("VNEVA_CUDA_ATTENTION");
+}
+
 int main(void)
 {
     struct check check = {0};
@@ -404,6 +443,7 @@ int main(void)
     check_run(&check, indices_may_change_as_soon_as_an_operation_returns);
     check_run(&check, too_much_memory_is_an_error_that_says_what_would_help);
     check_run(&check, tf32_is_for_products_of_fp32_that_ask_for_it);
+    check_run(&check, the_backend_says_what_computes_and_can_do_without_cudnn);
     check_run(&check, without_a_gpu_auto_takes_the_cpu);
     return check_end(&check);
 }

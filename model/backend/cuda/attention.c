@@ -1,7 +1,17 @@
 #include "model/backend/cuda/attention.h"
 
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define CHOICE_VARIABLE "VNEVA_CUDA_ATTENTION" /* "own": as if cuDNN did no case */
+
 int cuda_attention_init(struct cuda *cuda, struct err *err)
 {
+    const char *choice = getenv(CHOICE_VARIABLE);
+
+    cuda->attention = "";
+    cuda->has_own_attention = choice && strcmp(choice, "own") == 0;
 #ifdef VNEVA_HAVE_CUDNN
     return sdpa_init(cuda, err);
 #else
@@ -17,6 +27,15 @@ void cuda_attention_fini(struct cuda *cuda)
     sdpa_fini(cuda);
 #else
     (void)cuda;
+#endif
+}
+
+void cuda_attention_about(char *out, size_t n_bytes)
+{
+#ifdef VNEVA_HAVE_CUDNN
+    sdpa_about(out, n_bytes);
+#else
+    snprintf(out, n_bytes, "no cuDNN");
 #endif
 }
 
@@ -51,13 +70,15 @@ static int run(struct cuda *cuda, const struct attention_shape *shape,
                const struct attention_tensors *x, bool is_bwd, struct err *err)
 {
 #ifdef VNEVA_HAVE_CUDNN
-    bool is_done;
+    bool is_done = false;
 
-    if (sdpa_run(cuda, &is_done, shape, x, is_bwd, err) < 0)
+    cuda->attention = "cuDNN";
+    if (!cuda->has_own_attention && sdpa_run(cuda, &is_done, shape, x, is_bwd, err) < 0)
         return -1;
     if (is_done)
         return 0;
 #endif
+    cuda->attention = "own kernels";
     return (is_bwd ? kernel_attention_bwd : kernel_attention_fwd)(cuda, shape, x, err);
 }
 

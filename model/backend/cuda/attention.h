@@ -34,6 +34,7 @@ int kernel_attention_bwd(struct cuda *cuda, const struct attention_shape *shape,
 /* attention_cudnn.c, built where cuDNN is. *is_done: false when it does not do this case. */
 int sdpa_init(struct cuda *cuda, struct err *err);
 void sdpa_fini(struct cuda *cuda);
+void sdpa_about(char *out, size_t n_bytes);
 int sdpa_run(struct cuda *cuda, bool *is_done, const struct attention_shape *shape,
              const struct attention_tensors *x, bool is_bwd, struct err *err);
 

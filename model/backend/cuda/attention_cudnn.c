@@ -9,6 +9,7 @@
 #include "model/backend/cuda/attention.h"
 
 #include <cudnn.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -86,6 +87,14 @@ int sdpa_init(struct cuda *cuda, struct err *err)
     if (check(cudnnCreate(&cuda->sdpa->handle), "opening", err) < 0)
         return -1;
     return check(cudnnSetStream(cuda->sdpa->handle, cuda->stream), "stream", err);
+}
+
+void sdpa_about(char *out, size_t n_bytes)
+{
+    size_t version = cudnnGetVersion(); /* 91900 is 9.19.0 */
+
+    snprintf(out, n_bytes, "cuDNN %zu.%zu.%zu", version / 10000, version / 100 % 100,
+             version % 100);
 }
 
 void sdpa_fini(struct cuda *cuda)

@@ -57,6 +57,7 @@ static const struct backend_ops cuda_ops = {
     .is_fast = cuda_is_fast,
     .allow_tf32 = cuda_allow_tf32,
     .devices = cuda_devices,
+    .about = cuda_about,
     .alloc = cuda_alloc,
     .free = cuda_free,
     .memory = cuda_memory,

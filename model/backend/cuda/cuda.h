@@ -53,6 +53,8 @@ struct cuda {
     struct matmul_plans *matmul;
     bool is_tf32; /* products of F32 on units for TF32 */
     struct sdpa *sdpa;
+    bool has_own_attention; /* VNEVA_CUDA_ATTENTION=own: cuDNN is not asked */
+    const char *attention;  /* whose code did the last one */
     struct comm_devices devices;
     struct nccl_group *groups[CUDA_GROUPS_MAX];
     int n_groups;
@@ -67,6 +69,12 @@ static inline struct cuda *cuda_of(struct backend *b)
 int cuda_check(cudaError_t error, const char *what, struct err *err);
 /* The same for kernels launched since the last check. */
 int cuda_launched(const char *what, struct err *err);
+
+/* ---- about.c, and a line of it from each library ---- */
+
+void cuda_about(const struct backend *b, struct backend_about *out);
+void cuda_matmul_about(char *out, size_t n_bytes);    /* matmul.c */
+void cuda_attention_about(char *out, size_t n_bytes); /* attention.c */
 
 /* ---- memory.c ---- */
 

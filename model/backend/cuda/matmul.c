@@ -9,6 +9,7 @@
 #include "model/backend/cuda/cuda.h"
 
 #include <cublasLt.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -56,6 +57,14 @@ int cuda_matmul_init(struct cuda *cuda, struct err *err)
     if (check(cublasLtCreate(&cuda->matmul->lt), "opening", err) < 0)
         return -1;
     return cuda_alloc(&cuda->base, &cuda->matmul->workspace, WORKSPACE_BYTES, err);
+}
+
+void cuda_matmul_about(char *out, size_t n_bytes)
+{
+    size_t version = cublasLtGetVersion(); /* 130100 is 13.1.0 */
+
+    snprintf(out, n_bytes, "cuBLASLt %zu.%zu.%zu", version / 10000, version / 100 % 100,
+             version % 100);
 }
 
 static void plan_fini(struct plan *plan)

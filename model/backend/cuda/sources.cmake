@@ -1,5 +1,5 @@
 # What the plugin is made of; also built over host stand-ins by tests/rooms/cuda.cmake.
-set(cuda_sources cuda.c memory.c group.c matmul.c attention.c)
+set(cuda_sources cuda.c about.c memory.c group.c matmul.c attention.c)
 set(nccl_sources ../../comm/nccl.c) # where NCCL's header is
 set(cudnn_sources attention_cudnn.c) # where cuDNN is
 set(cuda_kernels kernels/pointwise.cu kernels/norm.cu kernels/rows.cu kernels/attention.cu

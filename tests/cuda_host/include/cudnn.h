@@ -95,6 +95,7 @@ typedef struct cuda_host_cudnn *cudnnHandle_t;
 typedef struct cuda_host_descriptor *cudnnBackendDescriptor_t;
 
 const char *cudnnGetErrorString(cudnnStatus_t status);
+size_t cudnnGetVersion(void);
 cudnnStatus_t cudnnCreate(cudnnHandle_t *out);
 cudnnStatus_t cudnnDestroy(cudnnHandle_t handle);
 cudnnStatus_t cudnnSetStream(cudnnHandle_t handle, cudaStream_t stream);
