@@ -1,6 +1,6 @@
 /* Questions beside the loop, and ranks that get nowhere, through the real program. */
 #include "common/base/clock.h"
-#include "tests/integration/cluster.h"
+#include "tests/integration/jobs_cluster.h"
 
 #include <setjmp.h>
 #include <signal.h>
@@ -17,25 +17,6 @@
 #define ENDLESS                                                                          \
     "with recursive c(n) as (select 1 union all select n + 1 from c) select count(*) "   \
     "from c"
-
-static int set_up(void **state)
-{
-    struct cluster *cluster = calloc(1, sizeof(*cluster));
-
-    if (!cluster)
-        return -1;
-    cluster_init(cluster);
-    cluster_start(cluster, NULL);
-    *state = cluster;
-    return 0;
-}
-
-static int tear_down(void **state)
-{
-    cluster_fini(*state);
-    free(*state);
-    return 0;
-}
 
 /* ---- questions ---- */
 
@@ -211,7 +192,7 @@ static void coordinator_ends_while_a_question_is_in_work(void **state)
 /* ---- ranks that get nowhere ---- */
 
 /* The attempt has its first 20 steps behind it and sits on the rest. */
-static bool has_kept_task(struct cluster *cluster, void *context)
+static bool sits_on_a_task(struct cluster *cluster, void *context)
 {
     const struct fake_agent *agent = context;
 
@@ -267,7 +248,7 @@ static void rank_in_a_stage_beyond_its_limit_ends_the_attempt_by_name(void **sta
     agent->script = SCRIPT_KEEP;
     agent->keep_from = 20;
     job = cluster_submit(cluster, "r", "pretrain", spec);
-    assert_true(cluster_wait(cluster, has_kept_task, agent));
+    assert_true(cluster_wait(cluster, sits_on_a_task, agent));
     say_stage(agent, job, 1, 0, "all-reduce of group tensor", 90000, 0); /* may wait */
     say_stage(agent, job, 1, 1, "forward", 90000, 90000); /* just not yet */
     say_stage(agent, job, 7, 1, "forward", 90000, 10);    /* no attempt */
@@ -293,7 +274,7 @@ static void rank_in_a_stage_beyond_its_limit_ends_the_attempt_by_name(void **sta
 
 int main(void)
 {
-#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, jobs_set_up, jobs_tear_down)
     const struct CMUnitTest tests[] = {
         TEST(long_question_holds_up_nothing_and_ends_at_its_limit),
         TEST(client_with_too_many_questions_is_refused),

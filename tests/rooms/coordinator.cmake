@@ -18,12 +18,15 @@ vneva_test(coordinator_query LABEL unit SOURCES unit/coordinator_query.c
   LIBS vneva_store cmocka)
 
 # the coordinator itself, with scripted agents
-add_library(coordinator_cluster STATIC integration/cluster.c)
+add_library(coordinator_cluster STATIC integration/cluster.c integration/jobs_cluster.c)
 target_link_libraries(coordinator_cluster PUBLIC vneva_net vneva_wire vneva_base cmocka
   PRIVATE vneva_flags)
 vneva_test(coordinator_jobs LABEL integration SOURCES integration/coordinator_jobs.c
   LIBS coordinator_cluster PkgConfig::ZMQ)
 add_dependencies(coordinator_jobs vneva-coordinator)
+vneva_test(coordinator_losses LABEL integration SOURCES integration/coordinator_losses.c
+  LIBS coordinator_cluster)
+add_dependencies(coordinator_losses vneva-coordinator)
 vneva_test(coordinator_questions LABEL integration
   SOURCES integration/coordinator_questions.c
   LIBS coordinator_cluster PkgConfig::SQLITE)
