@@ -9,9 +9,8 @@
 #define HEAD_ROWS_MAX 1024 /* rows whose logits the model holds at once */
 #define TOKENS_STEP 8      /* rows of a batch are padded to a multiple */
 #define MIB ((int64_t)1 << 20)
-/* Backend cuda: the ring that host arrays go through, cuBLASLt's workspace, and sums of
- * blocks before they are added, at most so many rows of them. */
-#define CUDA_STAGING_BYTES (16 * MIB)
+/* Backend cuda: cuBLASLt's workspace, and sums of blocks before they are added, at most so
+ * many rows of them. */
 #define CUDA_WORKSPACE_BYTES (32 * MIB)
 #define CUDA_SUM_ROWS 264 /* two a processor of a large GPU */
 
@@ -302,7 +301,7 @@ static int64_t cuda_bytes(const struct layers *llm)
     int64_t sums = 2 * CUDA_SUM_ROWS * most(llm->width, llm->up);
     int64_t attention = llm->rows * llm->heads;
 
-    return CUDA_STAGING_BYTES + CUDA_WORKSPACE_BYTES + 4 * most(sums, attention);
+    return CUDA_WORKSPACE_BYTES + 4 * most(sums, attention);
 }
 
 void spec_memory(struct spec_estimate *e, const struct spec *spec, int64_t vocab,

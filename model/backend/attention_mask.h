@@ -13,7 +13,7 @@
 static inline int64_t attention_len(const struct attention_args *args, int64_t b,
                                     int64_t n_keys)
 {
-    return args->kv_lens ? args->kv_lens[b] : n_keys;
+    return args->kv_lens ? ((const int32_t *)args->kv_lens->data)[b] : n_keys;
 }
 
 /* Keys [0, result) are seen by query t of n_queries in a row with `len` keys. */

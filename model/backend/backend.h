@@ -8,7 +8,9 @@
  * Threads: one caller at a time per backend object; several objects may live in one
  * process. Calls are ordered; a device may run behind the caller until sync or download.
  * Types: activations are F32, BF16 or F16, one type per call ("T" below); sums inside
- * every operation are fp32. Parameter gradients are F32 and accumulated (+=).
+ * every operation are fp32. Parameter gradients are F32 and accumulated (+=). Tables of
+ * numbers (positions, rows, lengths, ids, labels) are I32 tensors in the backend's memory
+ * as well: they are read when the operation runs, not when it is asked for.
  * Letters: B batch, T tokens, D width, H heads, G key-value heads, K head size,
  * V vocabulary, N rows (any leading dimensions flattened).
  * Errors: shapes and types are checked by the callers in nn/ at creation; an operation
@@ -33,11 +35,11 @@ struct matmul_args {
 };
 
 struct attention_args {
-    int64_t n_heads;        /* H */
-    int64_t n_kv_heads;     /* G, H % G == 0 */
-    bool causal;            /* query t of Tq sees keys up to t + (kv_lens[b] - Tq) */
-    float scale;            /* on q k^T, usually 1/sqrt(K) */
-    const int32_t *kv_lens; /* host [B]: keys in use of each row, or NULL for all */
+    int64_t n_heads;    /* H */
+    int64_t n_kv_heads; /* G, H % G == 0 */
+    bool causal;        /* query t of Tq sees keys up to t + (kv_lens[b] - Tq) */
+    float scale;        /* on q k^T, usually 1/sqrt(K) */
+    const struct tensor *kv_lens; /* I32 [B]: keys in use of each row, or NULL for all */
     /* Elements from one row to the next of q (and dq), and of k and v (and dk, dv), so
      * that they may be columns of one [B,T,(H+2G)*K] product; 0: contiguous. o, d_o and
      * lse are always contiguous. */
@@ -148,10 +150,10 @@ struct backend_ops {
     /* In place on x [N, heads, K] T: rotates the first rot_dims of each of the first
      * n_heads heads (queries and keys of a joint [N, H+2G, K] product) by
      * positions[n] * rope_frequency(i), pairs (i, i + rot_dims/2) as Hugging Face's
-     * LLaMA has them; inverse for the backward pass. positions: host [N]. */
+     * LLaMA has them; inverse for the backward pass. positions I32 [N]. */
     int (*rope)(struct backend *b, struct tensor *x, int64_t n_heads,
-                const int32_t *positions, const struct rope_args *args, bool inverse,
-                struct err *err);
+                const struct tensor *positions, const struct rope_args *args,
+                bool inverse, struct err *err);
 
     /* o [B,Tq,H*K] T = softmax(scale q k^T, masked) v;  lse [B,H,Tq] F32 is kept.
      * q [B,Tq,H*K], k and v [B,Tk,G*K]. Rows of k, v past kv_lens[b] are not read. A query
@@ -186,21 +188,21 @@ struct backend_ops {
     int (*cast)(struct backend *b, struct tensor *y, const struct tensor *x,
                 struct err *err);
 
-    /* ---- rows: ids and indices are host arrays ---- */
+    /* ---- rows: ids and rows are I32 ---- */
 
     /* y [N,D] T: row ids[n] - first of w [rows,D]; zero where outside (another rank has
      * it, or ids[n] < 0) */
     int (*embed_fwd)(struct backend *b, struct tensor *y, const struct tensor *w,
-                     const int32_t *ids, int32_t first, struct err *err);
-    /* dw F32 += ; deterministic */
+                     const struct tensor *ids, int32_t first, struct err *err);
+    /* dw F32 += , each row of dy to that of its id, in their order */
     int (*embed_bwd)(struct backend *b, struct tensor *dw, const struct tensor *dy,
-                     const int32_t *ids, int32_t first, struct err *err);
-    /* y[rows[i]] = x[i] for i < n, rows distinct, the other rows untouched */
+                     const struct tensor *ids, int32_t first, struct err *err);
+    /* y[rows[i]] = x[i] for i < n; rows [n], distinct; the other rows untouched */
     int (*scatter_rows)(struct backend *b, struct tensor *y, const struct tensor *x,
-                        const int32_t *rows, int64_t n, struct err *err);
-    /* y[i] = x[rows[i]] */
+                        const struct tensor *rows, struct err *err);
+    /* y[i] = x[rows[i]]; rows [n] */
     int (*gather_rows)(struct backend *b, struct tensor *y, const struct tensor *x,
-                       const int32_t *rows, int64_t n, struct err *err);
+                       const struct tensor *rows, struct err *err);
 
     /* y [F*P, 3*p*p] T from pixels [F,S,S,3] U8 (RGB, rows from the top), columns in the
      * order of CLIP's convolution weight [D,3,p,p]: (pixel/255 - mean[c]) / std[c] */
@@ -208,7 +210,7 @@ struct backend_ops {
                     int64_t patch, const float mean[3], const float std[3],
                     struct err *err);
 
-    /* ---- vocabulary-parallel cross entropy; logits [N,V/R] T, labels host [N], -1 masked;
+    /* ---- vocabulary-parallel cross entropy; logits [N,V/R] T, labels I32 [N], -1 masked;
      * first: this rank's first vocabulary entry; n_real: its entries that are no padding.
      * The caller reduces max, then sum and target over the ranks. ---- */
     int (*xent_max)(struct backend *b, struct tensor *max, const struct tensor *logits,
@@ -216,11 +218,11 @@ struct backend_ops {
     /* sum [N] F32 = sum exp(logit - max); target [N] F32 = logit of the label, 0 elsewhere */
     int (*xent_sum)(struct backend *b, struct tensor *sum, struct tensor *target,
                     const struct tensor *logits, const struct tensor *max,
-                    const int32_t *labels, int32_t first, int64_t n_real,
+                    const struct tensor *labels, int32_t first, int64_t n_real,
                     struct err *err);
     /* in place: logits become d loss_sum / d logits (0 in masked rows and padding) */
     int (*xent_bwd)(struct backend *b, struct tensor *logits, const struct tensor *max,
-                    const struct tensor *sum, const int32_t *labels, int32_t first,
+                    const struct tensor *sum, const struct tensor *labels, int32_t first,
                     int64_t n_real, struct err *err);
     /* value [N] F32, index [N] I32 of the largest of the first n_real; the first wins.
      * n_real 0: -infinity and -1 */

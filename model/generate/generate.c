@@ -12,11 +12,13 @@ struct run {
     int64_t n_rows, n_prompt, capacity; /* B, T, tokens the cache holds of a row */
     int32_t end_token;
     struct arena arena;
-    struct block_cache *caches; /* one a layer */
-    int32_t *cache_rows;        /* [B*T]: where the pass's keys go */
-    int32_t *kv_lens;           /* [B]: tokens of each row so far */
-    int32_t *next;              /* [B]: the token each row got last */
-    int32_t *head_rows;         /* [B]: rows of the pass whose next token is wanted */
+    struct block_cache *caches;   /* one a layer */
+    int32_t *host;                /* of the tables, in their order */
+    struct tensor block;          /* the tables in the backend's memory, I32 */
+    struct neva_table kv_lens;    /* [B]: tokens of each row so far */
+    struct neva_table head_rows;  /* [B]: rows of the pass whose next token is wanted */
+    struct neva_table cache_rows; /* [B*T]: where the pass's keys go */
+    int32_t *next;                /* [B]: the token each row got last */
 };
 
 static int check(const struct neva *model, const struct neva_batch *batch,
@@ -44,6 +46,23 @@ static int check(const struct neva *model, const struct neva_batch *batch,
     return 0;
 }
 
+static void tables_layout(struct run *run)
+{
+    int64_t n = run->n_rows, at = 0;
+    const struct {
+        struct neva_table *table;
+        int64_t n;
+    } all[] = {
+        {&run->kv_lens, n}, {&run->head_rows, n}, {&run->cache_rows, n * run->n_prompt}};
+
+    run->block = arena_take_1d(&run->arena, DTYPE_I32, n * (2 + run->n_prompt));
+    for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); at += all[i++].n) {
+        struct tensor part = tensor_rows(&run->block, at, all[i].n);
+
+        *all[i].table = (struct neva_table){run->host + at, part};
+    }
+}
+
 static void cache_layout(struct run *run)
 {
     const struct neva *model = run->model;
@@ -54,8 +73,15 @@ static void cache_layout(struct run *run)
     for (int64_t i = 0; i < model->llm.n_layers; i++) {
         run->caches[i].k = arena_take(&run->arena, model->config.dtype, 3, dims);
         run->caches[i].v = arena_take(&run->arena, model->config.dtype, 3, dims);
-        run->caches[i].rows = run->cache_rows;
+        run->caches[i].rows = &run->cache_rows.there;
     }
+    tables_layout(run);
+}
+
+static int tables_upload(struct run *run, struct err *err)
+{
+    return run->model->backend->ops->upload(run->model->backend, run->block.data,
+                                            run->host, tensor_bytes(&run->block), err);
 }
 
 static int run_init(struct run *run, struct err *err)
@@ -64,14 +90,12 @@ static int run_init(struct run *run, struct err *err)
     size_t n_cache_bytes;
 
     run->caches = calloc(n_layers, sizeof(*run->caches));
-    run->cache_rows = malloc(n * (size_t)run->n_prompt * sizeof(int32_t));
-    run->kv_lens = malloc(3 * n * sizeof(int32_t));
-    if (!run->caches || !run->cache_rows || !run->kv_lens) {
+    run->host = calloc(n * (3 + (size_t)run->n_prompt), sizeof(int32_t));
+    if (!run->caches || !run->host) {
         err_set(err, ERR_NOMEM, "cannot allocate tables for %zu prompts", n);
         return -1;
     }
-    run->next = run->kv_lens + n;
-    run->head_rows = run->next + n;
+    run->next = run->host + n * (2 + (size_t)run->n_prompt);
     cache_layout(run);
     n_cache_bytes = run->arena.peak;
     if (arena_reserve(&run->arena, run->model->backend, n_cache_bytes, err) < 0)
@@ -84,8 +108,7 @@ static void run_fini(struct run *run)
 {
     arena_fini(&run->arena);
     free(run->caches);
-    free(run->cache_rows);
-    free(run->kv_lens);
+    free(run->host);
     run->model->shape = (struct neva_shape){0}; /* its positions were changed */
 }
 
@@ -94,7 +117,7 @@ static int pick(struct run *run, struct err *err)
     struct neva *model = run->model;
 
     return head_greedy(&model->llm_nn, &model->head, &model->head_scratch,
-                       &model->llm.x[model->llm.n_layers], run->head_rows, run->n_rows,
+                       &model->llm.x[model->llm.n_layers], &run->head_rows.there,
                        run->next, err);
 }
 
@@ -109,11 +132,12 @@ static int first_pass(struct run *run, const struct neva_batch *batch, struct er
         return -1;
     for (int64_t b = 0; b < run->n_rows; b++) {
         for (int64_t t = 0; t < run->n_prompt; t++)
-            run->cache_rows[b * run->n_prompt + t] = (int32_t)(b * run->capacity + t);
-        run->kv_lens[b] = batch->lens[b];
-        run->head_rows[b] = (int32_t)(b * run->n_prompt + batch->lens[b] - 1);
+            run->cache_rows.host[b * run->n_prompt + t] =
+                (int32_t)(b * run->capacity + t);
+        run->kv_lens.host[b] = batch->lens[b];
+        run->head_rows.host[b] = (int32_t)(b * run->n_prompt + batch->lens[b] - 1);
     }
-    if (neva_forward(model, batch, run->caches, err) < 0)
+    if (tables_upload(run, err) < 0 || neva_forward(model, batch, run->caches, err) < 0)
         return -1;
     return pick(run, err);
 }
@@ -129,17 +153,17 @@ static int next_pass(struct run *run, struct err *err)
     if (neva_prepare(model, &shape, err) < 0)
         return -1;
     for (int64_t b = 0; b < run->n_rows; b++) {
-        index->text_rows[b] = (int32_t)b;
-        index->text_ids[b] = run->next[b];
-        index->positions[b] = run->kv_lens[b];
-        run->cache_rows[b] = (int32_t)(b * run->capacity + run->kv_lens[b]);
-        run->head_rows[b] = (int32_t)b;
-        run->kv_lens[b]++;
+        index->ids.host[b] = run->next[b];
+        index->positions.host[b] = run->kv_lens.host[b];
+        run->cache_rows.host[b] = (int32_t)(b * run->capacity + run->kv_lens.host[b]);
+        run->head_rows.host[b] = (int32_t)b;
+        run->kv_lens.host[b]++;
     }
-    index->n_text = run->n_rows;
+    run->cache_rows.there.dims[0] = run->n_rows;
     for (int64_t i = 0; i < model->llm.n_layers; i++)
-        run->caches[i].kv_lens = run->kv_lens;
-    if (neva_forward(model, &none, run->caches, err) < 0)
+        run->caches[i].kv_lens = &run->kv_lens.there;
+    if (neva_index_upload(model, true, err) < 0 || tables_upload(run, err) < 0 ||
+        neva_forward(model, &none, run->caches, err) < 0)
         return -1;
     return pick(run, err);
 }

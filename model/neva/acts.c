@@ -124,6 +124,55 @@ static void text_layout(struct neva *model, const struct neva_shape *shape, int 
     stack_layout(&model->llm, &policy, &model->llm_rows, config->dtype, arena);
 }
 
+/* ---- tables ---- */
+
+/* Places every table, here and there, and returns how many numbers they hold. Those of the
+ * batch come first. */
+static int64_t index_place(struct neva *model, const struct neva_shape *shape,
+                           int32_t *host, int32_t *there)
+{
+    const struct neva_config *config = &model->config;
+    struct neva_index *index = &model->index;
+    int64_t frames = model->vision_rows.batch, n = shape->n_samples * shape->n_tokens;
+    int64_t n_vision = frames * neva_vision_tokens(config), at = 0;
+    const struct {
+        struct neva_table *table;
+        int64_t n;
+    } all[] = {
+        {&index->ids, n},
+        {&index->grad_ids, n},
+        {&index->media_rows, n},
+        {&index->label_rows, n},
+        {&index->labels, n},
+        {&index->positions, n},
+        {&index->patch_rows, frames * neva_patches(config)},
+        {&index->class_rows, frames},
+        {&index->zeros, frames},
+        {&index->row_features, n_vision},
+        {&index->feature_rows,
+         frames * neva_features(config) * neva_feature_rows(config)},
+    };
+
+    for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); at += all[i++].n) {
+        all[i].table->host = host ? host + at : NULL;
+        all[i].table->there =
+            tensor_of(there ? there + at : NULL, DTYPE_I32, 1, &all[i].n);
+    }
+    return at;
+}
+
+static void index_layout(struct neva *model, const struct neva_shape *shape,
+                         struct arena *arena)
+{
+    struct neva_index *index = &model->index;
+    int64_t n = index_place(model, shape, NULL, NULL);
+
+    index->block = arena_take_1d(arena, DTYPE_I32, n);
+    if (index->memory)
+        index_place(model, shape, (int32_t *)(index->head + (size_t)HEAD_ROWS_MAX * 3),
+                    index->block.data);
+}
+
 void neva_acts_layout(struct neva *model, const struct neva_shape *shape, int rank,
                       int n_ranks, struct arena *arena)
 {
@@ -136,8 +185,9 @@ void neva_acts_layout(struct neva *model, const struct neva_shape *shape, int ra
     neva_frame_share(shape->n_frames, 0, n_ranks, &first, &most);
     neva_frame_share(shape->n_frames, rank, n_ranks, &first, &count);
     model->vision_rows = (struct block_rows){count, neva_vision_tokens(config), NULL};
-    model->llm_rows =
-        (struct block_rows){shape->n_samples, shape->n_tokens, model->index.positions};
+    model->llm_rows = (struct block_rows){shape->n_samples, shape->n_tokens,
+                                          &model->index.positions.there};
+    index_layout(model, shape, arena);
     if (trains_vision)
         vision_layout(model, count, true, arena);
     projector_layout(model, count, most, rank, n_ranks, arena);
@@ -150,49 +200,41 @@ void neva_acts_layout(struct neva *model, const struct neva_shape *shape, int ra
     if (shape->is_training)
         projector_scratch_layout(model, count, arena);
     arena_rewind(arena, scratch);
-    model->text_acts.rows = arena_take_2d(arena, config->dtype, n, config->llm.width);
-    arena_rewind(arena, scratch);
     stack_scratch_layout(&model->llm, &model->llm_rows, config->dtype, arena);
     head_scratch_layout(&model->head_scratch, &model->head, n, config->dtype,
                         model->index.head, arena);
     arena_rewind(arena, scratch);
 }
 
-/* ---- host tables ---- */
+/* ---- what is on the host ---- */
 
-static int index_reserve(struct neva_index *index, const struct neva *model,
-                         const struct neva_shape *shape, struct err *err)
+static int index_reserve(struct neva_index *index, struct err *err)
 {
-    size_t n = (size_t)(shape->n_samples * shape->n_tokens);
-    size_t n_vision = (size_t)(shape->n_frames * neva_vision_tokens(&model->config));
-    size_t n_features = (size_t)(shape->n_frames * neva_features(&model->config) *
-                                 neva_feature_rows(&model->config));
-    size_t n_bytes = (7 * n + 4 * n_vision + n_features) * sizeof(int32_t) +
-                     (size_t)HEAD_ROWS_MAX * 3 * sizeof(float);
-    int32_t **per_row[] = {&index->positions,  &index->text_rows, &index->text_ids,
-                           &index->media_rows, &index->labels,    &index->label_rows,
-                           &index->all_ids};
-    int32_t *at;
+    size_t n_bytes =
+        (size_t)HEAD_ROWS_MAX * 3 * sizeof(float) + tensor_bytes(&index->block);
 
     if (n_bytes > index->n_bytes) {
         free(index->memory);
-        *index = (struct neva_index){.memory = malloc(n_bytes), .n_bytes = n_bytes};
-        if (!index->memory) {
-            index->n_bytes = 0;
+        index->n_bytes = 0;
+        index->memory = malloc(n_bytes);
+        if (!index->memory)
             return err_set(err, ERR_NOMEM, "cannot allocate %zu bytes of row numbers",
                            n_bytes);
-        }
+        index->n_bytes = n_bytes;
     }
     index->head = index->memory;
-    at = (int32_t *)(index->head + (size_t)HEAD_ROWS_MAX * 3);
-    for (size_t i = 0; i < sizeof(per_row) / sizeof(per_row[0]); i++, at += n)
-        *per_row[i] = at;
-    index->patch_rows = at;
-    index->class_rows = at + n_vision;
-    index->zeros = index->class_rows + n_vision;
-    index->row_features = index->zeros + n_vision;
-    index->feature_rows = index->row_features + n_vision;
     return 0;
+}
+
+int neva_index_upload(struct neva *model, bool is_whole, struct err *err)
+{
+    struct neva_index *index = &model->index;
+    const int32_t *first = index->ids.host;
+    size_t n =
+        is_whole ? (size_t)index->block.dims[0] : (size_t)(index->positions.host - first);
+
+    return model->backend->ops->upload(model->backend, index->block.data, first,
+                                       n * sizeof(*first), err);
 }
 
 /* Patch of a frame that is row j of feature i; -1: behind the edge of an odd grid.
@@ -221,35 +263,35 @@ static void index_features(struct neva *model)
                         : config->vision.class_token_length;
 
     for (int64_t i = 0; i < n_all; i++)
-        index->row_features[i] = -1;
+        index->row_features.host[i] = -1;
     for (int64_t frame = 0; frame < model->vision_rows.batch; frame++)
         for (int64_t i = 0; i < neva_features(config) * n_join; i++, n_seen++) {
             int64_t patch = feature_patch(config, i / n_join, i % n_join);
             int64_t row = frame * n_rows + first + patch;
 
-            index->feature_rows[n_seen] = patch < 0 ? -1 : (int32_t)row;
+            index->feature_rows.host[n_seen] = patch < 0 ? -1 : (int32_t)row;
             if (patch >= 0)
-                index->row_features[row] = (int32_t)n_seen;
+                index->row_features.host[row] = (int32_t)n_seen;
         }
 }
 
 /* The tables that depend on the shape alone. */
-static void index_shape(struct neva *model)
+static void index_shape(struct neva *model, const struct neva_shape *shape)
 {
     struct neva_index *index = &model->index;
     int64_t n_class = model->config.vision.class_token_length;
-    int64_t n_patches = neva_patches(&model->config), n_tokens = model->shape.n_tokens;
+    int64_t n_patches = neva_patches(&model->config), n_tokens = shape->n_tokens;
     int64_t n_seen = 0;
 
-    for (int64_t i = 0; i < model->shape.n_samples * n_tokens; i++)
-        index->positions[i] = (int32_t)(i % n_tokens);
+    for (int64_t i = 0; i < shape->n_samples * n_tokens; i++)
+        index->positions.host[i] = (int32_t)(i % n_tokens);
     for (int64_t frame = 0; frame < model->vision_rows.batch; frame++) {
         int64_t row = frame * (n_patches + n_class);
 
-        index->class_rows[frame] = (int32_t)row;
-        index->zeros[frame] = 0;
+        index->class_rows.host[frame] = (int32_t)row;
+        index->zeros.host[frame] = 0;
         for (int64_t i = 0; i < n_patches; i++)
-            index->patch_rows[n_seen++] = (int32_t)(row + n_class + i);
+            index->patch_rows.host[n_seen++] = (int32_t)(row + n_class + i);
     }
     index_features(model);
 }
@@ -265,16 +307,18 @@ int neva_prepare(struct neva *model, const struct neva_shape *shape, struct err 
         model->shape.is_training == shape->is_training)
         return 0;
     model->shape = (struct neva_shape){0}; /* not laid out until all has succeeded */
-    if (index_reserve(&model->index, model, shape, err) < 0)
-        return -1;
     neva_acts_layout(model, shape, rank, n_ranks, &plan);
+    if (index_reserve(&model->index, err) < 0)
+        return -1;
     if (arena_reserve(&model->acts, model->backend, plan.peak, err) < 0)
         return err_wrap(err, "activations of %lld rows of %lld tokens and %lld frames",
                         (long long)shape->n_samples, (long long)shape->n_tokens,
                         (long long)shape->n_frames);
     neva_acts_layout(model, shape, rank, n_ranks, &model->acts);
+    index_shape(model, shape);
+    if (neva_index_upload(model, true, err) < 0)
+        return -1;
     model->shape = *shape;
-    index_shape(model);
     return 0;
 }
 

@@ -69,25 +69,35 @@ struct projector_acts {
 };
 
 struct text_acts {
-    struct tensor rows; /* [text tokens, D'] embeddings before they take their places */
     struct tensor wide; /* F32 room for sums over ranks */
     struct tensor d;    /* [N,D'] gradient of the residual stream */
 };
 
-/* Host tables of a micro batch, all sized by the shape. */
+/* Numbers of rows, or the like: filled on the host, read by operations in the backend's
+ * memory once uploaded. */
+struct neva_table {
+    int32_t *host;
+    struct tensor there; /* I32 [in use] */
+};
+
+/* Tables of a micro batch, all sized by the shape: one block on the host and its twin among
+ * the activations. Those of the batch come first and are uploaded with it, at once; the
+ * others when the shape is laid out. */
 struct neva_index {
-    int32_t *positions;  /* [N]: t, for the rotation; also frames' (zeros) */
-    int32_t *text_rows;  /* rows of [N] with a token... */
-    int32_t *text_ids;   /* ...and which */
-    int32_t *media_rows; /* rows of [N] where features go, in order */
-    int32_t *label_rows, *labels;
-    int32_t *all_ids;                         /* [N]: token, or -1 at media */
-    int32_t *patch_rows, *class_rows, *zeros; /* of the encoder's [Fl*S] rows */
-    int32_t *feature_rows; /* [Fl*Q*J]: row of the encoder's; -1 behind the grid's edge */
-    int32_t *row_features; /* [Fl*S]: the way back; -1 where the row is not selected */
-    float *head;           /* HEAD_ROWS_MAX * 3 */
-    int64_t n_text, n_media, n_labels;
-    void *memory;
+    struct neva_table ids;        /* [N]: token, or -1 at media */
+    struct neva_table grad_ids;   /* and behind the row's end, where gradients are 0 */
+    struct neva_table media_rows; /* rows of [N] where features go, in order */
+    struct neva_table label_rows, labels;
+    struct neva_table positions;                     /* [N]: t, for the rotation */
+    struct neva_table patch_rows, class_rows, zeros; /* of the encoder's [Fl*S] rows */
+    /* [Fl*Q*J]: row of the encoder's; -1 behind the grid's edge */
+    struct neva_table feature_rows;
+    /* [Fl*S]: the way back; -1 where the row is not selected */
+    struct neva_table row_features;
+    float *head; /* HEAD_ROWS_MAX * 3 */
+    int64_t n_media, n_labels;
+    struct tensor block; /* I32, all twins */
+    void *memory;        /* all that is on the host */
     size_t n_bytes;
 };
 
@@ -122,6 +132,8 @@ struct neva {
 /* Plans and places everything a micro batch of this shape needs; keeps it as long as the
  * shape stays. */
 int neva_prepare(struct neva *model, const struct neva_shape *shape, struct err *err);
+/* Uploads the batch's tables, or all of them. */
+int neva_index_upload(struct neva *model, bool is_whole, struct err *err);
 /* The plan alone: places the tensors of every stage in `arena`. */
 void neva_acts_layout(struct neva *model, const struct neva_shape *shape, int rank,
                       int n_ranks, struct arena *arena);
@@ -160,7 +172,7 @@ int vision_bwd(struct neva *model, struct err *err);
 
 /* ---- text.c ---- */
 
-/* Checks the batch and fills the host tables. */
+/* Checks the batch, fills its tables and uploads them. */
 int neva_index_fill(struct neva *model, const struct neva_batch *batch, bool has_labels,
                     struct err *err);
 /* Embeds the text rows of the decoder's input. COLLECTIVE */

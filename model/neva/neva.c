@@ -333,8 +333,8 @@ static int run(struct neva *model, const struct neva_batch *batch, bool is_train
         model->backend->ops->zero(model->backend, d->data, tensor_bytes(d), err) < 0)
         return -1;
     if (head_loss(&model->llm_nn, &model->head, &model->head_scratch, last,
-                  index->label_rows, index->labels, index->n_labels,
-                  is_training ? d : NULL, &loss->sum, err) < 0)
+                  &index->label_rows.there, &index->labels.there, is_training ? d : NULL,
+                  &loss->sum, err) < 0)
         return err_wrap(err, "loss");
     return is_training ? backward(model, batch, err) : 0;
 }

@@ -33,15 +33,16 @@ static int embed_fwd(struct neva *model, struct err *err)
 
     if (nn_linear_fwd(nn, &acts->rows, &acts->patches, &w,
                       value_of(model->encoder.patch_bias), err) < 0 ||
-        ops->scatter_rows(nn->backend, &acts->embedded, &acts->rows, index->patch_rows,
-                          acts->rows.dims[0], err) < 0)
+        ops->scatter_rows(nn->backend, &acts->embedded, &acts->rows,
+                          &index->patch_rows.there, err) < 0)
         return -1;
     if (class_embedding) {
         struct tensor row = as_matrix(&class_embedding->value, 1);
 
-        if (ops->embed_fwd(nn->backend, &acts->classes, &row, index->zeros, 0, err) < 0 ||
+        if (ops->embed_fwd(nn->backend, &acts->classes, &row, &index->zeros.there, 0,
+                           err) < 0 ||
             ops->scatter_rows(nn->backend, &acts->embedded, &acts->classes,
-                              index->class_rows, acts->classes.dims[0], err) < 0)
+                              &index->class_rows.there, err) < 0)
             return -1;
     }
     return ops->add(nn->backend, &acts->embedded, &acts->embedded,
@@ -85,7 +86,7 @@ static int encoder_fwd(struct neva *model, const uint8_t *pixels, struct err *er
         return err_wrap(err, "vision encoder");
     features = encoder_rows(model, &acts->features);
     return ops->embed_fwd(nn->backend, &features, &stack->x[stack->n_layers],
-                          model->index.feature_rows, 0, err);
+                          &model->index.feature_rows.there, 0, err);
 }
 
 /* d [Fl*S,D] = gradient of the embeddings, from that of x[0] */
@@ -124,12 +125,11 @@ static int embed_bwd(struct neva *model, struct err *err)
     if (ops->bias_bwd(nn->backend, &d_position, &frames, err) < 0)
         return -1;
     if (class_embedding &&
-        (ops->gather_rows(nn->backend, &acts->classes, &d, index->class_rows,
-                          acts->classes.dims[0], err) < 0 ||
+        (ops->gather_rows(nn->backend, &acts->classes, &d, &index->class_rows.there,
+                          err) < 0 ||
          ops->bias_bwd(nn->backend, &class_embedding->grad, &acts->classes, err) < 0))
         return -1;
-    if (ops->gather_rows(nn->backend, &acts->rows, &d, index->patch_rows,
-                         acts->rows.dims[0], err) < 0)
+    if (ops->gather_rows(nn->backend, &acts->rows, &d, &index->patch_rows.there, err) < 0)
         return -1;
     return nn_linear_bwd_w(nn, &d_patch, grad_of(model->encoder.patch_bias), &acts->rows,
                            &acts->patches, err);
@@ -142,8 +142,8 @@ static int encoder_bwd(struct neva *model, struct err *err)
     struct vision_acts *acts = &model->vision_acts;
     struct tensor d_features = encoder_rows(model, &model->projector_acts.d_features);
 
-    if (ops->embed_fwd(nn->backend, &acts->d, &d_features, model->index.row_features, 0,
-                       err) < 0 ||
+    if (ops->embed_fwd(nn->backend, &acts->d, &d_features,
+                       &model->index.row_features.there, 0, err) < 0 ||
         stack_bwd(nn, &model->vision, &acts->d, &model->vision_rows, err) < 0)
         return -1;
     return embed_bwd(model, err);
@@ -224,6 +224,14 @@ static int projector_bwd(struct neva *model, struct err *err)
 
 /* ---- both ---- */
 
+/* Where the features of these frames go. */
+static struct tensor media_rows(const struct neva *model, int64_t first, int64_t count)
+{
+    int64_t n = neva_features(&model->config);
+
+    return tensor_rows(&model->index.media_rows.there, first * n, count * n);
+}
+
 /* Every rank's rows to their places in the decoder's input. */
 static int place_features(struct neva *model, struct err *err)
 {
@@ -235,15 +243,14 @@ static int place_features(struct neva *model, struct err *err)
 
     for (int rank = 0; rank < n_ranks; rank++) {
         int64_t first, count;
-        struct tensor part;
+        struct tensor part, rows;
 
         neva_frame_share(model->shape.n_frames, rank, n_ranks, &first, &count);
         if (count == 0)
             break;
         part = tensor_rows(gathered, rank * most, count * n_features);
-        if (ops->scatter_rows(model->backend, &model->llm.x[0], &part,
-                              model->index.media_rows + first * n_features,
-                              count * n_features, err) < 0)
+        rows = media_rows(model, first, count);
+        if (ops->scatter_rows(model->backend, &model->llm.x[0], &part, &rows, err) < 0)
             return -1;
     }
     return 0;
@@ -268,14 +275,15 @@ int vision_fwd(struct neva *model, const uint8_t *pixels, struct err *err)
 int vision_bwd(struct neva *model, struct err *err)
 {
     struct projector_acts *acts = &model->projector_acts;
-    int64_t first, count, n_features = neva_features(&model->config);
+    int64_t first, count;
+    struct tensor rows;
 
     neva_frame_range(model, model->shape.n_frames, &first, &count);
     if (count == 0)
         return 0;
-    if (model->backend->ops->gather_rows(
-            model->backend, &acts->d_out, &model->text_acts.d,
-            model->index.media_rows + first * n_features, count * n_features, err) < 0 ||
+    rows = media_rows(model, first, count);
+    if (model->backend->ops->gather_rows(model->backend, &acts->d_out,
+                                         &model->text_acts.d, &rows, err) < 0 ||
         projector_bwd(model, err) < 0)
         return err_wrap(err, "projector backward");
     if (!model->config.vision.freeze && encoder_bwd(model, err) < 0)

@@ -219,7 +219,6 @@ static int attention_cached(struct nn *nn, const struct block_config *config,
                             const struct block_cache *cache, struct err *err)
 {
     const struct backend_ops *ops = nn->backend->ops;
-    const int64_t n = rows->batch * rows->tokens;
     struct attention_args args = attention_args(config);
     struct tensor o = batched(&acts->attn, rows), k, v;
     struct tensor k_store = tensor_flat(&cache->k), v_store = tensor_flat(&cache->v);
@@ -229,8 +228,8 @@ static int attention_cached(struct nn *nn, const struct block_config *config,
         return -1;
     k = tensor_flat(&in.k);
     v = tensor_flat(&in.v);
-    if (ops->scatter_rows(nn->backend, &k_store, &k, cache->rows, n, err) < 0 ||
-        ops->scatter_rows(nn->backend, &v_store, &v, cache->rows, n, err) < 0)
+    if (ops->scatter_rows(nn->backend, &k_store, &k, cache->rows, err) < 0 ||
+        ops->scatter_rows(nn->backend, &v_store, &v, cache->rows, err) < 0)
         return -1;
     args.q_stride = args.kv_stride = 0;
     args.kv_lens = cache->kv_lens;

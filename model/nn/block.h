@@ -43,10 +43,10 @@ struct block {
     struct block_weights w, dw;
 };
 
-/* The rows at work. positions: host [B*T], only read with rotation. */
+/* The rows at work. positions I32 [B*T], only read with rotation. */
 struct block_rows {
     int64_t batch, tokens; /* B, T; N = B*T */
-    const int32_t *positions;
+    const struct tensor *positions;
 };
 
 /* What the backward pass reads again, [N, ...] T and [N] F32. Those marked * are scratch
@@ -69,9 +69,9 @@ struct block_scratch {
 /* Key-value cache of one layer, for generation: k, v [B, capacity, G*K] T. */
 struct block_cache {
     struct tensor k, v;
-    const int32_t *rows;    /* host [N]: row of [B*capacity] where each new key goes */
-    const int32_t *kv_lens; /* host [B]: keys in use; NULL in the first pass, in which
-                               the new rows are all there is */
+    const struct tensor *rows; /* I32 [N]: row of [B*capacity] where each new key goes */
+    const struct tensor *kv_lens; /* I32 [B]: keys in use; NULL in the first pass, in
+                                     which the new rows are all there is */
 };
 
 void block_scratch_layout(struct block_scratch *scratch,

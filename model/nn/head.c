@@ -48,12 +48,11 @@ static struct head_scratch first_rows(const struct head_scratch *all, int64_t n)
 }
 
 static int logits_fwd(struct nn *nn, struct head *head, struct head_scratch *s,
-                      const struct tensor *x, const int32_t *rows, int64_t n,
-                      struct err *err)
+                      const struct tensor *x, const struct tensor *rows, struct err *err)
 {
     const struct backend_ops *ops = nn->backend->ops;
 
-    if (ops->gather_rows(nn->backend, &s->x, x, rows, n, err) < 0 ||
+    if (ops->gather_rows(nn->backend, &s->x, x, rows, err) < 0 ||
         nn_norm_fwd(nn, &head->norm, &s->normed, &s->mean, &s->rstd, &s->x, &head->norm_w,
                     &head->norm_b, err) < 0)
         return -1;
@@ -67,8 +66,9 @@ static int reduce(struct nn *nn, struct tensor *x, enum comm_op op, struct err *
 
 /* Leaves max and both sums of every row, over the whole vocabulary, in s and on the host. */
 static int log_sums(struct nn *nn, struct head *head, struct head_scratch *s,
-                    const int32_t *labels, int64_t n, double *sum, struct err *err)
+                    const struct tensor *labels, double *sum, struct err *err)
 {
+    int64_t n = labels->dims[0];
     const struct backend_ops *ops = nn->backend->ops;
     struct tensor exps = tensor_of(s->sums.data, DTYPE_F32, 1, &n);
     struct tensor targets = tensor_rows(&s->sums, 1, 1);
@@ -92,9 +92,10 @@ static int log_sums(struct nn *nn, struct head *head, struct head_scratch *s,
 }
 
 static int logits_bwd(struct nn *nn, struct head *head, struct head_scratch *s,
-                      const int32_t *rows, const int32_t *labels, int64_t n,
+                      const struct tensor *rows, const struct tensor *labels,
                       struct tensor *d, struct err *err)
 {
+    int64_t n = rows->dims[0];
     const struct backend_ops *ops = nn->backend->ops;
     struct tensor exps = tensor_of(s->sums.data, DTYPE_F32, 1, &n);
 
@@ -116,23 +117,26 @@ static int logits_bwd(struct nn *nn, struct head *head, struct head_scratch *s,
         nn_norm_bwd(nn, &head->norm, &s->d_x, &head->d_norm_w, &head->d_norm_b,
                     &s->normed, &s->x, &head->norm_w, &s->mean, &s->rstd, err) < 0)
         return -1;
-    return ops->scatter_rows(nn->backend, d, &s->d_x, rows, n, err);
+    return ops->scatter_rows(nn->backend, d, &s->d_x, rows, err);
 }
 
 int head_loss(struct nn *nn, struct head *head, struct head_scratch *scratch,
-              const struct tensor *x, const int32_t *rows, const int32_t *labels,
-              int64_t n, struct tensor *d, double *sum, struct err *err)
+              const struct tensor *x, const struct tensor *rows,
+              const struct tensor *labels, struct tensor *d, double *sum, struct err *err)
 {
+    int64_t n = rows->dims[0];
+
     for (int64_t first = 0; first < n; first += scratch->n_rows_max) {
         int64_t left = n - first;
         int64_t count = left < scratch->n_rows_max ? left : scratch->n_rows_max;
         struct head_scratch part = first_rows(scratch, count);
+        struct tensor at = tensor_rows(rows, first, count);
+        struct tensor wanted = tensor_rows(labels, first, count);
 
-        if (logits_fwd(nn, head, &part, x, rows + first, count, err) < 0 ||
-            log_sums(nn, head, &part, labels + first, count, sum, err) < 0)
+        if (logits_fwd(nn, head, &part, x, &at, err) < 0 ||
+            log_sums(nn, head, &part, &wanted, sum, err) < 0)
             return -1;
-        if (d &&
-            logits_bwd(nn, head, &part, rows + first, labels + first, count, d, err) < 0)
+        if (d && logits_bwd(nn, head, &part, &at, &wanted, d, err) < 0)
             return -1;
     }
     return 0;
@@ -185,15 +189,18 @@ static int greedy_rows(struct nn *nn, struct head *head, struct head_scratch *s,
 }
 
 int head_greedy(struct nn *nn, struct head *head, struct head_scratch *scratch,
-                const struct tensor *x, const int32_t *rows, int64_t n, int32_t *tokens,
+                const struct tensor *x, const struct tensor *rows, int32_t *tokens,
                 struct err *err)
 {
+    int64_t n = rows->dims[0];
+
     for (int64_t first = 0; first < n; first += scratch->n_rows_max) {
         int64_t left = n - first;
         int64_t count = left < scratch->n_rows_max ? left : scratch->n_rows_max;
         struct head_scratch part = first_rows(scratch, count);
+        struct tensor at = tensor_rows(rows, first, count);
 
-        if (logits_fwd(nn, head, &part, x, rows + first, count, err) < 0 ||
+        if (logits_fwd(nn, head, &part, x, &at, err) < 0 ||
             greedy_rows(nn, head, &part, count, tokens + first, err) < 0)
             return -1;
     }

@@ -39,15 +39,17 @@ void head_scratch_layout(struct head_scratch *scratch, const struct head *head,
                          struct arena *arena);
 
 /* *sum += -log p(labels[i]) over x's rows[i], i < n. d NULL: no more. Else d[rows[i]] =
- * gradient of loss_scale times that sum, and d_norm_w, dw +=. Labels are all >= 0. COLLECTIVE when split */
+ * gradient of loss_scale times that sum, and d_norm_w, dw +=. rows and labels I32 [n], the
+ * labels all >= 0. COLLECTIVE when split */
 int head_loss(struct nn *nn, struct head *head, struct head_scratch *scratch,
-              const struct tensor *x, const int32_t *rows, const int32_t *labels,
-              int64_t n, struct tensor *d, double *sum, struct err *err);
+              const struct tensor *x, const struct tensor *rows,
+              const struct tensor *labels, struct tensor *d, double *sum,
+              struct err *err);
 
-/* tokens[i] = most probable token after x's rows[i], i < n; of equals the lowest.
+/* tokens[i] (host) = most probable token after x's rows[i]; of equals the lowest. rows I32.
  * COLLECTIVE when split */
 int head_greedy(struct nn *nn, struct head *head, struct head_scratch *scratch,
-                const struct tensor *x, const int32_t *rows, int64_t n, int32_t *tokens,
+                const struct tensor *x, const struct tensor *rows, int32_t *tokens,
                 struct err *err);
 
 #endif

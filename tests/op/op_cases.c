@@ -26,13 +26,17 @@ enum {
     LLAMA3 = 2048
 };
 
+#define IDS_MAX 640
+
 /* ids [n], each below `limit` or -1 (every seventh); fixed by the case's name */
-static void make_ids(const struct op_run *run, int32_t *ids, int64_t n, int64_t limit)
+static struct tensor make_ids(struct op_run *run, int64_t n, int64_t limit)
 {
+    int32_t ids[IDS_MAX];
     struct rng_key key = {rng_stream(run->op->name), rng_stream("ids")};
 
     for (int64_t i = 0; i < n; i++)
         ids[i] = i % 7 == 6 ? -1 : (int32_t)rng_below(key, (uint64_t)i, (uint64_t)limit);
+    return op_table(run, ids, n);
 }
 
 /* ---- linear algebra: n = m, n, k ---- */
@@ -126,7 +130,8 @@ static void run_rope(struct op_run *r)
     const int64_t *n = r->op->n;
     struct tensor x = op_input(r, "x", r->dtype, 1, 0, D(n[0], n[1], n[3]));
     struct tensor back = op_input(r, "back", r->dtype, 1, 0, D(n[0], n[1], n[3]));
-    int32_t positions[64];
+    int32_t numbers[IDS_MAX];
+    struct tensor positions;
     struct rope_args args = {.rot_dims = n[4],
                              .theta = 1e4F,
                              .factor = 8,
@@ -137,9 +142,10 @@ static void run_rope(struct op_run *r)
     if (r->op->flags & (LINEAR | LLAMA3))
         args.scaling = r->op->flags & LINEAR ? ROPE_LINEAR : ROPE_LLAMA3;
     for (int64_t i = 0; i < n[0]; i++)
-        positions[i] = (int32_t)(n[5] + i * 3);
-    op_check(r, r->b->ops->rope(r->b, &x, n[2], positions, &args, false, &r->err));
-    op_check(r, r->b->ops->rope(r->b, &back, n[2], positions, &args, true, &r->err));
+        numbers[i] = (int32_t)(n[5] + i * 3);
+    positions = op_table(r, numbers, n[0]);
+    op_check(r, r->b->ops->rope(r->b, &x, n[2], &positions, &args, false, &r->err));
+    op_check(r, r->b->ops->rope(r->b, &back, n[2], &positions, &args, true, &r->err));
     op_keep(r, "x", &x);
     op_keep(r, "back", &back);
 }
@@ -163,6 +169,7 @@ struct attention_case {
     struct tensor joint, q, k, v;
     struct attention_args args;
     int32_t lens[ROWS_MAX];
+    struct tensor kv_lens;
 };
 
 static void view_joint(struct attention_case *a, const struct tensor *joint,
@@ -199,7 +206,8 @@ static void make_attention(struct op_run *r, struct attention_case *a)
     if (!(r->op->flags & LENS))
         return;
     make_lens(r, a->lens);
-    a->args.kv_lens = a->lens;
+    a->kv_lens = op_table(r, a->lens, n[0]);
+    a->args.kv_lens = &a->kv_lens;
     for (int64_t i = 0; i < n[0]; i++) {
         op_poison_rows(r, &a->k, i * n[2] + a->lens[i], (i + 1) * n[2]);
         op_poison_rows(r, &a->v, i * n[2] + a->lens[i], (i + 1) * n[2]);
@@ -301,11 +309,11 @@ static void run_embed(struct op_run *r)
     struct tensor dw = op_input(r, "dw", DTYPE_F32, 1, 0, D(n[2], n[1]));
     struct tensor dy = op_input(r, "dy", r->dtype, 1, 0, D(n[0], n[1]));
     struct tensor y = op_output(r, r->dtype, D(n[0], n[1]));
-    int32_t ids[64];
+    /* some fall outside on either side */
+    struct tensor ids = make_ids(r, n[0], n[2] + 2 * n[3]);
 
-    make_ids(r, ids, n[0], n[2] + 2 * n[3]); /* some fall outside on either side */
-    op_check(r, r->b->ops->embed_fwd(r->b, &y, &w, ids, (int32_t)n[3], &r->err));
-    op_check(r, r->b->ops->embed_bwd(r->b, &dw, &dy, ids, (int32_t)n[3], &r->err));
+    op_check(r, r->b->ops->embed_fwd(r->b, &y, &w, &ids, (int32_t)n[3], &r->err));
+    op_check(r, r->b->ops->embed_bwd(r->b, &dw, &dy, &ids, (int32_t)n[3], &r->err));
     op_keep(r, "y", &y);
     op_keep(r, "dw", &dw);
 }
@@ -317,13 +325,15 @@ static void run_scatter_gather(struct op_run *r)
     struct tensor x = op_input(r, "x", r->dtype, 1, 0, D(n[0], n[1]));
     struct tensor y = op_input(r, "y", r->dtype, 1, 0, D(n[2], n[1]));
     struct tensor back = op_output(r, r->dtype, D(n[0], n[1]));
-    int32_t rows[64];
+    int32_t numbers[IDS_MAX];
+    struct tensor rows;
 
     for (int64_t i = 0; i < n[0]; i++) /* distinct, not in order */
-        rows[i] = (int32_t)rng_permute(5, 0, (uint64_t)i, (uint64_t)n[2]);
-    op_check(r, r->b->ops->scatter_rows(r->b, &y, &x, rows, n[0], &r->err));
+        numbers[i] = (int32_t)rng_permute(5, 0, (uint64_t)i, (uint64_t)n[2]);
+    rows = op_table(r, numbers, n[0]);
+    op_check(r, r->b->ops->scatter_rows(r->b, &y, &x, &rows, &r->err));
     op_keep(r, "y", &y);
-    op_check(r, r->b->ops->gather_rows(r->b, &back, &y, rows, n[0], &r->err));
+    op_check(r, r->b->ops->gather_rows(r->b, &back, &y, &rows, &r->err));
     op_keep(r, "back", &back);
 }
 
@@ -351,16 +361,15 @@ static void run_xent(struct op_run *r)
     struct tensor target = op_output(r, DTYPE_F32, D(n[0]));
     struct tensor index = op_output(r, DTYPE_I32, D(n[0]));
     struct tensor value = op_output(r, DTYPE_F32, D(n[0]));
-    int32_t labels[64];
+    struct tensor labels = make_ids(r, n[0], n[1] + 2 * n[3]);
     int32_t first = (int32_t)n[3];
 
-    make_ids(r, labels, n[0], n[1] + 2 * n[3]);
     op_check(r, r->b->ops->argmax(r->b, &value, &index, &logits, n[2], &r->err));
     op_check(r, r->b->ops->xent_max(r->b, &max, &logits, n[2], &r->err));
-    op_check(r, r->b->ops->xent_sum(r->b, &sum, &target, &logits, &max, labels, first,
+    op_check(r, r->b->ops->xent_sum(r->b, &sum, &target, &logits, &max, &labels, first,
                                     n[2], &r->err));
     op_check(
-        r, r->b->ops->xent_bwd(r->b, &logits, &max, &sum, labels, first, n[2], &r->err));
+        r, r->b->ops->xent_bwd(r->b, &logits, &max, &sum, &labels, first, n[2], &r->err));
     op_keep(r, "argmax", &index);
     op_keep(r, "value", &value);
     op_keep(r, "max", &max);
@@ -473,6 +482,7 @@ const struct op_case op_cases[] = {
     {"embed 50x97 of 11, a part", run_embed, {50, 97, 11, 4}, 0},
     {"embed 60x1031", run_embed, {60, 1031, 5, 0}, 0},
     {"embed 60x264", run_embed, {60, 264, 5, 0}, 0},
+    {"embed 600x24, over several blocks of ids", run_embed, {600, 24, 40, 3}, 0},
     {"scatter 9x31 of 20", run_scatter_gather, {9, 31, 20}, 0},
     {"scatter 64x7 of 64", run_scatter_gather, {64, 7, 64}, 0},
     {"scatter 9x64 of 20", run_scatter_gather, {9, 64, 20}, 0},

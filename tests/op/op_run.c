@@ -76,6 +76,16 @@ struct tensor op_input(struct op_run *run, const char *name, enum dtype dtype,
     return x;
 }
 
+struct tensor op_table(struct op_run *run, const int32_t *host, int64_t n)
+{
+    struct tensor x = new_tensor(run, DTYPE_I32, OP_DIMS(n));
+
+    if (x.data)
+        op_check(run,
+                 run->b->ops->upload(run->b, x.data, host, tensor_bytes(&x), &run->err));
+    return x;
+}
+
 /* All bits set is a NaN in every floating-point type, and -1 in I32. */
 static void poison(struct op_run *run, void *data, size_t n_bytes)
 {

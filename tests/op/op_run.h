@@ -54,6 +54,8 @@ struct tensor op_input(struct op_run *run, const char *name, enum dtype dtype,
                        double spread, double mean, const int64_t dims[4]);
 /* The same filled with NaN. */
 struct tensor op_output(struct op_run *run, enum dtype dtype, const int64_t dims[4]);
+/* A table of n numbers in the backend's memory, for positions, rows, ids, labels. */
+struct tensor op_table(struct op_run *run, const int32_t *host, int64_t n);
 /* Fills rows [first, last) of a tensor with NaN: they must not be read. */
 void op_poison_rows(struct op_run *run, struct tensor *x, int64_t first, int64_t last);
 /* Downloads an output for the comparison. */

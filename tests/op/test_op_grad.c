@@ -27,7 +27,7 @@ struct grad {
     int64_t n[6];
     enum activation act;
     bool is_causal;
-    const int32_t *ids;
+    const struct tensor *lens;
     /* the inputs that have gradients, those gradients, output and its gradient */
     struct tensor in[INPUTS_MAX], d_in[INPUTS_MAX], y, dy;
     struct tensor kept[3]; /* what forward keeps for backward */
@@ -49,6 +49,12 @@ static struct tensor new_tensor(struct grad *g, const int64_t dims[4], uint64_t 
         ((float *)x.data)[i] =
             (float)rng_normal((struct rng_key){rng_stream(g->name), stream}, (uint64_t)i);
     return x;
+}
+
+/* The host's memory is that of `ref`. */
+static struct tensor table(const int32_t *numbers, int64_t n)
+{
+    return tensor_of((void *)numbers, DTYPE_I32, 1, &n);
 }
 
 static void add_input(struct grad *g, const int64_t dims[4])
@@ -246,7 +252,7 @@ static struct attention_args args_of(const struct grad *g)
                                    .n_kv_heads = g->n[4],
                                    .causal = g->is_causal,
                                    .scale = 0.6F,
-                                   .kv_lens = g->ids};
+                                   .kv_lens = g->lens};
 }
 
 static void attention_fwd(struct grad *g)
@@ -267,13 +273,13 @@ static void attention_bwd(struct grad *g)
 }
 
 static void check_attention(struct check *check, const char *name, const int64_t n[6],
-                            bool is_causal, const int32_t *lens)
+                            bool is_causal, const struct tensor *lens)
 {
     struct grad g = grad_of(name, attention_fwd, attention_bwd);
 
     memcpy(g.n, n, sizeof(g.n));
     g.is_causal = is_causal;
-    g.ids = lens;
+    g.lens = lens;
     add_input(&g, DIMS(n[0], n[1], n[3] * n[5]));
     add_input(&g, DIMS(n[0], n[2], n[4] * n[5]));
     add_input(&g, DIMS(n[0], n[2], n[4] * n[5]));
@@ -284,7 +290,7 @@ static void check_attention(struct check *check, const char *name, const int64_t
 
 static void attention_gradients_are_slopes(struct check *check)
 {
-    static const int32_t lens[2] = {5, 3};
+    const struct tensor lens = table((const int32_t[]){5, 3}, 2);
 
     check_attention(check, "attention", (const int64_t[6]){2, 3, 3, 2, 2, 4}, false,
                     NULL);
@@ -293,24 +299,28 @@ static void attention_gradients_are_slopes(struct check *check)
     check_attention(check, "attention grouped", (const int64_t[6]){1, 3, 3, 4, 2, 3},
                     true, NULL);
     check_attention(check, "attention with lens", (const int64_t[6]){2, 2, 6, 2, 1, 3},
-                    true, lens);
+                    true, &lens);
 }
 
 /* ---- rope: turned back is the transpose ---- */
 
-static const int32_t rope_positions[4] = {0, 1, 2, 900};
+static const int32_t some_positions[4] = {0, 1, 2, 900};
 static const struct rope_args rope_args = {.rot_dims = 4, .theta = 100};
 
 static void rope_fwd(struct grad *g)
 {
+    const struct tensor positions = table(some_positions, 4);
+
     memcpy(g->y.data, g->in[0].data, tensor_bytes(&g->y));
-    g->b->ops->rope(g->b, &g->y, 2, rope_positions, &rope_args, false, &g->err);
+    g->b->ops->rope(g->b, &g->y, 2, &positions, &rope_args, false, &g->err);
 }
 
 static void rope_bwd(struct grad *g)
 {
+    const struct tensor positions = table(some_positions, 4);
+
     memcpy(g->d_in[0].data, g->dy.data, tensor_bytes(&g->dy));
-    g->b->ops->rope(g->b, &g->d_in[0], 2, rope_positions, &rope_args, true, &g->err);
+    g->b->ops->rope(g->b, &g->d_in[0], 2, &positions, &rope_args, true, &g->err);
 }
 
 static void rope_gradient_is_the_inverse(struct check *check)
@@ -385,12 +395,16 @@ static const int32_t some_ids[6] = {4, 7, -1, 5, 5, 100};
 
 static void embed_fwd(struct grad *g)
 {
-    g->b->ops->embed_fwd(g->b, &g->y, &g->in[0], some_ids, 4, &g->err);
+    const struct tensor ids = table(some_ids, 6);
+
+    g->b->ops->embed_fwd(g->b, &g->y, &g->in[0], &ids, 4, &g->err);
 }
 
 static void embed_bwd(struct grad *g)
 {
-    g->b->ops->embed_bwd(g->b, &g->d_in[0], &g->dy, some_ids, 4, &g->err);
+    const struct tensor ids = table(some_ids, 6);
+
+    g->b->ops->embed_bwd(g->b, &g->d_in[0], &g->dy, &ids, 4, &g->err);
 }
 
 static void embedding_gradients_are_slopes(struct check *check)
@@ -407,11 +421,12 @@ static const int32_t some_labels[4] = {1, -1, 4, 0};
 /* y [N] = loss of each row: log(sum) + max - target, 0 where masked; 5 of 7 are real */
 static void xent_fwd(struct grad *g)
 {
+    const struct tensor labels = table(some_labels, 4);
     float *y = g->y.data;
 
     g->b->ops->xent_max(g->b, &g->kept[0], &g->in[0], 5, &g->err);
-    g->b->ops->xent_sum(g->b, &g->kept[1], &g->kept[2], &g->in[0], &g->kept[0],
-                        some_labels, 0, 5, &g->err);
+    g->b->ops->xent_sum(g->b, &g->kept[1], &g->kept[2], &g->in[0], &g->kept[0], &labels,
+                        0, 5, &g->err);
     for (int i = 0; i < 4; i++) {
         const float *max = g->kept[0].data, *sum = g->kept[1].data;
         const float *target = g->kept[2].data;
@@ -422,8 +437,10 @@ static void xent_fwd(struct grad *g)
 
 static void xent_bwd(struct grad *g)
 {
+    const struct tensor labels = table(some_labels, 4);
+
     memcpy(g->d_in[0].data, g->in[0].data, tensor_bytes(&g->in[0]));
-    g->b->ops->xent_bwd(g->b, &g->d_in[0], &g->kept[0], &g->kept[1], some_labels, 0, 5,
+    g->b->ops->xent_bwd(g->b, &g->d_in[0], &g->kept[0], &g->kept[1], &labels, 0, 5,
                         &g->err);
 }
 

@@ -142,7 +142,8 @@ static void rope_turns_the_pairs_of_hugging_face_and_back(struct check *check)
     float data[8] = {1, 0, 0, 0, 5, 6, 7, 8}, before[8];
     struct tensor x = VIEW(data, 1, 2, 4);
     const struct rope_args args = {.rot_dims = 4, .theta = 100};
-    int32_t position = 3;
+    int32_t three = 3;
+    const struct tensor position = tensor_of(&three, DTYPE_I32, 1, (const int64_t[]){1});
 
     memcpy(before, data, sizeof(data));
     b->ops->rope(b, &x, 1, &position, &args, false, NULL);

@@ -73,13 +73,14 @@ static void sum_rows(void *context, int64_t first, int64_t last, int thread)
 
 int cpu_xent_sum(struct backend *b, struct tensor *sum, struct tensor *target,
                  const struct tensor *logits, const struct tensor *max,
-                 const int32_t *labels, int32_t first, int64_t n_real, struct err *err)
+                 const struct tensor *labels, int32_t first, int64_t n_real,
+                 struct err *err)
 {
     struct tensor maxima = *max;
     struct loss l = {.max = &maxima,
                      .sum = sum,
                      .target = target,
-                     .labels = labels,
+                     .labels = labels->data,
                      .n_real = n_real,
                      .first = first};
 
@@ -112,12 +113,15 @@ static void bwd_rows(void *context, int64_t first, int64_t last, int thread)
 }
 
 int cpu_xent_bwd(struct backend *b, struct tensor *logits, const struct tensor *max,
-                 const struct tensor *sum, const int32_t *labels, int32_t first,
+                 const struct tensor *sum, const struct tensor *labels, int32_t first,
                  int64_t n_real, struct err *err)
 {
     struct tensor maxima = *max, sums = *sum;
-    struct loss l = {
-        .max = &maxima, .sum = &sums, .labels = labels, .n_real = n_real, .first = first};
+    struct loss l = {.max = &maxima,
+                     .sum = &sums,
+                     .labels = labels->data,
+                     .n_real = n_real,
+                     .first = first};
 
     return run(&l, b, logits, bwd_rows, err);
 }

@@ -25,7 +25,7 @@ int cpu_rmsnorm_bwd(struct backend *b, struct tensor *dx, struct tensor *dw,
                     const struct tensor *w, const struct tensor *rstd, struct err *err);
 
 int cpu_rope(struct backend *b, struct tensor *x, int64_t n_heads,
-             const int32_t *positions, const struct rope_args *args, bool inverse,
+             const struct tensor *positions, const struct rope_args *args, bool inverse,
              struct err *err);
 int cpu_attention_fwd(struct backend *b, struct tensor *o, struct tensor *lse,
                       const struct tensor *q, const struct tensor *k,
@@ -52,13 +52,13 @@ int cpu_cast(struct backend *b, struct tensor *y, const struct tensor *x,
              struct err *err);
 
 int cpu_embed_fwd(struct backend *b, struct tensor *y, const struct tensor *w,
-                  const int32_t *ids, int32_t first, struct err *err);
+                  const struct tensor *ids, int32_t first, struct err *err);
 int cpu_embed_bwd(struct backend *b, struct tensor *dw, const struct tensor *dy,
-                  const int32_t *ids, int32_t first, struct err *err);
+                  const struct tensor *ids, int32_t first, struct err *err);
 int cpu_scatter_rows(struct backend *b, struct tensor *y, const struct tensor *x,
-                     const int32_t *rows, int64_t n, struct err *err);
+                     const struct tensor *rows, struct err *err);
 int cpu_gather_rows(struct backend *b, struct tensor *y, const struct tensor *x,
-                    const int32_t *rows, int64_t n, struct err *err);
+                    const struct tensor *rows, struct err *err);
 int cpu_patchify(struct backend *b, struct tensor *y, const struct tensor *pixels,
                  int64_t patch, const float mean[3], const float std[3], struct err *err);
 
@@ -66,9 +66,10 @@ int cpu_xent_max(struct backend *b, struct tensor *max, const struct tensor *log
                  int64_t n_real, struct err *err);
 int cpu_xent_sum(struct backend *b, struct tensor *sum, struct tensor *target,
                  const struct tensor *logits, const struct tensor *max,
-                 const int32_t *labels, int32_t first, int64_t n_real, struct err *err);
+                 const struct tensor *labels, int32_t first, int64_t n_real,
+                 struct err *err);
 int cpu_xent_bwd(struct backend *b, struct tensor *logits, const struct tensor *max,
-                 const struct tensor *sum, const int32_t *labels, int32_t first,
+                 const struct tensor *sum, const struct tensor *labels, int32_t first,
                  int64_t n_real, struct err *err);
 int cpu_argmax(struct backend *b, struct tensor *value, struct tensor *index,
                const struct tensor *logits, int64_t n_real, struct err *err);

@@ -102,13 +102,13 @@ static void rope_rows(void *context, int64_t first, int64_t last, int thread)
 }
 
 int cpu_rope(struct backend *b, struct tensor *x, int64_t n_heads,
-             const int32_t *positions, const struct rope_args *args, bool inverse,
+             const struct tensor *positions, const struct rope_args *args, bool inverse,
              struct err *err)
 {
     struct cpu *cpu = cpu_of(b);
     struct rope r = {.cpu = cpu,
                      .x = x,
-                     .positions = positions,
+                     .positions = positions->data,
                      .n_heads = n_heads,
                      .n_heads_all = x->dims[x->n_dims - 2],
                      .k = x->dims[x->n_dims - 1],
@@ -118,8 +118,8 @@ int cpu_rope(struct backend *b, struct tensor *x, int64_t n_heads,
     int64_t n_positions = 0;
 
     for (int64_t n = 0; n < n_rows; n++)
-        if (positions[n] >= n_positions)
-            n_positions = (int64_t)positions[n] + 1;
+        if (r.positions[n] >= n_positions)
+            n_positions = (int64_t)r.positions[n] + 1;
     if (table_reserve(cpu, n_positions, args, err) < 0 ||
         cpu_scratch(cpu, 0, 2 * r.args.rot_dims, &r.scratch, err) < 0)
         return -1;

@@ -50,11 +50,15 @@ static void embed_fwd_rows(void *context, int64_t first, int64_t last, int threa
 }
 
 int cpu_embed_fwd(struct backend *b, struct tensor *y, const struct tensor *w,
-                  const int32_t *ids, int32_t first, struct err *err)
+                  const struct tensor *ids, int32_t first, struct err *err)
 {
     struct tensor flat = tensor_flat(y);
-    struct rows r = {
-        .cpu = cpu_of(b), .y = y, .x = w, .ids = ids, .d = flat.dims[1], .first = first};
+    struct rows r = {.cpu = cpu_of(b),
+                     .y = y,
+                     .x = w,
+                     .ids = ids->data,
+                     .d = flat.dims[1],
+                     .first = first};
 
     (void)err;
     cpu_parallel(r.cpu, flat.dims[0], 1 + GRAIN / (r.d + 1), embed_fwd_rows, &r);
@@ -85,13 +89,13 @@ static void embed_bwd_columns(void *context, int64_t first, int64_t last, int th
 }
 
 int cpu_embed_bwd(struct backend *b, struct tensor *dw, const struct tensor *dy,
-                  const int32_t *ids, int32_t first, struct err *err)
+                  const struct tensor *ids, int32_t first, struct err *err)
 {
     struct tensor flat = tensor_flat(dy);
     struct rows r = {.cpu = cpu_of(b),
                      .y = dw,
                      .x = dy,
-                     .ids = ids,
+                     .ids = ids->data,
                      .d = flat.dims[1],
                      .n_ids = flat.dims[0],
                      .first = first};
@@ -113,13 +117,13 @@ static void scatter_part(void *context, int64_t first, int64_t last, int thread)
 }
 
 int cpu_scatter_rows(struct backend *b, struct tensor *y, const struct tensor *x,
-                     const int32_t *rows, int64_t n, struct err *err)
+                     const struct tensor *rows, struct err *err)
 {
     struct rows r = {
-        .cpu = cpu_of(b), .y = y, .x = x, .ids = rows, .d = tensor_flat(x).dims[1]};
+        .cpu = cpu_of(b), .y = y, .x = x, .ids = rows->data, .d = tensor_flat(x).dims[1]};
 
     (void)err;
-    cpu_parallel(r.cpu, n, 1 + GRAIN / (r.d + 1), scatter_part, &r);
+    cpu_parallel(r.cpu, rows->dims[0], 1 + GRAIN / (r.d + 1), scatter_part, &r);
     return 0;
 }
 
@@ -135,13 +139,13 @@ static void gather_part(void *context, int64_t first, int64_t last, int thread)
 }
 
 int cpu_gather_rows(struct backend *b, struct tensor *y, const struct tensor *x,
-                    const int32_t *rows, int64_t n, struct err *err)
+                    const struct tensor *rows, struct err *err)
 {
     struct rows r = {
-        .cpu = cpu_of(b), .y = y, .x = x, .ids = rows, .d = tensor_flat(x).dims[1]};
+        .cpu = cpu_of(b), .y = y, .x = x, .ids = rows->data, .d = tensor_flat(x).dims[1]};
 
     (void)err;
-    cpu_parallel(r.cpu, n, 1 + GRAIN / (r.d + 1), gather_part, &r);
+    cpu_parallel(r.cpu, rows->dims[0], 1 + GRAIN / (r.d + 1), gather_part, &r);
     return 0;
 }
 

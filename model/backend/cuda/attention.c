@@ -39,13 +39,10 @@ void cuda_attention_about(char *out, size_t n_bytes)
 #endif
 }
 
-static int shape_of(struct cuda *cuda, struct attention_shape *out,
-                    const struct tensor *q, const struct tensor *k,
-                    const struct attention_args *args, struct err *err)
+static struct attention_shape shape_of(const struct tensor *q, const struct tensor *k,
+                                       const struct attention_args *args)
 {
-    const void *lens = NULL;
-
-    *out = (struct attention_shape){
+    return (struct attention_shape){
         .b = q->dims[0],
         .tq = q->dims[1],
         .tk = k->dims[1],
@@ -54,15 +51,10 @@ static int shape_of(struct cuda *cuda, struct attention_shape *out,
         .k = q->dims[2] / args->n_heads,
         .q_stride = args->q_stride ? args->q_stride : q->dims[2],
         .kv_stride = args->kv_stride ? args->kv_stride : k->dims[2],
+        .lens = args->kv_lens ? args->kv_lens->data : NULL,
         .scale = args->scale,
         .is_causal = args->causal,
     };
-    if (args->kv_lens && out->b > 0 &&
-        cuda_stage(cuda, &lens, args->kv_lens, (size_t)out->b * sizeof(*args->kv_lens),
-                   err) < 0)
-        return -1;
-    out->lens = lens;
-    return 0;
 }
 
 /* cuDNN where it is there and does the case, else own kernels. */
@@ -92,8 +84,7 @@ int cuda_attention_fwd(struct backend *b, struct tensor *o, struct tensor *lse,
 
     if (tensor_count(q) == 0)
         return 0;
-    if (shape_of(cuda_of(b), &shape, q, k, args, err) < 0)
-        return -1;
+    shape = shape_of(q, k, args);
     return run(cuda_of(b), &shape, &x, false, err);
 }
 
@@ -118,7 +109,6 @@ int cuda_attention_bwd(struct backend *b, struct tensor *dq, struct tensor *dk,
 
     if (tensor_count(q) == 0)
         return 0;
-    if (shape_of(cuda_of(b), &shape, q, k, args, err) < 0)
-        return -1;
+    shape = shape_of(q, k, args);
     return run(cuda_of(b), &shape, &x, true, err);
 }

@@ -20,12 +20,12 @@ extern "C" {
 #include <cuda_runtime_api.h>
 
 /* Host data on their way to the device. Bytes [tail, head) of an endless sequence are on
- * their way; byte i lies at i % STAGING_BYTES, here and in the device's copy. */
+ * their way; byte i lies at i % STAGING_BYTES. */
 #define STAGING_BYTES ((size_t)16 << 20)
 #define STAGING_MARKS 64 /* how many pieces are told apart */
 
 struct staging {
-    char *pinned, *device;
+    char *pinned;
     uint64_t head, tail;
     struct {
         cudaEvent_t event; /* recorded behind the copy that ends at `end` */
@@ -93,11 +93,6 @@ int cuda_sync(struct backend *b, struct err *err);
 int cuda_staging_init(struct cuda *cuda, struct err *err);
 void cuda_staging_fini(struct cuda *cuda);
 
-/* *out: the host array on the device, for the operations that are asked for next; at most
- * STAGING_BYTES / 4. The array may be changed as soon as this returns. */
-int cuda_stage(struct cuda *cuda, const void **out, const void *host, size_t n_bytes,
-               struct err *err);
-
 /* *out: n_bytes of device memory for the operation at hand, shared by all. */
 int cuda_scratch(struct cuda *cuda, void **out, size_t n_bytes, struct err *err);
 
@@ -141,7 +136,7 @@ int cuda_rmsnorm_bwd(struct backend *b, struct tensor *dx, struct tensor *dw,
                      const struct tensor *w, const struct tensor *rstd, struct err *err);
 
 int cuda_rope(struct backend *b, struct tensor *x, int64_t n_heads,
-              const int32_t *positions, const struct rope_args *args, bool inverse,
+              const struct tensor *positions, const struct rope_args *args, bool inverse,
               struct err *err);
 int cuda_attention_init(struct cuda *cuda, struct err *err); /* attention.c */
 void cuda_attention_fini(struct cuda *cuda);
@@ -171,13 +166,13 @@ int cuda_cast(struct backend *b, struct tensor *y, const struct tensor *x,
               struct err *err);
 
 int cuda_embed_fwd(struct backend *b, struct tensor *y, const struct tensor *w,
-                   const int32_t *ids, int32_t first, struct err *err);
+                   const struct tensor *ids, int32_t first, struct err *err);
 int cuda_embed_bwd(struct backend *b, struct tensor *dw, const struct tensor *dy,
-                   const int32_t *ids, int32_t first, struct err *err);
+                   const struct tensor *ids, int32_t first, struct err *err);
 int cuda_scatter_rows(struct backend *b, struct tensor *y, const struct tensor *x,
-                      const int32_t *rows, int64_t n, struct err *err);
+                      const struct tensor *rows, struct err *err);
 int cuda_gather_rows(struct backend *b, struct tensor *y, const struct tensor *x,
-                     const int32_t *rows, int64_t n, struct err *err);
+                     const struct tensor *rows, struct err *err);
 int cuda_patchify(struct backend *b, struct tensor *y, const struct tensor *pixels,
                   int64_t patch, const float mean[3], const float std[3],
                   struct err *err);
@@ -186,9 +181,10 @@ int cuda_xent_max(struct backend *b, struct tensor *max, const struct tensor *lo
                   int64_t n_real, struct err *err);
 int cuda_xent_sum(struct backend *b, struct tensor *sum, struct tensor *target,
                   const struct tensor *logits, const struct tensor *max,
-                  const int32_t *labels, int32_t first, int64_t n_real, struct err *err);
+                  const struct tensor *labels, int32_t first, int64_t n_real,
+                  struct err *err);
 int cuda_xent_bwd(struct backend *b, struct tensor *logits, const struct tensor *max,
-                  const struct tensor *sum, const int32_t *labels, int32_t first,
+                  const struct tensor *sum, const struct tensor *labels, int32_t first,
                   int64_t n_real, struct err *err);
 int cuda_argmax(struct backend *b, struct tensor *value, struct tensor *index,
                 const struct tensor *logits, int64_t n_real, struct err *err);

@@ -77,7 +77,7 @@ int cuda_staging_init(struct cuda *cuda, struct err *err)
                 cudaEventCreateWithFlags(&s->marks[i].event, cudaEventDisableTiming),
                 "event", err) < 0)
             return -1;
-    return cuda_alloc(&cuda->base, (void **)&s->device, STAGING_BYTES, err);
+    return 0;
 }
 
 void cuda_staging_fini(struct cuda *cuda)
@@ -87,7 +87,6 @@ void cuda_staging_fini(struct cuda *cuda)
     for (int i = 0; i < STAGING_MARKS; i++)
         if (s->marks[i].event)
             cudaEventDestroy(s->marks[i].event);
-    cuda_free(&cuda->base, s->device);
     if (s->pinned)
         cudaFreeHost(s->pinned);
 }
@@ -123,10 +122,8 @@ static int reserve(struct cuda *cuda, size_t n_bytes, size_t *at, struct err *er
     return 0;
 }
 
-/* dst NULL: the device's half of the ring. Its earlier content was read by operations that
- * were asked for before, so the stream's order protects it. */
 static int send(struct cuda *cuda, void *dst, const void *host, size_t n_bytes,
-                const void **out, struct err *err)
+                struct err *err)
 {
     struct staging *s = &cuda->staging;
     size_t at;
@@ -135,8 +132,6 @@ static int send(struct cuda *cuda, void *dst, const void *host, size_t n_bytes,
     if (reserve(cuda, n_bytes, &at, err) < 0)
         return -1;
     memcpy(s->pinned + at, host, n_bytes);
-    if (!dst)
-        dst = s->device + at;
     mark = (s->first_mark + s->n_marks) % STAGING_MARKS;
     if (cuda_check(cudaMemcpyAsync(dst, s->pinned + at, n_bytes, cudaMemcpyHostToDevice,
                                    cuda->stream),
@@ -145,20 +140,7 @@ static int send(struct cuda *cuda, void *dst, const void *host, size_t n_bytes,
         return -1;
     s->marks[mark].end = s->head;
     s->n_marks++;
-    if (out)
-        *out = dst;
     return 0;
-}
-
-int cuda_stage(struct cuda *cuda, const void **out, const void *host, size_t n_bytes,
-               struct err *err)
-{
-    if (n_bytes > STAGING_PIECE_MAX)
-        return err_set(
-            err, ERR_LIMIT,
-            "an array of %zu bytes for one operation, at most %zu are possible", n_bytes,
-            STAGING_PIECE_MAX);
-    return send(cuda, NULL, host, n_bytes, out, err);
 }
 
 int cuda_upload(struct backend *b, void *dst, const void *host, size_t n_bytes,
@@ -167,7 +149,7 @@ int cuda_upload(struct backend *b, void *dst, const void *host, size_t n_bytes,
     for (size_t at = 0; at < n_bytes; at += STAGING_PIECE_MAX) {
         size_t n = n_bytes - at < STAGING_PIECE_MAX ? n_bytes - at : STAGING_PIECE_MAX;
 
-        if (send(cuda_of(b), (char *)dst + at, (const char *)host + at, n, NULL, err) < 0)
+        if (send(cuda_of(b), (char *)dst + at, (const char *)host + at, n, err) < 0)
             return -1;
     }
     return 0;

@@ -28,16 +28,18 @@ int ref_xent_max(struct backend *b, struct tensor *max, const struct tensor *log
 
 int ref_xent_sum(struct backend *b, struct tensor *sum, struct tensor *target,
                  const struct tensor *logits, const struct tensor *max,
-                 const int32_t *labels, int32_t first, int64_t n_real, struct err *err)
+                 const struct tensor *labels, int32_t first, int64_t n_real,
+                 struct err *err)
 {
     struct tensor rows = tensor_flat(logits);
     int64_t v = rows.dims[1];
+    const int32_t *label_of = labels->data;
 
     (void)b;
     (void)err;
     for (int64_t n = 0; n < rows.dims[0]; n++) {
-        int64_t label = (int64_t)labels[n] - first;
-        bool is_here = labels[n] >= 0 && label >= 0 && label < n_real;
+        int64_t label = (int64_t)label_of[n] - first;
+        bool is_here = label_of[n] >= 0 && label >= 0 && label < n_real;
         double total = 0;
 
         for (int64_t i = 0; i < n_real; i++)
@@ -49,21 +51,22 @@ int ref_xent_sum(struct backend *b, struct tensor *sum, struct tensor *target,
 }
 
 int ref_xent_bwd(struct backend *b, struct tensor *logits, const struct tensor *max,
-                 const struct tensor *sum, const int32_t *labels, int32_t first,
+                 const struct tensor *sum, const struct tensor *labels, int32_t first,
                  int64_t n_real, struct err *err)
 {
     struct tensor rows = tensor_flat(logits);
     int64_t v = rows.dims[1];
+    const int32_t *label_of = labels->data;
 
     (void)b;
     (void)err;
     for (int64_t n = 0; n < rows.dims[0]; n++) {
-        int64_t label = (int64_t)labels[n] - first;
+        int64_t label = (int64_t)label_of[n] - first;
 
         for (int64_t i = 0; i < v; i++) {
             double slope = 0;
 
-            if (labels[n] >= 0 && i < n_real)
+            if (label_of[n] >= 0 && i < n_real)
                 slope = exp((double)ref_get(logits, n * v + i) - ref_get(max, n)) /
                             ref_get(sum, n) -
                         (i == label);

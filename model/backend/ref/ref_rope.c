@@ -25,18 +25,19 @@ static void rotate_head(struct tensor *x, int64_t start, double position,
 }
 
 int ref_rope(struct backend *b, struct tensor *x, int64_t n_heads,
-             const int32_t *positions, const struct rope_args *args, bool inverse,
+             const struct tensor *positions, const struct rope_args *args, bool inverse,
              struct err *err)
 {
     int64_t head_size = x->dims[x->n_dims - 1];
     int64_t n_heads_all = x->dims[x->n_dims - 2];
     int64_t n_rows = tensor_count(x) / (n_heads_all * head_size);
+    const int32_t *position = positions->data;
 
     (void)b;
     (void)err;
     for (int64_t n = 0; n < n_rows; n++)
         for (int64_t h = 0; h < n_heads; h++)
-            rotate_head(x, (n * n_heads_all + h) * head_size, positions[n], args,
+            rotate_head(x, (n * n_heads_all + h) * head_size, position[n], args,
                         inverse ? -1 : 1);
     return 0;
 }

@@ -4,16 +4,17 @@
 #include <string.h>
 
 int ref_embed_fwd(struct backend *b, struct tensor *y, const struct tensor *w,
-                  const int32_t *ids, int32_t first, struct err *err)
+                  const struct tensor *ids, int32_t first, struct err *err)
 {
     struct tensor rows = tensor_flat(y);
     int64_t d = rows.dims[1];
+    const int32_t *id_of = ids->data;
 
     (void)b;
     (void)err;
     for (int64_t n = 0; n < rows.dims[0]; n++) {
-        int64_t id = (int64_t)ids[n] - first;
-        bool is_here = ids[n] >= 0 && id >= 0 && id < w->dims[0];
+        int64_t id = (int64_t)id_of[n] - first;
+        bool is_here = id_of[n] >= 0 && id >= 0 && id < w->dims[0];
 
         for (int64_t i = 0; i < d; i++)
             ref_put(y, n * d + i, is_here ? ref_get(w, id * d + i) : 0);
@@ -22,17 +23,18 @@ int ref_embed_fwd(struct backend *b, struct tensor *y, const struct tensor *w,
 }
 
 int ref_embed_bwd(struct backend *b, struct tensor *dw, const struct tensor *dy,
-                  const int32_t *ids, int32_t first, struct err *err)
+                  const struct tensor *ids, int32_t first, struct err *err)
 {
     struct tensor rows = tensor_flat(dy);
     int64_t d = rows.dims[1];
+    const int32_t *id_of = ids->data;
 
     (void)b;
     (void)err;
     for (int64_t n = 0; n < rows.dims[0]; n++) {
-        int64_t id = (int64_t)ids[n] - first;
+        int64_t id = (int64_t)id_of[n] - first;
 
-        if (ids[n] < 0 || id < 0 || id >= dw->dims[0])
+        if (id_of[n] < 0 || id < 0 || id >= dw->dims[0])
             continue;
         for (int64_t i = 0; i < d; i++)
             ref_put(dw, id * d + i,
@@ -42,28 +44,30 @@ int ref_embed_bwd(struct backend *b, struct tensor *dw, const struct tensor *dy,
 }
 
 int ref_scatter_rows(struct backend *b, struct tensor *y, const struct tensor *x,
-                     const int32_t *rows, int64_t n, struct err *err)
+                     const struct tensor *rows, struct err *err)
 {
     size_t row_bytes = (size_t)tensor_flat(x).dims[1] * dtype_bytes(x->dtype);
+    const int32_t *row = rows->data;
 
     (void)b;
     (void)err;
-    for (int64_t i = 0; i < n; i++)
-        memcpy((char *)y->data + (size_t)rows[i] * row_bytes,
+    for (int64_t i = 0; i < rows->dims[0]; i++)
+        memcpy((char *)y->data + (size_t)row[i] * row_bytes,
                (const char *)x->data + (size_t)i * row_bytes, row_bytes);
     return 0;
 }
 
 int ref_gather_rows(struct backend *b, struct tensor *y, const struct tensor *x,
-                    const int32_t *rows, int64_t n, struct err *err)
+                    const struct tensor *rows, struct err *err)
 {
     size_t row_bytes = (size_t)tensor_flat(x).dims[1] * dtype_bytes(x->dtype);
+    const int32_t *row = rows->data;
 
     (void)b;
     (void)err;
-    for (int64_t i = 0; i < n; i++)
+    for (int64_t i = 0; i < rows->dims[0]; i++)
         memcpy((char *)y->data + (size_t)i * row_bytes,
-               (const char *)x->data + (size_t)rows[i] * row_bytes, row_bytes);
+               (const char *)x->data + (size_t)row[i] * row_bytes, row_bytes);
     return 0;
 }
 

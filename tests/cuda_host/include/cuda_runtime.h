@@ -37,6 +37,11 @@ struct alignas(16) uint4 {
                   __FILE__, __LINE__)
 #define atomicAdd(at, value) fiber_atomic_add(at, value)
 
+static inline int __ffs(int x)
+{
+    return __builtin_ffs(x);
+}
+
 static inline void sincospif(float x, float *s, float *c)
 {
     *s = (float)sin((double)x * 3.14159265358979323846);

@@ -132,46 +132,41 @@ int cuda_xent_max(struct backend *b, struct tensor *max, const struct tensor *lo
 
 int cuda_xent_sum(struct backend *b, struct tensor *sum, struct tensor *target,
                   const struct tensor *logits, const struct tensor *max,
-                  const int32_t *labels, int32_t first, int64_t n_real, struct err *err)
+                  const struct tensor *labels, int32_t first, int64_t n_real,
+                  struct err *err)
 {
     struct tensor flat = tensor_flat(logits);
     int64_t rows = flat.dims[0], v = flat.dims[1];
-    const void *staged;
 
     if (rows == 0)
         return 0;
-    if (cuda_stage(cuda_of(b), &staged, labels, (size_t)rows * sizeof(*labels), err) < 0)
-        return -1;
     with_type(logits->dtype, [&](auto zero) {
         typedef decltype(zero) T;
 
         CUDA_LAUNCH(xent_sum<T>, dim3(grid_x(rows)), dim3(block_for(v, 1)), 0,
                     cuda_of(b)->stream, (float *)sum->data, (float *)target->data,
                     (const T *)logits->data, (const float *)max->data,
-                    (const int32_t *)staged, first, rows, v, n_real);
+                    (const int32_t *)labels->data, first, rows, v, n_real);
     });
     return cuda_launched("cross entropy", err);
 }
 
 int cuda_xent_bwd(struct backend *b, struct tensor *logits, const struct tensor *max,
-                  const struct tensor *sum, const int32_t *labels, int32_t first,
+                  const struct tensor *sum, const struct tensor *labels, int32_t first,
                   int64_t n_real, struct err *err)
 {
     struct tensor flat = tensor_flat(logits);
     int64_t rows = flat.dims[0], v = flat.dims[1];
-    const void *staged;
 
     if (rows == 0)
         return 0;
-    if (cuda_stage(cuda_of(b), &staged, labels, (size_t)rows * sizeof(*labels), err) < 0)
-        return -1;
     with_type(logits->dtype, [&](auto zero) {
         typedef decltype(zero) T;
 
         CUDA_LAUNCH(xent_bwd<T>, dim3(grid_x(rows)), dim3(block_for(v, 1)), 0,
                     cuda_of(b)->stream, (T *)logits->data, (const float *)max->data,
-                    (const float *)sum->data, (const int32_t *)staged, first, rows, v,
-                    n_real);
+                    (const float *)sum->data, (const int32_t *)labels->data, first, rows,
+                    v, n_real);
     });
     return cuda_launched("gradient of cross entropy", err);
 }

@@ -1,13 +1,8 @@
-/* rows.cu - rows picked by index, rotary embedding, and pixels laid out as rows
- *
- * Indices are host arrays; they are staged, so that the caller need not wait.
- */
+/* rows.cu - rows picked by index, rotary embedding, and pixels laid out as rows */
 #include "model/backend/cuda/kernels/device.cuh"
 
 #include "model/backend/rope.h"
 
-#include <algorithm>
-#include <new>
 #include <vector>
 
 namespace
@@ -36,133 +31,114 @@ __global__ void __launch_bounds__(BLOCK, 3)
 struct move {
     void *to;
     const void *from;
-    const int32_t *to_rows, *from_rows; /* host, or NULL */
+    const int32_t *to_rows, *from_rows; /* one of them NULL */
     int32_t first;
     int64_t n_from, n;
     size_t row_bytes;
 };
 
-template <typename U>
-void move_launch(struct cuda *cuda, const struct move &m, const int32_t *to_rows,
-                 const int32_t *from_rows)
+template <typename U> void move_launch(struct cuda *cuda, const struct move &m)
 {
     int64_t width = (int64_t)(m.row_bytes / sizeof(U));
 
     CUDA_LAUNCH(move_rows<U>, dim3(grid_x(m.n)), dim3(block_for(width, 1)), 0,
-                cuda->stream, (U *)m.to, (const U *)m.from, to_rows, from_rows, m.first,
-                m.n_from, m.n, width);
+                cuda->stream, (U *)m.to, (const U *)m.from, m.to_rows, m.from_rows,
+                m.first, m.n_from, m.n, width);
 }
 
 int move_all(struct cuda *cuda, const struct move &m, struct err *err)
 {
-    const int32_t *host = m.to_rows ? m.to_rows : m.from_rows, *at;
-    const void *staged;
-    const int32_t *to_rows, *from_rows;
-
     if (m.n == 0 || m.row_bytes == 0)
         return 0;
-    if (cuda_stage(cuda, &staged, host, (size_t)m.n * sizeof(*host), err) < 0)
-        return -1;
-    at = (const int32_t *)staged;
-    to_rows = m.to_rows ? at : nullptr;
-    from_rows = m.to_rows ? nullptr : at;
     if (m.row_bytes % sizeof(uint4) == 0 && is_aligned(m.to) && is_aligned(m.from))
-        move_launch<uint4>(cuda, m, to_rows, from_rows);
+        move_launch<uint4>(cuda, m);
     else if (m.row_bytes % sizeof(uint16_t) == 0)
-        move_launch<uint16_t>(cuda, m, to_rows, from_rows);
+        move_launch<uint16_t>(cuda, m);
     else
-        move_launch<uint8_t>(cuda, m, to_rows, from_rows);
+        move_launch<uint8_t>(cuda, m);
     return cuda_launched("rows", err);
 }
 
 /* ---- gradient of the embedding ---- */
 
-/* dw[ids[i]] += sum of dy[order[j]], j in [starts[i], starts[i+1]), in their order */
-template <int W, typename T>
-__global__ void __launch_bounds__(BLOCK, 3)
-    embed_bwd(float *dw, const T *dy, const int32_t *ids, const int32_t *starts,
-              const int32_t *order, int64_t n_ids, int64_t d)
+/* dw[id] += every row of dy with that id, in their order. The block of the first of them
+ * does it, those of the others nothing. */
+struct embed_rows {
+    const int32_t *ids;
+    int32_t first;
+    int64_t n_table, n; /* rows of dw, of dy */
+};
+
+/* True where row i of dy is the first with its id, and dw has a row for it. */
+__device__ inline bool is_first_of_id(const struct embed_rows &rows, int64_t i)
 {
-    int64_t first = ((int64_t)blockIdx.y * blockDim.x + threadIdx.x) * W;
-    int64_t step = (int64_t)gridDim.y * blockDim.x * W;
+    int64_t row = (int64_t)rows.ids[i] - rows.first;
+    int n_before = 0;
 
-    for (int64_t i = blockIdx.x; i < n_ids; i += gridDim.x)
-        for (int64_t c = first; c < d; c += step) {
-            float *to = dw + (int64_t)ids[i] * d + c;
-            float sum[W], v[W];
-            int32_t end = starts[i + 1];
+    if (rows.ids[i] < 0 || row < 0 || row >= rows.n_table)
+        return false;
+    for (int64_t j = threadIdx.x; j < i; j += blockDim.x)
+        n_before += rows.ids[j] == rows.ids[i];
+    return block_sum(n_before) == 0;
+}
 
-            load<W>(sum, to);
-#pragma unroll 2 /* more would spill */
-            for (int32_t j = starts[i]; j < end; j++) {
-                load<W>(v, dy + (int64_t)order[j] * d + c);
+/* found[w]: lanes of warp w that stand at a row of this id, of the rows from j on. */
+__device__ inline void find_rows(unsigned *found, const struct embed_rows &rows,
+                                 int32_t id, int64_t j)
+{
+    bool is_found = j + threadIdx.x < rows.n && rows.ids[j + threadIdx.x] == id;
+    unsigned lanes = warp_sum(is_found ? 1U << lane_index() : 0U);
+
+    __syncthreads(); /* the last ones were read */
+    if (lane_index() == 0)
+        found[warp_index()] = lanes;
+    __syncthreads();
+}
+
+/* sum += columns [c, c + W) of every row of id, from row i on */
+template <int W, typename T>
+__device__ inline void add_found(float (&sum)[W], const T *dy,
+                                 const struct embed_rows &rows, int64_t i, int64_t c,
+                                 int64_t d)
+{
+    CUDA_SHARED(unsigned, found, WARP);
+    float v[W];
+
+    for (int64_t j = i; j < rows.n; j += blockDim.x) {
+        find_rows(found, rows, rows.ids[i], j);
+        for (int w = 0; c < d && w < (int)blockDim.x / WARP; w++)
+            for (unsigned left = found[w]; left; left &= left - 1) {
+                int64_t row = j + w * WARP + __ffs((int)left) - 1;
+
+                load<W>(v, dy + row * d + c);
 #pragma unroll
                 for (int k = 0; k < W; k++)
                     sum[k] += v[k];
             }
-            store<W>(to, sum);
-        }
-}
-
-/* The rows of each id that is here, ids ascending, rows in their order: in one array ids
- * [n_ids], starts [n_ids + 1], order [.]. */
-struct id_lists {
-    std::vector<int32_t> all;
-    int64_t n_ids;
-};
-
-void lists_make(struct id_lists *out, const int32_t *ids, int64_t n, int32_t first,
-                int64_t n_rows)
-{
-    std::vector<std::pair<int32_t, int32_t>> pairs;
-    std::vector<int32_t> starts;
-
-    for (int64_t i = 0; i < n; i++) {
-        int64_t id = (int64_t)ids[i] - first;
-
-        if (ids[i] >= 0 && id >= 0 && id < n_rows)
-            pairs.emplace_back((int32_t)id, (int32_t)i);
     }
-    std::sort(pairs.begin(), pairs.end());
-    for (size_t i = 0; i < pairs.size(); i++)
-        if (i == 0 || pairs[i].first != pairs[i - 1].first) {
-            out->all.push_back(pairs[i].first);
-            starts.push_back((int32_t)i);
-        }
-    out->n_ids = (int64_t)out->all.size();
-    starts.push_back((int32_t)pairs.size());
-    out->all.insert(out->all.end(), starts.begin(), starts.end());
-    for (const auto &pair : pairs)
-        out->all.push_back(pair.second);
 }
 
-int embed_bwd_launch(struct cuda *cuda, struct tensor *dw, const struct tensor *dy,
-                     const struct id_lists &lists, struct err *err)
+template <int W, typename T>
+__global__ void __launch_bounds__(BLOCK, 3)
+    embed_bwd(float *dw, const T *dy, struct embed_rows rows, int64_t d)
 {
-    int64_t d = tensor_flat(dy).dims[1], n_ids = lists.n_ids;
-    const void *staged;
-    const int32_t *ids, *starts;
+    int64_t step = (int64_t)gridDim.y * blockDim.x * W;
 
-    if (cuda_stage(cuda, &staged, lists.all.data(), lists.all.size() * sizeof(int32_t),
-                   err) < 0)
-        return -1;
-    ids = (const int32_t *)staged;
-    starts = ids + n_ids;
-    with_type(dy->dtype, [&](auto zero) {
-        typedef decltype(zero) T;
+    for (int64_t i = blockIdx.x; i < rows.n; i += gridDim.x) {
+        if (!is_first_of_id(rows, i))
+            continue;
+        for (int64_t at = (int64_t)blockIdx.y * blockDim.x * W; at < d; at += step) {
+            int64_t c = at + (int64_t)threadIdx.x * W;
+            float *to = dw + ((int64_t)rows.ids[i] - rows.first) * d + c;
+            float sum[W] = {};
 
-        with_width(is_aligned(dw) && is_aligned(dy) && d % PACK == 0, [&](auto width) {
-            constexpr int W = decltype(width)::value;
-            auto *kernel = embed_bwd<W, T>;
-            unsigned block = block_for(d, W) < BLOCK ? block_for(d, W) : BLOCK;
-
-            CUDA_LAUNCH(kernel,
-                        dim3(grid_x(n_ids), grid_y(ceil_div(d, (int64_t)block * W))),
-                        dim3(block), 0, cuda->stream, (float *)dw->data,
-                        (const T *)dy->data, ids, starts, starts + n_ids + 1, n_ids, d);
-        });
-    });
-    return cuda_launched("gradient of the embedding", err);
+            if (c < d)
+                load<W>(sum, to);
+            add_found<W>(sum, dy, rows, i, c, d);
+            if (c < d)
+                store<W>(to, sum);
+        }
+    }
 }
 
 /* ---- rotary embedding ---- */
@@ -258,10 +234,10 @@ __global__ void __launch_bounds__(BLOCK, 3)
 } /* namespace */
 
 int cuda_embed_fwd(struct backend *b, struct tensor *y, const struct tensor *w,
-                   const int32_t *ids, int32_t first, struct err *err)
+                   const struct tensor *ids, int32_t first, struct err *err)
 {
     struct tensor flat = tensor_flat(y);
-    struct move m = {y->data, w->data,    nullptr,      ids,
+    struct move m = {y->data, w->data,    nullptr,      (const int32_t *)ids->data,
                      first,   w->dims[0], flat.dims[0], (size_t)flat.dims[1]};
 
     m.row_bytes *= dtype_bytes(y->dtype);
@@ -269,57 +245,69 @@ int cuda_embed_fwd(struct backend *b, struct tensor *y, const struct tensor *w,
 }
 
 int cuda_embed_bwd(struct backend *b, struct tensor *dw, const struct tensor *dy,
-                   const int32_t *ids, int32_t first, struct err *err)
+                   const struct tensor *ids, int32_t first, struct err *err)
 {
-    struct id_lists lists = {};
+    int64_t n = tensor_flat(dy).dims[0], d = tensor_flat(dy).dims[1];
+    struct embed_rows rows = {(const int32_t *)ids->data, first, dw->dims[0], n};
 
-    try {
-        lists_make(&lists, ids, tensor_flat(dy).dims[0], first, dw->dims[0]);
-    } catch (const std::bad_alloc &) {
-        return err_set(err, ERR_NOMEM, "cannot allocate the order of token numbers");
-    }
-    return lists.n_ids ? embed_bwd_launch(cuda_of(b), dw, dy, lists, err) : 0;
+    if (n == 0 || d == 0)
+        return 0;
+    with_type(dy->dtype, [&](auto zero) {
+        typedef decltype(zero) T;
+
+        with_width(is_aligned(dw) && is_aligned(dy) && d % PACK == 0, [&](auto width) {
+            constexpr int W = decltype(width)::value;
+            auto *kernel = embed_bwd<W, T>;
+            unsigned block = block_for(d, W) < BLOCK ? block_for(d, W) : BLOCK;
+
+            CUDA_LAUNCH(kernel, dim3(grid_x(n), grid_y(ceil_div(d, (int64_t)block * W))),
+                        dim3(block), 0, cuda_of(b)->stream, (float *)dw->data,
+                        (const T *)dy->data, rows, d);
+        });
+    });
+    return cuda_launched("gradient of the embedding", err);
 }
 
 int cuda_scatter_rows(struct backend *b, struct tensor *y, const struct tensor *x,
-                      const int32_t *rows, int64_t n, struct err *err)
+                      const struct tensor *rows, struct err *err)
 {
     size_t row_bytes = (size_t)tensor_flat(x).dims[1] * dtype_bytes(x->dtype);
-    struct move m = {y->data, x->data, rows, nullptr, 0, n, n, row_bytes};
+    int64_t n = rows->dims[0];
+    struct move m = {y->data, x->data,  (const int32_t *)rows->data, nullptr, 0, n,
+                     n,       row_bytes};
 
     return move_all(cuda_of(b), m, err);
 }
 
 int cuda_gather_rows(struct backend *b, struct tensor *y, const struct tensor *x,
-                     const int32_t *rows, int64_t n, struct err *err)
+                     const struct tensor *rows, struct err *err)
 {
     struct tensor flat = tensor_flat(x);
     size_t row_bytes = (size_t)flat.dims[1] * dtype_bytes(x->dtype);
-    struct move m = {y->data, x->data, nullptr, rows, 0, flat.dims[0], n, row_bytes};
+    struct move m = {y->data, x->data,      nullptr,       (const int32_t *)rows->data,
+                     0,       flat.dims[0], rows->dims[0], row_bytes};
 
     return move_all(cuda_of(b), m, err);
 }
 
 int cuda_rope(struct backend *b, struct tensor *x, int64_t n_heads,
-              const int32_t *positions, const struct rope_args *args, bool inverse,
+              const struct tensor *positions, const struct rope_args *args, bool inverse,
               struct err *err)
 {
     struct cuda *cuda = cuda_of(b);
     int64_t head_size = x->dims[x->n_dims - 1], n_heads_all = x->dims[x->n_dims - 2];
     int64_t n = tensor_count(x) / (n_heads_all * head_size), n_pairs = args->rot_dims / 2;
     unsigned width = (unsigned)(n_pairs < BLOCK ? ceil_div(n_pairs, WARP) * WARP : BLOCK);
-    const void *staged;
 
     if (n == 0 || n_heads == 0 || n_pairs == 0)
         return 0;
-    if (rope_prepare(cuda, args, err) < 0 ||
-        cuda_stage(cuda, &staged, positions, (size_t)n * sizeof(*positions), err) < 0)
+    if (rope_prepare(cuda, args, err) < 0)
         return -1;
     with_type(x->dtype, [&](auto zero) {
         typedef decltype(zero) T;
 
         CUDA_LAUNCH(rope<T>, dim3(grid_x(n)), dim3(width, BLOCK / width), 0, cuda->stream,
-                    (T *)x->data, (const int32_t *)staged, cuda->rope_turns,
+                    (T *)x->data, (const int32_t *)positions->data, cuda->rope_turns,
                     inverse ? -1.0 : 1.0, n, n_heads, n_heads_all, head_size, n_pairs);
     });
     return cuda_launched("rotary embedding", err);
