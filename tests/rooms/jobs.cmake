@@ -13,9 +13,12 @@ cuda_host_test(spec_memory_cuda LABEL integration
   SOURCES integration/spec_memory.c integration/spec_model.c
   LIBS vneva_spec vneva_tiny vneva_optim cmocka ARGS cuda)
 vneva_test(client_commands LABEL unit
-  SOURCES unit/client_commands.c unit/fake_coordinator.c
+  SOURCES unit/client_commands.c unit/client_help.c unit/fake_coordinator.c
   LIBS vneva_client cmocka Threads::Threads)
-vneva_test(client_query LABEL unit SOURCES unit/client_query.c unit/fake_coordinator.c
+vneva_test(client_submit LABEL unit
+  SOURCES unit/client_submit.c unit/client_help.c unit/fake_coordinator.c
+  LIBS vneva_client cmocka Threads::Threads)
+vneva_test(client_query LABEL unit SOURCES unit/client_query.c unit/client_help.c unit/fake_coordinator.c
   LIBS vneva_client cmocka Threads::Threads)
 vneva_test(client_top LABEL unit SOURCES unit/client_top.c LIBS vneva_client cmocka)
 vneva_test(top_terminal LABEL integration

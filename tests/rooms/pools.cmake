@@ -14,6 +14,6 @@ set_target_properties(pools_worker PROPERTIES OUTPUT_NAME vneva-worker
 vneva_test(pools_nodes LABEL integration SOURCES integration/pools_nodes.c
   LIBS coordinator_cluster PkgConfig::SQLITE TIMEOUT 300)
 add_dependencies(pools_nodes vneva vneva-coordinator pools_rank pools_worker)
-vneva_test(client_pool LABEL unit SOURCES unit/client_pool.c unit/fake_coordinator.c
+vneva_test(client_pool LABEL unit SOURCES unit/client_pool.c unit/client_help.c unit/fake_coordinator.c
   LIBS vneva_client cmocka Threads::Threads)
 set_tests_properties(pools_nodes PROPERTIES COST 700) # mostly waits: begin early

@@ -1,28 +1,28 @@
 /* vneva pool and vneva why --json against a scripted coordinator: what they ask and print. */
-#include "fake_coordinator.h"
-#include "spec_help.h"
-
-#define W(...)                                                                           \
-    (const char *const[])                                                                \
-    {                                                                                    \
-        __VA_ARGS__, NULL                                                                \
-    }
+#include "client_help.h"
 
 #define COLUMN(name) "{\"name\": \"" name "\", \"type\": \"text\", \"unit\": \"\"}"
-#define POOLS                                                                                                                                                                                                                        \
-    "{\"columns\": [" COLUMN("name") "," COLUMN("manager") "," COLUMN("state") "," COLUMN("min_nodes") "," COLUMN("max_nodes") "," COLUMN("idle_ms") "," COLUMN(                                                                     \
-        "n_running") "," COLUMN("n_pending") "," COLUMN("n_devices") "," COLUMN("submit"                                                                                                                                             \
-                                                                                "s") "," COLUMN("keeps") "," COLUMN("cancels") "," COLUMN("ends") "], \"rows\": [[\"gpu\", \"slurm\", \"active\", 0, 4, 300000, 1, 2, 8, \"submits " \
-                                                                                                                                                  "nothing: x\", \"keeps y\", \"cancels z\", \"ends nothing\"]]}"
+#define THEN(name) "," COLUMN(name)
+#define POOL_COLUMNS                                                                     \
+    COLUMN("name")                                                                       \
+    THEN("manager")                                                                      \
+    THEN("state") THEN("min_nodes") THEN("max_nodes") THEN("idle_ms") THEN("n_running")  \
+        THEN("n_pending") THEN("n_devices") THEN("submits") THEN("keeps")                \
+            THEN("cancels") THEN("ends")
+#define POOL_ROW                                                                         \
+    "[\"gpu\", \"slurm\", \"active\", 0, 4, 300000, 1, 2, 8, \"submits nothing: x\", "   \
+    "\"keeps y\", \"cancels z\", \"ends nothing\"]"
+#define POOLS "{\"columns\": [" POOL_COLUMNS "], \"rows\": [" POOL_ROW "]}"
+#define ALLOCATION_COLUMNS COLUMN("allocation") THEN("state") THEN("reason") THEN("host")
 #define ALLOCATIONS                                                                      \
-    "{\"columns\": [" COLUMN("allocation") "," COLUMN("state") "," COLUMN(               \
-        "reason") "," COLUMN("host") "], \"rows\": [[\"12\", \"pending\", "              \
-                                     "\"Resources\", null]]}"
+    "{\"columns\": [" ALLOCATION_COLUMNS "], "                                           \
+    "\"rows\": [[\"12\", \"pending\", \"Resources\", null]]}"
 #define NO_ROWS "{\"columns\": [], \"rows\": []}"
+#define JOB_COLUMNS COLUMN("id") THEN("state") THEN("reason") THEN("pool")
 #define ONE_JOB                                                                          \
-    "{\"columns\": [" COLUMN("id") "," COLUMN("state") "," COLUMN("reason") "," COLUMN(  \
-        "pool") "], \"rows\": [[3, \"queued\", \"needs 2 devices, there are 0; waits "   \
-                "for 1 node of pool gpu\", \"gpu\"]]}"
+    "{\"columns\": [" JOB_COLUMNS                                                        \
+    "], \"rows\": [[3, \"queued\", \"needs 2 devices, there "                            \
+    "are 0; waits for 1 node of pool gpu\", \"gpu\"]]}"
 
 static const struct fake_rule answers[] = {
     {.type = MSG_POOL_ADD, .answer = MSG_OK, .text = ""},
@@ -40,24 +40,6 @@ static const struct fake_rule answers[] = {
 
 static const struct fake_rule no_pools[] = {
     {.type = MSG_SELECT, .answer = MSG_TABLE, .text = NO_ROWS}, {.type = MSG_NONE}};
-
-static void assert_run(const struct fake_rule *rules, const char *const *words,
-                       int status, const char *out, const char *err)
-{
-    struct fake *fake = fake_start(rules);
-    struct said said;
-
-    assert_non_null(fake);
-    said = client_says(fake_home(fake), words);
-    fake_stop(fake);
-    if (said.status != status)
-        fail_msg("status %d, not %d\n%s%s", said.status, status, said.out, said.err);
-    if (out)
-        assert_says(said.out, out);
-    if (err)
-        assert_says(said.err, err);
-    said_fini(&said);
-}
 
 static void pool_is_added_with_all_that_was_said(void **state)
 {

@@ -1,43 +1,8 @@
 /* vneva query against a scripted coordinator: what it asks and how it prints answers. */
-#include "fake_coordinator.h"
-#include "spec_help.h"
+#include "client_help.h"
 
 #include <pthread.h>
 #include <signal.h>
-
-#define W(...)                                                                           \
-    (const char *const[])                                                                \
-    {                                                                                    \
-        __VA_ARGS__, NULL                                                                \
-    }
-
-/* Runs words against rules and hands the outcome to check. */
-static struct said run(const struct fake_rule *rules, const char *const *words)
-{
-    struct fake *fake = fake_start(rules);
-    struct said said;
-
-    assert_non_null(fake);
-    said = client_says(fake_home(fake), words);
-    fake_stop(fake);
-    return said;
-}
-
-static void assert_run(const struct fake_rule *rules, const char *const *words,
-                       int status, const char *out, const char *err)
-{
-    struct said said = run(rules, words);
-
-    if (said.status != status)
-        fail_msg("status %d, not %d\n%s%s", said.status, status, said.out, said.err);
-    if (out)
-        assert_says(said.out, out);
-    if (err)
-        assert_says(said.err, err);
-    said_fini(&said);
-}
-
-static const struct fake_rule no_rules[] = {{.type = MSG_NONE}};
 
 #define TABLE_OF_TWO                                                                     \
     "{\"columns\": [{\"name\": \"id\", \"type\": \"integer\", \"unit\": \"\"},"          \
