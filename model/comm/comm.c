@@ -95,7 +95,7 @@ int64_t comm_take_ns(struct comm *comm)
     int64_t ns = comm->total_ns;
 
     comm->total_ns = 0;
-    return ns;
+    return comm->device ? ns + comm->device->ops->take_ns(comm->device) : ns;
 }
 
 /* ---- arithmetic ---- */
@@ -175,6 +175,8 @@ bool comm_begin(struct comm *comm, enum comm_kind kind, size_t n_bytes, int root
                                     .root = (uint32_t)root};
     if (comm->size == 1)
         return false;
+    if (comm->ops->post_number)
+        comm->ops->post_number(comm, comm->call.number);
     comm->before = stage_begin(stage_name(kind), comm->name, STAGE_FREE);
     comm->begun_ns = clock_mono_ns();
     return true;

@@ -57,9 +57,11 @@ int comm_create_ring(struct comm **out, const char *name, const struct comm_link
 void comm_destroy(struct comm *comm); /* NULL is fine */
 
 int comm_rank(const struct comm *comm);
-/* Time spent in collectives since the last call of this, waiting for the others included. */
-int64_t comm_take_ns(struct comm *comm);
 int comm_size(const struct comm *comm);
+/* Time spent in collectives since the last call of this, waiting for the others included; of
+ * those between devices (device.h) the time that the device's other work stood still for
+ * them, as far as they are done. */
+int64_t comm_take_ns(struct comm *comm);
 
 /* COLLECTIVE, in place: x [n] F32 = reduction over the ranks */
 int comm_all_reduce(struct comm *comm, float *x, int64_t n, enum comm_op op,

@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define NAME_RANK_MAX 48 /* of one rank that is missing, in a text */
+
 /* ---- opening ---- */
 
 struct hello {
@@ -89,6 +91,29 @@ static void note_wait(void *group, bool begins)
         stage_end(comm->before);
 }
 
+static int name_missing(void *group, uint64_t number, char *out, size_t n_bytes)
+{
+    struct comm *comm = group;
+    size_t used = 0;
+
+    if (!comm->ops->read_number)
+        return -1;
+    out[0] = '\0';
+    for (int rank = 0; rank < comm->size && used + NAME_RANK_MAX < n_bytes; rank++) {
+        int64_t theirs = comm->ops->read_number(comm, rank);
+        const char *comma = used ? ", " : "";
+
+        if (rank == comm->rank || theirs >= (int64_t)number)
+            continue;
+        used += (size_t)(theirs < 0 ? snprintf(out + used, n_bytes - used,
+                                               "%srank %d (gone)", comma, rank)
+                                    : snprintf(out + used, n_bytes - used,
+                                               "%srank %d (at number %lld)", comma, rank,
+                                               (long long)theirs));
+    }
+    return 0;
+}
+
 /* Either all ranks have it, or none. */
 static int open_together(struct comm *comm, const struct comm_devices *devices,
                          struct err *err)
@@ -97,6 +122,7 @@ static int open_together(struct comm *comm, const struct comm_devices *devices,
                                     .n_ranks = comm->size,
                                     .timeout_ms = comm->timeout_ms,
                                     .note_wait = note_wait,
+                                    .name_missing = name_missing,
                                     .group = comm};
     struct comm_device *device = NULL;
     double has_failed;
@@ -141,42 +167,63 @@ bool comm_has_device(const struct comm *comm)
 
 /* ---- the collectives ---- */
 
+static uint64_t begin(struct comm *comm, enum comm_kind kind, size_t n_bytes, int root)
+{
+    comm_begin(comm, kind, n_bytes, root);
+    return comm->call.number;
+}
+
+static enum comm_kind reduce_kind(enum comm_op op)
+{
+    return op == COMM_MAX ? COMM_KIND_MAX_F32 : COMM_KIND_SUM_F32;
+}
+
 int comm_device_all_reduce(struct comm *comm, float *x, int64_t n, enum comm_op op,
                            struct err *err)
 {
     struct comm_device *d = comm->device;
+    uint64_t number = begin(comm, reduce_kind(op), (size_t)n * sizeof(*x), 0);
 
-    comm_begin(comm, op == COMM_MAX ? COMM_KIND_MAX_F32 : COMM_KIND_SUM_F32,
-               (size_t)n * sizeof(*x), 0);
-    return comm_end(comm, d->ops->all_reduce(d, comm->call.number, x, n, op, err), err);
+    return comm_end(comm, d->ops->all_reduce(d, number, x, n, op, err), err);
 }
 
 int comm_device_all_gather(struct comm *comm, void *out, const void *mine, size_t n_bytes,
                            struct err *err)
 {
     struct comm_device *d = comm->device;
+    uint64_t number = begin(comm, COMM_KIND_GATHER, n_bytes, 0);
 
-    comm_begin(comm, COMM_KIND_GATHER, n_bytes, 0);
-    return comm_end(
-        comm, d->ops->all_gather(d, comm->call.number, out, mine, n_bytes, err), err);
+    return comm_end(comm, d->ops->all_gather(d, number, out, mine, n_bytes, err), err);
 }
 
 int comm_device_reduce_scatter(struct comm *comm, float *out, const float *x, int64_t n,
                                struct err *err)
 {
     struct comm_device *d = comm->device;
+    uint64_t number = begin(comm, COMM_KIND_SCATTER, (size_t)n * sizeof(*x), 0);
 
-    comm_begin(comm, COMM_KIND_SCATTER, (size_t)n * sizeof(*x), 0);
-    return comm_end(comm, d->ops->reduce_scatter(d, comm->call.number, out, x, n, err),
-                    err);
+    return comm_end(comm, d->ops->reduce_scatter(d, number, out, x, n, err), err);
 }
 
 int comm_device_broadcast(struct comm *comm, void *bytes, size_t n_bytes, int root,
                           struct err *err)
 {
     struct comm_device *d = comm->device;
+    uint64_t number = begin(comm, COMM_KIND_BROADCAST, n_bytes, root);
 
-    comm_begin(comm, COMM_KIND_BROADCAST, n_bytes, root);
-    return comm_end(
-        comm, d->ops->broadcast(d, comm->call.number, bytes, n_bytes, root, err), err);
+    return comm_end(comm, d->ops->broadcast(d, number, bytes, n_bytes, root, err), err);
+}
+
+int comm_device_all_reduce_beside(struct comm *comm, float *x, int64_t n, enum comm_op op,
+                                  struct err *err)
+{
+    struct comm_device *d = comm->device;
+    uint64_t number = begin(comm, reduce_kind(op), (size_t)n * sizeof(*x), 0);
+
+    return comm_end(comm, d->ops->all_reduce_beside(d, number, x, n, op, err), err);
+}
+
+int comm_device_join(struct comm *comm, struct err *err)
+{
+    return comm->device->ops->join(comm->device, err);
 }

@@ -6,6 +6,7 @@
  * the device's stream, and whoever waits for the device finds out what failed. Sums are
  * taken in an order of the library's own: the same bits on every rank and in every run of
  * the same machines, but not those of the host's collectives.
+ * A sum may also go on beside the device's other work, so that one hides the other.
  * The library's side (`nccl.c`) lives in the CUDA plugin, which cannot call comm.c: all it
  * needs to know of a group is in here.
  * Owns: whoever opened it (the backend) owns a comm_device; a group only borrows it, and
@@ -34,6 +35,11 @@ struct comm_device_ops {
                           const float *x, int64_t n, struct err *err);
     int (*broadcast)(struct comm_device *device, uint64_t number, void *bytes,
                      size_t n_bytes, int root, struct err *err);
+    int (*all_reduce_beside)(struct comm_device *device, uint64_t number, float *x,
+                             int64_t n, enum comm_op op, struct err *err);
+    int (*join)(struct comm_device *device, struct err *err);
+    /* Of the device, since the last call of this: see comm_take_ns. */
+    int64_t (*take_ns)(struct comm_device *device);
 };
 
 /* Implementations embed this first, and clear *slot, where there is one, when they end. */
@@ -50,6 +56,9 @@ struct comm_device_args {
     /* The host begins or ends to wait for a collective: so that whoever watches the rank
      * knows that others keep it. Only while the device's slot is set. */
     void (*note_wait)(void *group, bool begins);
+    /* Who of the other ranks has not come to collective `number`, as "rank 1 (at number
+     * 4), rank 3 (gone)"; "" when all have. -1: nobody here knows. Likewise. */
+    int (*name_missing)(void *group, uint64_t number, char *out, size_t n_bytes);
     void *group;
 };
 
@@ -81,5 +90,13 @@ int comm_device_reduce_scatter(struct comm *comm, float *out, const float *x, in
                                struct err *err);
 int comm_device_broadcast(struct comm *comm, void *bytes, size_t n_bytes, int root,
                           struct err *err);
+
+/* As comm_device_all_reduce, beside what the device is asked from here on until
+ * comm_device_join: x, complete by what was asked before, may be neither read nor written
+ * until then. COLLECTIVE, in one order with all other collectives of the rank's groups */
+int comm_device_all_reduce_beside(struct comm *comm, float *x, int64_t n, enum comm_op op,
+                                  struct err *err);
+/* What the device is asked from here on comes behind all that goes on beside. */
+int comm_device_join(struct comm *comm, struct err *err);
 
 #endif

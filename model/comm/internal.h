@@ -43,6 +43,10 @@ struct comm_ops {
                      struct err *err);
     int (*barrier)(struct comm *comm, struct err *err);
     void (*destroy)(struct comm *comm);
+    /* For messages, or NULL: the others may see the number of the last collective that this
+     * rank came to, on the host or between devices; that of another rank, -1: it is gone. */
+    void (*post_number)(struct comm *comm, uint64_t number);
+    int64_t (*read_number)(struct comm *comm, int rank);
 };
 
 /* Transports embed this first. */

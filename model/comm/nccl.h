@@ -1,11 +1,18 @@
-/* nccl.h - NCCL's side of comm_device: one communicator of a group, on one stream
+/* nccl.h - NCCL's side of comm_device: the communicators of one device
  *
- * Part of the CUDA plugin; the only file pair that knows NCCL, whose library (2.18 and up)
- * is opened at run time. Communicators do not block: the host is never caught inside NCCL,
- * and a peer that is gone shows as an error, or as no progress for timeout_ms; then the
- * communicator is aborted, which frees the stream.
- * Owns: communicator and events; borrows the stream. Threads: one, with the device current.
- * Source: NCCL user guide, "Fault Tolerance" and "Communicator Creation and Management".
+ * Part of the CUDA plugin; with nccl_library.h the only files that know NCCL, whose library
+ * (2.18 and up) is opened at run time. Communicators do not block: the host is never caught
+ * inside NCCL, and a peer that is gone shows as an error, or as no progress for timeout_ms.
+ * Then all communicators of the device are aborted, together: the work of one may wait for
+ * another's, by the events between the streams, and an abort waits for its work.
+ *
+ *     stream   what the backend is asked, and collectives in that order
+ *     beside   collectives that go on beside it:  asked --event--> beside --event--> join
+ *
+ * Owns: communicators, events, the stream beside; borrows the backend's. Threads: one, with
+ * the device current.
+ * Source: NCCL user guide, "Fault Tolerance", "Communicator Creation and Management", "Using
+ * multiple NCCL communicators concurrently".
  */
 #ifndef VNEVA_MODEL_COMM_NCCL_H
 #define VNEVA_MODEL_COMM_NCCL_H
@@ -14,26 +21,34 @@
 
 #include <cuda_runtime_api.h>
 
+#define NCCL_GROUPS_MAX 8 /* of ranks, with one communicator each */
+
 struct nccl_group;
+
+struct nccl_set { /* zeroed, but for the stream */
+    cudaStream_t stream, beside;
+    cudaEvent_t asked, done; /* of what was asked before, and of what went on beside */
+    struct nccl_group *groups[NCCL_GROUPS_MAX];
+    int n;
+};
 
 /* ERR_UNSUPPORTED: no library, or one too old. */
 int nccl_check_library(struct err *err);
 int nccl_make_token(char token[COMM_DEVICE_TOKEN_BYTES], struct err *err);
-int nccl_open(struct nccl_group **out, const struct comm_device_args *args,
-              cudaStream_t stream, struct err *err);
+/* One more communicator. */
+int nccl_open(struct nccl_set *set, struct comm_device **out,
+              const struct comm_device_args *args, struct err *err);
 
 /* Waits a while for the other ranks to end too, unless work is left: then it is aborted. */
-void nccl_close(struct nccl_group *group);
+void nccl_close(struct nccl_set *set);
 
-struct comm_device *nccl_device(struct nccl_group *group);
-
-/* While somebody waits for the stream since waiting_since_ns (clock_mono_ns): -1 once a
- * collective has failed or made no progress for too long; then it is aborted, and the text
+/* While somebody waits for the device since waiting_since_ns (clock_mono_ns): -1 once a
+ * collective has failed or made no progress for too long; then all are aborted, and the text
  * names group, collective, number, ranks, and how long. */
-int nccl_watch(struct nccl_group *group, int64_t waiting_since_ns, struct err *err);
+int nccl_watch(struct nccl_set *set, int64_t waiting_since_ns, struct err *err);
 
-/* The host begins to wait; false: no collective of this group is on its way. */
-bool nccl_begin_wait(struct nccl_group *group);
+/* The host begins to wait, for this group; NULL: no collective is on its way. */
+struct nccl_group *nccl_begin_wait(struct nccl_set *set);
 void nccl_end_wait(struct nccl_group *group);
 
 #endif

@@ -234,8 +234,12 @@ static void ring_destroy(struct comm *comm)
 }
 
 static const struct comm_ops ring_ops = {
-    ring_all_reduce, ring_all_gather, ring_reduce_scatter,
-    ring_broadcast,  ring_barrier,    ring_destroy,
+    .all_reduce = ring_all_reduce,
+    .all_gather = ring_all_gather,
+    .reduce_scatter = ring_reduce_scatter,
+    .broadcast = ring_broadcast,
+    .barrier = ring_barrier,
+    .destroy = ring_destroy,
 };
 
 int comm_create_ring(struct comm **out, const char *name, const struct comm_link *link,

@@ -39,6 +39,7 @@ struct desk {
     _Alignas(LINE_BYTES) atomic_uint arrived; /* phases this rank has come to; a futex */
     atomic_uint n_sleeping;                   /* others asleep on `arrived` */
     atomic_int pid;                           /* 0: not here yet */
+    atomic_ullong number;                     /* of the last collective it came to */
     struct comm_call calls[2];                /* of the phases whose slots they go with */
 };
 
@@ -322,6 +323,22 @@ static int shared_barrier(struct comm *comm, struct err *err)
     return meet((struct shared *)comm, err);
 }
 
+static void shared_post_number(struct comm *comm, uint64_t number)
+{
+    struct shared *s = (struct shared *)comm;
+
+    atomic_store(&s->region->desks[comm->rank].number, number);
+}
+
+static int64_t shared_read_number(struct comm *comm, int rank)
+{
+    struct shared *s = (struct shared *)comm;
+
+    if (is_dead(s, rank))
+        return -1;
+    return (int64_t)atomic_load(&s->region->desks[rank].number);
+}
+
 static void shared_destroy(struct comm *comm)
 {
     struct shared *s = (struct shared *)comm;
@@ -334,8 +351,14 @@ static void shared_destroy(struct comm *comm)
 }
 
 static const struct comm_ops shared_ops = {
-    shared_all_reduce, shared_all_gather, shared_reduce_scatter,
-    shared_broadcast,  shared_barrier,    shared_destroy,
+    .all_reduce = shared_all_reduce,
+    .all_gather = shared_all_gather,
+    .reduce_scatter = shared_reduce_scatter,
+    .broadcast = shared_broadcast,
+    .barrier = shared_barrier,
+    .destroy = shared_destroy,
+    .post_number = shared_post_number,
+    .read_number = shared_read_number,
 };
 
 /* ---- threads ---- */

@@ -14,6 +14,9 @@
 CUDA_HOST_SHARED cudaError_t cuda_host_ask(cudaStream_t stream,
                                            std::function<cudaError_t()> what);
 
+/* Does of it what can be done; cudaErrorNotReady: not all. */
+CUDA_HOST_SHARED cudaError_t cuda_host_go_on(cudaStream_t stream);
+
 /* True when [data, data + n_bytes) is device memory that was handed out. */
 CUDA_HOST_SHARED bool cuda_host_is_device(const void *data, size_t n_bytes);
 

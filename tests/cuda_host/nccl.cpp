@@ -7,7 +7,9 @@
  * Refuses what NCCL refuses (two ranks on a device, communicators that block would hang) and
  * what it would not notice: ranks that do different things, memory that is not the
  * device's, buffers that overlap other than in place. A rank that leaves or aborts while
- * others wait for it is a remote error for them.
+ * others wait for it is a remote error for them. An abort waits for its communicator's work,
+ * within a group of calls at its end: work that another communicator holds up ends the
+ * process, for NCCL would hang.
  * Environment: CUDA_HOST_NCCL_VERSION (22809). Source: NCCL user guide, API reference.
  */
 #include "nccl.h"
@@ -15,7 +17,10 @@
 #include "cuda_host.h"
 
 #include <algorithm>
+#include <atomic>
+#include <chrono>
 #include <cmath>
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <map>
@@ -23,9 +28,12 @@
 #include <mutex>
 #include <set>
 #include <string>
+#include <thread>
 #include <vector>
 
 #define SHARED extern "C" __attribute__((visibility("default")))
+
+#define ABORT_LOOKS 2000 /* before it is said to hang */
 
 namespace
 {
@@ -74,6 +82,8 @@ struct seat {
     uint64_t n_asked = 0;
     bool has_left = false; /* read and written with the room's lock */
     int n_polls_left = 0;  /* until a call is taken */
+    std::set<cudaStream_t> streams;
+    std::atomic<int> n_pending{0}; /* collectives that were asked for and are not done */
 };
 
 std::mutex rooms_lock;
@@ -202,8 +212,14 @@ static ncclResult_t ask(ncclComm_t comm, const call &c, bool is_fine, cudaStream
     if (!is_fine ||
         (c.kind != ALL_GATHER && c.kind != BROADCAST && c.type != ncclFloat32))
         return ncclInvalidArgument;
-    if (cuda_host_ask(stream, [seat, number, c] { return attend(seat, number, c); }) !=
-        cudaSuccess)
+    seat->streams.insert(stream);
+    seat->n_pending++;
+    if (cuda_host_ask(stream, [seat, number, c] {
+            cudaError_t error = attend(seat, number, c);
+
+            seat->n_pending -= error == cudaSuccess;
+            return error;
+        }) != cudaSuccess)
         return ncclSystemError;
     seat->n_polls_left = 2;
     return ncclInProgress;
@@ -245,8 +261,8 @@ SHARED ncclResult_t ncclCommInitRankConfig(ncclComm_t *comm, int n_ranks, ncclUn
 
     memcpy(&key, id.internal, sizeof(key));
     if (config->size != sizeof(*config) || config->magic != 0xcafebeef ||
-        config->blocking != 0 || n_ranks < 2 || rank < 0 || rank >= n_ranks ||
-        rooms.find(key) == rooms.end())
+        config->blocking != 0 || config->maxCTAs < 1 || n_ranks < 2 || rank < 0 ||
+        rank >= n_ranks || rooms.find(key) == rooms.end())
         return ncclInvalidArgument;
     std::shared_ptr<room> room = rooms[key];
     std::lock_guard<std::mutex> hold(room->lock);
@@ -293,10 +309,46 @@ SHARED ncclResult_t ncclCommDestroy(ncclComm_t comm)
     return ncclSuccess;
 }
 
+static thread_local int group_depth;
+static thread_local std::vector<ncclComm_t> aborted;
+
+/* Flags are set; what is left of their work must end by that. */
+static void reclaim(void)
+{
+    for (ncclComm_t comm : aborted) {
+        for (int i = 0; i < ABORT_LOOKS && comm->mine->n_pending > 0; i++) {
+            for (cudaStream_t stream : comm->mine->streams)
+                cuda_host_go_on(stream);
+            std::this_thread::sleep_for(std::chrono::microseconds(50));
+        }
+        if (comm->mine->n_pending > 0) {
+            fprintf(stderr, "an abort waits for work that cannot begin\n");
+            std::abort();
+        }
+        delete comm;
+    }
+    aborted.clear();
+}
+
+SHARED ncclResult_t ncclGroupStart(void)
+{
+    group_depth++;
+    return ncclSuccess;
+}
+
+SHARED ncclResult_t ncclGroupEnd(void)
+{
+    if (--group_depth == 0)
+        reclaim();
+    return ncclSuccess;
+}
+
 SHARED ncclResult_t ncclCommAbort(ncclComm_t comm)
 {
     leave(comm);
-    delete comm;
+    aborted.push_back(comm);
+    if (group_depth == 0)
+        reclaim();
     return ncclSuccess;
 }
 

@@ -90,6 +90,11 @@ cudaError_t cuda_host_ask(cudaStream_t stream, std::function<cudaError_t()> what
     return cudaSuccess;
 }
 
+cudaError_t cuda_host_go_on(cudaStream_t stream)
+{
+    return run_until(stream, stream->n_asked);
+}
+
 /* ---- streams ---- */
 
 cudaError_t cudaDeviceGetStreamPriorityRange(int *least, int *greatest)

@@ -1,10 +1,10 @@
 /* test_cuda_groups.c - collectives between devices, over the stand-ins of CUDA and NCCL
- * (tests/cuda_host): values against the host's collectives, ranks that share a device, and
- * ranks that leave, never come, or do something else.
+ * (tests/cuda_host): values against the host's collectives, those beside other work, ranks
+ * that share a device, and ranks that leave, never come, or do something else.
  */
 #include "common/base/clock.h"
 #include "common/base/stage.h"
-#include "model/comm/device.h"
+#include "model/comm/internal.h"
 #include "model/nn/nn.h"
 #include "tests/op/expect.h"
 
@@ -21,7 +21,7 @@
 /* One rank, a thread. */
 struct rank {
     int rank, n_ranks;
-    struct comm *comm;
+    struct comm *comm, *second; /* the second has the same ranks */
     struct backend *b;
     void (*body)(struct rank *rank);
 };
@@ -31,7 +31,8 @@ static void *rank_main(void *arg)
     struct rank *rank = arg;
     struct err err = {0};
 
-    if (EXPECT_OK(nn_open_group(rank->b, rank->comm, &err), &err))
+    if (EXPECT_OK(nn_open_group(rank->b, rank->comm, &err), &err) &&
+        EXPECT_OK(nn_open_group(rank->b, rank->second, &err), &err))
         rank->body(rank);
     return NULL;
 }
@@ -40,7 +41,7 @@ static void *rank_main(void *arg)
 static void run(int n_ranks, int n_devices, int64_t timeout_ms,
                 void (*body)(struct rank *rank))
 {
-    struct comm *comms[RANKS_MAX];
+    struct comm *comms[RANKS_MAX], *seconds[RANKS_MAX];
     struct rank ranks[RANKS_MAX];
     pthread_t threads[RANKS_MAX];
     struct err err = {0};
@@ -49,8 +50,9 @@ static void run(int n_ranks, int n_devices, int64_t timeout_ms,
     snprintf(text, sizeof(text), "%d", n_devices);
     setenv("CUDA_HOST_DEVICES", text, 1);
     EXPECT_OK(comm_create_threads(comms, "tensor", n_ranks, timeout_ms, &err), &err);
+    EXPECT_OK(comm_create_threads(seconds, "data", n_ranks, timeout_ms, &err), &err);
     for (int i = 0; i < n_ranks; i++) {
-        ranks[i] = (struct rank){i, n_ranks, comms[i], NULL, body};
+        ranks[i] = (struct rank){i, n_ranks, comms[i], seconds[i], NULL, body};
         EXPECT_OK(backend_create(&ranks[i].b, "cuda", i % n_devices, 1, &err), &err);
     }
     for (int i = 0; i < n_ranks; i++)
@@ -63,6 +65,7 @@ static void run(int n_ranks, int n_devices, int64_t timeout_ms,
         backend_destroy(ranks[i].b);
         if (i % 2 == 0)
             comm_destroy(ranks[i].comm);
+        comm_destroy(ranks[i].second);
     }
 }
 
@@ -178,6 +181,100 @@ static void many_body(struct rank *rank)
 static void collectives_keep_their_order_with_other_work(void)
 {
     run(2, 2, TIMEOUT_MS, many_body);
+}
+
+/* ---- beside other work ---- */
+
+static struct tensor numbers(struct rank *rank, int64_t n)
+{
+    struct tensor x = {0};
+    struct err err = {0};
+    float host[N_MAX];
+
+    fill(host, n, rank->rank);
+    EXPECT_OK(backend_tensor(rank->b, &x, DTYPE_F32, 1, &n, &err), &err);
+    EXPECT_OK(rank->b->ops->upload(rank->b, x.data, host, tensor_bytes(&x), &err), &err);
+    return x;
+}
+
+/* x doubled, y summed over the ranks while z is worked on, then all halved: y = sum. */
+static void beside_body(struct rank *rank)
+{
+    const struct backend_ops *ops = rank->b->ops;
+    int64_t n = N_MAX;
+    struct tensor y = numbers(rank, n), z = numbers(rank, n);
+    float want[N_MAX], got[N_MAX], mine[N_MAX];
+    struct err err = {0};
+
+    fill(want, n, rank->rank);
+    EXPECT_OK(comm_all_reduce(rank->comm, want, n, COMM_SUM, &err), &err);
+    for (int i = 0; i < 3; i++) { /* the events are used again */
+        EXPECT_OK(ops->scale(rank->b, &y, 2, &err), &err);
+        EXPECT_OK(
+            comm_device_all_reduce_beside(rank->second, y.data, n / 2, COMM_SUM, &err),
+            &err);
+        EXPECT_OK(ops->scale(rank->b, &z, 2, &err), &err);
+        EXPECT_OK(comm_device_all_reduce(rank->comm, z.data, n, COMM_MAX, &err), &err);
+        EXPECT_OK(comm_device_all_reduce_beside(rank->second, (float *)y.data + n / 2,
+                                                n - n / 2, COMM_SUM, &err),
+                  &err);
+        EXPECT_OK(comm_device_join(rank->second, &err), &err);
+        EXPECT_OK(ops->scale(rank->b, &y, 0.5F, &err), &err);
+        if (i < 2)
+            EXPECT_OK(ops->scale(rank->b, &y, 1 / (float)rank->n_ranks, &err), &err);
+    }
+    EXPECT_OK(ops->download(rank->b, got, y.data, sizeof(got), &err), &err);
+    fill(mine, n, rank->rank);
+    for (int64_t i = 0; i < n; i++)
+        if (!expect_near((double)got[i], (double)want[i], 1e-5, 1e-5)) {
+            EXPECT_MSG(false, "element %d of a sum beside is %g, not %g; this rank's %g",
+                       (int)i, (double)got[i], (double)want[i], (double)mine[i]);
+            break;
+        }
+    ops->free(rank->b, y.data);
+    ops->free(rank->b, z.data);
+}
+
+static void sums_go_on_beside_other_work(void)
+{
+    static const char *const streams[] = {"late", "early"};
+
+    for (int i = 0; i < 2; i++) {
+        setenv("CUDA_HOST_STREAMS", streams[i], 1);
+        for (int n = 2; n <= RANKS_MAX; n++)
+            run(n, n, TIMEOUT_MS, beside_body);
+    }
+    unsetenv("CUDA_HOST_STREAMS");
+}
+
+static int64_t device_ns(struct comm *comm)
+{
+    return comm->device->ops->take_ns(comm->device);
+}
+
+/* Of a collective beside only what the other work waits for it counts. */
+static void time_body(struct rank *rank)
+{
+    struct tensor x = numbers(rank, N_MAX);
+    struct err err = {0};
+
+    EXPECT_OK(comm_device_all_reduce(rank->comm, x.data, N_MAX, COMM_SUM, &err), &err);
+    EXPECT_OK(rank->b->ops->sync(rank->b, &err), &err);
+    EXPECT(device_ns(rank->comm) > 0 && device_ns(rank->comm) == 0);
+    EXPECT(comm_take_ns(rank->comm) > 0 && comm_take_ns(rank->comm) == 0);
+    EXPECT_OK(comm_device_all_reduce_beside(rank->second, x.data, N_MAX, COMM_SUM, &err),
+              &err);
+    EXPECT_OK(comm_barrier(rank->comm, &err), &err);
+    EXPECT(device_ns(rank->second) == 0);
+    EXPECT_OK(comm_device_join(rank->second, &err), &err);
+    EXPECT_OK(rank->b->ops->sync(rank->b, &err), &err);
+    EXPECT(device_ns(rank->second) > 0);
+    rank->b->ops->free(rank->b, x.data);
+}
+
+static void time_between_devices_is_counted(void)
+{
+    run(2, 2, TIMEOUT_MS, time_body);
 }
 
 /* ---- the way through the host ---- */
@@ -301,12 +398,72 @@ static void a_rank_that_waits_says_so(void)
 static void late_body(struct rank *rank)
 {
     if (rank->rank == 0)
-        expect_failure(rank, 8, ERR_TIMEOUT, "did not come");
+        expect_failure(rank, 8, ERR_TIMEOUT, "not there: rank 1 (at number 3)");
 }
 
 static void a_rank_that_never_comes_ends_the_wait(void)
 {
     run(2, 2, SHORT_MS, late_body);
+}
+
+/* Rank 1 comes to the sum beside and to nothing else: rank 0's is held up by a collective of
+ * another group, which is to blame, and both communicators end. */
+static atomic_bool held_up_is_over;
+
+static void held_up_body(struct rank *rank)
+{
+    struct tensor x = numbers(rank, 8);
+    struct err err = {0};
+
+    if (rank->rank == 0)
+        EXPECT_OK(comm_device_all_reduce(rank->comm, x.data, 8, COMM_SUM, &err), &err);
+    EXPECT_OK(comm_device_all_reduce_beside(rank->second, x.data, 8, COMM_SUM, &err),
+              &err);
+    EXPECT_OK(comm_device_join(rank->second, &err), &err);
+    while (rank->rank == 1 && !held_up_is_over)
+        sched_yield();
+    EXPECT(rank->b->ops->sync(rank->b, &err) < 0);
+    held_up_is_over = true;
+    if (rank->rank == 0)
+        EXPECT_MSG(err.code == ERR_TIMEOUT && strstr(err.text, "group 'tensor'") &&
+                       strstr(err.text, "not there: rank 1 (at number 3)") &&
+                       strstr(err.text, "number 4 of 32 bytes"),
+                   "code %d, '%s'", (int)err.code, err.text);
+    else
+        EXPECT_MSG(err.code == ERR_PEER && strstr(err.text, "group 'data'"), "'%s'",
+                   err.text);
+    EXPECT(comm_device_all_reduce(rank->comm, x.data, 8, COMM_SUM, &err) < 0);
+    EXPECT(comm_device_all_reduce(rank->second, x.data, 8, COMM_SUM, &err) < 0);
+    EXPECT_OK(rank->b->ops->sync(rank->b, &err), &err);
+    rank->b->ops->free(rank->b, x.data);
+}
+
+static void a_collective_that_is_held_up_is_not_blamed(void)
+{
+    run(2, 2, SHORT_MS, held_up_body);
+}
+
+/* A collective beside that nobody else comes to: found out in the wait for other work. */
+static void alone_beside_body(struct rank *rank)
+{
+    struct tensor x = numbers(rank, 8);
+    struct err err = {0};
+
+    if (rank->rank == 0) {
+        EXPECT_OK(comm_device_all_reduce_beside(rank->second, x.data, 8, COMM_SUM, &err),
+                  &err);
+        EXPECT_OK(comm_device_join(rank->second, &err), &err);
+        EXPECT(rank->b->ops->sync(rank->b, &err) < 0);
+        EXPECT_MSG(err.code == ERR_TIMEOUT && strstr(err.text, "group 'data'") &&
+                       strstr(err.text, "not there: rank 1 (at number 3)"),
+                   "code %d, '%s'", (int)err.code, err.text);
+    }
+    rank->b->ops->free(rank->b, x.data);
+}
+
+static void a_sum_beside_that_nobody_comes_to_ends(void)
+{
+    run(2, 2, SHORT_MS, alone_beside_body);
 }
 
 static void different_body(struct rank *rank)
@@ -323,10 +480,14 @@ int main(void)
 {
     EXPECT_RUN(devices_give_what_the_host_gives);
     EXPECT_RUN(collectives_keep_their_order_with_other_work);
+    EXPECT_RUN(sums_go_on_beside_other_work);
+    EXPECT_RUN(time_between_devices_is_counted);
     EXPECT_RUN(ranks_that_share_a_device_go_through_the_host);
     EXPECT_RUN(without_nccl_ranks_go_through_the_host);
     EXPECT_RUN(a_rank_that_leaves_is_an_error_for_the_others);
     EXPECT_RUN(a_rank_that_never_comes_ends_the_wait);
+    EXPECT_RUN(a_collective_that_is_held_up_is_not_blamed);
+    EXPECT_RUN(a_sum_beside_that_nobody_comes_to_ends);
     EXPECT_RUN(ranks_that_do_different_things_find_out);
     /* last: a process has one stage, and from then on ranks as threads would share it */
     EXPECT_RUN(a_rank_that_waits_says_so);

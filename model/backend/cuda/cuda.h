@@ -34,10 +34,8 @@ struct staging {
     unsigned first_mark, n_marks;
 };
 
-#define CUDA_GROUPS_MAX 8 /* of ranks, with one communicator each */
-
 struct matmul_plans; /* matmul.c */
-struct nccl_group;   /* model/comm/nccl.h */
+struct nccl_set;     /* model/comm/nccl.h */
 struct sdpa;         /* attention_cudnn.c */
 
 struct cuda {
@@ -56,8 +54,7 @@ struct cuda {
     bool has_own_attention; /* VNEVA_CUDA_ATTENTION=own: cuDNN is not asked */
     const char *attention;  /* whose code did the last one */
     struct comm_devices devices;
-    struct nccl_group *groups[CUDA_GROUPS_MAX];
-    int n_groups;
+    struct nccl_set *nccl; /* NULL: no group is open */
 };
 
 static inline struct cuda *cuda_of(struct backend *b)

@@ -1,12 +1,14 @@
 /* group.c - collectives between devices, and how the host waits when there are some
  *
  * A collective whose peer is gone never ends, and cudaStreamSynchronize would never return.
- * So while communicators are open the host polls, and looks at them between.
+ * So while communicators are open the host polls, and looks at them between: at those on
+ * the backend's stream and at those beside it.
  */
 #include "model/backend/cuda/cuda.h"
 
 #include "common/base/clock.h"
 
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
@@ -39,13 +41,15 @@ static int open_group(void *state, struct comm_device **out,
 {
     struct cuda *cuda = state;
 
-    if (cuda->n_groups == CUDA_GROUPS_MAX)
-        return err_set(err, ERR_LIMIT, "more than %d groups of ranks", CUDA_GROUPS_MAX);
-    if (cuda_check(cudaSetDevice(cuda->device), "opening", err) < 0 ||
-        nccl_open(&cuda->groups[cuda->n_groups], args, cuda->stream, err) < 0)
+    if (!cuda->nccl) {
+        cuda->nccl = calloc(1, sizeof(*cuda->nccl));
+        if (!cuda->nccl)
+            return err_set(err, ERR_NOMEM, "cannot allocate a set of groups");
+        cuda->nccl->stream = cuda->stream;
+    }
+    if (cuda_check(cudaSetDevice(cuda->device), "opening", err) < 0)
         return -1;
-    *out = nccl_device(cuda->groups[cuda->n_groups++]);
-    return 0;
+    return nccl_open(cuda->nccl, out, args, err);
 }
 
 const struct comm_devices *cuda_devices(struct backend *b)
@@ -58,25 +62,10 @@ const struct comm_devices *cuda_devices(struct backend *b)
 
 void cuda_groups_fini(struct cuda *cuda)
 {
-    while (cuda->n_groups > 0)
-        nccl_close(cuda->groups[--cuda->n_groups]);
-}
-
-static int watch(struct cuda *cuda, int64_t since_ns, struct err *err)
-{
-    for (int i = 0; i < cuda->n_groups; i++)
-        if (nccl_watch(cuda->groups[i], since_ns, err) < 0)
-            return -1;
-    return 0;
-}
-
-/* The group that the host is said to wait for, or NULL. */
-static struct nccl_group *begin_wait(struct cuda *cuda)
-{
-    for (int i = 0; i < cuda->n_groups; i++)
-        if (nccl_begin_wait(cuda->groups[i]))
-            return cuda->groups[i];
-    return NULL;
+    if (cuda->nccl)
+        nccl_close(cuda->nccl);
+    free(cuda->nccl);
+    cuda->nccl = NULL;
 }
 
 /* event NULL: the whole stream */
@@ -91,7 +80,7 @@ static int poll_for(struct cuda *cuda, cudaEvent_t event, struct err *err)
         if (error != cudaErrorNotReady)
             return cuda_check(error, "work on the device", err);
         cudaGetLastError(); /* no error, but kept as one */
-        if (watch(cuda, begun_ns, err) < 0)
+        if (nccl_watch(cuda->nccl, begun_ns, err) < 0)
             return -1;
         if (clock_mono_ns() - begun_ns > POLL_FAST_NS)
             nanosleep(&pause, NULL);
@@ -100,7 +89,7 @@ static int poll_for(struct cuda *cuda, cudaEvent_t event, struct err *err)
 
 static int poll_until(struct cuda *cuda, cudaEvent_t event, struct err *err)
 {
-    struct nccl_group *group = begin_wait(cuda);
+    struct nccl_group *group = nccl_begin_wait(cuda->nccl);
     int rc = poll_for(cuda, event, err);
 
     if (group)
@@ -129,14 +118,14 @@ static int poll_until(struct cuda *cuda, cudaEvent_t event, struct err *err)
 
 int cuda_wait(struct cuda *cuda, struct err *err)
 {
-    if (cuda->n_groups > 0)
+    if (cuda->nccl)
         return poll_until(cuda, NULL, err);
     return cuda_check(cudaStreamSynchronize(cuda->stream), "work on the device", err);
 }
 
 int cuda_wait_event(struct cuda *cuda, cudaEvent_t event, struct err *err)
 {
-    if (cuda->n_groups > 0)
+    if (cuda->nccl)
         return poll_until(cuda, event, err);
     return cuda_check(cudaEventSynchronize(event), "work on the device", err);
 }

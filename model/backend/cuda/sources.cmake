@@ -1,6 +1,7 @@
 # What the plugin is made of; also built over host stand-ins by tests/rooms/cuda.cmake.
 set(cuda_sources cuda.c about.c memory.c group.c matmul.c attention.c)
-set(nccl_sources ../../comm/nccl.c) # where NCCL's header is
+# where NCCL's header is
+set(nccl_sources ../../comm/nccl.c ../../comm/nccl_watch.c ../../comm/nccl_library.c)
 set(cudnn_sources attention_cudnn.c) # where cuDNN is
 set(cuda_kernels kernels/pointwise.cu kernels/norm.cu kernels/rows.cu kernels/attention.cu
   kernels/loss.cu kernels/optim.cu)

@@ -48,6 +48,7 @@ enum cudaMemPoolAttr {
 };
 
 #define cudaStreamNonBlocking 1U
+#define cudaEventDefault 0U
 #define cudaEventDisableTiming 2U
 
 typedef struct {

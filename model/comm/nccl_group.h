@@ -1,0 +1,52 @@
+/* nccl_group.h - what the files of NCCL's side share */
+#ifndef VNEVA_MODEL_COMM_NCCL_GROUP_H
+#define VNEVA_MODEL_COMM_NCCL_GROUP_H
+
+#include "model/comm/nccl.h"
+#include "model/comm/nccl_library.h"
+
+#define NCCL_MARKS                                                                       \
+    512 /* collectives on their way that are told apart: a step's and more */
+
+/* A collective on its way, or the wait for those beside: between two events. */
+struct nccl_mark {
+    cudaEvent_t begin, end;
+    uint64_t number;
+    size_t n_bytes;
+    const char *what;
+    bool is_counted; /* the backend's stream stands still meanwhile */
+    bool has_begun;  /* as far as somebody has looked */
+};
+
+struct nccl_group {
+    struct comm_device base;
+    struct nccl_api api;
+    ncclComm_t comm; /* NULL: aborted */
+    struct nccl_set *set;
+    struct comm_device_args args;
+    struct nccl_mark marks[NCCL_MARKS];
+    unsigned first_mark, n_marks;
+    bool has_beside;     /* since the last join */
+    int64_t progress_ns; /* when one was last seen to begin or end */
+    uint64_t last_done;  /* number of the last that was seen to end */
+    int64_t total_ns;    /* counted so far */
+};
+
+/* ---- nccl_watch.c ---- */
+
+void nccl_abort_all(struct nccl_set *set);
+/* Waits until NCCL has taken a call, which it does in the background. */
+int nccl_settle(struct nccl_group *group, ncclResult_t result,
+                const struct nccl_mark *mark, struct err *err);
+
+/* *out: of the collective that is asked for next. When there are too many on their way the
+ * newest share a mark: collectives of a group end in their order, so it is past when the last
+ * of them is; its time is not known then. */
+int nccl_mark_begin(struct nccl_group *group, struct nccl_mark **out, cudaStream_t stream,
+                    struct err *err);
+int nccl_mark_end(struct nccl_group *group, struct nccl_mark *mark, cudaStream_t stream,
+                  struct err *err);
+/* Marks that the streams have passed are forgotten. */
+int nccl_drop_done(struct nccl_group *group, struct err *err);
+
+#endif
