@@ -27,11 +27,23 @@
 
 enum activation { ACT_NONE, ACT_GELU, ACT_GELU_TANH, ACT_QUICK_GELU, ACT_RELU_SQUARED };
 
+/* What goes into a product, and what is done with it before it is stored. NULL: nothing.
+ * With act or slope_at, beta is 0 and there is no residual. */
 struct matmul_args {
-    bool trans_a;              /* a is [k,m] instead of [m,k] */
-    bool trans_b;              /* b is [n,k] instead of [k,n] */
-    float beta;                /* 0: c is overwritten; 1: added to (c is then F32 or T) */
-    const struct tensor *bias; /* [n] T, or NULL */
+    bool trans_a; /* a is [k,m] instead of [m,k] */
+    bool trans_b; /* b is [n,k] instead of [k,n] */
+    float beta;   /* 0: c is overwritten; 1: added to (c is then F32 or T) */
+    const struct tensor *bias;     /* [n] T */
+    const struct tensor *residual; /* [m,n] as c, not c: is added; beta is 0 */
+    /* forward through an activation: c = act(sum); the sum itself is kept in pre_act. act is
+     * taken of the sum or of what was rounded into pre_act, always the same of the two. */
+    enum activation act;
+    struct tensor *pre_act; /* [m,n] as c, not c */
+    /* backward through one: c = sum act'(slope_at), where slope_at is what pre_act kept */
+    const struct tensor *slope_at; /* [m,n] as c, not c */
+    /* [m] F32 += column sums of a, which is [k,m]: with the gradient of a layer's weights,
+     * c = dy^T x, that of its bias */
+    struct tensor *bias_grad;
 };
 
 struct attention_args {
@@ -113,7 +125,8 @@ struct backend_ops {
 
     /* ---- linear algebra ---- */
 
-    /* c [m,n] = op(a) op(b) + bias + beta c. a, b T; c T or F32. */
+    /* c [m,n] = op(a) op(b) + bias + residual + beta c, through an activation or back
+     * through one: see matmul_args. a, b T; c T or F32. */
     int (*matmul)(struct backend *b, struct tensor *c, const struct tensor *a,
                   const struct tensor *bb, const struct matmul_args *args,
                   struct err *err);
@@ -130,20 +143,32 @@ struct backend_ops {
                          struct tensor *rstd, const struct tensor *x,
                          const struct tensor *w, const struct tensor *bias, float shift,
                          float eps, struct err *err);
-    /* dx = (overwritten); dw, dbias F32 += (NULL: not wanted) */
+    /* The same of sum [N,D] T = x + added, which is kept, after it was rounded; added
+     * [N,D] T or F32 */
+    int (*add_layernorm_fwd)(struct backend *b, struct tensor *y, struct tensor *mean,
+                             struct tensor *rstd, struct tensor *sum,
+                             const struct tensor *x, const struct tensor *added,
+                             const struct tensor *w, const struct tensor *bias,
+                             float shift, float eps, struct err *err);
+    /* dx = gradient of x, plus d_residual [N,D] T (NULL: nothing), which may be dx;
+     * dw, dbias F32 += (NULL: not wanted) */
     int (*layernorm_bwd)(struct backend *b, struct tensor *dx, struct tensor *dw,
                          struct tensor *dbias, const struct tensor *dy,
-                         const struct tensor *x, const struct tensor *w,
-                         const struct tensor *mean, const struct tensor *rstd,
-                         float shift, struct err *err);
+                         const struct tensor *d_residual, const struct tensor *x,
+                         const struct tensor *w, const struct tensor *mean,
+                         const struct tensor *rstd, float shift, struct err *err);
     /* y [N,D] T = x * rstd * w; rstd [N] F32 is kept */
     int (*rmsnorm_fwd)(struct backend *b, struct tensor *y, struct tensor *rstd,
                        const struct tensor *x, const struct tensor *w, float eps,
                        struct err *err);
+    int (*add_rmsnorm_fwd)(struct backend *b, struct tensor *y, struct tensor *rstd,
+                           struct tensor *sum, const struct tensor *x,
+                           const struct tensor *added, const struct tensor *w, float eps,
+                           struct err *err);
     int (*rmsnorm_bwd)(struct backend *b, struct tensor *dx, struct tensor *dw,
-                       const struct tensor *dy, const struct tensor *x,
-                       const struct tensor *w, const struct tensor *rstd,
-                       struct err *err);
+                       const struct tensor *dy, const struct tensor *d_residual,
+                       const struct tensor *x, const struct tensor *w,
+                       const struct tensor *rstd, struct err *err);
 
     /* ---- attention ---- */
 
@@ -181,7 +206,8 @@ struct backend_ops {
                       struct err *err);
     int (*swiglu_bwd)(struct backend *b, struct tensor *dx, const struct tensor *dy,
                       const struct tensor *x, struct err *err);
-    /* y = a + s * bb, elementwise; y may be a. bb may repeat: its count divides a's */
+    /* y = a + s * bb, elementwise; y may be a. bb T or F32; it may repeat: its count
+     * divides a's */
     int (*add)(struct backend *b, struct tensor *y, const struct tensor *a,
                const struct tensor *bb, float s, struct err *err);
     int (*scale)(struct backend *b, struct tensor *x, float s, struct err *err);

@@ -100,7 +100,7 @@ static int first_norm_bwd(struct neva *model, struct tensor *d, struct err *err)
     *d = model->vision.scratch.part;
     return model->backend->ops->layernorm_bwd(
         model->backend, d, &model->encoder.norm_w->grad, &model->encoder.norm_b->grad,
-        &acts->d, &acts->embedded, &model->encoder.norm_w->value, &acts->mean,
+        &acts->d, NULL, &acts->embedded, &model->encoder.norm_w->value, &acts->mean,
         &acts->rstd, 0, err);
 }
 
@@ -199,7 +199,8 @@ static int projector_first_bwd(struct neva *model, const struct tensor *d,
         return 0;
     return nn->backend->ops->layernorm_bwd(
         nn->backend, &acts->d_features, &norm_w->grad, &model->projector.norm_b->grad,
-        &acts->d_normed, features, &norm_w->value, &acts->mean, &acts->rstd, 0, err);
+        &acts->d_normed, NULL, features, &norm_w->value, &acts->mean, &acts->rstd, 0,
+        err);
 }
 
 /* d_out -> d_features and the projector's gradients */

@@ -42,8 +42,8 @@ int nn_norm_bwd(struct nn *nn, const struct nn_norm *norm, struct tensor *dx,
     dw = dw && dw->data ? dw : NULL;
     db = db && db->data ? db : NULL;
     if (norm->kind == NN_NORM_RMS)
-        return ops->rmsnorm_bwd(nn->backend, dx, dw, dy, x, w, rstd, err);
-    return ops->layernorm_bwd(nn->backend, dx, dw, db, dy, x, w, mean, rstd,
+        return ops->rmsnorm_bwd(nn->backend, dx, dw, dy, NULL, x, w, rstd, err);
+    return ops->layernorm_bwd(nn->backend, dx, dw, db, dy, NULL, x, w, mean, rstd,
                               norm_shift(norm), err);
 }
 

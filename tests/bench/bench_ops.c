@@ -148,8 +148,8 @@ static int run_rmsnorm_fwd(struct bench *t)
 
 static int run_rmsnorm_bwd(struct bench *t)
 {
-    return t->b->ops->rmsnorm_bwd(t->b, &t->x[2], &t->x[5], &t->x[3], &t->x[0], &t->x[1],
-                                  &t->x[4], &t->err);
+    return t->b->ops->rmsnorm_bwd(t->b, &t->x[2], &t->x[5], &t->x[3], NULL, &t->x[0],
+                                  &t->x[1], &t->x[4], &t->err);
 }
 
 /* n = N, F */

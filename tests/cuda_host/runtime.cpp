@@ -11,6 +11,7 @@
  */
 #include "streams.h"
 
+#include <atomic>
 #include <cstdio>
 #include <cstdlib>
 #include <map>
@@ -92,6 +93,18 @@ bool cuda_host_is_device(const void *data, size_t n_bytes)
     return is_device(data, n_bytes);
 }
 
+static std::atomic<uint64_t> counts[CUDA_HOST_COUNTERS];
+
+void cuda_host_count(enum cuda_host_counter what)
+{
+    counts[what]++;
+}
+
+uint64_t cuda_host_counted(int what)
+{
+    return counts[what];
+}
+
 void cuda_host_launch(cudaStream_t stream, const char *where, dim3 grid, dim3 block,
                       size_t shared_bytes, std::function<void()> kernel)
 {
@@ -106,6 +119,7 @@ void cuda_host_launch(cudaStream_t stream, const char *where, dim3 grid, dim3 bl
         note(cudaErrorInvalidConfiguration);
         return;
     }
+    cuda_host_count(CUDA_HOST_KERNELS);
     cuda_host_ask(stream, [=] {
         const char *wrong = fiber_run(grid, block, shared_bytes, stream->order, kernel);
 

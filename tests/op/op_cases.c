@@ -23,7 +23,13 @@ enum {
     FROZEN = 256,      /* no gradients of parameters wanted */
     AROUND_ZERO = 512, /* LayerNorm1P */
     LINEAR = 1024,     /* scaling of rope */
-    LLAMA3 = 2048
+    LLAMA3 = 2048,
+    RESIDUAL = 4096,   /* is added to what is multiplied, or normed, and to gradients */
+    PRE_ACT = 8192,    /* what an activation is taken of is kept */
+    SLOPE = 16384,     /* back through an activation */
+    BIAS_GRAD = 32768, /* with a product */
+    SHIFTED = 65536, /* vectors and matrices beside the product begin one element later */
+    ADDED_F32 = 131072 /* the residual of a norm is F32 whatever T is */
 };
 
 #define IDS_MAX 640
@@ -39,7 +45,53 @@ static struct tensor make_ids(struct op_run *run, int64_t n, int64_t limit)
     return op_table(run, ids, n);
 }
 
-/* ---- linear algebra: n = m, n, k ---- */
+/* ---- linear algebra: n = m, n, k, activation ---- */
+
+/* A matrix beside the product, its first element off every vector's alignment if asked. */
+static struct tensor beside(struct op_run *r, const char *name, enum dtype dtype,
+                            int64_t rows, int64_t columns)
+{
+    bool is_shifted = r->op->flags & SHIFTED;
+    struct tensor x = name ? op_input(r, name, dtype, 1, 0, D(rows * columns + 1))
+                           : op_output(r, dtype, D(rows * columns + 1));
+
+    return tensor_of((char *)x.data + (is_shifted ? dtype_bytes(dtype) : 0), dtype,
+                     rows == 1 ? 1 : 2, rows == 1 ? D(columns) : D(rows, columns));
+}
+
+static void run_fused_matmul(struct op_run *r)
+{
+    const int64_t *n = r->op->n;
+    unsigned f = r->op->flags;
+    enum dtype c_type = f & C_F32 ? DTYPE_F32 : r->dtype;
+    struct tensor a =
+        op_input(r, "a", r->dtype, 0.5, 0, f & TRANS_A ? D(n[2], n[0]) : D(n[0], n[2]));
+    struct tensor b =
+        op_input(r, "b", r->dtype, 0.5, 0, f & TRANS_B ? D(n[1], n[2]) : D(n[2], n[1]));
+    struct tensor bias = beside(r, "bias", r->dtype, 1, n[1]);
+    struct tensor bias_grad = beside(r, "bias_grad", DTYPE_F32, 1, n[0]);
+    struct tensor residual = beside(r, "residual", c_type, n[0], n[1]);
+    struct tensor pre_act = beside(r, NULL, c_type, n[0], n[1]);
+    struct tensor slope_at = beside(r, "slope_at", c_type, n[0], n[1]);
+    struct tensor c = f & BETA ? op_input(r, "c", c_type, 1, 0, D(n[0], n[1]))
+                               : op_output(r, c_type, D(n[0], n[1]));
+    struct matmul_args args = {.trans_a = f & TRANS_A,
+                               .trans_b = f & TRANS_B,
+                               .beta = f & BETA ? 1 : 0,
+                               .bias = f & BIAS ? &bias : NULL,
+                               .residual = f & RESIDUAL ? &residual : NULL,
+                               .act = (enum activation)n[3],
+                               .pre_act = f & PRE_ACT ? &pre_act : NULL,
+                               .slope_at = f & SLOPE ? &slope_at : NULL,
+                               .bias_grad = f & BIAS_GRAD ? &bias_grad : NULL};
+
+    op_check(r, r->b->ops->matmul(r->b, &c, &a, &b, &args, &r->err));
+    op_keep(r, "c", &c);
+    op_keep(r, "bias_grad", &bias_grad);
+    op_keep(r, "residual", &residual);
+    if (f & PRE_ACT)
+        op_keep(r, "pre_act", &pre_act);
+}
 
 static void run_matmul(struct op_run *r)
 {
@@ -74,6 +126,37 @@ static void run_bias_bwd(struct op_run *r)
 
 /* ---- norms: n = N, D ---- */
 
+/* What is added before a norm, and to its gradient: in place, or (FROZEN) from elsewhere. */
+struct residual {
+    bool is_there;
+    struct tensor added, sum, other;
+    const struct tensor *d_residual;
+};
+
+static void make_residual(struct op_run *r, struct residual *out, struct tensor *dx)
+{
+    const int64_t *n = r->op->n;
+    enum dtype dtype = r->op->flags & ADDED_F32 ? DTYPE_F32 : r->dtype;
+
+    *out = (struct residual){.is_there = r->op->flags & RESIDUAL};
+    if (!out->is_there)
+        return;
+    out->added = op_input(r, "added", dtype, 1, 0, D(n[0], n[1]));
+    out->sum = op_output(r, r->dtype, D(n[0], n[1]));
+    out->other = op_input(r, "d_residual", r->dtype, 1, 0, D(n[0], n[1]));
+    out->d_residual = &out->other;
+    if (r->op->flags & FROZEN)
+        return;
+    *dx = out->other;
+    out->d_residual = dx;
+}
+
+static void keep_residual(struct op_run *r, const struct residual *res)
+{
+    if (res->is_there)
+        op_keep(r, "sum", &res->sum);
+}
+
 static void run_layernorm(struct op_run *r)
 {
     const int64_t *n = r->op->n;
@@ -89,12 +172,21 @@ static void run_layernorm(struct op_run *r)
     struct tensor dx = op_output(r, r->dtype, D(n[0], n[1]));
     struct tensor mean = op_output(r, DTYPE_F32, D(n[0]));
     struct tensor rstd = op_output(r, DTYPE_F32, D(n[0]));
+    struct residual res;
 
-    op_check(r, r->b->ops->layernorm_fwd(r->b, &y, &mean, &rstd, &x, &w, &bias, shift,
-                                         1e-5F, &r->err));
+    make_residual(r, &res, &dx);
+    if (res.is_there)
+        op_check(r, r->b->ops->add_layernorm_fwd(r->b, &y, &mean, &rstd, &res.sum, &x,
+                                                 &res.added, &w, &bias, shift, 1e-5F,
+                                                 &r->err));
+    else
+        op_check(r, r->b->ops->layernorm_fwd(r->b, &y, &mean, &rstd, &x, &w, &bias, shift,
+                                             1e-5F, &r->err));
     op_check(r, r->b->ops->layernorm_bwd(r->b, &dx, is_frozen ? NULL : &dw,
-                                         is_frozen ? NULL : &dbias, &dy, &x, &w, &mean,
-                                         &rstd, shift, &r->err));
+                                         is_frozen ? NULL : &dbias, &dy, res.d_residual,
+                                         res.is_there ? &res.sum : &x, &w, &mean, &rstd,
+                                         shift, &r->err));
+    keep_residual(r, &res);
     op_keep(r, "y", &y);
     op_keep(r, "mean", &mean);
     op_keep(r, "rstd", &rstd);
@@ -113,10 +205,18 @@ static void run_rmsnorm(struct op_run *r)
     struct tensor y = op_output(r, r->dtype, D(n[0], n[1]));
     struct tensor dx = op_output(r, r->dtype, D(n[0], n[1]));
     struct tensor rstd = op_output(r, DTYPE_F32, D(n[0]));
+    struct residual res;
 
-    op_check(r, r->b->ops->rmsnorm_fwd(r->b, &y, &rstd, &x, &w, 1e-5F, &r->err));
+    make_residual(r, &res, &dx);
+    if (res.is_there)
+        op_check(r, r->b->ops->add_rmsnorm_fwd(r->b, &y, &rstd, &res.sum, &x, &res.added,
+                                               &w, 1e-5F, &r->err));
+    else
+        op_check(r, r->b->ops->rmsnorm_fwd(r->b, &y, &rstd, &x, &w, 1e-5F, &r->err));
     op_check(r, r->b->ops->rmsnorm_bwd(r->b, &dx, r->op->flags & FROZEN ? NULL : &dw, &dy,
-                                       &x, &w, &rstd, &r->err));
+                                       res.d_residual, res.is_there ? &res.sum : &x, &w,
+                                       &rstd, &r->err));
+    keep_residual(r, &res);
     op_keep(r, "y", &y);
     op_keep(r, "rstd", &rstd);
     op_keep(r, "dx", &dx);
@@ -286,11 +386,14 @@ static void run_add_scale_cast(struct op_run *r)
     struct tensor a = op_input(r, "a", r->dtype, 1, 0, D(n[0], n[1]));
     struct tensor b = op_input(r, "b", r->dtype, 1, 0, D(n[2], n[1]));
     struct tensor y = op_output(r, r->dtype, D(n[0], n[1]));
+    struct tensor wide = op_input(r, "wide", DTYPE_F32, 1, 0, D(n[2], n[1]));
     struct tensor f32 = op_output(r, DTYPE_F32, D(n[0], n[1]));
     struct tensor f16 = op_output(r, DTYPE_F16, D(n[0], n[1]));
 
     op_check(r, r->b->ops->add(r->b, &y, &a, &b, -0.75F, &r->err));
     op_keep(r, "sum", &y);
+    op_check(r, r->b->ops->add(r->b, &y, &y, &wide, 1, &r->err));
+    op_keep(r, "with f32", &y);
     op_check(r, r->b->ops->cast(r->b, &f32, &y, &r->err));
     op_check(r, r->b->ops->cast(r->b, &f16, &y, &r->err));
     op_check(r, r->b->ops->add(r->b, &a, &a, &b, 2, &r->err));
@@ -428,6 +531,78 @@ const struct op_case op_cases[] = {
     {"matmul 131x70x801 nt", run_matmul, {131, 70, 801}, TRANS_B | BIAS},
     {"matmul 73x1100x17 tn", run_matmul, {73, 1100, 17}, TRANS_A | BIAS},
     {"matmul 7x257x17000", run_matmul, {7, 257, 17000}, BIAS},
+    {"matmul 24x32x40 nt + residual",
+     run_fused_matmul,
+     {24, 32, 40},
+     TRANS_B | BIAS | RESIDUAL},
+    {"matmul 131x33x70 nt + residual",
+     run_fused_matmul,
+     {131, 33, 70},
+     TRANS_B | RESIDUAL},
+    {"matmul 70x35x9 f32 + residual, shifted",
+     run_fused_matmul,
+     {70, 35, 9},
+     BIAS | RESIDUAL | C_F32 | SHIFTED},
+    {"matmul 9x16x24 nt gelu_tanh",
+     run_fused_matmul,
+     {9, 16, 24, ACT_GELU_TANH},
+     TRANS_B | BIAS | OP_ROUNDS_TWICE},
+    {"matmul 72x40x24 nt gelu_tanh kept",
+     run_fused_matmul,
+     {72, 40, 24, ACT_GELU_TANH},
+     TRANS_B | BIAS | PRE_ACT | OP_ROUNDS_TWICE},
+    {"matmul 67x40x24 nt gelu_tanh kept, no bias",
+     run_fused_matmul,
+     {67, 40, 24, ACT_GELU_TANH},
+     TRANS_B | PRE_ACT | OP_ROUNDS_TWICE},
+    {"matmul 72x40x24 nt gelu_tanh kept, shifted",
+     run_fused_matmul,
+     {72, 40, 24, ACT_GELU_TANH},
+     TRANS_B | BIAS | PRE_ACT | SHIFTED | OP_ROUNDS_TWICE},
+    {"matmul 67x37x24 nt gelu_tanh kept",
+     run_fused_matmul,
+     {67, 37, 24, ACT_GELU_TANH},
+     TRANS_B | BIAS | PRE_ACT | OP_ROUNDS_TWICE},
+    {"matmul 67x40x24 nt quick_gelu kept",
+     run_fused_matmul,
+     {67, 40, 24, ACT_QUICK_GELU},
+     TRANS_B | BIAS | PRE_ACT | OP_ROUNDS_TWICE},
+    {"matmul 7x24x40 nt gelu",
+     run_fused_matmul,
+     {7, 24, 40, ACT_GELU},
+     TRANS_B | BIAS | OP_ROUNDS_TWICE},
+    {"matmul 67x17x9 relu_squared kept",
+     run_fused_matmul,
+     {67, 17, 9, ACT_RELU_SQUARED},
+     PRE_ACT | OP_ROUNDS_TWICE},
+    {"matmul 67x40x24 back through gelu_tanh",
+     run_fused_matmul,
+     {67, 40, 24, ACT_GELU_TANH},
+     SLOPE | OP_ROUNDS_TWICE},
+    {"matmul 67x39x24 back through gelu_tanh, shifted",
+     run_fused_matmul,
+     {67, 39, 24, ACT_GELU_TANH},
+     SLOPE | SHIFTED | OP_ROUNDS_TWICE},
+    {"matmul 130x24x70 back through gelu",
+     run_fused_matmul,
+     {130, 24, 70, ACT_GELU},
+     SLOPE | OP_ROUNDS_TWICE},
+    {"matmul 5x17x9 nt back through relu_squared",
+     run_fused_matmul,
+     {5, 17, 9, ACT_RELU_SQUARED},
+     TRANS_B | SLOPE | OP_ROUNDS_TWICE},
+    {"matmul 96x64x301 tn += with bias_grad",
+     run_fused_matmul,
+     {96, 64, 301},
+     TRANS_A | BETA | C_F32 | BIAS_GRAD},
+    {"matmul 33x17x70 tn with bias_grad",
+     run_fused_matmul,
+     {33, 17, 70},
+     TRANS_A | BIAS_GRAD | SHIFTED},
+    {"matmul 40x24x9 tn with bias and bias_grad",
+     run_fused_matmul,
+     {40, 24, 9},
+     TRANS_A | C_F32 | BIAS | BIAS_GRAD},
     {"bias_bwd 1x7", run_bias_bwd, {1, 7}, 0},
     {"bias_bwd 333x97", run_bias_bwd, {333, 97}, 0},
     {"bias_bwd 700x264", run_bias_bwd, {700, 264}, 0},
@@ -438,6 +613,15 @@ const struct op_case op_cases[] = {
     {"layernorm 9x6208", run_layernorm, {9, 6208}, 0},
     {"layernorm1p 5x97", run_layernorm, {5, 97}, AROUND_ZERO},
     {"layernorm1p 7x33 frozen", run_layernorm, {7, 33}, AROUND_ZERO | FROZEN},
+    {"layernorm 9x97 of a sum", run_layernorm, {9, 97}, RESIDUAL},
+    {"layernorm1p 9x264 of a sum in f32",
+     run_layernorm,
+     {9, 264},
+     RESIDUAL | ADDED_F32 | AROUND_ZERO},
+    {"layernorm 3x1031 of a sum, frozen", run_layernorm, {3, 1031}, RESIDUAL | FROZEN},
+    {"rmsnorm 5x17 of a sum", run_rmsnorm, {5, 17}, RESIDUAL},
+    {"rmsnorm 33x264 of a sum in f32", run_rmsnorm, {33, 264}, RESIDUAL | ADDED_F32},
+    {"rmsnorm 7x1032 of a sum, frozen", run_rmsnorm, {7, 1032}, RESIDUAL | FROZEN},
     {"rmsnorm 1x3", run_rmsnorm, {1, 3}, 0},
     {"rmsnorm 261x96", run_rmsnorm, {261, 96}, 0},
     {"rmsnorm 9x1031 frozen", run_rmsnorm, {9, 1031}, FROZEN},

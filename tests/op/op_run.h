@@ -32,6 +32,10 @@ struct op_run {
     int n_kept;
 };
 
+/* Of op_case.flags; the other bits are the function's. A backend may round between the two
+ * steps of the operation, or not. */
+#define OP_ROUNDS_TWICE (1U << 31)
+
 struct op_case {
     const char *name;
     void (*run)(struct op_run *run);

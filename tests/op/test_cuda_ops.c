@@ -201,25 +201,26 @@ static void no_rows(struct check *check, struct backend *b, enum dtype dtype)
     none = tensor_of(w.data, dtype, 2, (const int64_t[]){0, n});
     stat = tensor_of(w.data, DTYPE_F32, 1, (const int64_t[]){0});
     ids = tensor_of(w.data, DTYPE_I32, 1, (const int64_t[]){0});
-    is_fine = is_fine && b->ops->matmul(b, &none, &none, &dw, &nt, &err) == 0 &&
-              b->ops->matmul(b, &dw, &none, &none, &tn, &err) == 0 &&
-              b->ops->matmul(b, &dw, &none, &none, &biased, &err) == 0 &&
-              b->ops->bias_bwd(b, &w, &none, &err) == 0 &&
-              b->ops->rmsnorm_fwd(b, &none, &stat, &none, &w, 1e-5F, &err) == 0 &&
-              b->ops->rmsnorm_bwd(b, &none, &dw, &none, &none, &w, &stat, &err) == 0 &&
-              b->ops->layernorm_fwd(b, &none, &stat, &stat, &none, &w, &w, 0, 1e-5F,
-                                    &err) == 0 &&
-              b->ops->act_fwd(b, &none, &none, ACT_GELU, &err) == 0 &&
-              b->ops->swiglu_fwd(b, &none, &none, &err) == 0 &&
-              b->ops->add(b, &none, &none, &none, 1, &err) == 0 &&
-              b->ops->cast(b, &stat, &none, &err) == 0 &&
-              b->ops->embed_fwd(b, &none, &dw, &ids, 0, &err) == 0 &&
-              b->ops->embed_bwd(b, &dw, &none, &ids, 0, &err) == 0 &&
-              b->ops->scatter_rows(b, &dw, &none, &ids, &err) == 0 &&
-              b->ops->xent_max(b, &stat, &none, n, &err) == 0 &&
-              b->ops->zero(b, w.data, 0, &err) == 0 &&
-              b->ops->copy(b, w.data, dw.data, 0, &err) == 0 &&
-              b->ops->download(b, sums, dw.data, sizeof(sums), &err) == 0;
+    is_fine =
+        is_fine && b->ops->matmul(b, &none, &none, &dw, &nt, &err) == 0 &&
+        b->ops->matmul(b, &dw, &none, &none, &tn, &err) == 0 &&
+        b->ops->matmul(b, &dw, &none, &none, &biased, &err) == 0 &&
+        b->ops->bias_bwd(b, &w, &none, &err) == 0 &&
+        b->ops->rmsnorm_fwd(b, &none, &stat, &none, &w, 1e-5F, &err) == 0 &&
+        b->ops->rmsnorm_bwd(b, &none, &dw, &none, NULL, &none, &w, &stat, &err) == 0 &&
+        b->ops->layernorm_fwd(b, &none, &stat, &stat, &none, &w, &w, 0, 1e-5F, &err) ==
+            0 &&
+        b->ops->act_fwd(b, &none, &none, ACT_GELU, &err) == 0 &&
+        b->ops->swiglu_fwd(b, &none, &none, &err) == 0 &&
+        b->ops->add(b, &none, &none, &none, 1, &err) == 0 &&
+        b->ops->cast(b, &stat, &none, &err) == 0 &&
+        b->ops->embed_fwd(b, &none, &dw, &ids, 0, &err) == 0 &&
+        b->ops->embed_bwd(b, &dw, &none, &ids, 0, &err) == 0 &&
+        b->ops->scatter_rows(b, &dw, &none, &ids, &err) == 0 &&
+        b->ops->xent_max(b, &stat, &none, n, &err) == 0 &&
+        b->ops->zero(b, w.data, 0, &err) == 0 &&
+        b->ops->copy(b, w.data, dw.data, 0, &err) == 0 &&
+        b->ops->download(b, sums, dw.data, sizeof(sums), &err) == 0;
     check_that(check, is_fine, "%s", err.text);
     for (int i = 0; is_fine && i < 64; i++)
         is_fine = sums[i] == 0;

@@ -178,6 +178,53 @@ static void linear_gradients_are_slopes(struct check *check)
     check_grad(check, &g);
 }
 
+/* ---- y = x + act(x w1^T + b1) w2^T, in the four products of either pass ---- */
+
+/* inputs x, w1, b1, w2; kept: what act is taken of, its value, the gradient of the former */
+static void mlp_fwd(struct grad *g)
+{
+    struct matmul_args up = {
+        .trans_b = true, .bias = &g->in[2], .act = g->act, .pre_act = &g->kept[0]};
+    struct matmul_args down = {.trans_b = true, .residual = &g->in[0]};
+
+    g->b->ops->matmul(g->b, &g->kept[1], &g->in[0], &g->in[1], &up, &g->err);
+    g->b->ops->matmul(g->b, &g->y, &g->kept[1], &g->in[3], &down, &g->err);
+}
+
+static void mlp_bwd(struct grad *g)
+{
+    struct matmul_args back = {.act = g->act, .slope_at = &g->kept[0]};
+    struct matmul_args dw1 = {.trans_a = true, .beta = 1, .bias_grad = &g->d_in[2]};
+    struct matmul_args dw2 = {.trans_a = true, .beta = 1}, dx = {.residual = &g->dy};
+
+    g->b->ops->matmul(g->b, &g->d_in[3], &g->dy, &g->kept[1], &dw2, &g->err);
+    g->b->ops->matmul(g->b, &g->kept[2], &g->dy, &g->in[3], &back, &g->err);
+    g->b->ops->matmul(g->b, &g->d_in[1], &g->kept[2], &g->in[0], &dw1, &g->err);
+    g->b->ops->matmul(g->b, &g->d_in[0], &g->kept[2], &g->in[1], &dx, &g->err);
+}
+
+static void fused_products_have_gradients_that_are_slopes(struct check *check)
+{
+    static const enum activation acts[] = {ACT_NONE, ACT_GELU, ACT_GELU_TANH,
+                                           ACT_QUICK_GELU, ACT_RELU_SQUARED};
+
+    for (size_t i = 0; i < sizeof(acts) / sizeof(acts[0]); i++) {
+        struct grad g = grad_of("mlp", mlp_fwd, mlp_bwd);
+
+        g.act = acts[i];
+        add_input(&g, DIMS(4, 5));
+        add_input(&g, DIMS(6, 5));
+        add_input(&g, DIMS(6));
+        add_input(&g, DIMS(5, 6));
+        set_output(&g, DIMS(4, 5));
+        for (int k = 0; k < 3; k++)
+            g.kept[k] = new_tensor(&g, DIMS(4, 6), 0);
+        for (int64_t e = 0; e < 20; e++) /* far less than the way to ReLU's kink */
+            ((float *)g.in[0].data)[e] *= 0.5F;
+        check_grad(check, &g);
+    }
+}
+
 /* ---- norms ---- */
 
 static void layernorm_fwd(struct grad *g)
@@ -188,7 +235,7 @@ static void layernorm_fwd(struct grad *g)
 
 static void layernorm_bwd(struct grad *g)
 {
-    g->b->ops->layernorm_bwd(g->b, &g->d_in[0], &g->d_in[1], &g->d_in[2], &g->dy,
+    g->b->ops->layernorm_bwd(g->b, &g->d_in[0], &g->d_in[1], &g->d_in[2], &g->dy, NULL,
                              &g->in[0], &g->in[1], &g->kept[0], &g->kept[1], 0, &g->err);
 }
 
@@ -200,7 +247,7 @@ static void layernorm1p_fwd(struct grad *g)
 
 static void layernorm1p_bwd(struct grad *g)
 {
-    g->b->ops->layernorm_bwd(g->b, &g->d_in[0], &g->d_in[1], &g->d_in[2], &g->dy,
+    g->b->ops->layernorm_bwd(g->b, &g->d_in[0], &g->d_in[1], &g->d_in[2], &g->dy, NULL,
                              &g->in[0], &g->in[1], &g->kept[0], &g->kept[1], 1, &g->err);
 }
 
@@ -229,8 +276,8 @@ static void rmsnorm_fwd(struct grad *g)
 
 static void rmsnorm_bwd(struct grad *g)
 {
-    g->b->ops->rmsnorm_bwd(g->b, &g->d_in[0], &g->d_in[1], &g->dy, &g->in[0], &g->in[1],
-                           &g->kept[0], &g->err);
+    g->b->ops->rmsnorm_bwd(g->b, &g->d_in[0], &g->d_in[1], &g->dy, NULL, &g->in[0],
+                           &g->in[1], &g->kept[0], &g->err);
 }
 
 static void rmsnorm_gradients_are_slopes(struct check *check)
@@ -242,6 +289,64 @@ static void rmsnorm_gradients_are_slopes(struct check *check)
     set_output(&g, DIMS(3, 7));
     g.kept[0] = new_tensor(&g, DIMS(3), 0);
     check_grad(check, &g);
+}
+
+/* y = norm(sum) + sum, sum = x + added: the second way back is d_residual */
+
+static void add_layernorm_fwd(struct grad *g)
+{
+    g->b->ops->add_layernorm_fwd(g->b, &g->y, &g->kept[0], &g->kept[1], &g->kept[2],
+                                 &g->in[0], &g->in[3], &g->in[1], &g->in[2], 1, 1e-5F,
+                                 &g->err);
+    g->b->ops->add(g->b, &g->y, &g->y, &g->kept[2], 1, &g->err);
+}
+
+static void add_layernorm_bwd(struct grad *g)
+{
+    struct tensor *dx = &g->d_in[0];
+
+    memcpy(dx->data, g->dy.data, tensor_bytes(dx)); /* added to in place */
+    g->b->ops->layernorm_bwd(g->b, dx, &g->d_in[1], &g->d_in[2], &g->dy, dx, &g->kept[2],
+                             &g->in[1], &g->kept[0], &g->kept[1], 1, &g->err);
+    memcpy(g->d_in[3].data, dx->data, tensor_bytes(dx));
+}
+
+static void add_rmsnorm_fwd(struct grad *g)
+{
+    g->b->ops->add_rmsnorm_fwd(g->b, &g->y, &g->kept[0], &g->kept[2], &g->in[0],
+                               &g->in[2], &g->in[1], 1e-5F, &g->err);
+    g->b->ops->add(g->b, &g->y, &g->y, &g->kept[2], 1, &g->err);
+}
+
+static void add_rmsnorm_bwd(struct grad *g)
+{
+    struct tensor *dx = &g->d_in[0];
+
+    g->b->ops->rmsnorm_bwd(g->b, dx, &g->d_in[1], &g->dy, &g->dy, &g->kept[2], &g->in[1],
+                           &g->kept[0], &g->err);
+    memcpy(g->d_in[2].data, dx->data, tensor_bytes(dx));
+}
+
+static void norms_of_sums_have_gradients_that_are_slopes(struct check *check)
+{
+    struct grad layer = grad_of("add layernorm", add_layernorm_fwd, add_layernorm_bwd);
+    struct grad rms = grad_of("add rmsnorm", add_rmsnorm_fwd, add_rmsnorm_bwd);
+    struct grad *both[] = {&layer, &rms};
+
+    for (int i = 0; i < 2; i++) {
+        struct grad *g = both[i];
+
+        add_input(g, DIMS(3, 7));
+        add_input(g, DIMS(7));
+        if (g == &layer)
+            add_input(g, DIMS(7));
+        add_input(g, DIMS(3, 7));
+        set_output(g, DIMS(3, 7));
+        g->kept[0] = new_tensor(g, DIMS(3), 0);
+        g->kept[1] = new_tensor(g, DIMS(3), 0);
+        g->kept[2] = new_tensor(g, DIMS(3, 7), 0);
+        check_grad(check, g);
+    }
 }
 
 /* ---- attention: n = B, Tq, Tk, H, G, K ---- */
@@ -462,8 +567,10 @@ int main(void)
     struct check check = {0};
 
     check_run(&check, linear_gradients_are_slopes);
+    check_run(&check, fused_products_have_gradients_that_are_slopes);
     check_run(&check, layernorm_gradients_are_slopes);
     check_run(&check, rmsnorm_gradients_are_slopes);
+    check_run(&check, norms_of_sums_have_gradients_that_are_slopes);
     check_run(&check, attention_gradients_are_slopes);
     check_run(&check, rope_gradient_is_the_inverse);
     check_run(&check, activation_gradients_are_slopes);

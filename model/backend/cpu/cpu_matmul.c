@@ -53,18 +53,28 @@ static int64_t least(int64_t a, int64_t b)
     return a < b ? a : b;
 }
 
-/* c[i, j...j+n) = sums + bias + beta c; n <= CPU_CHUNK */
+/* c[i, j...j+n) from the sums of products, see struct matmul_args; n <= CPU_CHUNK */
 static void finish_row(const struct product *x, int64_t i, int64_t j, int64_t n,
                        float *sums)
 {
     const struct kern_pointwise *kern = x->cpu->kern->pointwise;
+    const struct matmul_args *args = x->args;
     int64_t at = i * x->n + j;
     float buf[CPU_CHUNK];
 
-    if (x->args->bias)
-        kern->add(sums, sums, cpu_read(x->cpu, x->args->bias, j, n, buf), 1, n);
-    if (x->args->beta != 0)
-        kern->add(sums, sums, cpu_read(x->cpu, x->c, at, n, buf), x->args->beta, n);
+    if (args->bias)
+        kern->add(sums, sums, cpu_read(x->cpu, args->bias, j, n, buf), 1, n);
+    if (args->residual)
+        kern->add(sums, sums, cpu_read(x->cpu, args->residual, at, n, buf), 1, n);
+    if (args->beta != 0)
+        kern->add(sums, sums, cpu_read(x->cpu, x->c, at, n, buf), args->beta, n);
+    if (args->pre_act)
+        cpu_write(x->cpu, args->pre_act, at, n, sums);
+    if (args->slope_at)
+        kern->act_bwd(sums, sums, cpu_read(x->cpu, args->slope_at, at, n, buf), n,
+                      args->act);
+    else if (args->act != ACT_NONE)
+        kern->act_fwd(sums, sums, n, args->act);
     cpu_write(x->cpu, x->c, at, n, sums);
 }
 
@@ -328,8 +338,12 @@ static bool is_direct(const struct product *x)
            (x->c->dtype == DTYPE_F32 || x->c->dtype == DTYPE_BF16);
 }
 
+/* Activations come after the product, in a pass of their own: oneDNN would not keep what
+ * they are taken of. */
 static int run_direct(const struct product *x, struct err *err)
 {
+    const struct matmul_args *args = x->args;
+    struct tensor *sum = args->pre_act ? args->pre_act : x->c;
     const struct onednn_gemm gemm = {
         .m = x->m,
         .n = x->n,
@@ -344,11 +358,33 @@ static int run_direct(const struct product *x, struct err *err)
         .beta = x->args->beta,
         .a = x->a->data,
         .b = x->b->data,
-        .bias = x->args->bias ? x->args->bias->data : NULL,
-        .c = x->c->data,
+        .bias = args->bias ? args->bias->data : NULL,
+        .residual = args->residual ? args->residual->data : NULL,
+        .c = sum->data,
     };
 
-    return onednn_gemm(x->cpu->onednn, &gemm, err);
+    if (onednn_gemm(x->cpu->onednn, &gemm, err) < 0)
+        return -1;
+    if (args->slope_at)
+        return cpu_act_bwd(&x->cpu->base, sum, sum, args->slope_at, args->act, err);
+    return args->act == ACT_NONE ? 0
+                                 : cpu_act_fwd(&x->cpu->base, x->c, sum, args->act, err);
+}
+
+/* The product without bias_grad. */
+static int multiply(struct product *x, struct err *err)
+{
+    if (x->m == 0 || x->n == 0)
+        return 0;
+    if (x->k == 0) {
+        zero_c(x);
+        return 0;
+    }
+    if (x->m <= DOT_ROWS_MAX && x->args->trans_b && !x->args->trans_a)
+        return run_dots(x, err);
+    if (is_direct(x))
+        return run_direct(x, err);
+    return run_packed(x, err);
 }
 
 int cpu_matmul(struct backend *b, struct tensor *c, const struct tensor *a,
@@ -364,15 +400,7 @@ int cpu_matmul(struct backend *b, struct tensor *c, const struct tensor *a,
                         .n = c2.dims[1],
                         .k = args->trans_a ? a2.dims[0] : a2.dims[1]};
 
-    if (x.m == 0 || x.n == 0)
-        return 0;
-    if (x.k == 0) {
-        zero_c(&x);
-        return 0;
-    }
-    if (x.m <= DOT_ROWS_MAX && args->trans_b && !args->trans_a)
-        return run_dots(&x, err);
-    if (is_direct(&x))
-        return run_direct(&x, err);
-    return run_packed(&x, err);
+    if (multiply(&x, err) < 0)
+        return -1;
+    return args->bias_grad ? cpu_bias_bwd(b, args->bias_grad, a, err) : 0;
 }

@@ -26,12 +26,30 @@ static const float *gain_read(const struct cpu *cpu, const struct tensor *w, flo
 struct norm_fwd {
     const struct cpu *cpu;
     struct tensor *y, *mean, *rstd; /* mean NULL: RMSNorm */
-    const struct tensor *x;
+    struct tensor *sum;             /* NULL: nothing is added */
+    const struct tensor *x, *added;
     const float *w, *bias;
     struct cpu_scratch scratch;
     int64_t d;
     float shift, eps;
 };
+
+/* Row n of what is normed, in x_buf when that is another place than its own. */
+static const float *row_read(const struct norm_fwd *f, int64_t n, float *x_buf,
+                             float *added_buf)
+{
+    int64_t d = f->d, at = n * d;
+    const float *x = cpu_read(f->cpu, f->x, at, d, x_buf), *added;
+    float *sum;
+
+    if (!f->sum)
+        return x;
+    added = cpu_read(f->cpu, f->added, at, d, added_buf);
+    sum = cpu_target(f->sum, at, x_buf);
+    f->cpu->kern->pointwise->add(sum, x, added, 1, d);
+    cpu_write(f->cpu, f->sum, at, d, sum);
+    return cpu_read(f->cpu, f->sum, at, d, x_buf);
+}
 
 static void norm_fwd_rows(void *context, int64_t first, int64_t last, int thread)
 {
@@ -40,7 +58,7 @@ static void norm_fwd_rows(void *context, int64_t first, int64_t last, int thread
     float *x_buf = f->scratch.each + thread * f->scratch.stride, *y_buf = x_buf + f->d;
 
     for (int64_t n = first; n < last; n++) {
-        const float *x = cpu_read(f->cpu, f->x, n * f->d, f->d, x_buf);
+        const float *x = row_read(f, n, x_buf, y_buf);
         float *y = cpu_target(f->y, n * f->d, y_buf);
         float mean = 0, rstd;
 
@@ -82,6 +100,24 @@ int cpu_layernorm_fwd(struct backend *b, struct tensor *y, struct tensor *mean,
     return norm_fwd(&f, cpu_of(b), w, bias, err);
 }
 
+int cpu_add_layernorm_fwd(struct backend *b, struct tensor *y, struct tensor *mean,
+                          struct tensor *rstd, struct tensor *sum, const struct tensor *x,
+                          const struct tensor *added, const struct tensor *w,
+                          const struct tensor *bias, float shift, float eps,
+                          struct err *err)
+{
+    struct norm_fwd f = {.y = y,
+                         .mean = mean,
+                         .rstd = rstd,
+                         .sum = sum,
+                         .x = x,
+                         .added = added,
+                         .shift = shift,
+                         .eps = eps};
+
+    return norm_fwd(&f, cpu_of(b), w, bias, err);
+}
+
 int cpu_rmsnorm_fwd(struct backend *b, struct tensor *y, struct tensor *rstd,
                     const struct tensor *x, const struct tensor *w, float eps,
                     struct err *err)
@@ -91,12 +127,23 @@ int cpu_rmsnorm_fwd(struct backend *b, struct tensor *y, struct tensor *rstd,
     return norm_fwd(&f, cpu_of(b), w, NULL, err);
 }
 
+int cpu_add_rmsnorm_fwd(struct backend *b, struct tensor *y, struct tensor *rstd,
+                        struct tensor *sum, const struct tensor *x,
+                        const struct tensor *added, const struct tensor *w, float eps,
+                        struct err *err)
+{
+    struct norm_fwd f = {
+        .y = y, .rstd = rstd, .sum = sum, .x = x, .added = added, .eps = eps};
+
+    return norm_fwd(&f, cpu_of(b), w, NULL, err);
+}
+
 /* ---- backward ---- */
 
 struct norm_bwd {
     const struct cpu *cpu;
     struct tensor *dx;
-    const struct tensor *dy, *x, *mean, *rstd; /* mean NULL: RMSNorm */
+    const struct tensor *dy, *d_residual, *x, *mean, *rstd; /* mean NULL: RMSNorm */
     const float *w;
     float *dw, *dbias; /* [n_parts][d] partial sums, or NULL */
     struct cpu_scratch scratch;
@@ -114,13 +161,16 @@ static void norm_bwd_part(const struct norm_bwd *g, int64_t part, float *buf)
     for (int64_t n = g->n * part / g->n_parts; n < g->n * (part + 1) / g->n_parts; n++) {
         const float *x = cpu_read(g->cpu, g->x, n * d, d, buf);
         const float *dy = cpu_read(g->cpu, g->dy, n * d, d, buf + d);
-        float *dx = cpu_target(g->dx, n * d, buf + 2 * d);
+        float *dx = g->d_residual ? buf + 2 * d : cpu_target(g->dx, n * d, buf + 2 * d);
 
         if (dbias) /* before dx, which may be dy */
             kern->pointwise->add(dbias, dbias, dy, 1, d);
         kern->norm->bwd(dx, dw, dy, x, g->w,
                         g->mean ? ((const float *)g->mean->data)[n] : 0,
                         ((const float *)g->rstd->data)[n], g->mean != NULL, d);
+        if (g->d_residual)
+            kern->pointwise->add(dx, dx, cpu_read(g->cpu, g->d_residual, n * d, d, buf),
+                                 1, d);
         cpu_write(g->cpu, g->dx, n * d, d, dx);
     }
 }
@@ -169,21 +219,28 @@ static int norm_bwd(struct norm_bwd *g, struct cpu *cpu, struct tensor *dw,
 
 int cpu_layernorm_bwd(struct backend *b, struct tensor *dx, struct tensor *dw,
                       struct tensor *dbias, const struct tensor *dy,
-                      const struct tensor *x, const struct tensor *w,
-                      const struct tensor *mean, const struct tensor *rstd, float shift,
-                      struct err *err)
+                      const struct tensor *d_residual, const struct tensor *x,
+                      const struct tensor *w, const struct tensor *mean,
+                      const struct tensor *rstd, float shift, struct err *err)
 {
-    struct norm_bwd g = {
-        .dx = dx, .dy = dy, .x = x, .mean = mean, .rstd = rstd, .shift = shift};
+    struct norm_bwd g = {.dx = dx,
+                         .dy = dy,
+                         .d_residual = d_residual,
+                         .x = x,
+                         .mean = mean,
+                         .rstd = rstd,
+                         .shift = shift};
 
     return norm_bwd(&g, cpu_of(b), dw, dbias, w, err);
 }
 
 int cpu_rmsnorm_bwd(struct backend *b, struct tensor *dx, struct tensor *dw,
-                    const struct tensor *dy, const struct tensor *x,
-                    const struct tensor *w, const struct tensor *rstd, struct err *err)
+                    const struct tensor *dy, const struct tensor *d_residual,
+                    const struct tensor *x, const struct tensor *w,
+                    const struct tensor *rstd, struct err *err)
 {
-    struct norm_bwd g = {.dx = dx, .dy = dy, .x = x, .rstd = rstd};
+    struct norm_bwd g = {
+        .dx = dx, .dy = dy, .d_residual = d_residual, .x = x, .rstd = rstd};
 
     return norm_bwd(&g, cpu_of(b), dw, NULL, w, err);
 }

@@ -12,17 +12,27 @@ int cpu_bias_bwd(struct backend *b, struct tensor *db, const struct tensor *dy,
 int cpu_layernorm_fwd(struct backend *b, struct tensor *y, struct tensor *mean,
                       struct tensor *rstd, const struct tensor *x, const struct tensor *w,
                       const struct tensor *bias, float shift, float eps, struct err *err);
+int cpu_add_layernorm_fwd(struct backend *b, struct tensor *y, struct tensor *mean,
+                          struct tensor *rstd, struct tensor *sum, const struct tensor *x,
+                          const struct tensor *added, const struct tensor *w,
+                          const struct tensor *bias, float shift, float eps,
+                          struct err *err);
 int cpu_layernorm_bwd(struct backend *b, struct tensor *dx, struct tensor *dw,
                       struct tensor *dbias, const struct tensor *dy,
-                      const struct tensor *x, const struct tensor *w,
-                      const struct tensor *mean, const struct tensor *rstd, float shift,
-                      struct err *err);
+                      const struct tensor *d_residual, const struct tensor *x,
+                      const struct tensor *w, const struct tensor *mean,
+                      const struct tensor *rstd, float shift, struct err *err);
 int cpu_rmsnorm_fwd(struct backend *b, struct tensor *y, struct tensor *rstd,
                     const struct tensor *x, const struct tensor *w, float eps,
                     struct err *err);
+int cpu_add_rmsnorm_fwd(struct backend *b, struct tensor *y, struct tensor *rstd,
+                        struct tensor *sum, const struct tensor *x,
+                        const struct tensor *added, const struct tensor *w, float eps,
+                        struct err *err);
 int cpu_rmsnorm_bwd(struct backend *b, struct tensor *dx, struct tensor *dw,
-                    const struct tensor *dy, const struct tensor *x,
-                    const struct tensor *w, const struct tensor *rstd, struct err *err);
+                    const struct tensor *dy, const struct tensor *d_residual,
+                    const struct tensor *x, const struct tensor *w,
+                    const struct tensor *rstd, struct err *err);
 
 int cpu_rope(struct backend *b, struct tensor *x, int64_t n_heads,
              const struct tensor *positions, const struct rope_args *args, bool inverse,

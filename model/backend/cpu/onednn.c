@@ -22,12 +22,12 @@
 /* All that a primitive depends on. Compared bytewise: cleared before it is filled. */
 struct key {
     int64_t m, n, k, lda, ldb, ldc;
-    int32_t trans_a, trans_b, has_bias;
+    int32_t trans_a, trans_b, has_bias, has_residual;
     int32_t ab_type, c_type;
     uint32_t beta_bits;
 };
 
-enum { ARG_A, ARG_B, ARG_C, ARG_SCRATCH, ARG_BIAS, ARG_COUNT };
+enum { ARG_A, ARG_B, ARG_C, ARG_SCRATCH, ARG_BIAS, ARG_RESIDUAL, ARG_COUNT };
 
 struct entry {
     struct key key;
@@ -155,11 +155,15 @@ static dnnl_status_t descs_init(struct desc descs[ARG_COUNT], const struct key *
         status = matrix_desc(&descs[ARG_C], key->m, key->n, key->ldc, false, c);
     if (status == dnnl_success && key->has_bias)
         status = matrix_desc(&descs[ARG_BIAS], 1, key->n, key->n, false, ab);
+    if (status == dnnl_success && key->has_residual)
+        status = matrix_desc(&descs[ARG_RESIDUAL], key->m, key->n, key->ldc, false, c);
     return status;
 }
 
-/* Scratch memory is ours, one for all primitives, and beta is a sum after the product. */
-static dnnl_status_t attr_create(dnnl_primitive_attr_t *attr, float beta)
+/* Scratch memory is ours, one for all primitives, and beta is a sum after the product, or a
+ * residual is. */
+static dnnl_status_t attr_create(dnnl_primitive_attr_t *attr, float beta,
+                                 const struct desc *residual)
 {
     dnnl_post_ops_t ops = NULL;
     dnnl_status_t status = dnnl_primitive_attr_create(attr);
@@ -167,10 +171,12 @@ static dnnl_status_t attr_create(dnnl_primitive_attr_t *attr, float beta)
     if (status == dnnl_success)
         status =
             dnnl_primitive_attr_set_scratchpad_mode(*attr, dnnl_scratchpad_mode_user);
-    if (status == dnnl_success && beta != 0) {
+    if (status == dnnl_success && (beta != 0 || residual)) {
         status = dnnl_post_ops_create(&ops);
-        if (status == dnnl_success)
+        if (status == dnnl_success && beta != 0)
             status = append_sum(ops, beta);
+        if (status == dnnl_success && residual)
+            status = dnnl_post_ops_append_binary(ops, dnnl_binary_add, DESC_MD(residual));
         if (status == dnnl_success)
             status = dnnl_primitive_attr_set_post_ops(*attr, ops);
         dnnl_post_ops_destroy(ops);
@@ -188,6 +194,12 @@ static void entry_fini(struct entry *entry)
     memset(entry, 0, sizeof(*entry));
 }
 
+static bool is_used(const struct key *key, int arg)
+{
+    return (arg != ARG_BIAS || key->has_bias) &&
+           (arg != ARG_RESIDUAL || key->has_residual);
+}
+
 static dnnl_status_t memories_create(struct entry *entry, struct onednn *onednn,
                                      const struct desc descs[ARG_COUNT],
                                      const_dnnl_primitive_desc_t pd)
@@ -200,7 +212,7 @@ static dnnl_status_t memories_create(struct entry *entry, struct onednn *onednn,
                 &entry->memory[i],
                 dnnl_primitive_desc_query_md(pd, dnnl_query_scratchpad_md, 0),
                 onednn->engine, DNNL_MEMORY_NONE);
-        else if (i != ARG_BIAS || entry->key.has_bias)
+        else if (is_used(&entry->key, i))
             status = dnnl_memory_create(&entry->memory[i], DESC_MD(&descs[i]),
                                         onednn->engine, DNNL_MEMORY_NONE);
     }
@@ -221,7 +233,8 @@ static int entry_init(struct entry *entry, struct onednn *onednn, const struct k
     entry->key = *key;
     status = descs_init(descs, key);
     if (status == dnnl_success)
-        status = attr_create(&attr, float_of_bits(key->beta_bits));
+        status = attr_create(&attr, float_of_bits(key->beta_bits),
+                             key->has_residual ? &descs[ARG_RESIDUAL] : NULL);
     if (status == dnnl_success)
         status =
             matmul_create(&pd, onednn->engine, &descs[ARG_A], &descs[ARG_B],
@@ -290,19 +303,25 @@ static int entry_run(struct onednn *onednn, struct entry *entry,
                      const struct onednn_gemm *gemm, struct err *err)
 {
     static const int names[ARG_COUNT] = {
-        [ARG_A] = DNNL_ARG_SRC,     [ARG_B] = DNNL_ARG_WEIGHTS,
-        [ARG_C] = DNNL_ARG_DST,     [ARG_SCRATCH] = DNNL_ARG_SCRATCHPAD,
+        [ARG_A] = DNNL_ARG_SRC,
+        [ARG_B] = DNNL_ARG_WEIGHTS,
+        [ARG_C] = DNNL_ARG_DST,
+        [ARG_SCRATCH] = DNNL_ARG_SCRATCHPAD,
         [ARG_BIAS] = DNNL_ARG_BIAS,
+        [ARG_RESIDUAL] = DNNL_ARG_ATTR_MULTIPLE_POST_OP(0) | DNNL_ARG_SRC_1,
     };
-    /* oneDNN takes all handles as writable; a, b and bias it only reads */
-    void *handles[ARG_COUNT] = {(void *)gemm->a, (void *)gemm->b, gemm->c,
-                                onednn->scratch, (void *)gemm->bias};
+    /* oneDNN takes all handles as writable; a, b, bias and residual it only reads */
+    void *handles[ARG_COUNT] = {
+        (void *)gemm->a, (void *)gemm->b,    gemm->c,
+        onednn->scratch, (void *)gemm->bias, (void *)gemm->residual};
     dnnl_exec_arg_t args[ARG_COUNT];
     dnnl_status_t status = dnnl_success;
-    int n_args = entry->key.has_bias ? ARG_COUNT : ARG_COUNT - 1;
+    int n_args = 0;
 
-    for (int i = 0; i < n_args && status == dnnl_success; i++) {
-        args[i] = (dnnl_exec_arg_t){names[i], entry->memory[i]};
+    for (int i = 0; i < ARG_COUNT && status == dnnl_success; i++) {
+        if (!is_used(&entry->key, i))
+            continue;
+        args[n_args++] = (dnnl_exec_arg_t){names[i], entry->memory[i]};
         status = dnnl_memory_set_data_handle(entry->memory[i], handles[i]);
     }
     if (status == dnnl_success)
@@ -326,6 +345,7 @@ static struct key key_of(const struct onednn_gemm *gemm)
     key.trans_a = gemm->trans_a;
     key.trans_b = gemm->trans_b;
     key.has_bias = gemm->bias != NULL;
+    key.has_residual = gemm->residual != NULL;
     key.ab_type = gemm->ab_type;
     key.c_type = gemm->c_type;
     key.beta_bits = float_bits(gemm->beta);

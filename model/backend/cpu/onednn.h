@@ -13,15 +13,16 @@
 
 struct onednn;
 
-/* c [m,n] = op(a) op(b) + bias + beta c; ld*: elements from one stored row to the next.
- * Types: a and b both F32, or both BF16; c F32 or theirs; bias [n] or NULL, as a. */
+/* c [m,n] = op(a) op(b) + bias + residual + beta c; ld*: elements from one stored row to the
+ * next. Types: a and b both F32, or both BF16; c F32 or theirs; bias [n] or NULL, as a;
+ * residual [m,n] or NULL, as c. */
 struct onednn_gemm {
     int64_t m, n, k;
     int64_t lda, ldb, ldc;
     bool trans_a, trans_b; /* stored as [k,m], [n,k] */
     enum dtype ab_type, c_type;
     float beta;
-    const void *a, *b, *bias;
+    const void *a, *b, *bias, *residual;
     void *c;
 };
 

@@ -70,7 +70,7 @@ int cuda_launched(const char *what, struct err *err);
 /* ---- about.c, and a line of it from each library ---- */
 
 void cuda_about(const struct backend *b, struct backend_about *out);
-void cuda_matmul_about(char *out, size_t n_bytes);    /* matmul.c */
+void cuda_matmul_about(char *out, size_t n_bytes);    /* matmul_plan.c */
 void cuda_attention_about(char *out, size_t n_bytes); /* attention.c */
 
 /* ---- memory.c ---- */
@@ -120,17 +120,27 @@ int cuda_layernorm_fwd(struct backend *b, struct tensor *y, struct tensor *mean,
                        struct tensor *rstd, const struct tensor *x,
                        const struct tensor *w, const struct tensor *bias, float shift,
                        float eps, struct err *err);
+int cuda_add_layernorm_fwd(struct backend *b, struct tensor *y, struct tensor *mean,
+                           struct tensor *rstd, struct tensor *sum,
+                           const struct tensor *x, const struct tensor *added,
+                           const struct tensor *w, const struct tensor *bias, float shift,
+                           float eps, struct err *err);
 int cuda_layernorm_bwd(struct backend *b, struct tensor *dx, struct tensor *dw,
                        struct tensor *dbias, const struct tensor *dy,
-                       const struct tensor *x, const struct tensor *w,
-                       const struct tensor *mean, const struct tensor *rstd, float shift,
-                       struct err *err);
+                       const struct tensor *d_residual, const struct tensor *x,
+                       const struct tensor *w, const struct tensor *mean,
+                       const struct tensor *rstd, float shift, struct err *err);
 int cuda_rmsnorm_fwd(struct backend *b, struct tensor *y, struct tensor *rstd,
                      const struct tensor *x, const struct tensor *w, float eps,
                      struct err *err);
+int cuda_add_rmsnorm_fwd(struct backend *b, struct tensor *y, struct tensor *rstd,
+                         struct tensor *sum, const struct tensor *x,
+                         const struct tensor *added, const struct tensor *w, float eps,
+                         struct err *err);
 int cuda_rmsnorm_bwd(struct backend *b, struct tensor *dx, struct tensor *dw,
-                     const struct tensor *dy, const struct tensor *x,
-                     const struct tensor *w, const struct tensor *rstd, struct err *err);
+                     const struct tensor *dy, const struct tensor *d_residual,
+                     const struct tensor *x, const struct tensor *w,
+                     const struct tensor *rstd, struct err *err);
 
 int cuda_rope(struct backend *b, struct tensor *x, int64_t n_heads,
               const struct tensor *positions, const struct rope_args *args, bool inverse,

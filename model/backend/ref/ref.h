@@ -38,6 +38,10 @@ static inline void ref_put(const struct tensor *y, int64_t i, double value)
         ((uint16_t *)y->data)[i] = f16_of_float((float)value);
 }
 
+/* An activation's value and its derivative. */
+double ref_act_value(enum activation act, double x);
+double ref_act_slope(enum activation act, double x);
+
 int ref_matmul(struct backend *b, struct tensor *c, const struct tensor *a,
                const struct tensor *bb, const struct matmul_args *args, struct err *err);
 int ref_bias_bwd(struct backend *b, struct tensor *db, const struct tensor *dy,
@@ -46,17 +50,27 @@ int ref_bias_bwd(struct backend *b, struct tensor *db, const struct tensor *dy,
 int ref_layernorm_fwd(struct backend *b, struct tensor *y, struct tensor *mean,
                       struct tensor *rstd, const struct tensor *x, const struct tensor *w,
                       const struct tensor *bias, float shift, float eps, struct err *err);
+int ref_add_layernorm_fwd(struct backend *b, struct tensor *y, struct tensor *mean,
+                          struct tensor *rstd, struct tensor *sum, const struct tensor *x,
+                          const struct tensor *added, const struct tensor *w,
+                          const struct tensor *bias, float shift, float eps,
+                          struct err *err);
 int ref_layernorm_bwd(struct backend *b, struct tensor *dx, struct tensor *dw,
                       struct tensor *dbias, const struct tensor *dy,
-                      const struct tensor *x, const struct tensor *w,
-                      const struct tensor *mean, const struct tensor *rstd, float shift,
-                      struct err *err);
+                      const struct tensor *d_residual, const struct tensor *x,
+                      const struct tensor *w, const struct tensor *mean,
+                      const struct tensor *rstd, float shift, struct err *err);
 int ref_rmsnorm_fwd(struct backend *b, struct tensor *y, struct tensor *rstd,
                     const struct tensor *x, const struct tensor *w, float eps,
                     struct err *err);
+int ref_add_rmsnorm_fwd(struct backend *b, struct tensor *y, struct tensor *rstd,
+                        struct tensor *sum, const struct tensor *x,
+                        const struct tensor *added, const struct tensor *w, float eps,
+                        struct err *err);
 int ref_rmsnorm_bwd(struct backend *b, struct tensor *dx, struct tensor *dw,
-                    const struct tensor *dy, const struct tensor *x,
-                    const struct tensor *w, const struct tensor *rstd, struct err *err);
+                    const struct tensor *dy, const struct tensor *d_residual,
+                    const struct tensor *x, const struct tensor *w,
+                    const struct tensor *rstd, struct err *err);
 
 int ref_rope(struct backend *b, struct tensor *x, int64_t n_heads,
              const struct tensor *positions, const struct rope_args *args, bool inverse,

@@ -23,6 +23,25 @@ static void row_times(double *acc, const float *a_row, const float *bb, int64_t 
             acc[j] += (double)a_row[p] * bb[p * n + j];
 }
 
+/* Element at of c, in column j, from the sum of products. */
+static void finish(struct tensor *c, int64_t at, int64_t j, double sum,
+                   const struct matmul_args *args)
+{
+    if (args->bias)
+        sum += ref_get(args->bias, j);
+    if (args->residual)
+        sum += ref_get(args->residual, at);
+    if (args->beta != 0) /* with 0, c may hold anything, NaN too */
+        sum += (double)args->beta * ref_get(c, at);
+    if (args->pre_act)
+        ref_put(args->pre_act, at, sum);
+    if (args->slope_at)
+        sum *= ref_act_slope(args->act, ref_get(args->slope_at, at));
+    else
+        sum = ref_act_value(args->act, sum);
+    ref_put(c, at, sum);
+}
+
 int ref_matmul(struct backend *b, struct tensor *c, const struct tensor *a,
                const struct tensor *bb, const struct matmul_args *args, struct err *err)
 {
@@ -34,7 +53,6 @@ int ref_matmul(struct backend *b, struct tensor *c, const struct tensor *a,
     double *acc = malloc((size_t)(n + 1) * sizeof(double));
     int rc = -1;
 
-    (void)b;
     if (!a_rows || !b_rows || !acc) {
         err_set(err, ERR_NOMEM,
                 "cannot allocate scratch for matmul of %lld x %lld x %lld", (long long)m,
@@ -45,17 +63,10 @@ int ref_matmul(struct backend *b, struct tensor *c, const struct tensor *a,
     unpack(b_rows, bb, k, n, args->trans_b);
     for (int64_t i = 0; i < m; i++) {
         row_times(acc, a_rows + i * k, b_rows, n, k);
-        for (int64_t j = 0; j < n; j++) {
-            double sum = acc[j];
-
-            if (args->bias)
-                sum += ref_get(args->bias, j);
-            if (args->beta != 0) /* with 0, c may hold anything, NaN too */
-                sum += (double)args->beta * ref_get(c, i * n + j);
-            ref_put(c, i * n + j, sum);
-        }
+        for (int64_t j = 0; j < n; j++)
+            finish(c, i * n + j, j, acc[j], args);
     }
-    rc = 0;
+    rc = args->bias_grad ? ref_bias_bwd(b, args->bias_grad, a, err) : 0;
 out:
     free(acc);
     free(b_rows);

@@ -39,11 +39,22 @@ int ref_layernorm_fwd(struct backend *b, struct tensor *y, struct tensor *mean,
     return 0;
 }
 
+int ref_add_layernorm_fwd(struct backend *b, struct tensor *y, struct tensor *mean,
+                          struct tensor *rstd, struct tensor *sum, const struct tensor *x,
+                          const struct tensor *added, const struct tensor *w,
+                          const struct tensor *bias, float shift, float eps,
+                          struct err *err)
+{
+    if (ref_add(b, sum, x, added, 1, err) < 0)
+        return -1;
+    return ref_layernorm_fwd(b, y, mean, rstd, sum, w, bias, shift, eps, err);
+}
+
 /* One row, n, of the backward pass of either norm. */
 static void norm_bwd_row(struct tensor *dx, struct tensor *dw, const struct tensor *dy,
-                         const struct tensor *x, const struct tensor *w, int64_t n,
-                         int64_t d, bool is_centred, double mean, double rstd,
-                         double shift)
+                         const struct tensor *d_residual, const struct tensor *x,
+                         const struct tensor *w, int64_t n, int64_t d, bool is_centred,
+                         double mean, double rstd, double shift)
 {
     double sum_g = 0, sum_gx = 0;
 
@@ -57,10 +68,11 @@ static void norm_bwd_row(struct tensor *dx, struct tensor *dw, const struct tens
     for (int64_t i = 0; i < d; i++) {
         double xhat = (ref_get(x, n * d + i) - mean) * rstd;
         double dyi = ref_get(dy, n * d + i);
+        double residual = d_residual ? ref_get(d_residual, n * d + i) : 0;
 
-        ref_put(
-            dx, n * d + i,
-            rstd * (dyi * (shift + ref_get(w, i)) - (sum_g + xhat * sum_gx) / (double)d));
+        ref_put(dx, n * d + i,
+                residual + rstd * (dyi * (shift + ref_get(w, i)) -
+                                   (sum_g + xhat * sum_gx) / (double)d));
         if (dw)
             ref_put(dw, i, ref_get(dw, i) + dyi * xhat);
     }
@@ -68,15 +80,15 @@ static void norm_bwd_row(struct tensor *dx, struct tensor *dw, const struct tens
 
 int ref_layernorm_bwd(struct backend *b, struct tensor *dx, struct tensor *dw,
                       struct tensor *dbias, const struct tensor *dy,
-                      const struct tensor *x, const struct tensor *w,
-                      const struct tensor *mean, const struct tensor *rstd, float shift,
-                      struct err *err)
+                      const struct tensor *d_residual, const struct tensor *x,
+                      const struct tensor *w, const struct tensor *mean,
+                      const struct tensor *rstd, float shift, struct err *err)
 {
     struct tensor rows = tensor_flat(x);
 
     for (int64_t n = 0; n < rows.dims[0]; n++)
-        norm_bwd_row(dx, dw, dy, x, w, n, rows.dims[1], true, ref_get(mean, n),
-                     ref_get(rstd, n), shift);
+        norm_bwd_row(dx, dw, dy, d_residual, x, w, n, rows.dims[1], true,
+                     ref_get(mean, n), ref_get(rstd, n), shift);
     return dbias ? ref_bias_bwd(b, dbias, dy, err) : 0;
 }
 
@@ -102,15 +114,27 @@ int ref_rmsnorm_fwd(struct backend *b, struct tensor *y, struct tensor *rstd,
     return 0;
 }
 
+int ref_add_rmsnorm_fwd(struct backend *b, struct tensor *y, struct tensor *rstd,
+                        struct tensor *sum, const struct tensor *x,
+                        const struct tensor *added, const struct tensor *w, float eps,
+                        struct err *err)
+{
+    if (ref_add(b, sum, x, added, 1, err) < 0)
+        return -1;
+    return ref_rmsnorm_fwd(b, y, rstd, sum, w, eps, err);
+}
+
 int ref_rmsnorm_bwd(struct backend *b, struct tensor *dx, struct tensor *dw,
-                    const struct tensor *dy, const struct tensor *x,
-                    const struct tensor *w, const struct tensor *rstd, struct err *err)
+                    const struct tensor *dy, const struct tensor *d_residual,
+                    const struct tensor *x, const struct tensor *w,
+                    const struct tensor *rstd, struct err *err)
 {
     struct tensor rows = tensor_flat(x);
 
     (void)b;
     (void)err;
     for (int64_t n = 0; n < rows.dims[0]; n++)
-        norm_bwd_row(dx, dw, dy, x, w, n, rows.dims[1], false, 0, ref_get(rstd, n), 0);
+        norm_bwd_row(dx, dw, dy, d_residual, x, w, n, rows.dims[1], false, 0,
+                     ref_get(rstd, n), 0);
     return 0;
 }

@@ -14,7 +14,7 @@ static double sigmoid(double x)
 
 /* GELU: Hendrycks, Gimpel 2016, x Phi(x), and its tanh form; quick GELU: x sigmoid(1.702 x),
  * as in CLIP; squared ReLU: So et al. 2021. */
-static double act_value(enum activation act, double x)
+double ref_act_value(enum activation act, double x)
 {
     switch (act) {
     case ACT_NONE:
@@ -31,7 +31,7 @@ static double act_value(enum activation act, double x)
     return x;
 }
 
-static double act_slope(enum activation act, double x)
+double ref_act_slope(enum activation act, double x)
 {
     double t, s;
 
@@ -61,7 +61,7 @@ int ref_act_fwd(struct backend *b, struct tensor *y, const struct tensor *x,
     (void)b;
     (void)err;
     for (int64_t i = 0; i < n; i++)
-        ref_put(y, i, act_value(act, ref_get(x, i)));
+        ref_put(y, i, ref_act_value(act, ref_get(x, i)));
     return 0;
 }
 
@@ -73,7 +73,7 @@ int ref_act_bwd(struct backend *b, struct tensor *dx, const struct tensor *dy,
     (void)b;
     (void)err;
     for (int64_t i = 0; i < n; i++)
-        ref_put(dx, i, ref_get(dy, i) * act_slope(act, ref_get(x, i)));
+        ref_put(dx, i, ref_get(dy, i) * ref_act_slope(act, ref_get(x, i)));
     return 0;
 }
 

@@ -198,6 +198,14 @@ template <typename F> void with_width(bool is_wide, F f)
         f(std::integral_constant<int, 1>{});
 }
 
+/* Both: f(zero, width). */
+template <typename F> void with_pack(enum dtype dtype, bool is_wide, F f)
+{
+    with_type(dtype, [&](auto zero) {
+        with_width(is_wide, [&](auto width) { f(zero, width); });
+    });
+}
+
 inline bool is_aligned(const void *data)
 {
     return (uintptr_t)data % 16 == 0; /* NULL is */

@@ -14,17 +14,27 @@
 namespace
 {
 
-template <int W, typename T, bool IS_CENTRED>
+/* Of x, or of sum = x + added (NULL: nothing is added). A thread has the same columns in
+ * every pass over a row, so it reads of the sum what it wrote itself. */
+template <int W, typename T, typename Ta, bool IS_CENTRED>
 __global__ void __launch_bounds__(2 * BLOCK, 2)
-    norm_fwd(T *y, float *mean, float *rstd, const T *x, const T *w, const T *bias,
-             float shift, float eps, int64_t rows, int64_t d)
+    norm_fwd(T *y, float *mean, float *rstd, T *sum, const T *x, const Ta *added,
+             const T *w, const T *bias, float shift, float eps, int64_t rows, int64_t d)
 {
     int64_t first = (int64_t)threadIdx.x * W, step = (int64_t)blockDim.x * W;
 
     for (int64_t n = blockIdx.x; n < rows; n += gridDim.x) {
-        const T *row = x + n * d;
+        const T *row = added ? sum + n * d : x + n * d;
         float mu = 0, squares = 0, r, v[W], s[W], t[W] = {};
 
+        for (int64_t c = first; added && c < d; c += step) {
+            load<W>(v, x + n * d + c);
+            load<W>(s, added + n * d + c);
+#pragma unroll
+            for (int i = 0; i < W; i++)
+                v[i] += s[i];
+            store<W>(sum + n * d + c, v);
+        }
         if (IS_CENTRED) {
             for (int64_t c = first; c < d; c += step) {
                 load<W>(v, row + c);
@@ -59,14 +69,14 @@ __global__ void __launch_bounds__(2 * BLOCK, 2)
     }
 }
 
-/* dx = ; dw_sums, db_sums [gridDim.x, d] = this block's sums (NULL: not wanted). A thread
+/* dx = d_residual (NULL: 0) + the gradient; dw_sums, db_sums [gridDim.x, d] = this block's sums (NULL: not wanted). A thread
  * has the same columns in every row, so nobody else touches its sums, in shared memory
  * where they fit. */
 template <int W, typename T, bool IS_CENTRED>
 __global__ void __launch_bounds__(2 * BLOCK, 2)
-    norm_bwd(T *dx, float *dw_sums, float *db_sums, const T *dy, const T *x, const T *w,
-             const float *mean, const float *rstd, float shift, int64_t rows, int64_t d,
-             bool is_shared)
+    norm_bwd(T *dx, float *dw_sums, float *db_sums, const T *dy, const T *d_residual,
+             const T *x, const T *w, const float *mean, const float *rstd, float shift,
+             int64_t rows, int64_t d, bool is_shared)
 {
     CUDA_DYNAMIC_SHARED(float, shared);
     int64_t first = (int64_t)threadIdx.x * W, step = (int64_t)blockDim.x * W;
@@ -84,7 +94,7 @@ __global__ void __launch_bounds__(2 * BLOCK, 2)
         }
     for (int64_t n = blockIdx.x; n < rows; n += gridDim.x) {
         float mu = IS_CENTRED ? mean[n] : 0, r = rstd[n], sum_g = 0, sum_gx = 0;
-        float v[W], g[W], s[W];
+        float v[W], g[W], s[W], rest[W] = {};
 
         for (int64_t c = first; c < d; c += step) {
             load<W>(v, x + n * d + c);
@@ -104,6 +114,8 @@ __global__ void __launch_bounds__(2 * BLOCK, 2)
             load<W>(v, x + n * d + c);
             load<W>(g, dy + n * d + c);
             load<W>(s, w + c);
+            if (d_residual)
+                load<W>(rest, d_residual + n * d + c);
 #pragma unroll
             for (int i = 0; i < W; i++) {
                 float xhat = (v[i] - mu) * r;
@@ -112,7 +124,7 @@ __global__ void __launch_bounds__(2 * BLOCK, 2)
                     dw[c + i] += g[i] * xhat;
                 if (db)
                     db[c + i] += g[i];
-                v[i] = r * (g[i] * (shift + s[i]) - (sum_g + xhat * sum_gx));
+                v[i] = rest[i] + r * (g[i] * (shift + s[i]) - (sum_g + xhat * sum_gx));
             }
             store<W>(dx + n * d + c, v);
         }
@@ -184,35 +196,47 @@ void add_sums_launch(struct cuda *cuda, struct tensor *out, const float *sums,
 
 /* What both norms' slots are asked; fields that one has not are NULL or 0. */
 struct norm {
-    struct tensor *y, *mean, *rstd; /* forward */
-    struct tensor *dx, *dw, *dbias; /* backward */
-    const struct tensor *dy, *x, *w, *bias, *mean_in, *rstd_in;
+    struct tensor *y, *mean, *rstd, *sum; /* forward */
+    struct tensor *dx, *dw, *dbias;       /* backward */
+    const struct tensor *added, *dy, *d_residual, *x, *w, *bias, *mean_in, *rstd_in;
     float shift, eps;
 };
+
+template <typename T> T *data_of(const struct tensor *x)
+{
+    return x ? (T *)x->data : nullptr;
+}
+
+template <int W, typename T, typename Ta, bool IS_CENTRED>
+void fwd_launch(struct cuda *cuda, const struct norm &a, int64_t rows, int64_t d)
+{
+    auto *kernel = norm_fwd<W, T, Ta, IS_CENTRED>;
+
+    CUDA_LAUNCH(kernel, dim3(grid_x(rows)), dim3(block_for(d, W)), 0, cuda->stream,
+                data_of<T>(a.y), data_of<float>(a.mean), data_of<float>(a.rstd),
+                data_of<T>(a.sum), data_of<T>(a.x), data_of<Ta>(a.added), data_of<T>(a.w),
+                data_of<T>(a.bias), a.shift, a.eps, rows, d);
+}
 
 template <bool IS_CENTRED>
 int fwd(struct backend *b, const struct norm &a, struct err *err)
 {
     struct tensor flat = tensor_flat(a.x);
     int64_t rows = flat.dims[0], d = flat.dims[1];
-    bool is_wide = is_aligned(a.y) && is_aligned(a.x) && is_aligned(a.w) &&
-                   is_aligned(a.bias) && d % PACK == 0;
+    bool is_wide = is_aligned(a.y) && is_aligned(a.x) && is_aligned(a.sum) &&
+                   is_aligned(a.added) && is_aligned(a.w) && is_aligned(a.bias) &&
+                   d % PACK == 0;
 
     if (rows == 0)
         return 0;
-    with_type(a.x->dtype, [&](auto zero) {
+    with_pack(a.x->dtype, is_wide, [&](auto zero, auto width) {
         typedef decltype(zero) T;
+        constexpr int W = decltype(width)::value;
 
-        with_width(is_wide, [&](auto width) {
-            constexpr int W = decltype(width)::value;
-            auto *kernel = norm_fwd<W, T, IS_CENTRED>;
-
-            CUDA_LAUNCH(
-                kernel, dim3(grid_x(rows)), dim3(block_for(d, W)), 0, cuda_of(b)->stream,
-                (T *)a.y->data, a.mean ? (float *)a.mean->data : nullptr,
-                (float *)a.rstd->data, (const T *)a.x->data, (const T *)a.w->data,
-                a.bias ? (const T *)a.bias->data : nullptr, a.shift, a.eps, rows, d);
-        });
+        if (a.added && a.added->dtype != a.x->dtype) /* F32 */
+            fwd_launch<W, T, float, IS_CENTRED>(cuda_of(b), a, rows, d);
+        else
+            fwd_launch<W, T, T, IS_CENTRED>(cuda_of(b), a, rows, d);
     });
     return cuda_launched("norm", err);
 }
@@ -252,28 +276,24 @@ int bwd(struct backend *b, const struct norm &a, struct err *err)
     struct cuda *cuda = cuda_of(b);
     struct tensor flat = tensor_flat(a.x);
     int64_t rows = flat.dims[0], d = flat.dims[1];
-    bool is_wide = is_aligned(a.dx) && is_aligned(a.dy) && is_aligned(a.x) &&
-                   is_aligned(a.w) && d % PACK == 0;
+    bool is_wide = is_aligned(a.dx) && is_aligned(a.dy) && is_aligned(a.d_residual) &&
+                   is_aligned(a.x) && is_aligned(a.w) && d % PACK == 0;
     struct bwd_sums sums;
 
     if (rows == 0)
         return 0;
     if (bwd_sums_take(cuda, &sums, a, rows, d, err) < 0)
         return -1;
-    with_type(a.x->dtype, [&](auto zero) {
+    with_pack(a.x->dtype, is_wide, [&](auto zero, auto width) {
         typedef decltype(zero) T;
+        constexpr int W = decltype(width)::value;
+        auto *kernel = norm_bwd<W, T, IS_CENTRED>;
 
-        with_width(is_wide, [&](auto width) {
-            constexpr int W = decltype(width)::value;
-            auto *kernel = norm_bwd<W, T, IS_CENTRED>;
-
-            CUDA_LAUNCH(
-                kernel, dim3(grid_x(sums.n_blocks)), dim3(block_for(d, W)),
-                sums.shared_bytes, cuda->stream, (T *)a.dx->data, sums.dw, sums.db,
-                (const T *)a.dy->data, (const T *)a.x->data, (const T *)a.w->data,
-                a.mean_in ? (const float *)a.mean_in->data : nullptr,
-                (const float *)a.rstd_in->data, a.shift, rows, d, sums.shared_bytes > 0);
-        });
+        CUDA_LAUNCH(kernel, dim3(grid_x(sums.n_blocks)), dim3(block_for(d, W)),
+                    sums.shared_bytes, cuda->stream, data_of<T>(a.dx), sums.dw, sums.db,
+                    data_of<T>(a.dy), data_of<T>(a.d_residual), data_of<T>(a.x),
+                    data_of<T>(a.w), data_of<float>(a.mean_in), data_of<float>(a.rstd_in),
+                    a.shift, rows, d, sums.shared_bytes > 0);
     });
     if (a.dw)
         add_sums_launch(cuda, a.dw, sums.dw, sums.n_blocks, d);
@@ -289,12 +309,24 @@ int cuda_layernorm_fwd(struct backend *b, struct tensor *y, struct tensor *mean,
                        const struct tensor *w, const struct tensor *bias, float shift,
                        float eps, struct err *err)
 {
+    return cuda_add_layernorm_fwd(b, y, mean, rstd, nullptr, x, nullptr, w, bias, shift,
+                                  eps, err);
+}
+
+int cuda_add_layernorm_fwd(struct backend *b, struct tensor *y, struct tensor *mean,
+                           struct tensor *rstd, struct tensor *sum,
+                           const struct tensor *x, const struct tensor *added,
+                           const struct tensor *w, const struct tensor *bias, float shift,
+                           float eps, struct err *err)
+{
     struct norm a = {};
 
     a.y = y;
     a.mean = mean;
     a.rstd = rstd;
+    a.sum = sum;
     a.x = x;
+    a.added = added;
     a.w = w;
     a.bias = bias;
     a.shift = shift;
@@ -304,9 +336,9 @@ int cuda_layernorm_fwd(struct backend *b, struct tensor *y, struct tensor *mean,
 
 int cuda_layernorm_bwd(struct backend *b, struct tensor *dx, struct tensor *dw,
                        struct tensor *dbias, const struct tensor *dy,
-                       const struct tensor *x, const struct tensor *w,
-                       const struct tensor *mean, const struct tensor *rstd, float shift,
-                       struct err *err)
+                       const struct tensor *d_residual, const struct tensor *x,
+                       const struct tensor *w, const struct tensor *mean,
+                       const struct tensor *rstd, float shift, struct err *err)
 {
     struct norm a = {};
 
@@ -314,6 +346,7 @@ int cuda_layernorm_bwd(struct backend *b, struct tensor *dx, struct tensor *dw,
     a.dw = dw;
     a.dbias = dbias;
     a.dy = dy;
+    a.d_residual = d_residual;
     a.x = x;
     a.w = w;
     a.mean_in = mean;
@@ -326,25 +359,37 @@ int cuda_rmsnorm_fwd(struct backend *b, struct tensor *y, struct tensor *rstd,
                      const struct tensor *x, const struct tensor *w, float eps,
                      struct err *err)
 {
+    return cuda_add_rmsnorm_fwd(b, y, rstd, nullptr, x, nullptr, w, eps, err);
+}
+
+int cuda_add_rmsnorm_fwd(struct backend *b, struct tensor *y, struct tensor *rstd,
+                         struct tensor *sum, const struct tensor *x,
+                         const struct tensor *added, const struct tensor *w, float eps,
+                         struct err *err)
+{
     struct norm a = {};
 
     a.y = y;
     a.rstd = rstd;
+    a.sum = sum;
     a.x = x;
+    a.added = added;
     a.w = w;
     a.eps = eps;
     return fwd<false>(b, a, err);
 }
 
 int cuda_rmsnorm_bwd(struct backend *b, struct tensor *dx, struct tensor *dw,
-                     const struct tensor *dy, const struct tensor *x,
-                     const struct tensor *w, const struct tensor *rstd, struct err *err)
+                     const struct tensor *dy, const struct tensor *d_residual,
+                     const struct tensor *x, const struct tensor *w,
+                     const struct tensor *rstd, struct err *err)
 {
     struct norm a = {};
 
     a.dx = dx;
     a.dw = dw;
     a.dy = dy;
+    a.d_residual = d_residual;
     a.x = x;
     a.w = w;
     a.rstd_in = rstd;
@@ -369,17 +414,14 @@ int cuda_bias_bwd(struct backend *b, struct tensor *db, const struct tensor *dy,
     parts = ceil_div(rows, rows_each);
     if (cuda_scratch(cuda, &sums, (size_t)(parts * n) * sizeof(float), err) < 0)
         return -1;
-    with_type(dy->dtype, [&](auto zero) {
+    with_pack(dy->dtype, is_wide, [&](auto zero, auto width) {
         typedef decltype(zero) T;
+        constexpr int W = decltype(width)::value;
+        auto *kernel = column_sums<W, T>;
 
-        with_width(is_wide, [&](auto width) {
-            constexpr int W = decltype(width)::value;
-            auto *kernel = column_sums<W, T>;
-
-            CUDA_LAUNCH(kernel, dim3((unsigned)tiles, (unsigned)parts),
-                        dim3(WARP, COLUMN_LANES), 0, cuda->stream, (float *)sums,
-                        (const T *)dy->data, rows, n, rows_each);
-        });
+        CUDA_LAUNCH(kernel, dim3((unsigned)tiles, (unsigned)parts),
+                    dim3(WARP, COLUMN_LANES), 0, cuda->stream, (float *)sums,
+                    data_of<T>(dy), rows, n, rows_each);
     });
     add_sums_launch(cuda, db, (const float *)sums, parts, n);
     return cuda_launched("gradient of a bias", err);

@@ -243,20 +243,17 @@ int cuda_swiglu_fwd(struct backend *b, struct tensor *y, const struct tensor *x,
 {
     struct tensor flat = tensor_flat(y);
     int64_t rows = flat.dims[0], width = flat.dims[1];
+    bool is_wide = is_aligned(y) && is_aligned(x) && width % PACK == 0;
 
     if (rows * width == 0)
         return 0;
-    with_type(x->dtype, [&](auto zero) {
+    with_pack(x->dtype, is_wide, [&](auto zero, auto w) {
         typedef decltype(zero) T;
+        constexpr int W = decltype(w)::value;
+        auto *kernel = swiglu_fwd<W, T>;
 
-        with_width(is_aligned(y) && is_aligned(x) && width % PACK == 0, [&](auto w) {
-            constexpr int W = decltype(w)::value;
-            auto *kernel = swiglu_fwd<W, T>;
-
-            CUDA_LAUNCH(kernel, map_grid(rows, width, W), dim3(BLOCK), 0,
-                        cuda_of(b)->stream, (T *)y->data, (const T *)x->data, rows,
-                        width);
-        });
+        CUDA_LAUNCH(kernel, map_grid(rows, width, W), dim3(BLOCK), 0, cuda_of(b)->stream,
+                    (T *)y->data, (const T *)x->data, rows, width);
     });
     return cuda_launched("SwiGLU", err);
 }
@@ -270,17 +267,13 @@ int cuda_swiglu_bwd(struct backend *b, struct tensor *dx, const struct tensor *d
 
     if (rows * width == 0)
         return 0;
-    with_type(x->dtype, [&](auto zero) {
+    with_pack(x->dtype, is_wide, [&](auto zero, auto w) {
         typedef decltype(zero) T;
+        constexpr int W = decltype(w)::value;
+        auto *kernel = swiglu_bwd<W, T>;
 
-        with_width(is_wide, [&](auto w) {
-            constexpr int W = decltype(w)::value;
-            auto *kernel = swiglu_bwd<W, T>;
-
-            CUDA_LAUNCH(kernel, map_grid(rows, width, W), dim3(BLOCK), 0,
-                        cuda_of(b)->stream, (T *)dx->data, (const T *)dy->data,
-                        (const T *)x->data, rows, width);
-        });
+        CUDA_LAUNCH(kernel, map_grid(rows, width, W), dim3(BLOCK), 0, cuda_of(b)->stream,
+                    (T *)dx->data, (const T *)dy->data, (const T *)x->data, rows, width);
     });
     return cuda_launched("SwiGLU", err);
 }
@@ -296,8 +289,11 @@ int cuda_add(struct backend *b, struct tensor *y, const struct tensor *a,
     with_type(a->dtype, [&](auto zero) {
         typedef decltype(zero) T;
 
-        rc = map_launch<T, T, T>(cuda_of(b), add_of{s}, y, a, bb, n / period, period,
-                                 "sum", err);
+        rc = bb->dtype == a->dtype
+                 ? map_launch<T, T, T>(cuda_of(b), add_of{s}, y, a, bb, n / period,
+                                       period, "sum", err)
+                 : map_launch<T, T, float>(cuda_of(b), add_of{s}, y, a, bb, n / period,
+                                           period, "sum", err);
     });
     return rc;
 }
