@@ -21,6 +21,7 @@
 #define VNEVA_MODEL_BACKEND_BACKEND_H
 
 #include "common/base/err.h"
+#include "model/backend/update.h"
 #include "model/tensor.h"
 
 #include <stdbool.h>
@@ -73,8 +74,7 @@ struct rope_args {
 
 struct adamw_args {
     float lr, beta1, beta2, eps, weight_decay;
-    float grad_scale; /* multiplies the gradient first: 1/tokens and clipping */
-    int64_t step;     /* from 1, for the bias correction */
+    int64_t step; /* from 1, for the bias correction */
 };
 
 /* Bytes on the device, or of the host. */
@@ -118,6 +118,12 @@ struct backend_ops {
                   struct err *err);
     int (*download)(struct backend *b, void *host, const void *src, size_t n_bytes,
                     struct err *err); /* waits for what was asked before */
+    /* A download in two parts, one at a time: what is asked between them goes on while the
+     * host waits in the second, which it does only for what was asked before the first. The
+     * bytes are those of the first; host: there until the second has returned. */
+    int (*download_begin)(struct backend *b, void *host, const void *src, size_t n_bytes,
+                          struct err *err);
+    int (*download_end)(struct backend *b, struct err *err);
     int (*copy)(struct backend *b, void *dst, const void *src, size_t n_bytes,
                 struct err *err);
     int (*zero)(struct backend *b, void *dst, size_t n_bytes, struct err *err);
@@ -250,21 +256,32 @@ struct backend_ops {
     int (*xent_bwd)(struct backend *b, struct tensor *logits, const struct tensor *max,
                     const struct tensor *sum, const struct tensor *labels, int32_t first,
                     int64_t n_real, struct err *err);
+    /* *total (double, in the backend's memory) += the sum over the rows of log(sum) + max -
+     * target, taken in double in a fixed order; a row whose label is -1 does not count */
+    int (*xent_total)(struct backend *b, double *total, const struct tensor *max,
+                      const struct tensor *sum, const struct tensor *target,
+                      const struct tensor *labels, struct err *err);
     /* value [N] F32, index [N] I32 of the largest of the first n_real; the first wins.
      * n_real 0: -infinity and -1 */
     int (*argmax)(struct backend *b, struct tensor *value, struct tensor *index,
                   const struct tensor *logits, int64_t n_real, struct err *err);
 
-    /* ---- optimizer ---- */
+    /* ---- optimizer: all tensors of a list at once; squares (double) and verdict are in the
+     * backend's memory, so that nobody waits for them between ---- */
 
-    /* *out (host) = sum of squares of x F32, summed in a fixed order in double */
-    int (*sum_squares)(struct backend *b, double *out, const struct tensor *x,
+    /* squares[i] = sum of squares of item i's gradient, in a fixed order in double; 0 where
+     * it is not counted */
+    int (*sum_squares)(struct backend *b, double *squares, const struct update_list *list,
                        struct err *err);
-    /* AdamW (Loshchilov & Hutter 2019, as torch.optim.AdamW): master, m, v F32 updated in
-     * place from grad F32; weight (T or NULL) gets the rounded master. */
-    int (*adamw)(struct backend *b, struct tensor *master, struct tensor *weight,
-                 struct tensor *m, struct tensor *v, const struct tensor *grad,
-                 const struct adamw_args *args, struct err *err);
+    /* *verdict = verdict_of(sum of squares[0..n), divisor, clip): see verdict.h */
+    int (*judge)(struct backend *b, struct update_verdict *verdict, const double *squares,
+                 int64_t n, double divisor, double clip, struct err *err);
+    /* AdamW (Loshchilov & Hutter 2019, as torch.optim.AdamW): of each item master, m and v
+     * are updated in place from scale times the gradient, weight gets the rounded master;
+     * unless the verdict says that they are not finite. Gradients become 0. */
+    int (*adamw)(struct backend *b, const struct update_list *list,
+                 const struct update_verdict *verdict, const struct adamw_args *args,
+                 struct err *err);
 };
 
 /* Backends embed this first. */

@@ -73,6 +73,13 @@ int host_copy(struct backend *b, void *dst, const void *src, size_t n_bytes,
     return 0;
 }
 
+int host_download_end(struct backend *b, struct err *err)
+{
+    (void)b;
+    (void)err;
+    return 0;
+}
+
 int host_zero(struct backend *b, void *dst, size_t n_bytes, struct err *err)
 {
     (void)b;

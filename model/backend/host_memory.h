@@ -14,6 +14,8 @@ void host_memory(struct backend *b, struct backend_memory *out);
 /* copy, upload and download are the same thing here */
 int host_copy(struct backend *b, void *dst, const void *src, size_t n_bytes,
               struct err *err);
+/* nothing is on its way: all is done by the first part */
+int host_download_end(struct backend *b, struct err *err);
 int host_zero(struct backend *b, void *dst, size_t n_bytes, struct err *err);
 int host_sync(struct backend *b, struct err *err);
 

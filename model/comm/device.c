@@ -187,6 +187,17 @@ int comm_device_all_reduce(struct comm *comm, float *x, int64_t n, enum comm_op 
     return comm_end(comm, d->ops->all_reduce(d, number, x, n, op, err), err);
 }
 
+int comm_device_all_reduce_f64(struct comm *comm, double *x, int64_t n, enum comm_op op,
+                               struct err *err)
+{
+    struct comm_device *d = comm->device;
+
+    comm_begin(comm, op == COMM_MAX ? COMM_KIND_MAX_F64 : COMM_KIND_SUM_F64,
+               (size_t)n * sizeof(*x), 0);
+    return comm_end(comm, d->ops->all_reduce_f64(d, comm->call.number, x, n, op, err),
+                    err);
+}
+
 int comm_device_all_gather(struct comm *comm, void *out, const void *mine, size_t n_bytes,
                            struct err *err)
 {

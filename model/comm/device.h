@@ -29,6 +29,8 @@ struct comm_device;
 struct comm_device_ops {
     int (*all_reduce)(struct comm_device *device, uint64_t number, float *x, int64_t n,
                       enum comm_op op, struct err *err);
+    int (*all_reduce_f64)(struct comm_device *device, uint64_t number, double *x,
+                          int64_t n, enum comm_op op, struct err *err);
     int (*all_gather)(struct comm_device *device, uint64_t number, void *out,
                       const void *mine, size_t n_bytes, struct err *err);
     int (*reduce_scatter)(struct comm_device *device, uint64_t number, float *out,
@@ -84,6 +86,8 @@ bool comm_has_device(const struct comm *comm);
  * of the work. Only where comm_has_device. A maximum may lose not-a-numbers. COLLECTIVE */
 int comm_device_all_reduce(struct comm *comm, float *x, int64_t n, enum comm_op op,
                            struct err *err);
+int comm_device_all_reduce_f64(struct comm *comm, double *x, int64_t n, enum comm_op op,
+                               struct err *err);
 int comm_device_all_gather(struct comm *comm, void *out, const void *mine, size_t n_bytes,
                            struct err *err);
 int comm_device_reduce_scatter(struct comm *comm, float *out, const float *x, int64_t n,

@@ -70,19 +70,19 @@ static int end_call(struct nccl_group *group, struct nccl_mark *mark, ncclResult
     return nccl_mark_end(group, mark, stream, err);
 }
 
-static int reduce_on(struct nccl_group *g, uint64_t number, float *x, int64_t n,
-                     enum comm_op op, cudaStream_t stream, struct err *err)
+static int reduce_on(struct nccl_group *g, uint64_t number, void *x, int64_t n,
+                     ncclDataType_t type, enum comm_op op, cudaStream_t stream,
+                     struct err *err)
 {
     ncclRedOp_t nccl_op = op == COMM_MAX ? ncclMax : ncclSum;
+    size_t item = type == ncclFloat64 ? sizeof(double) : sizeof(float);
     struct nccl_mark *mark;
 
-    if (begin_call(g, &mark, "all-reduce", number, (size_t)n * sizeof(*x), stream, err) <
-        0)
+    if (begin_call(g, &mark, "all-reduce", number, (size_t)n * item, stream, err) < 0)
         return -1;
-    return end_call(
-        g, mark,
-        g->api.all_reduce(x, x, (size_t)n, ncclFloat32, nccl_op, g->comm, stream), stream,
-        err);
+    return end_call(g, mark,
+                    g->api.all_reduce(x, x, (size_t)n, type, nccl_op, g->comm, stream),
+                    stream, err);
 }
 
 static int nccl_all_reduce(struct comm_device *device, uint64_t number, float *x,
@@ -90,7 +90,15 @@ static int nccl_all_reduce(struct comm_device *device, uint64_t number, float *x
 {
     struct nccl_group *g = group_of(device);
 
-    return reduce_on(g, number, x, n, op, g->set->stream, err);
+    return reduce_on(g, number, x, n, ncclFloat32, op, g->set->stream, err);
+}
+
+static int nccl_all_reduce_f64(struct comm_device *device, uint64_t number, double *x,
+                               int64_t n, enum comm_op op, struct err *err)
+{
+    struct nccl_group *g = group_of(device);
+
+    return reduce_on(g, number, x, n, ncclFloat64, op, g->set->stream, err);
 }
 
 static int nccl_all_gather(struct comm_device *device, uint64_t number, void *out,
@@ -157,7 +165,7 @@ static int nccl_all_reduce_beside(struct comm_device *device, uint64_t number, f
     if (check_open(g, err) < 0 || order(g, set->stream, set->beside, set->asked, err) < 0)
         return -1;
     g->has_beside = true;
-    return reduce_on(g, number, x, n, op, set->beside, err);
+    return reduce_on(g, number, x, n, ncclFloat32, op, set->beside, err);
 }
 
 /* A mark too: for so long the backend's work stands still. */
@@ -256,6 +264,7 @@ void nccl_close(struct nccl_set *set)
 
 static const struct comm_device_ops nccl_ops = {
     .all_reduce = nccl_all_reduce,
+    .all_reduce_f64 = nccl_all_reduce_f64,
     .all_gather = nccl_all_gather,
     .reduce_scatter = nccl_reduce_scatter,
     .broadcast = nccl_broadcast,

@@ -94,11 +94,21 @@ struct neva_index {
     struct neva_table feature_rows;
     /* [Fl*S]: the way back; -1 where the row is not selected */
     struct neva_table row_features;
-    float *head; /* HEAD_ROWS_MAX * 3 */
+    float *head; /* HEAD_ROWS_MAX * 3: answers of a generation */
     int64_t n_media, n_labels;
     struct tensor block; /* I32, all twins */
     void *memory;        /* all that is on the host */
     size_t n_bytes;
+};
+
+/* What a global batch adds up to. In the backend's memory, in one piece, so that one
+ * download brings what is asked about a step. */
+struct neva_tally {
+    double evaluated; /* loss sum of the evaluation at work */
+    double loss;      /* of the micro batches since neva_zero_grad */
+    struct update_verdict verdict;
+    double
+        squares[]; /* of the gradient of each trained parameter, in the table's order */
 };
 
 struct neva {
@@ -125,8 +135,11 @@ struct neva {
     struct projector_acts projector_acts;
     struct text_acts text_acts;
     struct neva_index index;
-    int64_t n_frames_seen;  /* by trained steps since neva_zero_grad */
-    bool has_partial_grads; /* of the divided frames */
+    struct neva_tally *tally; /* the backend's memory */
+    size_t tally_bytes;
+    struct update_list trained;           /* empty until neva_need_list */
+    int64_t n_frames_seen, n_labels_seen; /* by trained steps since neva_zero_grad */
+    bool has_partial_grads;               /* of the divided frames */
 };
 
 /* Plans and places everything a micro batch of this shape needs; keeps it as long as the
@@ -152,15 +165,28 @@ void neva_fresh_values(const struct neva_config *config, const struct param *par
  * did not fail saying that another did. COLLECTIVE */
 int neva_agree(struct neva *model, int rc, struct err *err);
 
-/* Gradients, then moments: made when first needed, all zero. */
+/* Gradients, then moments: made when first needed, all zero; behind them the list of what
+ * is trained. */
 int neva_need_grads(struct neva *model, struct err *err);
 int neva_need_moments(struct neva *model, struct err *err);
+int neva_need_list(struct neva *model, struct err *err);
 /* Writes this rank's slice of a parameter (F32, local_dims) as master and value. */
 int neva_param_write(struct neva *model, struct param *param, const float *host,
                      struct err *err);
 
 /* Points the layers' weights (and gradients, once there) at the table's memory. */
 void neva_bind(struct neva *model);
+
+/* As neva_zero_grad, where the gradients are zero already. */
+int neva_begin_batch(struct neva *model, struct err *err);
+
+/* ---- tally.c ---- */
+
+int neva_tally_init(struct neva *model, struct err *err);
+/* The list of what is trained as well. */
+void neva_tally_fini(struct neva *model);
+/* One of the tally's. */
+int neva_zero_loss(struct neva *model, double *loss, struct err *err);
 
 /* ---- vision.c: frames of this rank to rows of features ---- */
 

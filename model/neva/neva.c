@@ -3,6 +3,7 @@
 #include "common/base/rng.h"
 #include "common/base/stage.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -156,7 +157,8 @@ int neva_create_bare(struct neva **out, const struct neva_config *config,
     model->llm_nn =
         (struct nn){.backend = b, .group = tensor_group, .dtype = config->dtype};
     if (place_part(model, PARAM_VALUE, config->dtype, &model->values, err) < 0 ||
-        place_part(model, PARAM_MASTER, config->dtype, &model->masters, err) < 0) {
+        place_part(model, PARAM_MASTER, config->dtype, &model->masters, err) < 0 ||
+        neva_tally_init(model, err) < 0) {
         neva_destroy(model);
         return err_wrap(err, "cannot create the model");
     }
@@ -181,6 +183,7 @@ void neva_destroy(struct neva *model)
 {
     if (!model)
         return;
+    neva_tally_fini(model);
     neva_fini_plan(model);
     arena_fini(&model->values);
     arena_fini(&model->masters);
@@ -311,19 +314,20 @@ static int backward(struct neva *model, const struct neva_batch *batch, struct e
     return 0;
 }
 
+/* sum: one of the tally's, the loss is added to it */
 static int run(struct neva *model, const struct neva_batch *batch, bool is_training,
-               struct neva_loss *loss, struct err *err)
+               int64_t *n_labels, double *sum, struct err *err)
 {
     const struct neva_shape shape = {batch->n_samples, batch->n_tokens, batch->n_frames,
                                      is_training};
     struct neva_index *index = &model->index;
     struct tensor *last, *d = &model->text_acts.d;
 
-    *loss = (struct neva_loss){0};
+    *n_labels = 0;
     if (check_batch(model, batch, err) < 0 || neva_prepare(model, &shape, err) < 0 ||
         neva_index_fill(model, batch, true, err) < 0)
         return -1;
-    loss->n_labels = index->n_labels;
+    *n_labels = index->n_labels;
     if (index->n_labels == 0)
         return 0; /* every rank sees the same labels, so all return here */
     last = &model->llm.x[model->llm.n_layers];
@@ -334,16 +338,16 @@ static int run(struct neva *model, const struct neva_batch *batch, bool is_train
         return -1;
     if (head_loss(&model->llm_nn, &model->head, &model->head_scratch, last,
                   &index->label_rows.there, &index->labels.there, is_training ? d : NULL,
-                  &loss->sum, err) < 0)
+                  sum, err) < 0)
         return err_wrap(err, "loss");
     return is_training ? backward(model, batch, err) : 0;
 }
 
 static int run_in_stage(struct neva *model, const struct neva_batch *batch,
-                        bool is_training, struct neva_loss *loss, struct err *err)
+                        bool is_training, int64_t *n_labels, double *sum, struct err *err)
 {
     struct stage_mark before = stage_begin("forward", NULL, STAGE_LIMITED);
-    int rc = run(model, batch, is_training, loss, err);
+    int rc = run(model, batch, is_training, n_labels, sum, err);
 
     stage_end(before);
     return rc;
@@ -355,7 +359,19 @@ int neva_step(struct neva *model, const struct neva_batch *batch, struct neva_lo
     if (neva_need_grads(model, err) < 0)
         return -1;
     model->has_partial_grads = true;
-    return run_in_stage(model, batch, true, loss, err);
+    loss->sum = NAN;
+    if (run_in_stage(model, batch, true, &loss->n_labels, &model->tally->loss, err) < 0)
+        return -1;
+    model->n_labels_seen += loss->n_labels;
+    return 0;
+}
+
+int neva_read_loss(struct neva *model, struct neva_loss *loss, struct err *err)
+{
+    struct backend *b = model->backend;
+
+    loss->n_labels = model->n_labels_seen;
+    return b->ops->download(b, &loss->sum, &model->tally->loss, sizeof(loss->sum), err);
 }
 
 int neva_reserve(struct neva *model, int64_t n_samples, int64_t n_tokens,
@@ -363,7 +379,8 @@ int neva_reserve(struct neva *model, int64_t n_samples, int64_t n_tokens,
 {
     const struct neva_shape shape = {n_samples, n_tokens, n_frames, true};
 
-    if (neva_need_grads(model, err) < 0 || neva_need_moments(model, err) < 0)
+    if (neva_need_grads(model, err) < 0 || neva_need_moments(model, err) < 0 ||
+        neva_need_list(model, err) < 0)
         return -1;
     return neva_prepare(model, &shape, err);
 }
@@ -371,7 +388,13 @@ int neva_reserve(struct neva *model, int64_t n_samples, int64_t n_tokens,
 int neva_evaluate(struct neva *model, const struct neva_batch *batch,
                   struct neva_loss *loss, struct err *err)
 {
-    return run_in_stage(model, batch, false, loss, err);
+    struct backend *b = model->backend;
+    double *sum = &model->tally->evaluated;
+
+    if (neva_zero_loss(model, sum, err) < 0 ||
+        run_in_stage(model, batch, false, &loss->n_labels, sum, err) < 0)
+        return -1;
+    return b->ops->download(b, &loss->sum, sum, sizeof(*sum), err);
 }
 
 void neva_set_loss_scale(struct neva *model, double scale)
@@ -379,10 +402,17 @@ void neva_set_loss_scale(struct neva *model, double scale)
     model->head.loss_scale = scale;
 }
 
+int neva_begin_batch(struct neva *model, struct err *err)
+{
+    model->n_frames_seen = model->n_labels_seen = 0;
+    model->has_partial_grads = false;
+    return neva_zero_loss(model, &model->tally->loss, err);
+}
+
 int neva_zero_grad(struct neva *model, struct err *err)
 {
-    model->n_frames_seen = 0;
-    model->has_partial_grads = false;
+    if (neva_begin_batch(model, err) < 0)
+        return -1;
     if (!model->grads.base)
         return 0;
     return model->backend->ops->zero(model->backend, model->grads.base,

@@ -146,14 +146,18 @@ struct neva_loss {
 /* Forward and backward: adds d(loss sum)/d(parameter) to the gradients, which are made at
  * the first step, and optimizer state at the first optim_step: a model that only evaluates
  * or generates never has them. Activations are planned once for each shape (B, T, frames)
- * and reused while it stays. COLLECTIVE */
+ * and reused while it stays. Nobody waits for the device: of `loss` only n_labels is known
+ * when this returns, sum is NAN. The device adds up the sums of the micro batches;
+ * optim_step reports them, neva_read_loss asks for them. COLLECTIVE */
 int neva_step(struct neva *model, const struct neva_batch *batch, struct neva_loss *loss,
               struct err *err);
+/* Of this rank's steps since neva_zero_grad. Waits for the device. */
+int neva_read_loss(struct neva *model, struct neva_loss *loss, struct err *err);
 /* Takes all memory that steps of up to this shape need, before the first of them: gradients,
  * optimizer state, activations. */
 int neva_reserve(struct neva *model, int64_t n_samples, int64_t n_tokens,
                  int64_t n_frames, struct err *err);
-/* Forward only. COLLECTIVE */
+/* Forward only; waits for the device. COLLECTIVE */
 int neva_evaluate(struct neva *model, const struct neva_batch *batch,
                   struct neva_loss *loss, struct err *err);
 int neva_zero_grad(struct neva *model, struct err *err);

@@ -64,7 +64,7 @@ static int reduce(struct nn *nn, struct tensor *x, enum comm_op op, struct err *
     return nn_is_split(nn) ? nn_all_reduce(nn, nn->group, x, op, err) : 0;
 }
 
-/* Leaves max and both sums of every row, over the whole vocabulary, in s and on the host. */
+/* Leaves max and both sums of every row, over the whole vocabulary, in s. */
 static int log_sums(struct nn *nn, struct head *head, struct head_scratch *s,
                     const struct tensor *labels, double *sum, struct err *err)
 {
@@ -72,7 +72,6 @@ static int log_sums(struct nn *nn, struct head *head, struct head_scratch *s,
     const struct backend_ops *ops = nn->backend->ops;
     struct tensor exps = tensor_of(s->sums.data, DTYPE_F32, 1, &n);
     struct tensor targets = tensor_rows(&s->sums, 1, 1);
-    const float *max = s->host, *exp_sum = max + n, *target = exp_sum + n;
 
     if (ops->xent_max(nn->backend, &s->max, &s->logits, head->n_real, err) < 0 ||
         reduce(nn, &s->max, COMM_MAX, err) < 0)
@@ -80,15 +79,9 @@ static int log_sums(struct nn *nn, struct head *head, struct head_scratch *s,
     targets = tensor_of(targets.data, DTYPE_F32, 1, &n);
     if (ops->xent_sum(nn->backend, &exps, &targets, &s->logits, &s->max, labels,
                       head->first, head->n_real, err) < 0 ||
-        reduce(nn, &s->sums, COMM_SUM, err) < 0 ||
-        ops->download(nn->backend, s->host, s->max.data, tensor_bytes(&s->max), err) <
-            0 ||
-        ops->download(nn->backend, s->host + n, s->sums.data, tensor_bytes(&s->sums),
-                      err) < 0)
+        reduce(nn, &s->sums, COMM_SUM, err) < 0)
         return -1;
-    for (int64_t i = 0; i < n; i++)
-        *sum += log((double)exp_sum[i]) + (double)max[i] - (double)target[i];
-    return 0;
+    return ops->xent_total(nn->backend, sum, &s->max, &exps, &targets, labels, err);
 }
 
 static int logits_bwd(struct nn *nn, struct head *head, struct head_scratch *s,

@@ -30,7 +30,7 @@ struct head_scratch {
     struct tensor logits;                     /* [n,V/R] F32 */
     struct tensor d_logits;                   /* T; the logits' memory when that is F32 */
     struct tensor max, sums; /* [n], [2,n]: sum of exponentials, label's logit */
-    float *host;             /* [3,n], borrowed */
+    float *host;             /* [3,n], borrowed: what head_greedy reads */
 };
 
 /* host: HEAD_ROWS_MAX * 3 floats. */
@@ -38,9 +38,10 @@ void head_scratch_layout(struct head_scratch *scratch, const struct head *head,
                          int64_t n_rows, enum dtype dtype, float *host,
                          struct arena *arena);
 
-/* *sum += -log p(labels[i]) over x's rows[i], i < n. d NULL: no more. Else d[rows[i]] =
- * gradient of loss_scale times that sum, and d_norm_w, dw +=. rows and labels I32 [n], the
- * labels all >= 0. COLLECTIVE when split */
+/* *sum (in the backend's memory) += -log p(labels[i]) over x's rows[i], i < n. d NULL: no
+ * more. Else d[rows[i]] = gradient of loss_scale times that sum, and d_norm_w, dw +=. rows
+ * and labels I32 [n], the labels all >= 0. Does not wait for the device. COLLECTIVE when
+ * split */
 int head_loss(struct nn *nn, struct head *head, struct head_scratch *scratch,
               const struct tensor *x, const struct tensor *rows,
               const struct tensor *labels, struct tensor *d, double *sum,

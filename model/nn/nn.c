@@ -176,6 +176,25 @@ int nn_all_reduce(struct nn *nn, struct comm *group, struct tensor *x, enum comm
     return ops->upload(nn->backend, x->data, nn->staging, tensor_bytes(x), err);
 }
 
+int nn_all_reduce_f64(struct nn *nn, struct comm *group, double *x, int64_t n,
+                      enum comm_op op, struct err *err)
+{
+    const struct backend_ops *ops = nn->backend->ops;
+    size_t n_bytes = (size_t)n * sizeof(*x);
+
+    if (comm_size(group) == 1)
+        return 0;
+    if (ops->is_host)
+        return comm_all_reduce_f64(group, x, n, op, err);
+    if (comm_has_device(group))
+        return comm_device_all_reduce_f64(group, x, n, op, err);
+    if (stage(nn, n_bytes, err) < 0 ||
+        ops->download(nn->backend, nn->staging, x, n_bytes, err) < 0 ||
+        comm_all_reduce_f64(group, nn->staging, n, op, err) < 0)
+        return -1;
+    return ops->upload(nn->backend, x, nn->staging, n_bytes, err);
+}
+
 int nn_all_gather(struct nn *nn, struct comm *group, struct tensor *out,
                   const struct tensor *mine, struct err *err)
 {

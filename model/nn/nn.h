@@ -74,6 +74,10 @@ int nn_linear_column_bwd_x(struct nn *nn, struct tensor *dx, const struct tensor
 int nn_all_reduce(struct nn *nn, struct comm *group, struct tensor *x, enum comm_op op,
                   struct err *err);
 
+/* The same for double, in the backend's memory. COLLECTIVE */
+int nn_all_reduce_f64(struct nn *nn, struct comm *group, double *x, int64_t n,
+                      enum comm_op op, struct err *err);
+
 /* Lets the group's device memory be exchanged without the host where that can be: see
  * comm_open_devices. COLLECTIVE */
 int nn_open_group(struct backend *b, struct comm *group, struct err *err);

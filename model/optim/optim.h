@@ -23,6 +23,8 @@ float optim_lr(const struct optim_config *config, int64_t step);
 
 struct optim_report {
     float lr;
+    double
+        loss_sum; /* of the global batch: neva_step's since neva_zero_grad, all ranks */
     double grad_norm;     /* before clipping, after division by n_labels and loss scale */
     bool is_skipped;      /* nothing was updated; grad_norm is 0 */
     const char *overflow; /* then: the first parameter whose gradient was not finite */
@@ -31,8 +33,11 @@ struct optim_report {
 /* Sums gradients over the data group, divides by n_labels (of the global batch), clips,
  * updates, zeroes the gradients. step counts updates from 0. A gradient that is not finite,
  * on whichever rank, is ERR_FORMAT on all and names the first parameter, and nothing is
- * updated; with skips_overflow the gradients are zeroed and the report says so. Gradients
- * are divided by the loss scale (neva_set_loss_scale). COLLECTIVE in both groups */
+ * updated; with skips_overflow the report says so instead. Gradients are zero afterwards in
+ * either case, and divided by the loss scale (neva_set_loss_scale). The report's loss_sum is
+ * there in case of such an error too.
+ * Waits for the device once, for the sums: the update itself goes on while the caller
+ * prepares the next step. COLLECTIVE in both groups */
 int optim_step(struct neva *model, struct comm *data_group,
                const struct optim_config *config, int64_t step, int64_t n_labels,
                struct optim_report *report, struct err *err);

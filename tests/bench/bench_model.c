@@ -140,7 +140,7 @@ static int step(struct bench *bench, double *loss, struct err *err)
                    &report, err) < 0)
         return -1;
     bench->n_steps++;
-    *loss = sum.sum / (double)sum.n_labels;
+    *loss = report.loss_sum / (double)sum.n_labels;
     return 0;
 }
 

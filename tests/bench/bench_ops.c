@@ -25,6 +25,7 @@ struct bench {
     enum dtype dtype;
     int64_t n[6];
     struct tensor x[TENSORS_MAX];
+    struct update_list list; /* of the tensors, for the optimizer */
 };
 
 struct row {
@@ -182,19 +183,34 @@ static int run_gelu_bwd(struct bench *t)
                               &t->err);
 }
 
+/* as many elements as n, in one tensor */
 static void make_adamw(struct bench *t)
 {
+    struct update_item *items = calloc(1, sizeof(*items));
+
     for (int i = 0; i < 4; i++)
         make(t, i, DTYPE_F32, DIMS(t->n[0]));
+    make(t, 4, DTYPE_F32, DIMS(4)); /* room for a verdict */
     t->b->ops->zero(t->b, t->x[2].data, tensor_bytes(&t->x[2]), &t->err);
+    if (items)
+        *items = (struct update_item){.master = t->x[0].data,
+                                      .m = t->x[1].data,
+                                      .v = t->x[2].data,
+                                      .grad = t->x[3].data,
+                                      .n = t->n[0],
+                                      .has_decay = true};
+    update_list_init(&t->list, t->b, items, items ? 1 : 0, DTYPE_F32, &t->err);
 }
 
 static int run_adamw(struct bench *t)
 {
-    struct adamw_args args = {1e-3F, 0.9F, 0.98F, 1e-8F, 0.1F, 1, 10};
+    struct adamw_args args = {1e-3F, 0.9F, 0.98F, 1e-8F, 0.1F, 10};
+    const struct update_verdict fine = {.scale = 1, .is_finite = true};
+    struct update_verdict *verdict = t->x[4].data;
 
-    return t->b->ops->adamw(t->b, &t->x[0], NULL, &t->x[1], &t->x[2], &t->x[3], &args,
-                            &t->err);
+    if (t->b->ops->upload(t->b, verdict, &fine, sizeof(fine), &t->err) < 0)
+        return -1;
+    return t->b->ops->adamw(t->b, &t->list, verdict, &args, &t->err);
 }
 
 /* Seconds of one call: the best of many, since other processes only ever add to it. */
@@ -226,6 +242,7 @@ static double measure(struct bench *t, const struct row *row)
     t->dtype = row->dtype;
     row->make(t);
     seconds = best_of(t, row->run);
+    update_list_fini(&t->list, t->b);
     for (int i = 0; i < TENSORS_MAX; i++)
         t->b->ops->free(t->b, t->x[i].data);
     return seconds;
@@ -330,7 +347,7 @@ static const struct row rows[] = {
      0,
      3.0 * 4 * 3200 * 512,
      {3200, 256}},
-    {"adamw 1M", make_adamw, run_adamw, DTYPE_F32, 0, 7.0 * 4 * 1e6, {1000000}},
+    {"adamw 1M", make_adamw, run_adamw, DTYPE_F32, 0, 8.0 * 4 * 1e6, {1000000}},
     MATMUL(DTYPE_BF16, 3200, 96, 96),
     MATMUL(DTYPE_BF16, 3200, 512, 96),
     MATMUL_DW(DTYPE_BF16, 512, 96, 3200),

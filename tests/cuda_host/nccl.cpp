@@ -91,7 +91,7 @@ std::map<uint64_t, std::shared_ptr<room>> rooms;
 
 size_t item_bytes(ncclDataType_t type)
 {
-    return type == ncclFloat32 ? sizeof(float) : 1;
+    return type == ncclFloat32 ? sizeof(float) : type == ncclFloat64 ? sizeof(double) : 1;
 }
 
 bool is_same(const call &a, const call &b)
@@ -101,35 +101,40 @@ bool is_same(const call &a, const call &b)
 }
 
 /* The sum or maximum over the ranks of element i, in the order of ranks. */
-float combine(const std::vector<call> &calls, size_t i)
+template <typename T> T combine(const std::vector<call> &calls, size_t i)
 {
-    float all = ((const float *)calls[0].from)[i];
+    T all = ((const T *)calls[0].from)[i];
 
     for (size_t r = 1; r < calls.size(); r++) {
-        float x = ((const float *)calls[r].from)[i];
+        T x = ((const T *)calls[r].from)[i];
 
         all = calls[r].op == ncclMax ? std::fmax(all, x) : all + x;
     }
     return all;
 }
 
+template <typename T> void reduce(const std::vector<call> &calls)
+{
+    size_t n = calls[0].count;
+    bool is_whole = calls[0].kind == ALL_REDUCE;
+    std::vector<T> sums(is_whole ? n : n * calls.size());
+
+    for (size_t i = 0; i < sums.size(); i++)
+        sums[i] = combine<T>(calls, i);
+    for (size_t r = 0; r < calls.size(); r++)
+        memcpy(calls[r].to, &sums[is_whole ? 0 : r * n], n * sizeof(T));
+}
+
 void do_all(const std::vector<call> &calls)
 {
     const call &first = calls[0];
-    size_t n = first.count, n_ranks = calls.size(), bytes = n * item_bytes(first.type);
+    size_t n_ranks = calls.size(), bytes = first.count * item_bytes(first.type);
     std::vector<char> out;
 
     switch (first.kind) {
     case ALL_REDUCE:
-    case REDUCE_SCATTER: {
-        std::vector<float> sums(first.kind == ALL_REDUCE ? n : n * n_ranks);
-
-        for (size_t i = 0; i < sums.size(); i++)
-            sums[i] = combine(calls, i);
-        for (size_t r = 0; r < n_ranks; r++)
-            memcpy(calls[r].to, &sums[first.kind == ALL_REDUCE ? 0 : r * n], bytes);
-        return;
-    }
+    case REDUCE_SCATTER:
+        return first.type == ncclFloat64 ? reduce<double>(calls) : reduce<float>(calls);
     case ALL_GATHER:
         out.resize(bytes * n_ranks);
         for (size_t r = 0; r < n_ranks; r++)
@@ -209,8 +214,8 @@ static ncclResult_t ask(ncclComm_t comm, const call &c, bool is_fine, cudaStream
     std::shared_ptr<seat> seat = comm->mine;
     uint64_t number = seat->n_asked++;
 
-    if (!is_fine ||
-        (c.kind != ALL_GATHER && c.kind != BROADCAST && c.type != ncclFloat32))
+    if (!is_fine || (c.kind != ALL_GATHER && c.kind != BROADCAST &&
+                     c.type != ncclFloat32 && c.type != ncclFloat64))
         return ncclInvalidArgument;
     seat->streams.insert(stream);
     seat->n_pending++;

@@ -371,6 +371,7 @@ static void body(struct tiny_rank *rank)
     take_frames(&mine, model);
     check_logits(&mine, model);
     EXPECT_OK(neva_step(model, &mine.batch, &loss, &err), &err);
+    EXPECT_OK(neva_read_loss(model, &loss, &err), &err);
     check_loss(&mine, &loss);
     check_hidden(&mine, model);
     EXPECT_OK(neva_reduce_grad(model, &err), &err);

@@ -65,7 +65,7 @@ static int global_batch(struct tiny_rank *rank, const struct run *run, struct ne
                                        rank->rank, rank->n_ranks);
     struct neva_loss loss;
 
-    if (neva_step(model, &part, &loss, err) < 0)
+    if (neva_step(model, &part, &loss, err) < 0 || neva_read_loss(model, &loss, err) < 0)
         return -1;
     totals[0] = loss.sum;
     totals[1] = (double)loss.n_labels;
@@ -443,6 +443,7 @@ static void what_does_not_fit_is_refused_and_the_device_works_on(void)
         ask_too_much(b, solo);
         EXPECT_OK(neva_create(&model, &config, b, solo, &err), &err);
         EXPECT_OK(neva_step(model, &all.batch, &loss, &err), &err);
+        EXPECT_OK(neva_read_loss(model, &loss, &err), &err);
         EXPECT_MSG(expect_near(loss.sum, want.loss[0], SAME, 0), "loss %.9g, not %.9g",
                    loss.sum, want.loss[0]);
         neva_destroy(model);

@@ -27,19 +27,21 @@ static int steps(struct tiny_rank *rank, struct run *run, struct neva *model,
                  const struct tiny_batch *all, struct err *err)
 {
     int64_t each = SAMPLES / run->n_data / run->n_micro;
-    double totals[2] = {0};
+    struct neva_loss loss;
+    double totals[2];
 
     for (int i = 0; i < run->n_micro; i++) {
         int64_t first = (rank->data_rank * run->n_micro + i) * each;
         struct neva_batch part =
             tiny_part(all, &run->config, first, each, rank->rank, rank->n_ranks);
-        struct neva_loss loss;
 
         if (neva_step(model, &part, &loss, err) < 0)
             return -1;
-        totals[0] += loss.sum;
-        totals[1] += (double)loss.n_labels;
     }
+    if (neva_read_loss(model, &loss, err) < 0)
+        return -1;
+    totals[0] = loss.sum;
+    totals[1] = (double)loss.n_labels;
     if (comm_all_reduce_f64(rank->data, totals, 2, COMM_SUM, err) < 0)
         return -1;
     if (rank->rank == 0 && rank->data_rank == 0) {

@@ -120,18 +120,19 @@ static int global_batch(struct tiny_rank *rank, const struct run *run, struct ne
                         const struct mixed *mixed, double totals[2], struct err *err)
 {
     int64_t each = SAMPLES / run->n_data / run->n_micro;
+    struct neva_loss loss;
 
-    totals[0] = totals[1] = 0;
     for (int i = 0; i < run->n_micro; i++) {
         int64_t first = (rank->data_rank * run->n_micro + i) * each;
         struct neva_batch part = part_of(mixed, model, first, each);
-        struct neva_loss loss;
 
         if (neva_step(model, &part, &loss, err) < 0)
             return -1;
-        totals[0] += loss.sum;
-        totals[1] += (double)loss.n_labels;
     }
+    if (neva_read_loss(model, &loss, err) < 0)
+        return -1;
+    totals[0] = loss.sum;
+    totals[1] = (double)loss.n_labels;
     return comm_all_reduce_f64(rank->data, totals, 2, COMM_SUM, err);
 }
 

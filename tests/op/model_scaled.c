@@ -62,7 +62,7 @@ static int scaled_step(struct tiny_rank *rank, struct neva *model,
     double totals[2];
 
     neva_set_loss_scale(model, s->scale);
-    if (neva_step(model, &part, &loss, err) < 0)
+    if (neva_step(model, &part, &loss, err) < 0 || neva_read_loss(model, &loss, err) < 0)
         return -1;
     totals[0] = loss.sum;
     totals[1] = (double)loss.n_labels;

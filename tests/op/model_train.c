@@ -75,13 +75,15 @@ static int train_step(struct tiny_rank *rank, struct neva *model,
     struct neva_loss loss;
     double totals[2];
 
-    if (neva_step(model, &part, &loss, err) < 0)
+    if (neva_step(model, &part, &loss, err) < 0 || neva_read_loss(model, &loss, err) < 0)
         return -1;
     totals[0] = loss.sum;
     totals[1] = (double)loss.n_labels;
     if (comm_all_reduce_f64(rank->data, totals, 2, COMM_SUM, err) < 0 ||
         optim_step(model, rank->data, &optim, step, (int64_t)totals[1], &report, err) < 0)
         return -1;
+    EXPECT_MSG(expect_near(report.loss_sum, totals[0], 1e-12, 0), "loss %.17g and %.17g",
+               report.loss_sum, totals[0]);
     if (rank->rank == 0 && rank->data_rank == 0) {
         if (step == train->first)
             train->first_loss = totals[0] / totals[1];

@@ -132,6 +132,23 @@ void op_keep(struct op_run *run, const char *name, const struct tensor *x)
     free(host);
 }
 
+void op_keep_doubles(struct op_run *run, const char *name, const double *x, int64_t n)
+{
+    double *host = calloc((size_t)n + 1, sizeof(*host));
+    float *values = calloc((size_t)n + 1, sizeof(*values));
+
+    if (host && values && !run->has_failed) {
+        op_check(run, run->b->ops->download(run->b, host, x, (size_t)n * sizeof(*host),
+                                            &run->err));
+        for (int64_t i = 0; i < n; i++)
+            values[i] = (float)host[i];
+        run->kept[run->n_kept++] = (struct op_kept){name, values, n, DTYPE_F32};
+        values = NULL;
+    }
+    free(values);
+    free(host);
+}
+
 void op_run(struct op_run *run, struct backend *b, const struct op_case *op,
             enum dtype dtype)
 {

@@ -11,7 +11,7 @@
 #include "tests/op/check.h"
 
 #define OP_TENSORS_MAX 24
-#define OP_KEPT_MAX 10
+#define OP_KEPT_MAX 12
 
 struct op_kept {
     const char *name;
@@ -64,6 +64,8 @@ struct tensor op_table(struct op_run *run, const int32_t *host, int64_t n);
 void op_poison_rows(struct op_run *run, struct tensor *x, int64_t first, int64_t last);
 /* Downloads an output for the comparison. */
 void op_keep(struct op_run *run, const char *name, const struct tensor *x);
+/* The same for doubles in the backend's memory. */
+void op_keep_doubles(struct op_run *run, const char *name, const double *x, int64_t n);
 /* Notes the result of a call to the backend. */
 void op_check(struct op_run *run, int rc);
 

@@ -204,23 +204,51 @@ static void adamw_follows_the_formula(struct check *check)
 {
     struct backend *b = open_ref();
     float w_data[1] = {0.5F}, m_data[1] = {0.1F}, v_data[1] = {0.2F}, g_data[1] = {3};
-    struct tensor w = VIEW(w_data, 1), m = VIEW(m_data, 1), v = VIEW(v_data, 1);
-    struct tensor g = VIEW(g_data, 1);
+    struct update_item item = {.master = w_data,
+                               .m = m_data,
+                               .v = v_data,
+                               .grad = g_data,
+                               .n = 1,
+                               .has_decay = true};
+    const struct update_list list = {
+        .items = &item, .n_items = 1, .n_chunks = 1, .dtype = DTYPE_F32};
+    const struct update_verdict verdict = {.scale = 0.5F, .is_finite = true};
     struct adamw_args args = {.lr = 0.01F,
                               .beta1 = 0.9F,
                               .beta2 = 0.99F,
                               .eps = 1e-3F,
                               .weight_decay = 0.1F,
-                              .grad_scale = 0.5F,
                               .step = 2};
     double m1 = 0.9 * 0.1 + 0.1 * 1.5, v1 = 0.99 * 0.2 + 0.01 * 1.5 * 1.5;
     double m_hat = m1 / (1 - 0.81), v_hat = v1 / (1 - 0.9801);
     double w1 = 0.5 - 0.01 * 0.1 * 0.5 - 0.01 * m_hat / (sqrt(v_hat) + 1e-3);
 
-    b->ops->adamw(b, &w, NULL, &m, &v, &g, &args, NULL);
+    b->ops->adamw(b, &list, &verdict, &args, NULL);
     check_near(check, m_data[0], m1, 1e-7, "m");
     check_near(check, v_data[0], v1, 1e-7, "v");
     check_near(check, w_data[0], w1, 1e-7, "weight");
+    check_near(check, g_data[0], 0, 0, "gradient");
+    backend_destroy(b);
+}
+
+/* Two gradients of norm 5; a divisor of 2 makes that 2.5, and 10 and 1 are bounds. */
+static void a_norm_above_the_bound_is_scaled_down_to_it(struct check *check)
+{
+    struct backend *b = open_ref();
+    const double squares[2] = {9, 16}, bad[2] = {9, INFINITY};
+    struct update_verdict verdict;
+
+    b->ops->judge(b, &verdict, squares, 2, 2, 10, NULL);
+    check_near(check, verdict.norm, 2.5, 0, "norm");
+    check_near(check, (double)verdict.scale, 0.5, 0, "scale of a small norm");
+    check_that(check, verdict.is_finite, "5 is finite");
+    b->ops->judge(b, &verdict, squares, 2, 2, 1, NULL);
+    check_near(check, verdict.norm, 2.5, 0, "norm before it is clipped");
+    check_near(check, (double)verdict.scale, 0.5 / 2.5, 1e-6, "scale of a large norm");
+    b->ops->judge(b, &verdict, squares, 2, 2, 0, NULL);
+    check_near(check, (double)verdict.scale, 0.5, 0, "scale without a bound");
+    b->ops->judge(b, &verdict, bad, 2, 2, 1, NULL);
+    check_that(check, !verdict.is_finite, "infinity is not finite");
     backend_destroy(b);
 }
 
@@ -316,6 +344,7 @@ int main(void)
     check_run(&check, scaled_rope_slows_what_turns_slowly);
     check_run(&check, attention_weighs_values_by_the_keys_it_sees);
     check_run(&check, adamw_follows_the_formula);
+    check_run(&check, a_norm_above_the_bound_is_scaled_down_to_it);
     check_run(&check, argmax_takes_the_first_of_equals_and_no_padding);
     check_run(&check, patchify_orders_columns_as_the_convolution_weight);
     check_run(&check, what_is_not_here_is_unsupported_and_says_what_to_do);

@@ -1,6 +1,7 @@
 /* A training job: every lease is a range of global steps that ends with a checkpoint.
  *
- *     step     = micro batches forward and backward, one exchange of totals, the update
+ *     step     = micro batches forward and backward, one exchange of totals, the update;
+ *                the host waits for the device once, in the update, which has the loss
  *     lease    = steps, validation where due, checkpoint, TASK_DONE that carries it
  *
  * Asked to stop (SIGTERM at any rank), the ranks agree on it in the exchange of the step
@@ -210,9 +211,9 @@ static int train_open(void **state, struct rank *rank, struct err *err)
 
 /* ---- a step ---- */
 
-/* What the ranks tell each other once a step. */
+/* What the ranks tell each other once a step, while their devices work on it. */
 struct totals {
-    double loss_sum, n_labels, n_tokens, flops; /* sums */
+    double n_labels, n_tokens, flops; /* sums */
     double is_stopping, wait_ns; /* of the worst rank: asked to stop, waited for data */
     double
         comm_ns; /* in collectives, of the rank that was least in them: the others waited
@@ -221,18 +222,17 @@ struct totals {
 
 static int totals_exchange(struct train *train, struct totals *totals, struct err *err)
 {
-    double sums[] = {totals->loss_sum, totals->n_labels, totals->n_tokens, totals->flops};
+    double sums[] = {totals->n_labels, totals->n_tokens, totals->flops};
     double worst[] = {totals->is_stopping, totals->wait_ns, -totals->comm_ns};
     struct comm *data = groups_data(train->rank->groups);
 
     /* Ranks of a tensor group have worked on the same samples: their sums are equal. */
-    if (comm_all_reduce_f64(data, sums, 4, COMM_SUM, err) < 0 ||
+    if (comm_all_reduce_f64(data, sums, 3, COMM_SUM, err) < 0 ||
         comm_all_reduce_f64(groups_tensor(train->rank->groups), worst, 3, COMM_MAX, err) <
             0 ||
         comm_all_reduce_f64(data, worst, 3, COMM_MAX, err) < 0)
         return -1;
-    *totals = (struct totals){sums[0],  sums[1],  sums[2],  sums[3],
-                              worst[0], worst[1], -worst[2]};
+    *totals = (struct totals){sums[0], sums[1], sums[2], worst[0], worst[1], -worst[2]};
     return 0;
 }
 
@@ -252,7 +252,6 @@ static int train_micro_batches(struct train *train, struct totals *totals,
         it = batch_get(batch);
         if (neva_step(train->engine.model, it, &loss, err) < 0)
             return err_wrap(err, "micro batch %" PRId64, m);
-        totals->loss_sum += loss.sum;
         totals->n_labels += (double)loss.n_labels;
         totals->n_tokens += (double)batch_n_real_tokens(batch);
         totals->flops += neva_step_flops(&train->engine.model_config, it->n_samples,
@@ -270,8 +269,8 @@ static void train_note(struct train *train, const struct totals *totals,
     window->step_ns += step_ns;
     window->wait_ns += (int64_t)totals->wait_ns;
     window->comm_ns += (int64_t)totals->comm_ns;
-    if (isfinite(totals->loss_sum)) { /* else the step was skipped */
-        window->loss_sum += totals->loss_sum;
+    if (isfinite(report->loss_sum)) { /* else the step was skipped */
+        window->loss_sum += report->loss_sum;
         window->n_labels += totals->n_labels;
     }
     window->n_samples += (double)train->batch.global;
@@ -292,6 +291,8 @@ static int train_update(struct train *train, const struct totals *totals,
                         &train->optim, n_updates, (int64_t)totals->n_labels, report, err);
 
     stage_end(before);
+    if (!isfinite(report->loss_sum) && !train->scaling.is_on)
+        return err_set(err, ERR_FORMAT, "the loss is not a finite number");
     if (rc == 0)
         rc = scaling_update(&train->scaling, report, train->step, err);
     return rc;
@@ -315,8 +316,6 @@ static int train_step(struct train *train, struct err *err)
         return -1;
     if (totals.n_labels < 1)
         return err_set(err, ERR_INVALID, "none of its samples has a token to learn");
-    if (!isfinite(totals.loss_sum) && !train->scaling.is_on)
-        return err_set(err, ERR_FORMAT, "the loss is not a finite number");
     if (train_update(train, &totals, &report, err) < 0)
         return -1;
     if (train->sample_log &&

@@ -39,6 +39,8 @@ static const struct backend_ops cpu_ops = {
     .memory = host_memory,
     .upload = host_copy,
     .download = host_copy,
+    .download_begin = host_copy,
+    .download_end = host_download_end,
     .copy = host_copy,
     .zero = host_zero,
     .sync = host_sync,
@@ -68,8 +70,10 @@ static const struct backend_ops cpu_ops = {
     .xent_max = cpu_xent_max,
     .xent_sum = cpu_xent_sum,
     .xent_bwd = cpu_xent_bwd,
+    .xent_total = cpu_xent_total,
     .argmax = cpu_argmax,
     .sum_squares = cpu_sum_squares,
+    .judge = cpu_judge,
     .adamw = cpu_adamw,
 };
 

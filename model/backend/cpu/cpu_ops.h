@@ -81,13 +81,18 @@ int cpu_xent_sum(struct backend *b, struct tensor *sum, struct tensor *target,
 int cpu_xent_bwd(struct backend *b, struct tensor *logits, const struct tensor *max,
                  const struct tensor *sum, const struct tensor *labels, int32_t first,
                  int64_t n_real, struct err *err);
+int cpu_xent_total(struct backend *b, double *total, const struct tensor *max,
+                   const struct tensor *sum, const struct tensor *target,
+                   const struct tensor *labels, struct err *err);
 int cpu_argmax(struct backend *b, struct tensor *value, struct tensor *index,
                const struct tensor *logits, int64_t n_real, struct err *err);
 
-int cpu_sum_squares(struct backend *b, double *out, const struct tensor *x,
+int cpu_sum_squares(struct backend *b, double *squares, const struct update_list *list,
                     struct err *err);
-int cpu_adamw(struct backend *b, struct tensor *master, struct tensor *weight,
-              struct tensor *m, struct tensor *v, const struct tensor *grad,
-              const struct adamw_args *args, struct err *err);
+int cpu_judge(struct backend *b, struct update_verdict *verdict, const double *squares,
+              int64_t n, double divisor, double clip, struct err *err);
+int cpu_adamw(struct backend *b, const struct update_list *list,
+              const struct update_verdict *verdict, const struct adamw_args *args,
+              struct err *err);
 
 #endif

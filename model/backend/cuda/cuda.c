@@ -31,8 +31,7 @@ static void cuda_destroy(struct backend *b)
         cuda_staging_fini(cuda);
         cuda_free(b, cuda->scratch);
         cuda_free(b, cuda->rope_turns);
-        if (cuda->sum_host)
-            cudaFreeHost(cuda->sum_host);
+        cuda_letter_fini(cuda);
         cudaStreamSynchronize(cuda->stream);
         cudaStreamDestroy(cuda->stream);
     }
@@ -63,6 +62,8 @@ static const struct backend_ops cuda_ops = {
     .memory = cuda_memory,
     .upload = cuda_upload,
     .download = cuda_download,
+    .download_begin = cuda_download_begin,
+    .download_end = cuda_download_end,
     .copy = cuda_copy,
     .zero = cuda_zero,
     .sync = cuda_sync,
@@ -92,8 +93,10 @@ static const struct backend_ops cuda_ops = {
     .xent_max = cuda_xent_max,
     .xent_sum = cuda_xent_sum,
     .xent_bwd = cuda_xent_bwd,
+    .xent_total = cuda_xent_total,
     .argmax = cuda_argmax,
     .sum_squares = cuda_sum_squares,
+    .judge = cuda_judge,
     .adamw = cuda_adamw,
 };
 
@@ -158,9 +161,7 @@ static int open_device(struct cuda *cuda, struct err *err)
         cuda_check(cudaStreamCreateWithFlags(&cuda->stream, cudaStreamNonBlocking),
                    "stream", err) < 0)
         return -1;
-    if (cuda_check(cudaMallocHost((void **)&cuda->sum_host, sizeof(double)),
-                   "pinned memory", err) < 0 ||
-        cuda_staging_init(cuda, err) < 0)
+    if (cuda_letter_init(cuda, err) < 0 || cuda_staging_init(cuda, err) < 0)
         return -1;
     if (cuda_matmul_init(cuda, err) < 0)
         return -1;

@@ -2,7 +2,7 @@
  *
  * Owns: the stream, device memory handed out and its own scratch, a pinned ring through
  * which host data go. The caller runs ahead of the device; it waits only in download,
- * sync and sum_squares, and when the ring is full.
+ * download_end and sync, and when the ring is full.
  * Threads: one caller at a time; the thread that calls must have the device current (a
  * process uses one device).
  * Functions named cuda_* that are slots of struct backend_ops do what backend.h says.
@@ -34,6 +34,15 @@ struct staging {
     unsigned first_mark, n_marks;
 };
 
+/* A download that has begun. */
+struct letter {
+    void *pinned; /* it comes here, and goes on to `to` when it is there */
+    size_t pinned_bytes;
+    cudaEvent_t event; /* behind the copy */
+    void *to;
+    size_t n_bytes;
+};
+
 struct matmul_plans; /* matmul.c */
 struct nccl_set;     /* model/comm/nccl.h */
 struct sdpa;         /* attention_cudnn.c */
@@ -45,7 +54,7 @@ struct cuda {
     struct staging staging;
     void *scratch; /* of one operation */
     size_t scratch_bytes;
-    double *sum_host; /* pinned: where sum_squares is awaited */
+    struct letter letter;
     struct rope_args rope;
     double *rope_turns; /* device: half turns a position, of each pair of `rope` */
     struct matmul_plans *matmul;
@@ -82,6 +91,9 @@ int cuda_upload(struct backend *b, void *dst, const void *host, size_t n_bytes,
                 struct err *err);
 int cuda_download(struct backend *b, void *host, const void *src, size_t n_bytes,
                   struct err *err);
+int cuda_download_begin(struct backend *b, void *host, const void *src, size_t n_bytes,
+                        struct err *err);
+int cuda_download_end(struct backend *b, struct err *err);
 int cuda_copy(struct backend *b, void *dst, const void *src, size_t n_bytes,
               struct err *err);
 int cuda_zero(struct backend *b, void *dst, size_t n_bytes, struct err *err);
@@ -89,6 +101,9 @@ int cuda_sync(struct backend *b, struct err *err);
 
 int cuda_staging_init(struct cuda *cuda, struct err *err);
 void cuda_staging_fini(struct cuda *cuda);
+
+int cuda_letter_init(struct cuda *cuda, struct err *err);
+void cuda_letter_fini(struct cuda *cuda);
 
 /* *out: n_bytes of device memory for the operation at hand, shared by all. */
 int cuda_scratch(struct cuda *cuda, void **out, size_t n_bytes, struct err *err);
@@ -193,14 +208,19 @@ int cuda_xent_sum(struct backend *b, struct tensor *sum, struct tensor *target,
 int cuda_xent_bwd(struct backend *b, struct tensor *logits, const struct tensor *max,
                   const struct tensor *sum, const struct tensor *labels, int32_t first,
                   int64_t n_real, struct err *err);
+int cuda_xent_total(struct backend *b, double *total, const struct tensor *max,
+                    const struct tensor *sum, const struct tensor *target,
+                    const struct tensor *labels, struct err *err);
 int cuda_argmax(struct backend *b, struct tensor *value, struct tensor *index,
                 const struct tensor *logits, int64_t n_real, struct err *err);
 
-int cuda_sum_squares(struct backend *b, double *out, const struct tensor *x,
+int cuda_sum_squares(struct backend *b, double *squares, const struct update_list *list,
                      struct err *err);
-int cuda_adamw(struct backend *b, struct tensor *master, struct tensor *weight,
-               struct tensor *m, struct tensor *v, const struct tensor *grad,
-               const struct adamw_args *args, struct err *err);
+int cuda_judge(struct backend *b, struct update_verdict *verdict, const double *squares,
+               int64_t n, double divisor, double clip, struct err *err);
+int cuda_adamw(struct backend *b, const struct update_list *list,
+               const struct update_verdict *verdict, const struct adamw_args *args,
+               struct err *err);
 
 #ifdef __cplusplus
 }

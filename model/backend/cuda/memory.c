@@ -167,6 +167,66 @@ int cuda_download(struct backend *b, void *host, const void *src, size_t n_bytes
     return cuda_sync(b, err);
 }
 
+/* ---- a download in two parts ---- */
+
+int cuda_letter_init(struct cuda *cuda, struct err *err)
+{
+    return cuda_check(
+        cudaEventCreateWithFlags(&cuda->letter.event, cudaEventDisableTiming), "event",
+        err);
+}
+
+void cuda_letter_fini(struct cuda *cuda)
+{
+    if (cuda->letter.event)
+        cudaEventDestroy(cuda->letter.event);
+    if (cuda->letter.pinned)
+        cudaFreeHost(cuda->letter.pinned);
+}
+
+/* Pinned memory of at least n_bytes: a copy to other memory would wait. */
+static int letter_reserve(struct letter *letter, size_t n_bytes, struct err *err)
+{
+    if (n_bytes <= letter->pinned_bytes)
+        return 0;
+    if (letter->pinned)
+        cudaFreeHost(letter->pinned);
+    letter->pinned = NULL;
+    letter->pinned_bytes = 0;
+    if (cuda_check(cudaMallocHost(&letter->pinned, n_bytes), "pinned memory", err) < 0)
+        return -1;
+    letter->pinned_bytes = n_bytes;
+    return 0;
+}
+
+int cuda_download_begin(struct backend *b, void *host, const void *src, size_t n_bytes,
+                        struct err *err)
+{
+    struct cuda *cuda = cuda_of(b);
+    struct letter *letter = &cuda->letter;
+
+    if (letter_reserve(letter, n_bytes, err) < 0)
+        return -1;
+    letter->to = host;
+    letter->n_bytes = n_bytes;
+    if (n_bytes && cuda_check(cudaMemcpyAsync(letter->pinned, src, n_bytes,
+                                              cudaMemcpyDeviceToHost, cuda->stream),
+                              "copy from the device", err) < 0)
+        return -1;
+    return cuda_check(cudaEventRecord(letter->event, cuda->stream), "event", err);
+}
+
+int cuda_download_end(struct backend *b, struct err *err)
+{
+    struct letter *letter = &cuda_of(b)->letter;
+
+    if (cuda_wait_event(cuda_of(b), letter->event, err) < 0)
+        return -1;
+    if (letter->n_bytes)
+        memcpy(letter->to, letter->pinned, letter->n_bytes);
+    return 0;
+}
+
 int cuda_copy(struct backend *b, void *dst, const void *src, size_t n_bytes,
               struct err *err)
 {

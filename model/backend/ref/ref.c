@@ -27,6 +27,8 @@ static const struct backend_ops ref_ops = {
     .memory = host_memory,
     .upload = host_copy,
     .download = host_copy,
+    .download_begin = host_copy,
+    .download_end = host_download_end,
     .copy = host_copy,
     .zero = host_zero,
     .sync = host_sync,
@@ -56,14 +58,16 @@ static const struct backend_ops ref_ops = {
     .xent_max = ref_xent_max,
     .xent_sum = ref_xent_sum,
     .xent_bwd = ref_xent_bwd,
+    .xent_total = ref_xent_total,
     .argmax = ref_argmax,
     .sum_squares = ref_sum_squares,
+    .judge = ref_judge,
     .adamw = ref_adamw,
 };
 
 int backend_ref_create(struct backend **out, struct err *err)
 {
-    struct backend *b = malloc(sizeof(*b));
+    struct backend *b = calloc(1, sizeof(*b));
 
     if (!b)
         return err_set(err, ERR_NOMEM, "cannot allocate backend 'ref'");

@@ -43,7 +43,7 @@ typedef struct {
     }
 
 typedef enum { ncclSum = 0, ncclMax = 2 } ncclRedOp_t;
-typedef enum { ncclInt8 = 0, ncclFloat32 = 7 } ncclDataType_t;
+typedef enum { ncclInt8 = 0, ncclFloat32 = 7, ncclFloat64 = 8 } ncclDataType_t;
 
 ncclResult_t ncclGetVersion(int *version);
 ncclResult_t ncclGetUniqueId(ncclUniqueId *id);

@@ -107,10 +107,11 @@ struct kern_loss {
 
 struct kern_optim {
     double (*sum_squares)(const float *x, int64_t n);
-    /* rate = lr/(1-b1^t), root = 1/sqrt(1-b2^t), keep = 1 - lr decay */
+    /* the gradient times scale; rate = lr/(1-b1^t), root = 1/sqrt(1-b2^t), keep = 1 - lr
+     * decay */
     void (*adamw)(float *w, float *m, float *v, const float *grad,
-                  const struct adamw_args *args, float rate, float root, float keep,
-                  int64_t n);
+                  const struct adamw_args *args, float scale, float rate, float root,
+                  float keep, int64_t n);
 };
 
 struct kern {

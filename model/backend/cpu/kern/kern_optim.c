@@ -16,11 +16,11 @@ static double sum_squares(const float *x, int64_t n)
 
 /* as ref_optim.c, in fp32 */
 static void adamw(float *w, float *m, float *v, const float *grad,
-                  const struct adamw_args *args, float rate, float root, float keep,
-                  int64_t n)
+                  const struct adamw_args *args, float scale, float rate, float root,
+                  float keep, int64_t n)
 {
     float beta1 = args->beta1, beta2 = args->beta2, eps = args->eps;
-    float rest1 = 1.0F - beta1, rest2 = 1.0F - beta2, scale = args->grad_scale;
+    float rest1 = 1.0F - beta1, rest2 = 1.0F - beta2;
 
 #pragma omp simd
     for (int64_t i = 0; i < n; i++) {

@@ -65,6 +65,21 @@ __global__ void __launch_bounds__(2 * BLOCK, 2)
     }
 }
 
+/* *total += the losses of all rows; one block */
+__global__ void __launch_bounds__(2 * BLOCK, 2)
+    xent_total(double *total, const float *max, const float *sum, const float *target,
+               const int32_t *labels, int64_t rows)
+{
+    double mine = 0;
+
+    for (int64_t n = threadIdx.x; n < rows; n += blockDim.x)
+        if (labels[n] >= 0)
+            mine += log((double)sum[n]) + (double)max[n] - (double)target[n];
+    mine = block_sum(mine);
+    if (threadIdx.x == 0)
+        *total += mine;
+}
+
 /* Of two candidates the larger value, of equals the lower index. */
 __device__ inline void take_better(float *value, int *at, float other, int other_at)
 {
@@ -169,6 +184,21 @@ int cuda_xent_bwd(struct backend *b, struct tensor *logits, const struct tensor 
                     v, n_real);
     });
     return cuda_launched("gradient of cross entropy", err);
+}
+
+int cuda_xent_total(struct backend *b, double *total, const struct tensor *max,
+                    const struct tensor *sum, const struct tensor *target,
+                    const struct tensor *labels, struct err *err)
+{
+    int64_t rows = tensor_count(max);
+
+    if (rows == 0)
+        return 0;
+    CUDA_LAUNCH(xent_total, dim3(1), dim3(block_for(rows, 1)), 0, cuda_of(b)->stream,
+                total, (const float *)max->data, (const float *)sum->data,
+                (const float *)target->data,
+                (const int32_t *)labels->data, rows);
+    return cuda_launched("sum of losses", err);
 }
 
 int cuda_argmax(struct backend *b, struct tensor *value, struct tensor *index,

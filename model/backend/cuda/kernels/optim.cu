@@ -1,74 +1,191 @@
-/* optim.cu - AdamW over fp32 master weights, and the sum of squares */
+/* optim.cu - the update of all tensors of a list: squares, verdict, AdamW
+ *
+ * Each block takes a chunk after another (update.h), whatever tensor it belongs to. The
+ * sums of the chunks are added tensor by tensor, those of the tensors by one block: the
+ * order depends on the list alone.
+ */
 #include "model/backend/cuda/kernels/device.cuh"
-
-#define SUM_BLOCKS_EACH 4 /* blocks a processor */
+#include "model/backend/verdict.h"
 
 namespace
 {
+
+/* A chunk of an item: elements [first, last). */
+struct piece {
+    struct update_item item;
+    int64_t first, last;
+};
+
+__device__ inline bool is_packed(const void *data)
+{
+    return (uintptr_t)data % 16 == 0; /* NULL is */
+}
+
+/* Items without elements have no chunks: of several that begin with one the last has it. */
+__device__ inline struct piece piece_of(const struct update_item *items, int n_items,
+                                        int64_t chunk)
+{
+    int low = 0, high = n_items;
+    struct piece piece;
+
+    while (high - low > 1) {
+        int middle = low + (high - low) / 2;
+
+        if (items[middle].first_chunk <= chunk)
+            low = middle;
+        else
+            high = middle;
+    }
+    piece.item = items[low];
+    piece.first = (chunk - piece.item.first_chunk) * UPDATE_CHUNK;
+    piece.last = piece.first + UPDATE_CHUNK;
+    if (piece.last > piece.item.n)
+        piece.last = piece.item.n;
+    return piece;
+}
+
+/* ---- squares ---- */
+
+template <int W> __device__ inline double squares_at(const float *x)
+{
+    double sum = 0;
+    float at[W];
+
+    load<W>(at, x);
+#pragma unroll
+    for (int i = 0; i < W; i++)
+        sum += (double)at[i] * at[i];
+    return sum;
+}
+
+/* parts[chunk] = its sum of squares */
+__global__ void __launch_bounds__(BLOCK, 3)
+    squares(double *parts, const struct update_item *items, int n_items, int64_t n_chunks)
+{
+    for (int64_t chunk = blockIdx.x; chunk < n_chunks; chunk += gridDim.x) {
+        struct piece piece = piece_of(items, n_items, chunk);
+        const float *x = piece.item.grad;
+        int64_t at = piece.first, last = piece.item.is_counted ? piece.last : piece.first;
+        double sum = 0;
+
+        if (is_packed(x)) {
+            int64_t packed = at + (last - at) / PACK * PACK;
+
+            for (int64_t i = at + threadIdx.x * PACK; i < packed; i += BLOCK * PACK)
+                sum += squares_at<PACK>(x + i);
+            at = packed;
+        }
+        for (int64_t i = at + threadIdx.x; i < last; i += BLOCK)
+            sum += squares_at<1>(x + i);
+        sum = block_sum(sum);
+        if (threadIdx.x == 0)
+            parts[chunk] = sum;
+    }
+}
+
+/* squares[i] = sum of the parts of item i */
+__global__ void __launch_bounds__(BLOCK, 3)
+    add_parts(double *squares, const double *parts, const struct update_item *items,
+              int n_items)
+{
+    for (int i = (int)blockIdx.x; i < n_items; i += (int)gridDim.x) {
+        int64_t first = items[i].first_chunk;
+        int64_t n = (items[i].n + UPDATE_CHUNK - 1) / UPDATE_CHUNK;
+        double sum = 0;
+
+        for (int64_t j = threadIdx.x; j < n; j += BLOCK)
+            sum += parts[first + j];
+        sum = block_sum(sum);
+        if (threadIdx.x == 0)
+            squares[i] = sum;
+    }
+}
+
+/* one block */
+__global__ void __launch_bounds__(BLOCK, 3)
+    judge(struct update_verdict *verdict, const double *squares, int64_t n,
+          double divisor, double clip)
+{
+    double sum = 0;
+
+    for (int64_t i = threadIdx.x; i < n; i += BLOCK)
+        sum += squares[i];
+    sum = block_sum(sum);
+    if (threadIdx.x == 0)
+        *verdict = verdict_of(sum, divisor, clip);
+}
+
+/* ---- AdamW ---- */
 
 /* Factors that do not depend on the element, from fp64. */
 struct adamw_factors {
     float keep; /* 1 - lr decay */
     float rate; /* lr / (1 - beta1^step) */
     float root; /* 1 / sqrt(1 - beta2^step) */
-    float beta1, rest1, beta2, rest2, eps, grad_scale;
+    float beta1, rest1, beta2, rest2, eps;
 };
 
 template <int W, typename T>
-__global__ void __launch_bounds__(BLOCK, 3)
-    adamw(float *master, T *weight, float *m, float *v, const float *grad,
-          struct adamw_factors a, int64_t n)
+__device__ inline void update(const struct update_item &item, int64_t at, float scale,
+                              float keep, const struct adamw_factors &a)
 {
-    int64_t step = (int64_t)gridDim.x * blockDim.x * W;
+    float w[W], m[W], v[W], g[W];
 
-    for (int64_t at = ((int64_t)blockIdx.x * blockDim.x + threadIdx.x) * W; at < n;
-         at += step) {
-        float w[W], mi[W], vi[W], g[W];
-
-        load<W>(w, master + at);
-        load<W>(mi, m + at);
-        load<W>(vi, v + at);
-        load<W>(g, grad + at);
+    load<W>(w, item.master + at);
+    load<W>(m, item.m + at);
+    load<W>(v, item.v + at);
+    load<W>(g, item.grad + at);
 #pragma unroll
-        for (int i = 0; i < W; i++) {
-            float scaled = g[i] * a.grad_scale;
+    for (int i = 0; i < W; i++) {
+        float scaled = g[i] * scale;
 
-            mi[i] = a.beta1 * mi[i] + a.rest1 * scaled;
-            vi[i] = a.beta2 * vi[i] + a.rest2 * scaled * scaled;
-            w[i] = w[i] * a.keep - a.rate * mi[i] / (sqrtf(vi[i]) * a.root + a.eps);
-        }
-        store<W>(master + at, w);
-        store<W>(m + at, mi);
-        store<W>(v + at, vi);
-        if (weight)
-            store<W>(weight + at, w);
+        m[i] = a.beta1 * m[i] + a.rest1 * scaled;
+        v[i] = a.beta2 * v[i] + a.rest2 * scaled * scaled;
+        w[i] = w[i] * keep - a.rate * m[i] / (sqrtf(v[i]) * a.root + a.eps);
+        g[i] = 0;
     }
+    store<W>(item.master + at, w);
+    store<W>(item.m + at, m);
+    store<W>(item.v + at, v);
+    store<W>(item.grad + at, g);
+    if (item.weight)
+        store<W>((T *)item.weight + at, w);
 }
 
-/* parts[block] = its sum of squares */
+__device__ inline bool is_wide(const struct update_item &item)
+{
+    return is_packed(item.master) && is_packed(item.m) && is_packed(item.v) &&
+           is_packed(item.grad) && is_packed(item.weight);
+}
+
+template <typename T>
 __global__ void __launch_bounds__(BLOCK, 3)
-    squares(double *parts, const float *x, int64_t n)
+    adamw(const struct update_item *items, int n_items, int64_t n_chunks,
+          const struct update_verdict *verdict, struct adamw_factors a)
 {
-    int64_t step = (int64_t)gridDim.x * blockDim.x;
-    double sum = 0;
+    float scale = verdict->scale;
+    bool is_finite = verdict->is_finite;
 
-    for (int64_t i = (int64_t)blockIdx.x * blockDim.x + threadIdx.x; i < n; i += step)
-        sum += (double)x[i] * x[i];
-    sum = block_sum(sum);
-    if (threadIdx.x == 0)
-        parts[blockIdx.x] = sum;
-}
+    for (int64_t chunk = blockIdx.x; chunk < n_chunks; chunk += gridDim.x) {
+        struct piece piece = piece_of(items, n_items, chunk);
+        float keep = piece.item.has_decay ? a.keep : 1;
+        int64_t at = piece.first;
 
-/* parts[n] = sum of parts[0, n); one block */
-__global__ void __launch_bounds__(BLOCK, 3) add_squares(double *parts, int64_t n)
-{
-    double sum = 0;
+        if (!is_finite) {
+            for (int64_t i = at + threadIdx.x; i < piece.last; i += BLOCK)
+                piece.item.grad[i] = 0;
+            continue;
+        }
+        if (is_wide(piece.item)) {
+            int64_t packed = at + (piece.last - at) / PACK * PACK;
 
-    for (int64_t i = threadIdx.x; i < n; i += blockDim.x)
-        sum += parts[i];
-    sum = block_sum(sum);
-    if (threadIdx.x == 0)
-        parts[n] = sum;
+            for (int64_t i = at + threadIdx.x * PACK; i < packed; i += BLOCK * PACK)
+                update<PACK, T>(piece.item, i, scale, keep, a);
+            at = packed;
+        }
+        for (int64_t i = at + threadIdx.x; i < piece.last; i += BLOCK)
+            update<1, T>(piece.item, i, scale, keep, a);
+    }
 }
 
 struct adamw_factors factors(const struct adamw_args *args)
@@ -83,60 +200,49 @@ struct adamw_factors factors(const struct adamw_args *args)
     a.beta2 = args->beta2;
     a.rest2 = (float)(1 - (double)args->beta2);
     a.eps = args->eps;
-    a.grad_scale = args->grad_scale;
     return a;
 }
 
 } /* namespace */
 
-int cuda_sum_squares(struct backend *b, double *out, const struct tensor *x,
+int cuda_sum_squares(struct backend *b, double *out, const struct update_list *list,
                      struct err *err)
 {
     struct cuda *cuda = cuda_of(b);
-    int64_t n = tensor_count(x), n_blocks = ceil_div(n, BLOCK);
-    int64_t most = (int64_t)cuda->n_processors * SUM_BLOCKS_EACH;
-    void *scratch;
-    double *parts;
+    void *parts;
 
-    *out = 0;
-    if (n == 0)
+    if (list->n_items == 0)
         return 0;
-    n_blocks = n_blocks < most ? n_blocks : most;
-    if (cuda_scratch(cuda, &scratch, (size_t)(n_blocks + 1) * sizeof(double), err) < 0)
+    if (cuda_scratch(cuda, &parts, (size_t)list->n_chunks * sizeof(double), err) < 0)
         return -1;
-    parts = (double *)scratch;
-    CUDA_LAUNCH(squares, dim3((unsigned)n_blocks), dim3(BLOCK), 0, cuda->stream, parts,
-                (const float *)x->data, n);
-    CUDA_LAUNCH(add_squares, dim3(1), dim3(BLOCK), 0, cuda->stream, parts, n_blocks);
-    if (cuda_launched("sum of squares", err) < 0 ||
-        cuda_download(b, cuda->sum_host, parts + n_blocks, sizeof(double), err) < 0)
-        return -1;
-    *out = *cuda->sum_host;
-    return 0;
+    if (list->n_chunks > 0)
+        CUDA_LAUNCH(squares, dim3(grid_x(list->n_chunks)), dim3(BLOCK), 0, cuda->stream,
+                    (double *)parts, list->device, list->n_items, list->n_chunks);
+    CUDA_LAUNCH(add_parts, dim3(grid_x(list->n_items)), dim3(BLOCK), 0, cuda->stream, out,
+                (const double *)parts, list->device, list->n_items);
+    return cuda_launched("sums of squares", err);
 }
 
-int cuda_adamw(struct backend *b, struct tensor *master, struct tensor *weight,
-               struct tensor *m, struct tensor *v, const struct tensor *grad,
-               const struct adamw_args *args, struct err *err)
+int cuda_judge(struct backend *b, struct update_verdict *verdict, const double *squares,
+               int64_t n, double divisor, double clip, struct err *err)
 {
-    int64_t n = tensor_count(master);
-    bool is_wide = is_aligned(master) && is_aligned(weight) && is_aligned(m) &&
-                   is_aligned(v) && is_aligned(grad) && n % PACK == 0;
+    CUDA_LAUNCH(judge, dim3(1), dim3(BLOCK), 0, cuda_of(b)->stream, verdict, squares, n,
+                divisor, clip);
+    return cuda_launched("norm of the gradient", err);
+}
 
-    if (n == 0)
+int cuda_adamw(struct backend *b, const struct update_list *list,
+               const struct update_verdict *verdict, const struct adamw_args *args,
+               struct err *err)
+{
+    if (list->n_chunks == 0)
         return 0;
-    with_type(weight ? weight->dtype : DTYPE_F32, [&](auto zero) {
+    with_type(list->dtype, [&](auto zero) {
         typedef decltype(zero) T;
 
-        with_width(is_wide, [&](auto width) {
-            constexpr int W = decltype(width)::value;
-            auto *kernel = adamw<W, T>;
-
-            CUDA_LAUNCH(kernel, dim3(grid_x(ceil_div(n, (int64_t)BLOCK * W))),
-                        dim3(BLOCK), 0, cuda_of(b)->stream, (float *)master->data,
-                        weight ? (T *)weight->data : nullptr, (float *)m->data,
-                        (float *)v->data, (const float *)grad->data, factors(args), n);
-        });
+        CUDA_LAUNCH(adamw<T>, dim3(grid_x(list->n_chunks)), dim3(BLOCK), 0,
+                    cuda_of(b)->stream, list->device, list->n_items, list->n_chunks,
+                    verdict, factors(args));
     });
     return cuda_launched("AdamW", err);
 }
