@@ -16,7 +16,7 @@
 
 struct backend;
 
-#define UPDATE_CHUNK 16384 /* elements; of 8 at once for each of 256 threads, 8 times */
+#define UPDATE_CHUNK 16384 /* elements */
 
 /* One tensor: n elements of each, in the backend's memory, F32 but for `weight`. */
 struct update_item {

@@ -7,26 +7,22 @@
 #include "model/backend/cuda/kernels/device.cuh"
 #include "model/backend/verdict.h"
 
+#define FOUR 4 /* floats at once: 64 bytes a thread on their way, few registers */
+
 namespace
 {
-
-/* A chunk of an item: elements [first, last). */
-struct piece {
-    struct update_item item;
-    int64_t first, last;
-};
 
 __device__ inline bool is_packed(const void *data)
 {
     return (uintptr_t)data % 16 == 0; /* NULL is */
 }
 
-/* Items without elements have no chunks: of several that begin with one the last has it. */
-__device__ inline struct piece piece_of(const struct update_item *items, int n_items,
-                                        int64_t chunk)
+/* The item that a chunk is of. Items without elements have no chunks: of several that begin
+ * with one the last has it. */
+__device__ inline const struct update_item *item_of(const struct update_item *items,
+                                                    int n_items, int64_t chunk)
 {
     int low = 0, high = n_items;
-    struct piece piece;
 
     while (high - low > 1) {
         int middle = low + (high - low) / 2;
@@ -36,11 +32,23 @@ __device__ inline struct piece piece_of(const struct update_item *items, int n_i
         else
             high = middle;
     }
-    piece.item = items[low];
-    piece.first = (chunk - piece.item.first_chunk) * UPDATE_CHUNK;
-    piece.last = piece.first + UPDATE_CHUNK;
-    if (piece.last > piece.item.n)
-        piece.last = piece.item.n;
+    return items + low;
+}
+
+/* The elements of a chunk: n from `first` of its item on. */
+struct piece {
+    int64_t first;
+    int n;
+};
+
+__device__ inline struct piece piece_of(const struct update_item *item, int64_t chunk)
+{
+    struct piece piece;
+    int64_t left;
+
+    piece.first = (chunk - item->first_chunk) * UPDATE_CHUNK;
+    left = item->n - piece.first;
+    piece.n = left < UPDATE_CHUNK ? (int)left : UPDATE_CHUNK;
     return piece;
 }
 
@@ -59,23 +67,20 @@ template <int W> __device__ inline double squares_at(const float *x)
 }
 
 /* parts[chunk] = its sum of squares */
-__global__ void __launch_bounds__(BLOCK, 3)
+__global__ void __launch_bounds__(BLOCK, 4)
     squares(double *parts, const struct update_item *items, int n_items, int64_t n_chunks)
 {
     for (int64_t chunk = blockIdx.x; chunk < n_chunks; chunk += gridDim.x) {
-        struct piece piece = piece_of(items, n_items, chunk);
-        const float *x = piece.item.grad;
-        int64_t at = piece.first, last = piece.item.is_counted ? piece.last : piece.first;
+        const struct update_item *item = item_of(items, n_items, chunk);
+        struct piece piece = piece_of(item, chunk);
+        const float *x = item->grad + piece.first;
+        int n = item->is_counted ? piece.n : 0,
+            packed = is_packed(x) ? n / PACK * PACK : 0;
         double sum = 0;
 
-        if (is_packed(x)) {
-            int64_t packed = at + (last - at) / PACK * PACK;
-
-            for (int64_t i = at + threadIdx.x * PACK; i < packed; i += BLOCK * PACK)
-                sum += squares_at<PACK>(x + i);
-            at = packed;
-        }
-        for (int64_t i = at + threadIdx.x; i < last; i += BLOCK)
+        for (int i = (int)threadIdx.x * PACK; i < packed; i += BLOCK * PACK)
+            sum += squares_at<PACK>(x + i);
+        for (int i = packed + (int)threadIdx.x; i < n; i += BLOCK)
             sum += squares_at<1>(x + i);
         sum = block_sum(sum);
         if (threadIdx.x == 0)
@@ -84,7 +89,7 @@ __global__ void __launch_bounds__(BLOCK, 3)
 }
 
 /* squares[i] = sum of the parts of item i */
-__global__ void __launch_bounds__(BLOCK, 3)
+__global__ void __launch_bounds__(BLOCK, 4)
     add_parts(double *squares, const double *parts, const struct update_item *items,
               int n_items)
 {
@@ -102,7 +107,7 @@ __global__ void __launch_bounds__(BLOCK, 3)
 }
 
 /* one block */
-__global__ void __launch_bounds__(BLOCK, 3)
+__global__ void __launch_bounds__(BLOCK, 4)
     judge(struct update_verdict *verdict, const double *squares, int64_t n,
           double divisor, double clip)
 {
@@ -125,16 +130,22 @@ struct adamw_factors {
     float beta1, rest1, beta2, rest2, eps;
 };
 
+/* Where a piece lies. */
+template <typename T> struct places {
+    float *master, *m, *v, *grad;
+    T *weight; /* or NULL */
+};
+
 template <int W, typename T>
-__device__ inline void update(const struct update_item &item, int64_t at, float scale,
-                              float keep, const struct adamw_factors &a)
+__device__ inline void update(const places<T> &p, int at, float scale, float keep,
+                              const struct adamw_factors &a)
 {
     float w[W], m[W], v[W], g[W];
 
-    load<W>(w, item.master + at);
-    load<W>(m, item.m + at);
-    load<W>(v, item.v + at);
-    load<W>(g, item.grad + at);
+    load<W>(w, p.master + at);
+    load<W>(m, p.m + at);
+    load<W>(v, p.v + at);
+    load<W>(g, p.grad + at);
 #pragma unroll
     for (int i = 0; i < W; i++) {
         float scaled = g[i] * scale;
@@ -144,22 +155,22 @@ __device__ inline void update(const struct update_item &item, int64_t at, float 
         w[i] = w[i] * keep - a.rate * m[i] / (sqrtf(v[i]) * a.root + a.eps);
         g[i] = 0;
     }
-    store<W>(item.master + at, w);
-    store<W>(item.m + at, m);
-    store<W>(item.v + at, v);
-    store<W>(item.grad + at, g);
-    if (item.weight)
-        store<W>((T *)item.weight + at, w);
+    store<W>(p.master + at, w);
+    store<W>(p.m + at, m);
+    store<W>(p.v + at, v);
+    store<W>(p.grad + at, g);
+    if (p.weight)
+        store<W>(p.weight + at, w);
 }
 
-__device__ inline bool is_wide(const struct update_item &item)
+template <typename T> __device__ inline bool are_packed(const places<T> &p)
 {
-    return is_packed(item.master) && is_packed(item.m) && is_packed(item.v) &&
-           is_packed(item.grad) && is_packed(item.weight);
+    return is_packed(p.master) && is_packed(p.m) && is_packed(p.v) && is_packed(p.grad) &&
+           is_packed(p.weight);
 }
 
 template <typename T>
-__global__ void __launch_bounds__(BLOCK, 3)
+__global__ void __launch_bounds__(BLOCK, 4)
     adamw(const struct update_item *items, int n_items, int64_t n_chunks,
           const struct update_verdict *verdict, struct adamw_factors a)
 {
@@ -167,24 +178,23 @@ __global__ void __launch_bounds__(BLOCK, 3)
     bool is_finite = verdict->is_finite;
 
     for (int64_t chunk = blockIdx.x; chunk < n_chunks; chunk += gridDim.x) {
-        struct piece piece = piece_of(items, n_items, chunk);
-        float keep = piece.item.has_decay ? a.keep : 1;
-        int64_t at = piece.first;
+        const struct update_item *item = item_of(items, n_items, chunk);
+        struct piece piece = piece_of(item, chunk);
+        places<T> p = {item->master + piece.first, item->m + piece.first,
+                       item->v + piece.first, item->grad + piece.first,
+                       item->weight ? (T *)item->weight + piece.first : nullptr};
+        float keep = item->has_decay ? a.keep : 1;
+        int packed = are_packed(p) ? piece.n / FOUR * FOUR : 0;
 
         if (!is_finite) {
-            for (int64_t i = at + threadIdx.x; i < piece.last; i += BLOCK)
-                piece.item.grad[i] = 0;
+            for (int i = (int)threadIdx.x; i < piece.n; i += BLOCK)
+                p.grad[i] = 0;
             continue;
         }
-        if (is_wide(piece.item)) {
-            int64_t packed = at + (piece.last - at) / PACK * PACK;
-
-            for (int64_t i = at + threadIdx.x * PACK; i < packed; i += BLOCK * PACK)
-                update<PACK, T>(piece.item, i, scale, keep, a);
-            at = packed;
-        }
-        for (int64_t i = at + threadIdx.x; i < piece.last; i += BLOCK)
-            update<1, T>(piece.item, i, scale, keep, a);
+        for (int i = (int)threadIdx.x * FOUR; i < packed; i += BLOCK * FOUR)
+            update<FOUR, T>(p, i, scale, keep, a);
+        for (int i = packed + (int)threadIdx.x; i < piece.n; i += BLOCK)
+            update<1, T>(p, i, scale, keep, a);
     }
 }
 
