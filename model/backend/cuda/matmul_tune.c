@@ -31,7 +31,7 @@
 #define FLOPS_MIN 2e10 /* some 30 microseconds of an H100 */
 #define N_RUNS 4       /* of an algorithm, behind one that warms up */
 #define FILE_BYTES_MAX ((size_t)4 << 20)
-#define LINE_MAX 1024
+#define TUNE_LINE_MAX 1024
 #define ALGO_WORDS (sizeof(cublasLtMatmulAlgo_t) / sizeof(uint64_t))
 
 _Static_assert(sizeof(struct matmul_key) == 3 * sizeof(int64_t) + 12 * sizeof(int32_t),
@@ -95,9 +95,9 @@ void matmul_choices_close(struct matmul_choices *choices)
 }
 
 /* The key's numbers as the beginning of a line, with a space behind each. */
-static void key_text(char out[LINE_MAX], const struct matmul_key *key)
+static void key_text(char out[TUNE_LINE_MAX], const struct matmul_key *key)
 {
-    snprintf(out, LINE_MAX,
+    snprintf(out, TUNE_LINE_MAX,
              "%" PRId64 " %" PRId64 " %" PRId64 " %d %d %d %d %d %d %d %d %d %d %d %d ",
              key->m, key->n, key->k, key->type, key->c_type, key->is_tf32, key->trans_a,
              key->trans_b, key->c_use, key->wanted, key->align_a, key->align_b,
@@ -123,7 +123,7 @@ static bool is_found(const struct cuda *cuda, struct matmul_plan *plan, const ch
 {
     cublasLtMatmulHeuristicResult_t result;
     cublasLtMatmulAlgo_t algo;
-    char key[LINE_MAX];
+    char key[TUNE_LINE_MAX];
     size_t n;
 
     key_text(key, &plan->key);
@@ -158,7 +158,7 @@ static bool find_choice(const struct cuda *cuda, struct matmul_plan *plan)
 /* Keeps plan->algo, or takes what another process kept meanwhile. */
 static bool keep_choice(const struct cuda *cuda, struct matmul_plan *plan)
 {
-    char line[LINE_MAX];
+    char line[TUNE_LINE_MAX];
     size_t n;
     bool is_kept = false;
     int fd = open(cuda->matmul->choices->path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC,
@@ -173,7 +173,7 @@ static bool keep_choice(const struct cuda *cuda, struct matmul_plan *plan)
             n = strlen(line);
             for (size_t i = 0; i < ALGO_WORDS; i++)
                 n +=
-                    (size_t)snprintf(line + n, LINE_MAX - n, "%" PRIx64 "%s",
+                    (size_t)snprintf(line + n, TUNE_LINE_MAX - n, "%" PRIx64 "%s",
                                      plan->algo.data[i], i + 1 < ALGO_WORDS ? " " : "\n");
             is_kept = write(fd, line, n) == (ssize_t)n;
         }
