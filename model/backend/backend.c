@@ -1,6 +1,8 @@
 #include "model/backend/backend.h"
 #include "model/backend/create.h"
 
+#include "common/base/log.h"
+
 #include <string.h>
 
 static int create_cpu(struct backend **out, int n_threads, struct err *err)
@@ -67,6 +69,22 @@ void backend_allow_tf32(struct backend *b, bool is_allowed)
 {
     if (b->ops->allow_tf32)
         b->ops->allow_tf32(b, is_allowed);
+}
+
+int backend_replay(struct backend *b, const struct backend_stretch *stretch,
+                   int (*run)(void *context, struct err *err), void *context,
+                   struct err *err)
+{
+    uint64_t n_before = b->replay.n_refused;
+    int rc;
+
+    if (!b->ops->replay)
+        return run(context, err);
+    rc = b->ops->replay(b, stretch, run, context, err);
+    if (n_before == 0 && b->replay.n_refused > 0)
+        log_warn("backend '%s' asks for some operations one by one each time: %s",
+                 b->ops->name, b->replay.refusal.text);
+    return rc;
 }
 
 /* Bytes of a tensor of these dimensions, or -1 when they overflow or are negative. */

@@ -91,6 +91,21 @@ struct backend_about {
     const char *attention; /* whose code did the last attention; "" before the first */
 };
 
+/* What fixes the operations of a stretch of them: sizes, settings, and the places of all
+ * memory they work on. Unused words are 0. */
+#define BACKEND_FIXED_MAX 12
+struct backend_stretch {
+    const char *name; /* static: for messages, and part of what is compared */
+    uint64_t fixed[BACKEND_FIXED_MAX];
+};
+
+/* Stretches that are repeated without being asked for piece by piece. */
+struct backend_replay {
+    uint64_t n_recorded, n_launched, n_refused; /* so far */
+    uint64_t n_bytes;                           /* that those there are take now */
+    struct err refusal;                         /* why the last one was refused */
+};
+
 struct backend;
 struct comm_devices; /* model/comm/device.h */
 
@@ -128,6 +143,18 @@ struct backend_ops {
                 struct err *err);
     int (*zero)(struct backend *b, void *dst, size_t n_bytes, struct err *err);
     int (*sync)(struct backend *b, struct err *err);
+
+    /* ---- replay ---- */
+
+    /* Runs the operations that `run` asks for. Those of equal stretches must be equal: with
+     * the same arguments on the same memory, whatever is in it. Then they may be recorded
+     * and repeated without calling run, which so may do nothing else; above all no upload,
+     * download, alloc, free or sync: with these nothing is recorded, and run is called
+     * each time. It may also be called twice where recording failed, its first operations
+     * having had no effect. NULL: run is called. See backend_replay(). */
+    int (*replay)(struct backend *b, const struct backend_stretch *stretch,
+                  int (*run)(void *context, struct err *err), void *context,
+                  struct err *err);
 
     /* ---- linear algebra ---- */
 
@@ -288,6 +315,7 @@ struct backend_ops {
 struct backend {
     const struct backend_ops *ops;
     struct backend_memory memory; /* what it counts itself; ask by ops->memory */
+    struct backend_replay replay; /* for reading */
 };
 
 /* name: "ref", "cpu", "cuda", or "auto" (cuda when plugin and GPU are there, else cpu when
@@ -303,6 +331,12 @@ bool backend_is_fast(const struct backend *b, enum dtype dtype);
 
 /* trainer.precision tf32; without units for it nothing changes. */
 void backend_allow_tf32(struct backend *b, bool is_allowed);
+
+/* ops->replay where there is one; says in the log, once, that something cannot be
+ * recorded. */
+int backend_replay(struct backend *b, const struct backend_stretch *stretch,
+                   int (*run)(void *context, struct err *err), void *context,
+                   struct err *err);
 
 /* A tensor in new memory of the backend, zeroed. */
 int backend_tensor(struct backend *b, struct tensor *out, enum dtype dtype, int n_dims,

@@ -142,11 +142,31 @@ static int first_pass(struct run *run, const struct neva_batch *batch, struct er
     return pick(run, err);
 }
 
+/* What is the same for every token: all that changes lies in tables. */
+static int decode(void *context, struct err *err)
+{
+    struct run *run = context;
+    struct neva *model = run->model;
+
+    if (neva_forward(model, &(const struct neva_batch){0}, run->caches, err) < 0)
+        return -1;
+    return head_greedy_ask(&model->llm_nn, &model->head, &model->head_scratch,
+                           &model->llm.x[model->llm.n_layers], &run->head_rows.there,
+                           err);
+}
+
+/* decode, for more rows than the head does at once. */
+static int decode_many(struct run *run, struct err *err)
+{
+    if (neva_forward(run->model, &(const struct neva_batch){0}, run->caches, err) < 0)
+        return -1;
+    return pick(run, err);
+}
+
 /* One token a row: run->next becomes the token after it. */
 static int next_pass(struct run *run, struct err *err)
 {
     const struct neva_shape shape = {run->n_rows, 1, 0, false};
-    const struct neva_batch none = {0};
     struct neva *model = run->model;
     struct neva_index *index = &model->index;
 
@@ -162,10 +182,15 @@ static int next_pass(struct run *run, struct err *err)
     run->cache_rows.there.dims[0] = run->n_rows;
     for (int64_t i = 0; i < model->llm.n_layers; i++)
         run->caches[i].kv_lens = &run->kv_lens.there;
-    if (neva_index_upload(model, true, err) < 0 || tables_upload(run, err) < 0 ||
-        neva_forward(model, &none, run->caches, err) < 0)
+    if (neva_index_upload(model, true, err) < 0 || tables_upload(run, err) < 0)
         return -1;
-    return pick(run, err);
+    if (run->n_rows > model->head_scratch.n_rows_max)
+        return decode_many(run, err);
+    if (neva_replay(model, "next token", (uint64_t)run->capacity, run->arena.base, decode,
+                    run, err) < 0)
+        return -1;
+    return head_greedy_read(&model->llm_nn, &model->head, &model->head_scratch,
+                            run->n_rows, run->next, err);
 }
 
 /* Takes every running row's new token; the number of rows that still run, or -1. */

@@ -190,9 +190,11 @@ int neva_zero_loss(struct neva *model, double *loss, struct err *err);
 
 /* ---- vision.c: frames of this rank to rows of features ---- */
 
+/* The frames of this rank, for the next vision_fwd. */
+int vision_upload(struct neva *model, const uint8_t *pixels, struct err *err);
 /* Encodes and projects this rank's frames, gathers all ranks' and puts them on the media
  * rows of the decoder's input. COLLECTIVE */
-int vision_fwd(struct neva *model, const uint8_t *pixels, struct err *err);
+int vision_fwd(struct neva *model, struct err *err);
 /* From the gradient of the decoder's input to the gradients of projector and encoder. */
 int vision_bwd(struct neva *model, struct err *err);
 
@@ -204,9 +206,20 @@ int neva_index_fill(struct neva *model, const struct neva_batch *batch, bool has
 /* Embeds the text rows of the decoder's input. COLLECTIVE */
 int text_fwd(struct neva *model, struct err *err);
 int text_bwd(struct neva *model, struct err *err);
+
+/* ---- passes.c ---- */
+
 /* Everything up to the decoder's last residual stream. caches: for generation. COLLECTIVE
  */
 int neva_forward(struct neva *model, const struct neva_batch *batch,
                  const struct block_cache *caches, struct err *err);
+/* From the gradient of that stream, text_acts.d, to all gradients. COLLECTIVE */
+int neva_backward(struct neva *model, const struct neva_batch *batch, struct err *err);
+
+/* backend_replay for a stretch of operations on the model's memory, laid out as it is now;
+ * part and memory: what else fixes them. Where ranks exchange, everything runs as it is. */
+int neva_replay(struct neva *model, const char *name, uint64_t part, const void *memory,
+                int (*run)(void *context, struct err *err), void *context,
+                struct err *err);
 
 #endif

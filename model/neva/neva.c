@@ -285,35 +285,6 @@ static int check_batch(const struct neva *model, const struct neva_batch *batch,
     return 0;
 }
 
-int neva_forward(struct neva *model, const struct neva_batch *batch,
-                 const struct block_cache *caches, struct err *err)
-{
-    if (text_fwd(model, err) < 0 || vision_fwd(model, batch->pixels, err) < 0 ||
-        stack_fwd(&model->llm_nn, &model->llm, &model->llm_rows, caches, err) < 0)
-        return err_wrap(err, "forward pass");
-    return 0;
-}
-
-static int backward(struct neva *model, const struct neva_batch *batch, struct err *err)
-{
-    struct stage_mark before;
-    int rc;
-
-    if (model->config.llm.freeze && batch->n_frames == 0)
-        return 0; /* nothing trained has a part in it */
-    before = stage_begin("backward", NULL, STAGE_LIMITED);
-    rc = stack_bwd(&model->llm_nn, &model->llm, &model->text_acts.d, &model->llm_rows,
-                   err) < 0 ||
-                 text_bwd(model, err) < 0 || vision_bwd(model, err) < 0
-             ? -1
-             : 0;
-    stage_end(before);
-    if (rc < 0)
-        return err_wrap(err, "backward pass");
-    model->n_frames_seen += batch->n_frames;
-    return 0;
-}
-
 /* sum: one of the tally's, the loss is added to it */
 static int run(struct neva *model, const struct neva_batch *batch, bool is_training,
                int64_t *n_labels, double *sum, struct err *err)
@@ -340,7 +311,7 @@ static int run(struct neva *model, const struct neva_batch *batch, bool is_train
                   &index->label_rows.there, &index->labels.there, is_training ? d : NULL,
                   sum, err) < 0)
         return err_wrap(err, "loss");
-    return is_training ? backward(model, batch, err) : 0;
+    return is_training ? neva_backward(model, batch, err) : 0;
 }
 
 static int run_in_stage(struct neva *model, const struct neva_batch *batch,

@@ -68,7 +68,7 @@ static struct tensor encoder_rows(const struct neva *model, const struct tensor 
     return as_matrix(features, tensor_count(features) / model->config.vision.width);
 }
 
-static int encoder_fwd(struct neva *model, const uint8_t *pixels, struct err *err)
+static int encoder_fwd(struct neva *model, struct err *err)
 {
     struct nn *nn = &model->vision_nn;
     const struct backend_ops *ops = nn->backend->ops;
@@ -77,9 +77,7 @@ static int encoder_fwd(struct neva *model, const uint8_t *pixels, struct err *er
     struct stack *stack = &model->vision;
     struct tensor features;
 
-    if (ops->upload(nn->backend, acts->pixels.data, pixels, tensor_bytes(&acts->pixels),
-                    err) < 0 ||
-        ops->patchify(nn->backend, &acts->patches, &acts->pixels, config->vision.patch,
+    if (ops->patchify(nn->backend, &acts->patches, &acts->pixels, config->vision.patch,
                       config->vision.mean, config->vision.std, err) < 0 ||
         embed_fwd(model, err) < 0 || first_norm_fwd(model, err) < 0 ||
         stack_fwd(nn, stack, &model->vision_rows, NULL, err) < 0)
@@ -257,7 +255,17 @@ static int place_features(struct neva *model, struct err *err)
     return 0;
 }
 
-int vision_fwd(struct neva *model, const uint8_t *pixels, struct err *err)
+int vision_upload(struct neva *model, const uint8_t *pixels, struct err *err)
+{
+    struct tensor *there = &model->vision_acts.pixels;
+
+    if (model->vision_rows.batch == 0)
+        return 0;
+    return model->backend->ops->upload(model->backend, there->data, pixels,
+                                       tensor_bytes(there), err);
+}
+
+int vision_fwd(struct neva *model, struct err *err)
 {
     struct tensor *gathered = &model->projector_acts.gathered;
     int64_t most = gathered->dims[0] / comm_size(model->group);
@@ -266,7 +274,7 @@ int vision_fwd(struct neva *model, const uint8_t *pixels, struct err *err)
     if (model->shape.n_frames == 0)
         return 0;
     if (model->vision_rows.batch > 0 &&
-        (encoder_fwd(model, pixels, err) < 0 || projector_fwd(model, err) < 0))
+        (encoder_fwd(model, err) < 0 || projector_fwd(model, err) < 0))
         return -1;
     if (nn_all_gather(&model->vision_nn, model->group, gathered, &mine, err) < 0)
         return -1;

@@ -53,4 +53,11 @@ int head_greedy(struct nn *nn, struct head *head, struct head_scratch *scratch,
                 const struct tensor *x, const struct tensor *rows, int32_t *tokens,
                 struct err *err);
 
+/* The same in two halves, for at most n_rows_max rows: what the backend does, without waiting
+ * for it, and reading what came of it. The second is COLLECTIVE when split */
+int head_greedy_ask(struct nn *nn, struct head *head, struct head_scratch *scratch,
+                    const struct tensor *x, const struct tensor *rows, struct err *err);
+int head_greedy_read(struct nn *nn, struct head *head, struct head_scratch *scratch,
+                     int64_t n, int32_t *tokens, struct err *err);
+
 #endif

@@ -9,7 +9,7 @@ int stack_init(struct stack *stack, const struct block_config *config, int64_t n
 {
     size_t n = (size_t)n_layers;
 
-    *stack = (struct stack){.config = *config, .n_layers = n_layers, .in_work = -1};
+    *stack = (struct stack){.config = *config, .n_layers = n_layers};
     stack->blocks = calloc(n + 1, sizeof(*stack->blocks));
     stack->acts = calloc(n + 1, sizeof(*stack->acts));
     stack->x = calloc(n + 1, sizeof(*stack->x));
@@ -51,6 +51,15 @@ static int64_t group_first(const struct stack *stack, int64_t layer)
     return layer - layer % group_size(stack);
 }
 
+/* First layer of the group whose acts the forward pass leaves in the shared memory, or -1. */
+static int64_t group_left(const struct stack *stack)
+{
+    for (int64_t i = stack->n_layers - 1; i >= 0; i--)
+        if (is_again(stack, i))
+            return group_first(stack, i);
+    return -1;
+}
+
 /* ---- memory ---- */
 
 /* Inputs: two that alternate when nothing is kept; else one for each layer that keeps its
@@ -77,7 +86,6 @@ void stack_layout(struct stack *stack, const struct stack_policy *policy,
     struct block_scratch none = {0};
 
     stack->policy = *policy;
-    stack->in_work = -1;
     stack->config.keeps_attention = policy->is_training && !policy->is_selective;
     inputs_layout(stack, rows->batch * rows->tokens, dtype, arena);
     for (int64_t i = 0; i < stack->n_layers; i++) {
@@ -118,8 +126,6 @@ int stack_fwd(struct nn *nn, struct stack *stack, const struct block_rows *rows,
 {
     for (int64_t i = 0; i < stack->n_layers; i++) {
         stage_touch();
-        if (is_again(stack, i))
-            stack->in_work = group_first(stack, i);
         if (block_fwd(nn, &stack->config, &stack->blocks[i], &stack->x[i + 1],
                       &stack->x[i], &stack->acts[i], &stack->scratch, rows,
                       caches ? &caches[i] : NULL, err) < 0)
@@ -132,9 +138,8 @@ int stack_fwd(struct nn *nn, struct stack *stack, const struct block_rows *rows,
 static int run_again(struct nn *nn, struct stack *stack, int64_t first, int64_t end,
                      const struct block_rows *rows, struct err *err)
 {
-    if (!is_again(stack, first) || stack->in_work == first)
+    if (!is_again(stack, first) || first == group_left(stack))
         return 0;
-    stack->in_work = first;
     for (int64_t i = first; i < end; i++) {
         struct tensor *y = i + 1 < end ? &stack->x[i + 1] : NULL;
 
@@ -146,21 +151,40 @@ static int run_again(struct nn *nn, struct stack *stack, int64_t first, int64_t 
     return 0;
 }
 
+static int group_bwd(struct nn *nn, struct stack *stack, struct tensor *d, int64_t first,
+                     int64_t end, const struct block_rows *rows, struct err *err)
+{
+    if (run_again(nn, stack, first, end, rows, err) < 0)
+        return -1;
+    for (int64_t i = end - 1; i >= first; i--) {
+        stage_touch();
+        if (block_bwd(nn, &stack->config, &stack->blocks[i], d, &stack->x[i],
+                      &stack->acts[i], &stack->scratch, rows, err) < 0)
+            return err_wrap(err, "layer %lld backward", (long long)i);
+    }
+    return 0;
+}
+
+int64_t stack_part_first(const struct stack *stack, int64_t end)
+{
+    return end > STACK_PART_LAYERS ? group_first(stack, end - STACK_PART_LAYERS) : 0;
+}
+
+int stack_bwd_part(struct nn *nn, struct stack *stack, struct tensor *d, int64_t first,
+                   int64_t end, const struct block_rows *rows, struct err *err)
+{
+    while (end > first) {
+        int64_t begin = group_first(stack, end - 1);
+
+        if (group_bwd(nn, stack, d, begin, end, rows, err) < 0)
+            return -1;
+        end = begin;
+    }
+    return 0;
+}
+
 int stack_bwd(struct nn *nn, struct stack *stack, struct tensor *d,
               const struct block_rows *rows, struct err *err)
 {
-    int64_t first = 0;
-
-    for (int64_t end = stack->n_layers; end > 0; end = first) {
-        first = group_first(stack, end - 1);
-        if (run_again(nn, stack, first, end, rows, err) < 0)
-            return -1;
-        for (int64_t i = end - 1; i >= first; i--) {
-            stage_touch();
-            if (block_bwd(nn, &stack->config, &stack->blocks[i], d, &stack->x[i],
-                          &stack->acts[i], &stack->scratch, rows, err) < 0)
-                return err_wrap(err, "layer %lld backward", (long long)i);
-        }
-    }
-    return 0;
+    return stack_bwd_part(nn, stack, d, 0, stack->n_layers, rows, err);
 }

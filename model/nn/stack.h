@@ -29,7 +29,6 @@ struct stack {
     struct tensor *x;        /* [n_layers + 1]: input of each layer, output of the last */
     struct block_acts *acts; /* [n_layers], several may share memory */
     struct block_scratch scratch;
-    int64_t in_work; /* first layer of the group whose acts are in the shared memory */
 };
 
 int stack_init(struct stack *stack, const struct block_config *config, int64_t n_layers,
@@ -51,5 +50,13 @@ int stack_fwd(struct nn *nn, struct stack *stack, const struct block_rows *rows,
  * split */
 int stack_bwd(struct nn *nn, struct stack *stack, struct tensor *d,
               const struct block_rows *rows, struct err *err);
+
+/* The same in parts, from the last layers to the first: gradient of x[end] becomes that of
+ * x[first]. Parts begin where stack_part_first says: whole groups of layers that are computed
+ * again together, and STACK_PART_LAYERS at least, unless no more are left. */
+#define STACK_PART_LAYERS 4
+int64_t stack_part_first(const struct stack *stack, int64_t end);
+int stack_bwd_part(struct nn *nn, struct stack *stack, struct tensor *d, int64_t first,
+                   int64_t end, const struct block_rows *rows, struct err *err);
 
 #endif

@@ -32,7 +32,7 @@ namespace
 struct memory {
     std::mutex lock;
     std::map<void *, size_t> device, pinned;
-    size_t used = 0, most = 0;
+    size_t used = 0, most = 0, taken = 0; /* of the pool; beside it */
 };
 
 memory &all_memory()
@@ -152,8 +152,16 @@ const char *cudaGetErrorString(cudaError_t error)
         return "device not ready";
     case cudaErrorIllegalAddress:
         return "an illegal memory access was encountered";
+    case cudaErrorIllegalState:
+        return "the operation cannot be performed in the present state";
     case cudaErrorLaunchFailure:
         return "unspecified launch failure";
+    case cudaErrorStreamCaptureUnsupported:
+        return "operation not permitted when stream is capturing";
+    case cudaErrorStreamCaptureInvalidated:
+        return "operation failed due to a previous error during capture";
+    case cudaErrorStreamCaptureWrongThread:
+        return "attempt to terminate a thread-local capture sequence from another thread";
     }
     return "unrecognized error code";
 }
@@ -263,8 +271,27 @@ cudaError_t cudaMemGetInfo(size_t *n_free, size_t *n_total)
     std::lock_guard<std::mutex> hold(m.lock);
 
     *n_total = env_number("CUDA_HOST_MEMORY", SIZE_MAX / 2);
-    *n_free = *n_total - m.used;
+    *n_free = *n_total - m.used - m.taken;
     return cudaSuccess;
+}
+
+bool take_memory(size_t n_bytes)
+{
+    memory &m = all_memory();
+    std::lock_guard<std::mutex> hold(m.lock);
+
+    if (n_bytes > env_number("CUDA_HOST_MEMORY", SIZE_MAX / 2) - m.used - m.taken)
+        return false;
+    m.taken += n_bytes;
+    return true;
+}
+
+void give_memory(size_t n_bytes)
+{
+    memory &m = all_memory();
+    std::lock_guard<std::mutex> hold(m.lock);
+
+    m.taken -= n_bytes;
 }
 
 cudaError_t cudaMallocAsync(void **out, size_t n_bytes, cudaStream_t stream)
@@ -273,9 +300,11 @@ cudaError_t cudaMallocAsync(void **out, size_t n_bytes, cudaStream_t stream)
     std::lock_guard<std::mutex> hold(m.lock);
     void *data = nullptr;
 
+    if (is_forbidden())
+        return cudaErrorStreamCaptureUnsupported;
     if (!stream)
         return note(cudaErrorInvalidValue);
-    if (n_bytes > env_number("CUDA_HOST_MEMORY", SIZE_MAX / 2) - m.used ||
+    if (n_bytes > env_number("CUDA_HOST_MEMORY", SIZE_MAX / 2) - m.used - m.taken ||
         posix_memalign(&data, 512, n_bytes) != 0)
         return note(cudaErrorMemoryAllocation);
     memset(data, 0xff, n_bytes);
@@ -293,6 +322,8 @@ cudaError_t cudaFreeAsync(void *data, cudaStream_t stream)
     memory &m = all_memory();
     cudaError_t error;
 
+    if (is_forbidden())
+        return cudaErrorStreamCaptureUnsupported;
     if (!data)
         return cudaSuccess;
     error = cuda_host_ask(stream, [=] {
@@ -318,6 +349,8 @@ cudaError_t cudaMallocHost(void **out, size_t n_bytes)
     memory &m = all_memory();
     std::lock_guard<std::mutex> hold(m.lock);
 
+    if (is_forbidden())
+        return cudaErrorStreamCaptureUnsupported;
     *out = malloc(n_bytes);
     if (!*out)
         return note(cudaErrorMemoryAllocation);
@@ -330,6 +363,8 @@ cudaError_t cudaFreeHost(void *data)
     memory &m = all_memory();
     std::lock_guard<std::mutex> hold(m.lock);
 
+    if (is_forbidden())
+        return cudaErrorStreamCaptureUnsupported;
     m.pinned.erase(data);
     free(data);
     return cudaSuccess;

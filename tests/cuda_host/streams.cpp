@@ -88,7 +88,7 @@ void cuda_host_pass(double seconds)
     passed_ns += (int64_t)(seconds * 1e9);
 }
 
-cudaError_t cuda_host_ask(cudaStream_t stream, std::function<cudaError_t()> what)
+cudaError_t enqueue(cudaStream_t stream, std::function<cudaError_t()> what)
 {
     if (!stream)
         return note(cudaErrorInvalidValue);
@@ -123,6 +123,8 @@ cudaError_t cudaStreamCreateWithPriority(cudaStream_t *out, unsigned flags, int 
     const char *text = getenv("CUDA_HOST_STREAMS");
     bool is_early = text && strcmp(text, "early") == 0;
 
+    if (is_forbidden())
+        return cudaErrorStreamCaptureUnsupported;
     if (flags != cudaStreamNonBlocking) /* the others would wait for stream 0 */
         return note(cudaErrorInvalidValue);
     *out = new cuda_host_stream{};
@@ -146,11 +148,15 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream)
 
 cudaError_t cudaStreamSynchronize(cudaStream_t stream)
 {
+    if (is_forbidden())
+        return cudaErrorStreamCaptureUnsupported;
     return wait_until(stream, stream->n_asked);
 }
 
 cudaError_t cudaStreamQuery(cudaStream_t stream)
 {
+    if (is_forbidden())
+        return cudaErrorStreamCaptureUnsupported;
     return note(run_until(stream, stream->n_asked));
 }
 
@@ -158,6 +164,8 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned
 {
     const record last = *event->last; /* later records do not count */
 
+    if (is_forbidden())
+        return cudaErrorStreamCaptureUnsupported;
     if (flags)
         return note(cudaErrorInvalidValue);
     if (!last.stream)
@@ -190,6 +198,8 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream)
     std::shared_ptr<record> last = event->last;
     uint64_t n = last->n + 1;
 
+    if (is_forbidden())
+        return cudaErrorStreamCaptureUnsupported;
     if (!stream)
         return note(cudaErrorInvalidValue);
     last->stream = stream;
@@ -204,12 +214,16 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream)
 
 cudaError_t cudaEventSynchronize(cudaEvent_t event)
 {
+    if (is_forbidden())
+        return cudaErrorStreamCaptureUnsupported;
     return event->last->stream ? wait_until(event->last->stream, event->last->after)
                                : cudaSuccess;
 }
 
 cudaError_t cudaEventQuery(cudaEvent_t event)
 {
+    if (is_forbidden())
+        return cudaErrorStreamCaptureUnsupported;
     return event->last->stream ? note(run_until(event->last->stream, event->last->after))
                                : cudaSuccess;
 }

@@ -6,6 +6,7 @@
 #include "cuda_runtime.h"
 
 #include <deque>
+#include <vector>
 
 struct cuda_host_stream {
     std::deque<std::function<cudaError_t()>> work;
@@ -13,9 +14,22 @@ struct cuda_host_stream {
     bool is_early; /* does what it may at once */
     cudaError_t broken = cudaSuccess;
     uint64_t n_asked = 0, n_done = 0;
+    cudaGraph_t recording = nullptr; /* what is asked goes here instead */
+    bool is_spoilt = false;          /* ...and is of no use any more */
 };
 
 /* Keeps an error for cudaGetLastError. */
 cudaError_t note(cudaError_t error);
+
+/* Work goes to the stream, recorded or not. */
+cudaError_t enqueue(cudaStream_t stream, std::function<cudaError_t()> what);
+
+/* True, and the recording spoilt, where the thread that calls records: for calls that it must
+ * not make then. They return cudaErrorStreamCaptureUnsupported. */
+bool is_forbidden();
+
+/* Memory of the device that is nobody's tensor. */
+bool take_memory(size_t n_bytes);
+void give_memory(size_t n_bytes);
 
 #endif

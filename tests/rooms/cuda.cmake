@@ -14,7 +14,8 @@ target_link_libraries(vneva_fiber PRIVATE vneva_flags)
 target_include_directories(vneva_fiber PUBLIC ${CMAKE_SOURCE_DIR})
 
 add_library(vneva_cuda_host SHARED ${cuda_sources} ${cuda_kernels}
-  ${cuda_host}/runtime.cpp ${cuda_host}/streams.cpp ${cuda_host}/cublaslt.cpp ${cuda_host}/cudnn.cpp)
+  ${cuda_host}/runtime.cpp ${cuda_host}/streams.cpp ${cuda_host}/graphs.cpp
+  ${cuda_host}/cublaslt.cpp ${cuda_host}/cudnn.cpp)
 target_compile_definitions(vneva_cuda_host PRIVATE VNEVA_HAVE_CUDNN VNEVA_HAVE_NCCL
   NCCL_LIBRARY="${CMAKE_BINARY_DIR}/tests/cuda_host/libnccl.so.2")
 target_include_directories(vneva_cuda_host PRIVATE ${cuda_host}/include)
@@ -47,13 +48,19 @@ endfunction()
 vneva_test(unit_fiber LABEL unit SOURCES unit/fiber.cpp LIBS vneva_fiber)
 cuda_host_test(test_cuda_ops LABEL op
   SOURCES op/test_cuda_ops.c op/op_cases.c op/op_run.c op/op_compare.c LIBS vneva_backend)
+vneva_test(unit_cuda_recording LABEL unit SOURCES unit/cuda_recording.cpp
+  ${cuda_host}/runtime.cpp ${cuda_host}/streams.cpp ${cuda_host}/graphs.cpp
+  LIBS vneva_fiber)
+cuda_host_test(test_cuda_graphs LABEL op SOURCES op/test_cuda_graphs.c LIBS vneva_backend)
 cuda_host_test(test_cuda_groups LABEL op SOURCES op/test_cuda_groups.c op/expect.c
   LIBS vneva_nn)
 cuda_host_test(op_model_cuda LABEL op SOURCES op/model_cuda.c
   LIBS vneva_tiny vneva_optim vneva_generate)
-if(TARGET unit_fiber)
-  target_include_directories(unit_fiber PRIVATE ${cuda_host}/include)
-endif()
+foreach(name unit_fiber unit_cuda_recording)
+  if(TARGET ${name})
+    target_include_directories(${name} PRIVATE ${cuda_host}/include)
+  endif()
+endforeach()
 
 # The real plugin: what it takes of registers, and, with label gpu, all of the above on a
 # GPU; without one these are skipped.

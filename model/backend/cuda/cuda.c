@@ -23,6 +23,7 @@ static void cuda_destroy(struct backend *b)
     struct cuda *cuda = cuda_of(b);
 
     if (cuda->stream) {
+        cuda_graphs_fini(cuda);
         cuda_groups_fini(cuda);
         /* copies may be on their way from the ring */
         cudaStreamSynchronize(cuda->stream);
@@ -46,6 +47,8 @@ static bool cuda_is_fast(const struct backend *b, enum dtype dtype)
 
 static void cuda_allow_tf32(struct backend *b, bool is_allowed)
 {
+    if (cuda_of(b)->is_tf32 != is_allowed)
+        cuda_graphs_drop(cuda_of(b));
     cuda_of(b)->is_tf32 = is_allowed;
 }
 
@@ -67,6 +70,7 @@ static const struct backend_ops cuda_ops = {
     .copy = cuda_copy,
     .zero = cuda_zero,
     .sync = cuda_sync,
+    .replay = cuda_replay,
     .matmul = cuda_matmul,
     .bias_bwd = cuda_bias_bwd,
     .layernorm_fwd = cuda_layernorm_fwd,
@@ -161,7 +165,8 @@ static int open_device(struct cuda *cuda, struct err *err)
         cuda_check(cudaStreamCreateWithFlags(&cuda->stream, cudaStreamNonBlocking),
                    "stream", err) < 0)
         return -1;
-    if (cuda_letter_init(cuda, err) < 0 || cuda_staging_init(cuda, err) < 0)
+    if (cuda_letter_init(cuda, err) < 0 || cuda_staging_init(cuda, err) < 0 ||
+        cuda_graphs_init(cuda, err) < 0)
         return -1;
     if (cuda_matmul_init(cuda, err) < 0)
         return -1;

@@ -46,6 +46,7 @@ struct letter {
 struct matmul_plans; /* matmul.c */
 struct nccl_set;     /* model/comm/nccl.h */
 struct sdpa;         /* attention_cudnn.c */
+struct cuda_graphs;  /* graph.c */
 
 struct cuda {
     struct backend base;
@@ -60,6 +61,7 @@ struct cuda {
     struct matmul_plans *matmul;
     bool is_tf32; /* products of F32 on units for TF32 */
     struct sdpa *sdpa;
+    struct cuda_graphs *graphs;
     bool has_own_attention; /* VNEVA_CUDA_ATTENTION=own: cuDNN is not asked */
     const char *attention;  /* whose code did the last one */
     struct comm_devices devices;
@@ -107,6 +109,20 @@ void cuda_letter_fini(struct cuda *cuda);
 
 /* *out: n_bytes of device memory for the operation at hand, shared by all. */
 int cuda_scratch(struct cuda *cuda, void **out, size_t n_bytes, struct err *err);
+
+/* ---- graph.c ---- */
+
+int cuda_graphs_init(struct cuda *cuda, struct err *err);
+void cuda_graphs_fini(struct cuda *cuda);
+/* Before memory or code goes that recorded operations may use. */
+void cuda_graphs_drop(struct cuda *cuda);
+bool cuda_is_recording(const struct cuda *cuda);
+/* First in whatever cannot be recorded. 0, or, while operations are recorded, -1: that
+ * recording fails, saying `what`, and the operations are asked for again. */
+int cuda_graph_refuses(struct cuda *cuda, const char *what, struct err *err);
+int cuda_replay(struct backend *b, const struct backend_stretch *key,
+                int (*run)(void *context, struct err *err), void *context,
+                struct err *err);
 
 /* ---- group.c ---- */
 

@@ -11,9 +11,12 @@
 int cuda_alloc(struct backend *b, void **out, size_t n_bytes, struct err *err)
 {
     struct cuda *cuda = cuda_of(b);
-    cudaError_t error = cudaMallocAsync(out, n_bytes ? n_bytes : 1, cuda->stream);
     size_t n_free = 0, n_total = 0;
+    cudaError_t error;
 
+    if (cuda_graph_refuses(cuda, "asking for memory", err) < 0)
+        return -1;
+    error = cudaMallocAsync(out, n_bytes ? n_bytes : 1, cuda->stream);
     b->memory.n_allocs++;
     if (error != cudaErrorMemoryAllocation)
         return cuda_check(error, "memory", err);
@@ -43,6 +46,8 @@ void cuda_memory(struct backend *b, struct backend_memory *out)
         cudaMemPoolGetAttribute(pool, cudaMemPoolAttrUsedMemCurrent, &out->used) ==
             cudaSuccess)
         cudaMemPoolGetAttribute(pool, cudaMemPoolAttrUsedMemHigh, &out->peak);
+    out->used += b->replay.n_bytes; /* they lie beside the pool */
+    out->peak += b->replay.n_bytes;
     out->free = n_free;
     out->total = n_total;
     cudaGetLastError(); /* what could not be asked is no error of the next call */
@@ -51,6 +56,9 @@ void cuda_memory(struct backend *b, struct backend_memory *out)
 int cuda_scratch(struct cuda *cuda, void **out, size_t n_bytes, struct err *err)
 {
     if (n_bytes > cuda->scratch_bytes) {
+        if (cuda_graph_refuses(cuda, "more scratch", err) < 0)
+            return -1;
+        cuda_graphs_drop(cuda); /* they have it where it was */
         cuda_free(&cuda->base, cuda->scratch);
         cuda->scratch = NULL;
         cuda->scratch_bytes = 0;
@@ -146,6 +154,8 @@ static int send(struct cuda *cuda, void *dst, const void *host, size_t n_bytes,
 int cuda_upload(struct backend *b, void *dst, const void *host, size_t n_bytes,
                 struct err *err)
 {
+    if (cuda_graph_refuses(cuda_of(b), "an upload", err) < 0)
+        return -1;
     for (size_t at = 0; at < n_bytes; at += STAGING_PIECE_MAX) {
         size_t n = n_bytes - at < STAGING_PIECE_MAX ? n_bytes - at : STAGING_PIECE_MAX;
 
@@ -160,6 +170,8 @@ int cuda_download(struct backend *b, void *host, const void *src, size_t n_bytes
 {
     struct cuda *cuda = cuda_of(b);
 
+    if (cuda_graph_refuses(cuda, "a download", err) < 0)
+        return -1;
     if (n_bytes && cuda_check(cudaMemcpyAsync(host, src, n_bytes, cudaMemcpyDeviceToHost,
                                               cuda->stream),
                               "copy from the device", err) < 0)
@@ -205,7 +217,8 @@ int cuda_download_begin(struct backend *b, void *host, const void *src, size_t n
     struct cuda *cuda = cuda_of(b);
     struct letter *letter = &cuda->letter;
 
-    if (letter_reserve(letter, n_bytes, err) < 0)
+    if (cuda_graph_refuses(cuda, "a download", err) < 0 ||
+        letter_reserve(letter, n_bytes, err) < 0)
         return -1;
     letter->to = host;
     letter->n_bytes = n_bytes;
@@ -247,5 +260,7 @@ int cuda_zero(struct backend *b, void *dst, size_t n_bytes, struct err *err)
 
 int cuda_sync(struct backend *b, struct err *err)
 {
+    if (cuda_graph_refuses(cuda_of(b), "waiting for the device", err) < 0)
+        return -1;
     return cuda_wait(cuda_of(b), err);
 }

@@ -1,6 +1,6 @@
 # What the plugin is made of; also built over host stand-ins by tests/rooms/cuda.cmake.
-set(cuda_sources cuda.c about.c memory.c group.c matmul.c matmul_plan.c matmul_tune.c
-  attention.c)
+set(cuda_sources cuda.c about.c memory.c graph.c group.c matmul.c matmul_plan.c
+  matmul_tune.c attention.c)
 # where NCCL's header is
 set(nccl_sources ../../comm/nccl.c ../../comm/nccl_watch.c ../../comm/nccl_library.c)
 set(cudnn_sources attention_cudnn.c) # where cuDNN is

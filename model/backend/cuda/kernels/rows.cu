@@ -185,6 +185,9 @@ int rope_prepare(struct cuda *cuda, const struct rope_args *args, struct err *er
 
     if (cuda->rope_turns && is_same_rope(cuda->rope, *args))
         return 0;
+    if (cuda_graph_refuses(cuda, "another rotation", err) < 0)
+        return -1;
+    cuda_graphs_drop(cuda);
     for (size_t i = 0; i < turns.size(); i++)
         turns[i] = rope_frequency(args, (int64_t)i) / 3.14159265358979323846;
     cuda_free(&cuda->base, cuda->rope_turns);

@@ -1,0 +1,127 @@
+/* Forward and backward pass, in stretches of operations that are fixed by the shape of the
+ * micro batch: a backend may record them once and replay them (backend_replay). Between them
+ * lies what changes: frames and tables are uploaded before, the head in the middle works on
+ * as many rows as there are labels, and sums over ranks may begin after each part of the
+ * backward pass. */
+#include "model/neva/internal.h"
+
+#include "common/base/stage.h"
+
+/* Collectives are numbered when they are asked for, to find out who is missing in one; those
+ * of a recorded stretch would not be, and the host takes part in some. So only where no ranks
+ * exchange inside the model. */
+static bool can_replay(const struct neva *model)
+{
+    return comm_size(model->group) == 1;
+}
+
+int neva_replay(struct neva *model, const char *name, uint64_t part, const void *memory,
+                int (*run)(void *context, struct err *err), void *context,
+                struct err *err)
+{
+    const struct neva_shape *shape = &model->shape;
+    const struct backend_stretch stretch = {
+        .name = name,
+        .fixed = {(uint64_t)shape->n_samples, (uint64_t)shape->n_tokens,
+                  (uint64_t)shape->n_frames, shape->is_training, part,
+                  (uint64_t)(uintptr_t)memory, (uint64_t)(uintptr_t)model->acts.base,
+                  (uint64_t)(uintptr_t)model->values.base,
+                  (uint64_t)(uintptr_t)model->grads.base},
+    };
+
+    if (!can_replay(model))
+        return run(context, err);
+    return backend_replay(model->backend, &stretch, run, context, err);
+}
+
+/* ---- forward ---- */
+
+static int embed(void *context, struct err *err)
+{
+    struct neva *model = context;
+
+    return text_fwd(model, err) < 0 ? -1 : vision_fwd(model, err);
+}
+
+static int decode(void *context, struct err *err)
+{
+    struct neva *model = context;
+
+    return stack_fwd(&model->llm_nn, &model->llm, &model->llm_rows, NULL, err);
+}
+
+static int forward(struct neva *model, const struct neva_batch *batch,
+                   const struct block_cache *caches, struct err *err)
+{
+    if (vision_upload(model, batch->pixels, err) < 0)
+        return -1;
+    if (caches)
+        return embed(model, err) < 0 ? -1
+                                     : stack_fwd(&model->llm_nn, &model->llm,
+                                                 &model->llm_rows, caches, err);
+    if (neva_replay(model, "embedding and encoder", 0, NULL, embed, model, err) < 0)
+        return -1;
+    return neva_replay(model, "decoder", 0, NULL, decode, model, err);
+}
+
+int neva_forward(struct neva *model, const struct neva_batch *batch,
+                 const struct block_cache *caches, struct err *err)
+{
+    if (forward(model, batch, caches, err) < 0)
+        return err_wrap(err, "forward pass");
+    return 0;
+}
+
+/* ---- backward ---- */
+
+struct part {
+    struct neva *model;
+    int64_t first, end; /* layers of the decoder */
+};
+
+static int decode_bwd(void *context, struct err *err)
+{
+    const struct part *part = context;
+    struct neva *model = part->model;
+
+    return stack_bwd_part(&model->llm_nn, &model->llm, &model->text_acts.d, part->first,
+                          part->end, &model->llm_rows, err);
+}
+
+static int embed_bwd(void *context, struct err *err)
+{
+    struct neva *model = context;
+
+    return text_bwd(model, err) < 0 ? -1 : vision_bwd(model, err);
+}
+
+static int backward(struct neva *model, struct err *err)
+{
+    struct part part = {.model = model};
+
+    for (part.end = model->llm.n_layers; part.end > 0; part.end = part.first) {
+        part.first = stack_part_first(&model->llm, part.end);
+        stage_touch();
+        if (neva_replay(model, "decoder backward", (uint64_t)part.end, NULL, decode_bwd,
+                        &part, err) < 0)
+            return -1;
+    }
+    return neva_replay(model, "embedding and encoder backward", 0, NULL, embed_bwd, model,
+                       err);
+}
+
+int neva_backward(struct neva *model, const struct neva_batch *batch, struct err *err)
+{
+    struct stage_mark before;
+    int rc;
+
+    if (model->config.llm.freeze && batch->n_frames == 0)
+        return 0; /* nothing trained has a part in it */
+    before = stage_begin("backward", NULL, STAGE_LIMITED);
+    rc = backward(model, err);
+    stage_end(before);
+    if (rc < 0)
+        return err_wrap(err, "backward pass");
+    model->n_frames_seen += batch->n_frames;
+    return 0;
+}

@@ -1,0 +1,151 @@
+/* graphs.cpp - recording and replay of the CUDA runtime's stand-in
+ *
+ * While a stream is recorded, what is asked of it is kept and not done. Replay does it in its
+ * order with the arguments of then; memory, the host's as well, is read as it is now. What
+ * CUDA forbids the thread that records, it is forbidden here, and spoils the recording. Said
+ * no to besides, though CUDA has ways for it: memory asked for or given back inside a
+ * recording, events, and other streams or graphs drawn into it.
+ */
+#include "streams.h"
+
+#include <atomic>
+
+#define GRAPH_BYTES ((size_t)64 << 10) /* that an executable graph takes of the device */
+
+struct cuda_host_graph {
+    std::vector<std::function<cudaError_t()>> nodes;
+};
+
+namespace
+{
+
+thread_local cudaStream_t recorded_here;
+std::atomic<uint64_t> n_direct, n_launched, n_replayed;
+
+} /* namespace */
+
+/* What was asked of streams directly, graphs launched, and what was asked of streams by
+ * them; for tests, which look it up in the plugin. */
+extern "C" __attribute__((visibility("default"))) void
+cuda_host_counts(uint64_t *direct, uint64_t *launched, uint64_t *replayed);
+
+void cuda_host_counts(uint64_t *direct, uint64_t *launched, uint64_t *replayed)
+{
+    *direct = n_direct;
+    *launched = n_launched;
+    *replayed = n_replayed;
+}
+
+bool is_forbidden()
+{
+    if (!recorded_here)
+        return false;
+    recorded_here->is_spoilt = true;
+    note(cudaErrorStreamCaptureUnsupported);
+    return true;
+}
+
+/* Work is done as often as its graph is launched, so collectives, which are numbered when
+ * they are asked for, cannot be recorded. */
+cudaError_t cuda_host_ask(cudaStream_t stream, std::function<cudaError_t()> what)
+{
+    if (stream && stream->recording) {
+        if (stream->is_spoilt)
+            return note(cudaErrorStreamCaptureInvalidated);
+        stream->recording->nodes.push_back(std::move(what));
+        return cudaSuccess;
+    }
+    n_direct++;
+    return enqueue(stream, std::move(what));
+}
+
+cudaError_t cudaStreamBeginCapture(cudaStream_t stream, enum cudaStreamCaptureMode mode)
+{
+    if (!stream || stream->recording || recorded_here)
+        return note(cudaErrorIllegalState);
+    if (mode != cudaStreamCaptureModeThreadLocal) /* other threads may do as they like */
+        return note(cudaErrorInvalidValue);
+    stream->recording = new cuda_host_graph;
+    stream->is_spoilt = false;
+    recorded_here = stream;
+    return cudaSuccess;
+}
+
+cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t *graph)
+{
+    cuda_host_graph *recording = stream->recording;
+
+    *graph = nullptr;
+    if (!recording)
+        return note(cudaErrorIllegalState);
+    if (recorded_here != stream)
+        return note(cudaErrorStreamCaptureWrongThread);
+    stream->recording = nullptr;
+    recorded_here = nullptr;
+    if (stream->is_spoilt) {
+        delete recording;
+        return note(cudaErrorStreamCaptureInvalidated);
+    }
+    *graph = recording;
+    return cudaSuccess;
+}
+
+cudaError_t cudaGraphGetNodes(cudaGraph_t graph, cudaGraphNode_t *nodes, size_t *n)
+{
+    if (nodes)
+        return note(cudaErrorInvalidValue); /* only their number is known */
+    *n = graph->nodes.size();
+    return cudaSuccess;
+}
+
+cudaError_t cudaGraphDestroy(cudaGraph_t graph)
+{
+    delete graph;
+    return cudaSuccess;
+}
+
+struct cuda_host_graph_exec {
+    std::vector<std::function<cudaError_t()>> nodes;
+};
+
+cudaError_t cudaGraphInstantiateWithFlags(cudaGraphExec_t *exec, cudaGraph_t graph,
+                                          unsigned long long flags)
+{
+    if (flags)
+        return note(cudaErrorInvalidValue);
+    if (!take_memory(GRAPH_BYTES))
+        return note(cudaErrorMemoryAllocation);
+    *exec = new cuda_host_graph_exec{graph->nodes};
+    return cudaSuccess;
+}
+
+/* What is on its way goes on. */
+cudaError_t cudaGraphExecDestroy(cudaGraphExec_t exec)
+{
+    if (is_forbidden())
+        return cudaErrorStreamCaptureUnsupported;
+    give_memory(GRAPH_BYTES);
+    delete exec;
+    return cudaSuccess;
+}
+
+cudaError_t cudaGraphUpload(cudaGraphExec_t exec, cudaStream_t stream)
+{
+    (void)exec;
+    return is_forbidden() || !stream ? note(cudaErrorInvalidValue) : cudaSuccess;
+}
+
+cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t stream)
+{
+    if (is_forbidden())
+        return cudaErrorStreamCaptureUnsupported;
+    n_launched++;
+    for (const auto &node : exec->nodes) {
+        cudaError_t error = enqueue(stream, node);
+
+        if (error != cudaSuccess)
+            return error;
+        n_replayed++;
+    }
+    return cudaSuccess;
+}
