@@ -7,10 +7,11 @@
 struct decoder {
     AVCodecContext *codec;
     AVFrame *frame;
+    AVFrame *host;   /* a wanted frame that came from the GPU */
+    struct gpu *gpu; /* NULL: the CPU decodes */
     struct reader reader;
-    int64_t max_pixels;
-    bool is_over_pixels;
-    bool is_primed; /* has seen the first packet of the file */
+    struct gpu_guard guard; /* against frames over the cap, on either */
+    bool is_primed;         /* has seen the first packet of the file */
 };
 
 /* A frame that is wanted: its packet, its place in the caller's list. */
@@ -32,10 +33,10 @@ struct decode_job {
 /* Refuses a frame over the cap before its memory is allocated. */
 static int get_buffer(AVCodecContext *codec, AVFrame *frame, int flags)
 {
-    struct decoder *decoder = codec->opaque;
+    struct gpu_guard *guard = codec->opaque;
 
-    if ((int64_t)frame->width * frame->height > decoder->max_pixels) {
-        decoder->is_over_pixels = true;
+    if ((int64_t)frame->width * frame->height > guard->max_pixels) {
+        guard->is_over_pixels = true;
         return AVERROR(EINVAL);
     }
     return avcodec_default_get_buffer2(codec, frame, flags);
@@ -45,34 +46,53 @@ static void decoder_fini(struct decoder *decoder)
 {
     reader_fini(&decoder->reader);
     av_frame_free(&decoder->frame);
+    av_frame_free(&decoder->host);
     avcodec_free_context(&decoder->codec);
 }
 
+static const AVCodec *decoder_find(enum AVCodecID id, const struct gpu *gpu,
+                                   struct err *err)
+{
+    const AVCodec *codec = gpu ? gpu_find_decoder(id) : avcodec_find_decoder(id);
+
+    if (!codec)
+        err_set(err, ERR_UNSUPPORTED, "no decoder for %s%s in this FFmpeg",
+                avcodec_get_name(id), gpu ? " on a GPU" : "");
+    return codec;
+}
+
+static int decoder_allocate(struct decoder *decoder, const AVCodec *codec,
+                            const AVCodecParameters *parameters, struct err *err)
+{
+    decoder->codec = avcodec_alloc_context3(codec);
+    decoder->frame = av_frame_alloc();
+    decoder->host = av_frame_alloc();
+    if (!decoder->codec || !decoder->frame || !decoder->host ||
+        avcodec_parameters_to_context(decoder->codec, parameters) < 0)
+        return err_set(err, ERR_NOMEM, "cannot allocate a decoder");
+    /* videos are decoded side by side, not slices */
+    decoder->codec->thread_count = 1;
+    decoder->codec->thread_type = FF_THREAD_SLICE; /* FFmpeg warns of the other kind */
+    decoder->codec->opaque = &decoder->guard;
+    decoder->codec->get_buffer2 = get_buffer;
+    return decoder->gpu ? gpu_attach(decoder->gpu, decoder->codec, &decoder->guard, err)
+                        : 0;
+}
+
+/* out stays where it is: the codec refers to it. */
 static int decoder_init(struct decoder *out, struct packet_index *index,
                         struct source *source, const struct media_limits *limits,
-                        struct err *err)
+                        struct gpu *gpu, struct err *err)
 {
-    const AVCodec *codec = avcodec_find_decoder(index->codec->codec_id);
+    const AVCodec *codec = decoder_find(index->codec->codec_id, gpu, err);
 
-    *out = (struct decoder){.max_pixels = limits->max_pixels};
-    if (!codec) {
-        err_set(err, ERR_UNSUPPORTED, "no decoder for %s in this FFmpeg",
-                avcodec_get_name(index->codec->codec_id));
+    *out = (struct decoder){.gpu = gpu, .guard = {.max_pixels = limits->max_pixels}};
+    if (!codec || reader_init(&out->reader, index, source, err) < 0)
         return -1;
-    }
-    if (reader_init(&out->reader, index, source, err) < 0)
-        return -1;
-    out->codec = avcodec_alloc_context3(codec);
-    out->frame = av_frame_alloc();
-    if (!out->codec || !out->frame ||
-        avcodec_parameters_to_context(out->codec, index->codec) < 0) {
+    if (decoder_allocate(out, codec, index->codec, err) < 0) {
         decoder_fini(out);
-        err_set(err, ERR_NOMEM, "cannot allocate a decoder");
         return -1;
     }
-    out->codec->thread_count = 1; /* videos are decoded side by side, not slices */
-    out->codec->opaque = out;
-    out->codec->get_buffer2 = get_buffer;
     if (avcodec_open2(out->codec, codec, NULL) < 0) {
         decoder_fini(out);
         err_set(err, ERR_FORMAT, "the %s decoder does not take this stream", codec->name);
@@ -81,12 +101,15 @@ static int decoder_init(struct decoder *out, struct packet_index *index,
     return 0;
 }
 
-/* 0: go on (damaged data shows as a missing frame). */
+/* 0: go on (damaged data shows as a missing frame; a GPU's decoder must not fail at all). */
 static int decoder_check(const struct decoder *decoder, int rc, struct err *err)
 {
-    if (decoder->is_over_pixels)
+    if (decoder->guard.is_over_pixels)
         return err_set(err, ERR_LIMIT, "frames are larger than %lld pixels",
-                       (long long)decoder->max_pixels);
+                       (long long)decoder->guard.max_pixels);
+    if (decoder->gpu && rc < 0)
+        return err_set(err, ERR_UNSUPPORTED, "the GPU's decoder failed: %s",
+                       av_err2str(rc));
     if (rc == AVERROR(ENOMEM))
         return err_set(err, ERR_LIMIT, "decoding needs more memory than it may use");
     return 0;
@@ -136,6 +159,17 @@ static int decoder_prime(struct decoder *decoder, int64_t start, struct err *err
     return 0;
 }
 
+/* The frame that came out, in the host's memory. NULL: it cannot be had. */
+static const AVFrame *decoder_host_frame(struct decoder *decoder, struct err *err)
+{
+    if (!decoder->gpu)
+        return decoder->frame;
+    if (gpu_download(decoder->gpu, decoder->host, decoder->frame, decoder->codec, err) <
+        0)
+        return NULL;
+    return decoder->host;
+}
+
 static bool frame_is_damaged(const AVFrame *frame)
 {
     return frame->flags & AV_FRAME_FLAG_CORRUPT || frame->decode_error_flags;
@@ -165,14 +199,16 @@ static int job_receive(struct decode_job *job, struct err *err)
 
     while ((got = decoder_receive(decoder, err)) > 0) {
         int64_t name = job->index->is_linear ? job->n_output : decoder->frame->pts;
-        struct wanted_frame *frame = job_find(job, name);
+        struct wanted_frame *wanted = job_find(job, name);
+        const AVFrame *frame;
 
         job->n_output++;
-        if (!frame || frame->is_done || frame_is_damaged(decoder->frame))
+        if (!wanted || wanted->is_done || frame_is_damaged(decoder->frame))
             continue;
-        if (job->take(job->state, frame->which, decoder->frame, err) < 0)
+        frame = decoder_host_frame(decoder, err);
+        if (!frame || job->take(job->state, wanted->which, frame, err) < 0)
             return -1;
-        frame->is_done = true;
+        wanted->is_done = true;
         job->n_done++;
     }
     return got;
@@ -279,15 +315,36 @@ static void job_set_frames(struct decode_job *job, const int64_t *wanted, int64_
     job->n_frames = n;
 }
 
+/* Some frames did not come out. Of a GPU that says nothing of the video. */
+static enum decode_outcome job_explain_missing(const struct decode_job *job,
+                                               struct source *source,
+                                               const struct media_limits *limits,
+                                               struct err *err)
+{
+    struct packet_index *index = job->index;
+
+    if (job->decoder.gpu || index->is_linear) {
+        err_set(err, job->decoder.gpu ? ERR_UNSUPPORTED : ERR_FORMAT,
+                "%lld of %lld frames cannot be decoded: %s",
+                (long long)(job->n_frames - job->n_done), (long long)job->n_frames,
+                job->decoder.gpu ? "they did not come out of the GPU" : "damaged data");
+        return DECODE_FAILED;
+    }
+    if (index_measure(index, source, limits, err) < 0)
+        return DECODE_FAILED;
+    index->is_linear = true; /* seeking has failed here */
+    return DECODE_REMEASURED;
+}
+
 enum decode_outcome decoder_frames(struct packet_index *index, struct source *source,
-                                   const struct media_limits *limits,
+                                   const struct media_limits *limits, struct gpu *gpu,
                                    const int64_t *wanted, int64_t n, decoder_take take,
                                    void *state, struct err *err)
 {
     struct decode_job job = {.index = index, .take = take, .state = state};
     enum decode_outcome outcome = DECODE_FAILED;
 
-    if (decoder_init(&job.decoder, index, source, limits, err) < 0)
+    if (decoder_init(&job.decoder, index, source, limits, gpu, err) < 0)
         return DECODE_FAILED;
     job.frames = malloc((size_t)n * sizeof(*job.frames));
     if (!job.frames) {
@@ -295,17 +352,9 @@ enum decode_outcome decoder_frames(struct packet_index *index, struct source *so
         goto out;
     }
     job_set_frames(&job, wanted, n);
-    if (job_decode(&job, err) < 0)
-        goto out;
-    if (job.n_done == n) {
-        outcome = DECODE_DONE;
-    } else if (index->is_linear) {
-        err_set(err, ERR_FORMAT, "%lld of %lld frames cannot be decoded: damaged data",
-                (long long)(n - job.n_done), (long long)n);
-    } else if (index_measure(index, source, limits, err) == 0) {
-        index->is_linear = true; /* seeking has failed here */
-        outcome = DECODE_REMEASURED;
-    }
+    if (job_decode(&job, err) == 0)
+        outcome = job.n_done == n ? DECODE_DONE
+                                  : job_explain_missing(&job, source, limits, err);
 out:
     free(job.frames);
     decoder_fini(&job.decoder);
@@ -335,7 +384,7 @@ int decoder_list_tags(struct packet_index *index, struct source *source,
     struct decoder decoder;
     int rc = 0;
 
-    if (decoder_init(&decoder, index, source, limits, err) < 0)
+    if (decoder_init(&decoder, index, source, limits, NULL, err) < 0)
         return -1;
     *n_tags = 0;
     for (int64_t k = 0; k < n_packets && rc == 0; k++) {

@@ -8,6 +8,7 @@
 #ifndef VNEVA_DATAPREP_MEDIA_DECODER_H
 #define VNEVA_DATAPREP_MEDIA_DECODER_H
 
+#include "dataprep/media/gpu.h"
 #include "dataprep/media/index.h"
 
 /* Called once or more for a wanted frame (a later call replaces an earlier). `which` is
@@ -21,9 +22,11 @@ enum decode_outcome {
     DECODE_REMEASURED = 1 /* the index was wrong and is right now: choose again */
 };
 
-/* Decodes frames wanted[n], numbers in presentation order, ascending, each once. */
+/* Decodes frames wanted[n], numbers in presentation order, ascending, each once. gpu: that
+ * decodes, NULL the CPU. With a GPU anything unexpected is DECODE_FAILED and may be tried
+ * again without; the index stays as it is. */
 enum decode_outcome decoder_frames(struct packet_index *index, struct source *source,
-                                   const struct media_limits *limits,
+                                   const struct media_limits *limits, struct gpu *gpu,
                                    const int64_t *wanted, int64_t n, decoder_take take,
                                    void *state, struct err *err);
 

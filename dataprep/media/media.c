@@ -1,15 +1,21 @@
 #include "dataprep/media/media.h"
 
+#include "common/base/clock.h"
+#include "dataprep/media/choice.h"
 #include "dataprep/media/decoder.h"
 #include "dataprep/media/picture.h"
 #include "dataprep/media/session.h"
 #include "dataprep/media/still.h"
 
+#include <libavutil/pixdesc.h>
 #include <stdlib.h>
 #include <string.h>
 
 #define IMAGE_SIZE_MAX 4096
 #define STILL_FPS 25 /* what FFmpeg says of a picture */
+/* A GPU's first decode pays for the driver's start; a second one is timed unless the first
+ * took longer than this. */
+#define TRIAL_AGAIN_MAX_NS INT64_C(3000000000)
 
 struct kept_index {
     struct packet_index index;
@@ -23,6 +29,9 @@ struct kept_index {
 struct media_session {
     struct kept_index kept[SESSION_INDEXES_MAX];
     uint64_t clock;
+    struct gpu *gpu; /* NULL: the CPU decodes everything */
+    bool may_use_gpu;
+    struct choices choices;
 };
 
 /* One request under way. */
@@ -61,7 +70,28 @@ void media_session_destroy(struct media_session *session)
         return;
     for (int i = 0; i < SESSION_INDEXES_MAX; i++)
         kept_drop(&session->kept[i]);
+    gpu_close(session->gpu);
     free(session);
+}
+
+int media_session_open_gpu(struct media_session *session, enum media_decode mode,
+                           int device, struct err *err)
+{
+    if (gpu_open(&session->gpu, device, err) < 0)
+        return -1;
+    session->choices.mode = mode;
+    session->may_use_gpu = true;
+    return 0;
+}
+
+void media_session_allow_gpu(struct media_session *session, bool is_allowed)
+{
+    session->may_use_gpu = is_allowed;
+}
+
+const char *media_session_take_note(struct media_session *session)
+{
+    return choices_take_note(&session->choices);
 }
 
 static struct kept_index *session_find(struct media_session *session,
@@ -265,10 +295,145 @@ static int extraction_decode(struct extraction *x, size_t capacity_bytes, struct
         if (extraction_find_segment(x, err) < 0 || extraction_pick(x, err) < 0 ||
             extraction_check_room(x, capacity_bytes, err) < 0)
             return -1;
-        outcome = decoder_frames(x->index, &x->source, x->limits, x->wanted, x->n_wanted,
-                                 extraction_take, x, err);
+        outcome = decoder_frames(x->index, &x->source, x->limits, NULL, x->wanted,
+                                 x->n_wanted, extraction_take, x, err);
     }
     return outcome == DECODE_DONE ? 0 : -1;
+}
+
+/* The same frames by the GPU; -1 with the cause. */
+static int extraction_decode_on_gpu(struct extraction *x, struct gpu *gpu,
+                                    size_t capacity_bytes, struct err *err)
+{
+    const char *complaint;
+    int rc = -1;
+
+    gpu_listen(gpu);
+    if (extraction_find_segment(x, err) == 0 && extraction_pick(x, err) == 0 &&
+        extraction_check_room(x, capacity_bytes, err) == 0 &&
+        decoder_frames(x->index, &x->source, x->limits, gpu, x->wanted, x->n_wanted,
+                       extraction_take, x, err) == DECODE_DONE)
+        rc = 0;
+    complaint = gpu_complaint(gpu);
+    if (rc < 0 && complaint[0])
+        err_set(err, ERR_UNSUPPORTED, "%s", complaint);
+    return rc;
+}
+
+static int largest_difference(const uint8_t *a, const uint8_t *b, size_t n)
+{
+    int largest = 0;
+
+    for (size_t i = 0; i < n; i++) {
+        int difference = abs(a[i] - b[i]);
+
+        if (difference > largest)
+            largest = difference;
+    }
+    return largest;
+}
+
+/* Once more by the GPU, into `frames`, and how that compares with what is in x->frames. */
+static int extraction_time_gpu(struct extraction *x, struct gpu *gpu, uint8_t *frames,
+                               size_t n_bytes, struct choice_trial *trial,
+                               struct err *err)
+{
+    uint8_t *cpu_frames = x->frames;
+    int64_t start_ns = clock_mono_ns(), ns;
+    int difference, rc;
+
+    x->frames = frames;
+    rc = extraction_decode_on_gpu(x, gpu, n_bytes, err);
+    x->frames = cpu_frames;
+    ns = clock_mono_ns() - start_ns;
+    if (rc < 0)
+        return -1;
+    difference = largest_difference(cpu_frames, frames, n_bytes);
+    if (difference > trial->difference)
+        trial->difference = difference;
+    if (trial->gpu_ns == 0 || ns < trial->gpu_ns)
+        trial->gpu_ns = ns;
+    return 0;
+}
+
+/* x->frames hold what the CPU made of the video in trial->cpu_ns; the GPU's turn. */
+static int extraction_try_gpu(struct extraction *x, struct gpu *gpu,
+                              struct choice_trial *trial, struct err *err)
+{
+    int64_t size = x->request->image_size;
+    size_t n_bytes = (size_t)x->n_picks * (size_t)(size * size * 3);
+    uint8_t *frames = malloc(n_bytes);
+    int rc;
+
+    if (!frames)
+        return err_set(err, ERR_NOMEM, "no memory for frames to compare");
+    rc = extraction_time_gpu(x, gpu, frames, n_bytes, trial, err);
+    if (rc == 0 && trial->gpu_ns >= trial->cpu_ns && trial->gpu_ns < TRIAL_AGAIN_MAX_NS)
+        rc = extraction_time_gpu(x, gpu, frames, n_bytes, trial, err);
+    free(frames);
+    return rc;
+}
+
+/* Decodes both ways and chooses for all videos of the kind; the frames are the CPU's. */
+static int extraction_decide(struct extraction *x, struct media_session *session,
+                             struct choice *choice, size_t capacity_bytes,
+                             struct err *err)
+{
+    int64_t start_ns = clock_mono_ns();
+    struct choice_trial trial = {0};
+    struct err why = {0};
+
+    if (extraction_decode(x, capacity_bytes, err) < 0)
+        return -1;
+    trial.cpu_ns = clock_mono_ns() - start_ns;
+    if (x->index->is_linear)
+        return 0;
+    if (extraction_try_gpu(x, session->gpu, &trial, &why) == 0) {
+        choices_decide(&session->choices, choice, &trial);
+        return 0;
+    }
+    choices_fail(&session->choices, choice, why.text);
+    x->info->gpu_failed = 1;
+    return 0;
+}
+
+/* NULL: the CPU decodes it. Probes are the CPU's, which tells damage best; so are videos
+ * whose frames must be counted from the first on. */
+static struct choice *extraction_choice(const struct extraction *x,
+                                        struct media_session *session)
+{
+    const AVCodecParameters *codec = x->index->codec;
+    const AVPixFmtDescriptor *format = av_pix_fmt_desc_get(codec->format);
+    struct choice_kind kind = {.width = codec->width, .height = codec->height};
+
+    if (!session->gpu || !session->may_use_gpu || !x->frames || !format ||
+        x->request->media.kind != MEDIA_VIDEO || x->index->is_linear)
+        return NULL;
+    kind.depth = format->comp[0].depth;
+    snprintf(kind.codec, sizeof(kind.codec), "%s", avcodec_get_name(codec->codec_id));
+    return choices_find(&session->choices, &kind);
+}
+
+static int extraction_decode_anywhere(struct extraction *x, struct media_session *session,
+                                      size_t capacity_bytes, struct err *err)
+{
+    struct choice *choice = extraction_choice(x, session);
+    struct err why = {0};
+
+    if (!choice || choice->state == CHOICE_CPU)
+        return extraction_decode(x, capacity_bytes, err);
+    if (choice->state == CHOICE_OPEN)
+        return extraction_decide(x, session, choice, capacity_bytes, err);
+    if (extraction_decode_on_gpu(x, session->gpu, capacity_bytes, &why) == 0) {
+        choices_succeed(choice);
+        x->info->on_gpu = 1;
+        return 0;
+    }
+    if (extraction_decode(x, capacity_bytes, err) < 0)
+        return -1; /* the video's fault, not the GPU's */
+    choices_fail(&session->choices, choice, why.text);
+    x->info->gpu_failed = 1;
+    return 0;
 }
 
 static void extraction_describe(const struct extraction *x)
@@ -311,7 +476,7 @@ static int extraction_run(struct extraction *x, struct media_session *session,
         return extraction_run_still(x, kind, capacity_bytes, err);
     if (session_get_index(session, x, err) < 0 ||
         check_pixels(x, x->index->codec, err) < 0 ||
-        extraction_decode(x, capacity_bytes, err) < 0)
+        extraction_decode_anywhere(x, session, capacity_bytes, err) < 0)
         return -1;
     extraction_describe(x);
     return 0;

@@ -31,6 +31,8 @@ enum media_splice {
     MEDIA_SPLICE_LAST
 };
 enum media_aspect { MEDIA_ASPECT_SQUARE, MEDIA_ASPECT_PAD, MEDIA_ASPECT_KEEP };
+/* Who decodes videos: the CPU; whatever is faster; a GPU wherever it can. */
+enum media_decode { MEDIA_DECODE_CPU, MEDIA_DECODE_AUTO, MEDIA_DECODE_CUDA };
 enum media_processor { MEDIA_PROCESSOR_CLIP, MEDIA_PROCESSOR_SIGLIP };
 
 /* Where the bytes are. A plain file: offset 0, n_bytes 0. A tar member: its place. */
@@ -63,6 +65,8 @@ struct media_info {
     int64_t width, height;   /* upright, before scaling */
     double fps, duration_s;
     char codec[32];
+    uint8_t on_gpu;     /* 1: a GPU decoded these frames */
+    uint8_t gpu_failed; /* 1: it should have, and the CPU did */
 };
 
 /* Numbers of the frames a request picks of n source frames: out[at most max(num_frames,n)].

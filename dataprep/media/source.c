@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <libavutil/opt.h>
+#include <limits.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -217,11 +218,13 @@ static int source_probe_streams(struct source *source, const struct media_limits
 {
     unsigned n = source->format->nb_streams;
     AVDictionary **options = n ? av_calloc(n, sizeof(AVDictionary *)) : NULL;
+    /* a decoder refuses more, is not opened then, and the format of pixels stays unknown */
+    int64_t max_pixels = limits->max_pixels < INT_MAX ? limits->max_pixels : INT_MAX;
     int rc;
 
     for (unsigned i = 0; options && i < n; i++) {
         av_dict_set(&options[i], "threads", "1", 0);
-        av_dict_set_int(&options[i], "max_pixels", limits->max_pixels, 0);
+        av_dict_set_int(&options[i], "max_pixels", max_pixels, 0);
     }
     rc = avformat_find_stream_info(source->format, options);
     for (unsigned i = 0; options && i < n; i++)

@@ -25,5 +25,35 @@ vneva_test(media_damaged LABEL fault
   SOURCES fault/media_damaged.c integration/media_clips.c
   LIBS vneva_media cmocka)
 
+# FFmpeg's NVDEC path without a GPU: it opens libcuda and libnvcuvid by name, and finds ours
+# in a folder that only these tests look into.
+find_path(FFNVCODEC_INCLUDE_DIR ffnvcodec/dynlink_cuviddec.h REQUIRED) # libffmpeg-nvenc-dev
+set(nvdec_host ${CMAKE_BINARY_DIR}/tests/nvdec_host)
+foreach(library cuda nvcuvid)
+  add_library(nvdec_host_${library} SHARED nvdec_host/${library}.c)
+  target_include_directories(nvdec_host_${library} PRIVATE ${FFNVCODEC_INCLUDE_DIR})
+  target_link_libraries(nvdec_host_${library} PRIVATE vneva_flags)
+  set_target_properties(nvdec_host_${library} PROPERTIES OUTPUT_NAME ${library} SOVERSION 1
+    LIBRARY_OUTPUT_DIRECTORY ${nvdec_host})
+endforeach()
+target_sources(nvdec_host_nvcuvid PRIVATE nvdec_host/h264.c)
+pkg_check_modules(AVCODEC REQUIRED IMPORTED_TARGET libavcodec libavutil)
+target_link_libraries(nvdec_host_nvcuvid PRIVATE PkgConfig::AVCODEC)
+
+function(nvdec_host_test name)
+  vneva_test(${name} ${ARGN})
+  if(TARGET ${name})
+    add_dependencies(${name} nvdec_host_cuda nvdec_host_nvcuvid)
+    set_property(TEST ${name} APPEND PROPERTY ENVIRONMENT "LD_LIBRARY_PATH=${nvdec_host}")
+  endif()
+endfunction()
+
+nvdec_host_test(media_gpu LABEL integration
+  SOURCES integration/media_gpu.c integration/media_clips.c
+  LIBS vneva_media cmocka)
+if(TARGET media_gpu)
+  target_link_options(media_gpu PRIVATE -Wl,--wrap=clock_mono_ns) # time as the tests say
+endif()
+
 # Not a test: `python3 tests/bench/bench_decode.py build/bin/bench_decode FILE...`
 vneva_program(bench_decode SOURCES bench/bench_decode.c LIBS vneva_media)
