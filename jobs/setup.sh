@@ -8,8 +8,8 @@ build_packages="build-essential cmake ninja-build pkg-config libzmq3-dev libsodi
     libmsgpack-dev libyaml-dev libncurses-dev libsqlite3-dev libavformat-dev libavcodec-dev
     libavutil-dev libswscale-dev libjpeg-dev libwebp-dev libdnnl-dev libsentencepiece-dev
     libpcre2-dev libutf8proc-dev libpmix-dev libmicrohttpd-dev"
-test_packages="libcmocka-dev libffmpeg-nvenc-dev clang-format clang-tidy sqlite3 ffmpeg iproute2 slurm-wlm munge
-    openmpi-bin patchelf"
+test_packages="libcmocka-dev libffmpeg-nvenc-dev clang-format clang-tidy sqlite3 ffmpeg
+    iproute2 slurm-wlm munge openmpi-bin patchelf"
 
 packages=$build_packages
 [ "${1:-build}" = test ] && packages="$packages $test_packages"

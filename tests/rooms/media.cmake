@@ -54,6 +54,12 @@ nvdec_host_test(media_gpu LABEL integration
 if(TARGET media_gpu)
   target_link_options(media_gpu PRIVATE -Wl,--wrap=clock_mono_ns) # time as the tests say
 endif()
+nvdec_host_test(media_pool_gpu LABEL fault
+  SOURCES fault/media_pool_gpu.c integration/media_clips.c
+  LIBS vneva_media vneva_decode_pool cmocka)
+if(TARGET media_pool_gpu)
+  add_dependencies(media_pool_gpu vneva-decode)
+endif()
 
 # Not a test: `python3 tests/bench/bench_decode.py build/bin/bench_decode FILE...`
 vneva_program(bench_decode SOURCES bench/bench_decode.c LIBS vneva_media)

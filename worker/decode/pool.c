@@ -1,6 +1,7 @@
 /* Tickets are numbered upwards; ticket i of the table has slot i of the shared memory.
  *
- *     free > queued > sent > done > free;  sent > queued (its process died over another)
+ *     free > queued > sent > done > free;  sent > queued (its process died over another, or
+ *                                          over this one, which a GPU may be to blame for)
  *
  * Nothing runs in the background: every call moves the pool on (pool_pump). Processes
  * hold a few commands each, so they do not stand still between two calls.
@@ -15,6 +16,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -24,6 +26,10 @@
 #define PROCESSES_MAX 64
 #define SLOTS_MAX 4096
 #define UNREAPED_MAX 64
+#define GPU_LOSSES_MAX 3
+/* Processes of a pool that may use the GPU: each has a context there, and no GPU has more
+ * video decoders (an H100 has 7). */
+#define GPU_PROCESSES_MAX 8
 
 enum ticket_state { TICKET_FREE, TICKET_QUEUED, TICKET_SENT, TICKET_DONE };
 
@@ -31,6 +37,7 @@ struct ticket {
     enum ticket_state state;
     int64_t number;
     bool only_probe;
+    bool on_cpu; /* a process that may use a GPU was lost over it; err says how */
     struct frame_request request;
     const struct cached_frames *cached; /* held: where the frames are instead of a slot */
     int rc;
@@ -49,6 +56,8 @@ struct decode_pool {
     struct ticket *tickets; /* [n_slots] */
     int64_t last_number;
     struct frame_cache *cache;
+    struct decode_counts counts;
+    int n_gpu_losses; /* of processes, over videos that the CPU decoded */
 };
 
 static size_t pool_memory_bytes(const struct decode_pool *pool)
@@ -92,6 +101,19 @@ static int pool_make_memory(struct decode_pool *pool, struct err *err)
     return 0;
 }
 
+static bool pool_uses_gpu(const struct decode_pool *pool)
+{
+    return pool->config.decode != MEDIA_DECODE_CPU && pool->n_gpu_losses < GPU_LOSSES_MAX;
+}
+
+static enum media_decode process_decode(const struct decode_pool *pool,
+                                        const struct decode_process *process)
+{
+    return pool_uses_gpu(pool) && process - pool->processes < GPU_PROCESSES_MAX
+               ? pool->config.decode
+               : MEDIA_DECODE_CPU;
+}
+
 static int pool_start_process(struct decode_pool *pool, struct decode_process *process,
                               struct err *err)
 {
@@ -99,6 +121,8 @@ static int pool_start_process(struct decode_pool *pool, struct decode_process *p
                                  .n_slots = pool->config.n_slots,
                                  .slot_bytes = pool->config.slot_bytes,
                                  .memory_bytes = pool->config.memory_bytes,
+                                 .decode = process_decode(pool, process),
+                                 .device = pool->config.device,
                                  .limits = pool->config.limits};
 
     return process_start(process, pool->program, pool->memory_fd, &setup, err);
@@ -140,6 +164,14 @@ static void ticket_fail(struct ticket *ticket, const struct err *err)
     ticket->err = *err;
 }
 
+/* A video over which a process was lost is tried again where no GPU can be the cause. */
+static bool ticket_may_try_cpu(const struct decode_pool *pool,
+                               const struct ticket *ticket)
+{
+    return pool->config.decode != MEDIA_DECODE_CPU && !ticket->on_cpu &&
+           !ticket->only_probe && ticket->request.media.kind == MEDIA_VIDEO;
+}
+
 /* The request a process was at is lost with it, those behind it are queued again. */
 static void pool_lose_process(struct decode_pool *pool, struct decode_process *process,
                               const struct err *why)
@@ -147,14 +179,36 @@ static void pool_lose_process(struct decode_pool *pool, struct decode_process *p
     for (int i = 0; i < process->n_tickets; i++) {
         struct ticket *ticket = pool_find(pool, process->tickets[i]);
 
-        if (i > 0) {
+        if (i > 0 || ticket_may_try_cpu(pool, ticket)) {
             ticket->state = TICKET_QUEUED;
+            if (i == 0) {
+                ticket->on_cpu = true;
+                ticket->err = *why;
+            }
             continue;
         }
         ticket_fail(ticket, why);
         err_wrap(&ticket->err, "'%s'", ticket->request.media.path);
     }
     pool_kill_process(pool, process);
+}
+
+static void pool_count(struct decode_pool *pool, const struct ticket *ticket)
+{
+    struct decode_counts *counts = &pool->counts;
+
+    if (ticket->request.media.kind != MEDIA_VIDEO)
+        return;
+    if (ticket->on_cpu) {
+        pool->n_gpu_losses++;
+        snprintf(counts->loss, sizeof(counts->loss), "%s", ticket->err.text);
+    }
+    if (ticket->info.on_gpu)
+        counts->n_on_gpu++;
+    else
+        counts->n_on_cpu++;
+    if (ticket->info.gpu_failed || ticket->on_cpu)
+        counts->n_gpu_failed++;
 }
 
 static void pool_take_reply(struct decode_pool *pool, const struct decode_reply *reply)
@@ -165,6 +219,8 @@ static void pool_take_reply(struct decode_pool *pool, const struct decode_reply 
     ticket->state = TICKET_DONE;
     ticket->rc = reply->rc < 0 ? -1 : 0;
     ticket->info = reply->info;
+    if (ticket->rc == 0 && !ticket->only_probe)
+        pool_count(pool, ticket);
     ticket->err = reply->err;
     if (ticket->rc < 0 || ticket->only_probe)
         return;
@@ -224,6 +280,7 @@ static int pool_send(struct decode_pool *pool, struct decode_process *process,
                                      .slot = (int32_t)(ticket - pool->tickets),
                                      .ticket = ticket->number,
                                      .only_probe = ticket->only_probe,
+                                     .on_cpu = ticket->on_cpu || !pool_uses_gpu(pool),
                                      .request = ticket->request};
 
     if (!process->pid && pool_start_process(pool, process, err) < 0)
@@ -470,4 +527,9 @@ struct frame_service decode_pool_service(struct decode_pool *pool)
 {
     return (struct frame_service){
         .state = pool, .submit = pool_submit, .wait = pool_wait, .release = pool_release};
+}
+
+struct decode_counts decode_pool_counts(const struct decode_pool *pool)
+{
+    return pool->counts;
 }

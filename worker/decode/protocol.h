@@ -20,7 +20,11 @@ struct decode_setup {
     uint32_t magic;
     int32_t n_slots;
     uint64_t slot_bytes;
-    uint64_t memory_bytes; /* address space beside the shared memory; 0: no limit */
+    uint64_t
+        memory_bytes; /* address space beside the shared memory and what a GPU's driver
+                              reserves when it starts; 0: no limit */
+    enum media_decode decode;
+    int32_t device; /* for decode but _CPU */
     struct media_limits limits;
 };
 
@@ -29,6 +33,7 @@ struct decode_command {
     int32_t slot;
     int64_t ticket;
     bool only_probe;
+    bool on_cpu; /* whatever the setup says */
     struct frame_request request;
 };
 
