@@ -296,7 +296,7 @@ static int check_fit(struct look *l, int64_t vocab, int64_t longest)
                                  .is_on_gpu = l->device->is_gpu,
                                  .memory_bytes = l->device->memory_bytes,
                                  .kept_bytes =
-                                     l->device->is_gpu ? SPEC_FIT_GPU_CONTEXT : 0};
+                                     l->device->is_gpu ? spec_fit_gpu_kept(l->spec) : 0};
     struct buf text = BUF_INIT;
     int rc;
 

@@ -115,6 +115,7 @@ struct spec {
         bool store_frames;          /* prepare: keep preprocessed frames; false */
         bool prompts_only;          /* prepare: questions for evaluate; false */
         int64_t frame_cache_mb;     /* decoded frames a rank keeps in memory; 512 */
+        char *decode_device;        /* "auto", "cpu", "cuda" */
         double decode_deadline_s;   /* 30 */
         int64_t decode_memory_mb;   /* of one decoder process; 2048 */
         int64_t decode_max_pixels;  /* 3840 * 2160 * 4 */

@@ -76,6 +76,18 @@ static uint64_t need_of(const struct spec_fit *fit, const struct variant *v)
     return spec_estimate_bytes(&e) + fit->kept_bytes;
 }
 
+uint64_t spec_fit_gpu_kept(const struct spec *spec)
+{
+    const char *device = spec->data.decode_device;
+    int64_t n = device && strcmp(device, "cpu") == 0 ? 0 : spec->data.num_workers;
+
+    if (n > SPEC_FIT_GPU_DECODERS_MAX)
+        n = SPEC_FIT_GPU_DECODERS_MAX;
+    if (spec->data.validation_data_path.count > 0)
+        n *= 2; /* decoders of their own */
+    return SPEC_FIT_GPU_CONTEXT + (uint64_t)n * SPEC_FIT_GPU_DECODER;
+}
+
 uint64_t spec_fit_need(const struct spec_fit *fit)
 {
     struct variant v = variant_of(fit->spec);

@@ -12,14 +12,21 @@
 /* Kept free on a GPU for what is not handed out by the backend: the driver's context and
  * the code of its libraries. */
 #define SPEC_FIT_GPU_CONTEXT ((uint64_t)768 << 20)
+/* The same for each decoder process that may use the GPU, of which a rank has as many as
+ * num_workers, at most 8 (worker/decode): a context and surfaces of 4K. Not measured. */
+#define SPEC_FIT_GPU_DECODER ((uint64_t)512 << 20)
+#define SPEC_FIT_GPU_DECODERS_MAX 8
 
 struct spec_fit {
     const struct spec *spec; /* training, all sizes known */
     int64_t vocab, n_tokens; /* as for spec_estimate */
     bool is_on_gpu;
     uint64_t memory_bytes; /* of the device, for one rank; 0: not known, so all fits */
-    uint64_t kept_bytes;   /* of it, for others: SPEC_FIT_GPU_CONTEXT, or 0 */
+    uint64_t kept_bytes;   /* of it, for others: spec_fit_gpu_kept, or 0 */
 };
+
+/* kept_bytes of a GPU that one rank of this job computes on. */
+uint64_t spec_fit_gpu_kept(const struct spec *spec);
 
 /* What a rank needs, with kept_bytes. */
 uint64_t spec_fit_need(const struct spec_fit *fit);

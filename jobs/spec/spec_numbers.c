@@ -296,9 +296,27 @@ static int check_frames(const struct spec *spec, struct spec_notes *notes,
     return spec_list_add(&notes->refused, text, err);
 }
 
+/* A rank that computes on a CPU has no GPU of its own to decode on. */
+static int check_decode_device(const struct spec *spec, struct err *err)
+{
+    bool is_said = spec->backend && strcmp(spec->backend, "auto") != 0;
+    const char *key = is_said ? "backend" : "trainer.accelerator";
+    const char *value = is_said ? spec->backend : spec->trainer.accelerator;
+
+    if (!spec->data.decode_device || strcmp(spec->data.decode_device, "cuda") != 0 ||
+        !value || strcmp(value, "cuda") == 0 || strcmp(value, "gpu") == 0 ||
+        strcmp(value, "auto") == 0)
+        return 0;
+    return err_set(
+        err, ERR_INVALID,
+        "model.data.decode_device: cuda decodes on the GPU that a rank computes "
+        "on, and %s is %s: set decode_device to auto or cpu, or %s to auto",
+        key, value, key);
+}
+
 int spec_check_numbers(const struct spec *spec, struct spec_notes *notes, struct err *err)
 {
-    if (spec_check_sources(spec, notes, err) < 0 ||
+    if (spec_check_sources(spec, notes, err) < 0 || check_decode_device(spec, err) < 0 ||
         (spec->kind != SPEC_EVALUATE && check_frames(spec, notes, err) < 0))
         return -1;
     if (!spec_kind_is_training(spec->kind))

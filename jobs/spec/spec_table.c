@@ -508,6 +508,8 @@ const struct spec_key spec_keys[] = {
          "keep the frames, ready for the model (ours)"),
     USED("model.data.frame_cache_mb", INT, data.frame_cache_mb, "512", ALL,
          "decoded frames a rank keeps, MiB (ours)", .min = 0, .max = 1 << 24),
+    USED("model.data.decode_device", STRING, data.decode_device, "auto", ALL,
+         "what decodes videos; auto: what is faster (ours)", .choices = "auto|cpu|cuda"),
     USED("model.data.decode_deadline_s", NUMBER, data.decode_deadline_s, "30", ALL,
          "then a decoder is killed (ours)", .min = 0.001, .max = 86400),
     USED("model.data.decode_memory_mb", INT, data.decode_memory_mb, "2048", ALL,

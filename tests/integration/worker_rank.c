@@ -519,18 +519,33 @@ static void few_losses(const struct world *world, const char *job, const char *b
     buf_fini(&result);
 }
 
-/* The plugin over host stand-ins; both ranks share its one device. */
+/* The driver's stand-in, and its decoder's; a file that gets a line for every picture. */
+static void stand_in_for_nvdec(const struct world *world, char log[FS_PATH_MAX])
+{
+    char libraries[FS_PATH_MAX];
+
+    assert_int_equal(
+        fs_path(libraries, NULL, "%s/../tests/nvdec_host", getenv("VNEVA_BIN")), 0);
+    assert_int_equal(fs_path(log, NULL, "%s/nvdec.log", world->folder), 0);
+    setenv("LD_LIBRARY_PATH", libraries, 1);
+    setenv("NVDEC_HOST_LOG", log, 1);
+}
+
+/* The plugin over host stand-ins; both ranks share its one device, and decode there. */
 static void training_on_cuda_loses_what_it_loses_on_the_cpu(void **state)
 {
     const struct world *world = *state;
     double cuda[FEW_STEPS], cpu[FEW_STEPS];
-    char plugin[512];
+    char plugin[512], log[FS_PATH_MAX];
 
     snprintf(plugin, sizeof(plugin), "%s/../tests/cuda_host/libvneva_cuda.so",
              getenv("VNEVA_BIN"));
     setenv("VNEVA_CUDA_PLUGIN", plugin, 1);
+    stand_in_for_nvdec(world, log);
     few_losses(world, "on-cuda", "backend=cuda", cuda);
     unsetenv("VNEVA_CUDA_PLUGIN");
+    unsetenv("LD_LIBRARY_PATH");
+    assert_true(fs_exists(log)); /* videos went through FFmpeg's NVDEC path */
     few_losses(world, "on-cpu", "backend=cpu", cpu);
     for (int i = 0; i < FEW_STEPS; i++) {
         assert_true(cpu[i] > 0);

@@ -14,7 +14,8 @@ endforeach()
 vneva_test(worker_rank LABEL integration
   SOURCES integration/worker_rank.c integration/worker_gang.c integration/worker_data.c
   LIBS vneva_agent vneva_checkpoint vneva_synth vneva_text vneva_spec cmocka)
-add_dependencies(worker_rank vneva-rank vneva-decode vneva_cuda_host)
+add_dependencies(worker_rank vneva-rank vneva-decode vneva_cuda_host
+  nvdec_host_cuda nvdec_host_nvcuvid)
 vneva_room(vneva_test_home SOURCES integration/worker_home.c integration/worker_data.c
   LIBS vneva_net vneva_wire vneva_synth vneva_text vneva_spec cmocka)
 vneva_test(worker_jobs LABEL integration SOURCES integration/worker_jobs.c

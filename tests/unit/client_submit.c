@@ -176,7 +176,7 @@ static void what_does_not_fit_is_refused_with_what_would(void **state)
     make_spec(fake_home(fake), spec, data);
     said = client_says(fake_home(fake),
                        W("submit", "--check", spec, data, "model.hidden_size=4096",
-                         "model.micro_batch_size=4"));
+                         "model.micro_batch_size=4", "model.data.decode_device=cpu"));
     assert_says(said.out, "of 18.6 GiB a rank may take\n");
     assert_says(said.out, "  - memory (agent on 'n1'): a rank needs ");
     assert_says(said.out, "these would fit: model.micro_batch_size=1 (");

@@ -214,6 +214,25 @@ static void tokenizers_have_a_path_each(void **state)
     outcome_fini(&out);
 }
 
+static void decoding_on_a_gpu_needs_a_rank_on_one(void **state)
+{
+    static const char cuda[] = "model.data.decode_device=cuda";
+    const char *fine[] = {cuda, "backend=cuda", NULL};
+    const char *cpu[] = {cuda, "backend=cpu", NULL};
+    const char *accelerator[] = {cuda, "trainer.accelerator=cpu", NULL};
+    struct outcome out = read_text(TRAIN_TEXT, SPEC_NONE, fine);
+
+    (void)state;
+    assert_string_equal(out.spec->data.decode_device, "cuda");
+    outcome_fini(&out);
+    out = read_text(TRAIN_TEXT, SPEC_NONE, NULL);
+    assert_string_equal(out.spec->data.decode_device, "auto");
+    outcome_fini(&out);
+    assert_refused(TRAIN_TEXT, cpu, "model.data.decode_device: cuda", "backend is cpu");
+    assert_refused(TRAIN_TEXT, accelerator, "trainer.accelerator is cpu",
+                   "set decode_device to auto or cpu");
+}
+
 static void numbers_that_do_not_divide_get_suggestions(void **state)
 {
     static const struct {
@@ -516,6 +535,7 @@ int main(void)
         cmocka_unit_test(unknown_keys_are_refused_with_place_and_suggestion),
         cmocka_unit_test(wrong_types_show_value_and_what_was_expected),
         cmocka_unit_test(tokenizers_have_a_path_each),
+        cmocka_unit_test(decoding_on_a_gpu_needs_a_rank_on_one),
         cmocka_unit_test(numbers_that_do_not_divide_get_suggestions),
         cmocka_unit_test(what_is_missing_is_named_all_at_once),
         cmocka_unit_test(defaults_follow_other_keys),

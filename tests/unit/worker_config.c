@@ -405,6 +405,32 @@ static void pool_is_bounded_in_memory_and_processes(void **state)
     spec_free(spec);
 }
 
+static void decode_device_chooses_who_decodes(void **state)
+{
+    static const struct {
+        const char *override;
+        int gpu;
+        enum media_decode decode;
+    } cases[] = {
+        {"model.data.decode_device=auto", 3, MEDIA_DECODE_AUTO},
+        {"model.data.decode_device=auto", -1, MEDIA_DECODE_CPU},
+        {"model.data.decode_device=cpu", 3, MEDIA_DECODE_CPU},
+        {"model.data.decode_device=cuda", 3, MEDIA_DECODE_CUDA},
+        {"model.data.decode_device=cuda", -1, MEDIA_DECODE_CPU},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct spec *spec = read_spec(cases[i].override, NULL);
+        struct decode_pool_config pool = {.device = 7};
+
+        config_decode(&pool, spec, cases[i].gpu);
+        assert_int_equal(pool.decode, cases[i].decode);
+        assert_int_equal(pool.device, cases[i].gpu);
+        spec_free(spec);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -423,6 +449,7 @@ int main(void)
         cmocka_unit_test(the_processor_follows_the_encoder),
         cmocka_unit_test(all_frames_are_bounded_by_the_tokens_that_fit),
         cmocka_unit_test(pool_is_bounded_in_memory_and_processes),
+        cmocka_unit_test(decode_device_chooses_who_decodes),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

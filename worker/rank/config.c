@@ -375,6 +375,17 @@ void config_pool(struct decode_pool_config *out, const struct spec *spec,
     };
 }
 
+void config_decode(struct decode_pool_config *out, const struct spec *spec, int gpu)
+{
+    const char *device = spec->data.decode_device ? spec->data.decode_device : "auto";
+
+    out->device = gpu;
+    if (gpu < 0 || strcmp(device, "cpu") == 0)
+        out->decode = MEDIA_DECODE_CPU;
+    else
+        out->decode = strcmp(device, "cuda") == 0 ? MEDIA_DECODE_CUDA : MEDIA_DECODE_AUTO;
+}
+
 int config_prepare(struct prepare_config *out, const struct spec *spec, struct err *err)
 {
     const char *tokenizer_key;

@@ -57,6 +57,9 @@ int64_t config_request_frames(const struct frame_config *frames);
 void config_pool(struct decode_pool_config *out, const struct spec *spec,
                  const struct frame_config *frames, const char *program, int n_cpus,
                  int64_t n_requests);
+/* Who decodes videos (model.data.decode_device). gpu: number of the GPU that the rank computes
+ * on, -1 for none; "auto" is the CPU then. */
+void config_decode(struct decode_pool_config *out, const struct spec *spec, int gpu);
 /* Lists are borrowed from the spec. */
 int config_prepare(struct prepare_config *out, const struct spec *spec, struct err *err);
 

@@ -2,6 +2,7 @@
 
 #include "common/base/log.h"
 
+#include <inttypes.h>
 #include <string.h>
 
 /* As backend_create does it for "auto", and says why it is not the GPU. */
@@ -58,6 +59,14 @@ void engine_close(struct engine *engine)
     *engine = (struct engine){0};
 }
 
+/* Number of the GPU that the engine computes on; -1: it does not, or is not open. */
+static int gpu_of(const struct engine *engine)
+{
+    return engine->backend && !engine->backend->ops->is_host
+               ? (int)engine->rank->start->device
+               : -1;
+}
+
 int feed_open(struct feed *feed, const struct engine *engine,
               const struct spec_list *folders, int64_t n_requests, struct err *err)
 {
@@ -68,14 +77,31 @@ int feed_open(struct feed *feed, const struct engine *engine,
         return -1;
     config_pool(&pool, engine->rank->spec, &engine->frames, engine->rank->decode_program,
                 engine->rank->n_cpus, n_requests);
+    config_decode(&pool, engine->rank->spec, gpu_of(engine));
     if (decode_pool_create(&feed->pool, &pool, err) < 0)
         return -1;
     feed->service = decode_pool_service(feed->pool);
     return 0;
 }
 
+/* What the decoders' own lines say of kinds of videos and causes, in numbers. */
+void feed_log_decoding(const struct decode_pool *pool)
+{
+    struct decode_counts counts = {0};
+
+    if (pool)
+        counts = decode_pool_counts(pool);
+    if (counts.n_on_gpu + counts.n_on_cpu == 0)
+        return;
+    log_info("%" PRId64 " videos were decoded on the GPU, %" PRId64
+             " on the CPU, of these %" PRId64 " because the GPU failed%s%s",
+             counts.n_on_gpu, counts.n_on_cpu, counts.n_gpu_failed,
+             counts.loss[0] ? "; a decoder was lost: " : "", counts.loss);
+}
+
 void feed_close(struct feed *feed)
 {
+    feed_log_decoding(feed->pool);
     decode_pool_destroy(feed->pool);
     corpus_close(feed->corpus);
     *feed = (struct feed){0};

@@ -30,9 +30,12 @@ int engine_open(struct engine *engine, struct rank *rank,
                 const struct neva_config *config, struct err *err);
 void engine_close(struct engine *engine);
 
-/* Starts decoders for n_requests requests ahead. */
+/* Starts decoders for n_requests requests ahead, on the GPU that the engine computes on
+ * where it is open and the spec lets them. The corpus is opened unless it is. */
 int feed_open(struct feed *feed, const struct engine *engine,
               const struct spec_list *folders, int64_t n_requests, struct err *err);
 void feed_close(struct feed *feed);
+/* A line about who decoded the videos; none if there were none. pool: NULL is fine. */
+void feed_log_decoding(const struct decode_pool *pool);
 
 #endif

@@ -194,9 +194,6 @@ static int evaluate_open_data(struct evaluate *evaluate, struct err *err)
 {
     char *folder = evaluate->spec->evaluate.prompt_file;
     char tokenizer[FS_PATH_MAX];
-    struct spec_list folders = {&folder, 1};
-    int64_t n_requests =
-        (EVALUATE_BATCHES_AHEAD + 1) * evaluate->spec->evaluate.batch_size;
 
     if (!folder)
         return err_set(err, ERR_INVALID, "prompt_file is not set");
@@ -207,8 +204,6 @@ static int evaluate_open_data(struct evaluate *evaluate, struct err *err)
         evaluate_check_vocab(evaluate, evaluate->config.llm.vocab, err) < 0 ||
         evaluate_frames(evaluate, &evaluate->config, err) < 0)
         return -1;
-    if (feed_open(&evaluate->feed, &evaluate->engine, &folders, n_requests, err) < 0)
-        return err_wrap(err, "prompt_file");
     if (fs_path(tokenizer, err, "%s/%s", folder, evaluate->info->tokenizer) < 0)
         return -1;
     return tokenizer_open(&evaluate->tokenizer, tokenizer, evaluate->info->extra_tokens,
@@ -240,6 +235,21 @@ static int evaluate_open(void **state, struct rank *rank, struct err *err)
     return evaluate_open_data(evaluate, err);
 }
 
+/* Behind the backend, which says whether there is a GPU for decoders; a finish has none. */
+static int evaluate_need_decoders(struct evaluate *evaluate, struct err *err)
+{
+    char *folder = evaluate->spec->evaluate.prompt_file;
+    const struct spec_list folders = {&folder, 1};
+    int64_t n_batches = EVALUATE_BATCHES_AHEAD + 1;
+
+    if (evaluate->feed.pool)
+        return 0;
+    if (feed_open(&evaluate->feed, &evaluate->engine, &folders,
+                  n_batches * evaluate->spec->evaluate.batch_size, err) < 0)
+        return err_wrap(err, "prompt_file");
+    return 0;
+}
+
 /* Weights are read when the first questions come; plan and finish do without. */
 static int evaluate_need_model(struct evaluate *evaluate, struct err *err)
 {
@@ -249,7 +259,8 @@ static int evaluate_need_model(struct evaluate *evaluate, struct err *err)
         return 0;
     if (pump_progress(evaluate->rank->pump, "loading", -1, 0, evaluate->task->count, NULL,
                       err) < 0 ||
-        engine_open(&evaluate->engine, evaluate->rank, &evaluate->config, err) < 0)
+        engine_open(&evaluate->engine, evaluate->rank, &evaluate->config, err) < 0 ||
+        evaluate_need_decoders(evaluate, err) < 0)
         return -1;
     rc = evaluate->sources.n
              ? sources_load(&evaluate->sources, evaluate->engine.model, err)
@@ -397,7 +408,8 @@ static int evaluate_finish(struct evaluate *evaluate, struct buf *result, struct
     char output[FS_PATH_MAX];
     int rc = -1;
 
-    if (fs_path(output, err, "%s%s", wanted ? wanted : folder,
+    if (evaluate_need_decoders(evaluate, err) == 0 &&
+        fs_path(output, err, "%s%s", wanted ? wanted : folder,
                 wanted ? "" : "/results.jsonl") == 0 &&
         results_merge(folder, corpus_n_samples(evaluate->feed.corpus), output, &table,
                       &results, err) == 0 &&

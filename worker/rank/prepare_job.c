@@ -4,7 +4,7 @@
 #include "common/base/clock.h"
 #include "common/base/stage.h"
 #include "dataprep/dataset/dataset.h"
-#include "worker/rank/config.h"
+#include "worker/rank/engine.h"
 #include "worker/rank/rank.h"
 
 #include <inttypes.h>
@@ -29,6 +29,7 @@ static void prepare_close(void *state)
 
     if (!job)
         return;
+    feed_log_decoding(job->pool);
     decode_pool_destroy(job->pool);
     free(job);
 }
@@ -49,6 +50,11 @@ static int prepare_open(void **state, struct rank *rank, struct err *err)
     config_pool(&pool, rank->spec, &frames, rank->decode_program, rank->n_cpus,
                 PREPARE_REQUESTS);
     pool.cache_bytes = 0; /* every file is looked at once */
+    /* mostly probes, and the CPU tells damage better: a GPU is used when asked for only */
+    config_decode(&pool, rank->spec,
+                  strcmp(rank->spec->data.decode_device, "cuda") == 0
+                      ? (int)rank->start->device
+                      : -1);
     if (decode_pool_create(&job->pool, &pool, err) < 0)
         return -1;
     job->service = decode_pool_service(job->pool);
