@@ -31,10 +31,10 @@ enum activation { ACT_NONE, ACT_GELU, ACT_GELU_TANH, ACT_QUICK_GELU, ACT_RELU_SQ
 /* What goes into a product, and what is done with it before it is stored. NULL: nothing.
  * With act or slope_at, beta is 0 and there is no residual. */
 struct matmul_args {
-    bool trans_a; /* a is [k,m] instead of [m,k] */
-    bool trans_b; /* b is [n,k] instead of [k,n] */
-    float beta;   /* 0: c is overwritten; 1: added to (c is then F32 or T) */
-    const struct tensor *bias;     /* [n] T */
+    bool trans_a;              /* a is [k,m] instead of [m,k] */
+    bool trans_b;              /* b is [n,k] instead of [k,n] */
+    float beta;                /* 0: c is overwritten; 1: added to (c is then F32 or T) */
+    const struct tensor *bias; /* [n] T */
     const struct tensor *residual; /* [m,n] as c, not c: is added; beta is 0 */
     /* forward through an activation: c = act(sum); the sum itself is kept in pre_act. act is
      * taken of the sum or of what was rounded into pre_act, always the same of the two. */
@@ -57,6 +57,7 @@ struct attention_args {
      * that they may be columns of one [B,T,(H+2G)*K] product; 0: contiguous. o, d_o and
      * lse are always contiguous. */
     int64_t q_stride, kv_stride;
+    bool one_off; /* a shape that seldom comes again: nothing is prepared for long */
 };
 
 enum rope_scaling { ROPE_PLAIN, ROPE_LINEAR, ROPE_LLAMA3 };
@@ -87,7 +88,7 @@ struct backend_memory {
 /* What a device is and what computes on it, for reports. */
 struct backend_about {
     char device[128];      /* its name and compute capability */
-    char libraries[192];   /* with the versions that are loaded */
+    char libraries[448];   /* with the versions that are loaded, and what they refused */
     const char *attention; /* whose code did the last attention; "" before the first */
 };
 

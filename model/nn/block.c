@@ -233,6 +233,7 @@ static int attention_cached(struct nn *nn, const struct block_config *config,
         return -1;
     args.q_stride = args.kv_stride = 0;
     args.kv_lens = cache->kv_lens;
+    args.one_off = true; /* as long as the prompts, as wide as the cache */
     return ops->attention_fwd(nn->backend, &o, &acts->lse, &in.q,
                               cache->kv_lens ? &cache->k : &in.k,
                               cache->kv_lens ? &cache->v : &in.v, &args, err);

@@ -1,50 +1,149 @@
-/* cudnn.cpp - cuDNN's stand-in: descriptors of attention, checked, and plain loops
+/* cudnn.cpp - cuDNN's stand-in: descriptors, engines and plans
  *
- * Refuses what cuDNN refuses: attributes of the wrong type, or set after finalization,
- * descriptors that are used before it, tensors that do not fit each other, types, head
- * sizes, strides and alignments that its kernels do not have, a pack of pointers without
- * one of the tensors. Of two engines that it proposes the first is not deterministic, so
- * that a caller who takes any gets other bits every time.
+ * Refuses what cuDNN refuses: attributes of the wrong type or of another descriptor, or
+ * set after finalization, descriptors that are used before it, graphs of operations that
+ * its engines do not know (cudnn_graph.cpp), a pack of pointers without one of the
+ * tensors. Of two engines that it proposes the first says that it is not deterministic, so
+ * that a caller who takes any gets other bits every time; cuDNN itself does not say so of
+ * gradients whose dq is summed in memory, and neither does the second.
  * Source: "cuDNN Backend API" and the comments of cudnn_graph.h.
  */
-#include "cudnn.h"
+#include "cudnn_parts.h"
+
 #include "cuda_host.h"
 
-extern "C" {
-#include "model/backend/half.h"
-}
-
-#include <cmath>
-#include <cstring>
-#include <map>
-#include <vector>
+#include <algorithm>
 
 #define WORKSPACE_BYTES 4096
-#define HEAD_MAX 128
+#define TILE 128
+#define GRADIENT_BYTES 2
 #define N_ENGINES 2
+#define JITTER 1e-4
 
-struct cuda_host_cudnn {
-    cudaStream_t stream;
-};
-
-struct attribute {
-    cudnnBackendAttributeType_t type;
-    int64_t n;
-    std::vector<char> bytes;
-};
-
-struct cuda_host_descriptor {
-    cudnnBackendDescriptorType_t type;
-    std::map<int, attribute> attributes;
-    bool is_final;
-    int engine;                     /* of an engine, its configuration, a plan */
-    cudnnBackendDescriptor_t graph; /* likewise */
-};
+using namespace cuda_host_dnn;
 
 namespace
 {
 
-typedef cudnnBackendDescriptor_t descriptor;
+/* Which descriptor has an attribute, of which type, and how many values at most. */
+struct attribute_rule {
+    cudnnBackendDescriptorType_t of;
+    cudnnBackendAttributeType_t type;
+    int64_t n_max;
+    std::vector<int> names;
+};
+
+#define N_MANY 1024
+
+const attribute_rule rules[] = {
+    {CUDNN_BACKEND_TENSOR_DESCRIPTOR,
+     CUDNN_TYPE_INT64,
+     1,
+     {CUDNN_ATTR_TENSOR_UNIQUE_ID, CUDNN_ATTR_TENSOR_BYTE_ALIGNMENT}},
+    {CUDNN_BACKEND_TENSOR_DESCRIPTOR,
+     CUDNN_TYPE_DATA_TYPE,
+     1,
+     {CUDNN_ATTR_TENSOR_DATA_TYPE}},
+    {CUDNN_BACKEND_TENSOR_DESCRIPTOR,
+     CUDNN_TYPE_INT64,
+     8,
+     {CUDNN_ATTR_TENSOR_DIMENSIONS, CUDNN_ATTR_TENSOR_STRIDES}},
+    {CUDNN_BACKEND_TENSOR_DESCRIPTOR,
+     CUDNN_TYPE_BOOLEAN,
+     1,
+     {CUDNN_ATTR_TENSOR_IS_VIRTUAL, CUDNN_ATTR_TENSOR_IS_BY_VALUE}},
+    {CUDNN_BACKEND_POINTWISE_DESCRIPTOR,
+     CUDNN_TYPE_POINTWISE_MODE,
+     1,
+     {CUDNN_ATTR_POINTWISE_MODE}},
+    {CUDNN_BACKEND_POINTWISE_DESCRIPTOR,
+     CUDNN_TYPE_DATA_TYPE,
+     1,
+     {CUDNN_ATTR_POINTWISE_MATH_PREC}},
+    {CUDNN_BACKEND_POINTWISE_DESCRIPTOR,
+     CUDNN_TYPE_INT64,
+     1,
+     {CUDNN_ATTR_POINTWISE_AXIS}},
+    {CUDNN_BACKEND_REDUCTION_DESCRIPTOR,
+     CUDNN_TYPE_REDUCTION_OPERATOR_TYPE,
+     1,
+     {CUDNN_ATTR_REDUCTION_OPERATOR}},
+    {CUDNN_BACKEND_REDUCTION_DESCRIPTOR,
+     CUDNN_TYPE_DATA_TYPE,
+     1,
+     {CUDNN_ATTR_REDUCTION_COMP_TYPE}},
+    {CUDNN_BACKEND_MATMUL_DESCRIPTOR,
+     CUDNN_TYPE_DATA_TYPE,
+     1,
+     {CUDNN_ATTR_MATMUL_COMP_TYPE}},
+    {CUDNN_BACKEND_OPERATION_POINTWISE_DESCRIPTOR,
+     CUDNN_TYPE_BACKEND_DESCRIPTOR,
+     1,
+     {CUDNN_ATTR_OPERATION_POINTWISE_PW_DESCRIPTOR, CUDNN_ATTR_OPERATION_POINTWISE_XDESC,
+      CUDNN_ATTR_OPERATION_POINTWISE_BDESC, CUDNN_ATTR_OPERATION_POINTWISE_YDESC,
+      CUDNN_ATTR_OPERATION_POINTWISE_TDESC}},
+    {CUDNN_BACKEND_OPERATION_REDUCTION_DESCRIPTOR,
+     CUDNN_TYPE_BACKEND_DESCRIPTOR,
+     1,
+     {CUDNN_ATTR_OPERATION_REDUCTION_XDESC, CUDNN_ATTR_OPERATION_REDUCTION_YDESC,
+      CUDNN_ATTR_OPERATION_REDUCTION_DESC}},
+    {CUDNN_BACKEND_OPERATION_MATMUL_DESCRIPTOR,
+     CUDNN_TYPE_BACKEND_DESCRIPTOR,
+     1,
+     {CUDNN_ATTR_OPERATION_MATMUL_ADESC, CUDNN_ATTR_OPERATION_MATMUL_BDESC,
+      CUDNN_ATTR_OPERATION_MATMUL_CDESC, CUDNN_ATTR_OPERATION_MATMUL_DESC,
+      CUDNN_ATTR_OPERATION_MATMUL_GEMM_M_OVERRIDE_DESC,
+      CUDNN_ATTR_OPERATION_MATMUL_GEMM_N_OVERRIDE_DESC,
+      CUDNN_ATTR_OPERATION_MATMUL_GEMM_K_OVERRIDE_DESC}},
+    {CUDNN_BACKEND_OPERATION_RESHAPE_DESCRIPTOR,
+     CUDNN_TYPE_BACKEND_DESCRIPTOR,
+     1,
+     {CUDNN_ATTR_OPERATION_RESHAPE_XDESC, CUDNN_ATTR_OPERATION_RESHAPE_YDESC}},
+    {CUDNN_BACKEND_OPERATIONGRAPH_DESCRIPTOR,
+     CUDNN_TYPE_HANDLE,
+     1,
+     {CUDNN_ATTR_OPERATIONGRAPH_HANDLE}},
+    {CUDNN_BACKEND_OPERATIONGRAPH_DESCRIPTOR,
+     CUDNN_TYPE_BACKEND_DESCRIPTOR,
+     N_MANY,
+     {CUDNN_ATTR_OPERATIONGRAPH_OPS}},
+    {CUDNN_BACKEND_ENGINEHEUR_DESCRIPTOR,
+     CUDNN_TYPE_HEUR_MODE,
+     1,
+     {CUDNN_ATTR_ENGINEHEUR_MODE}},
+    {CUDNN_BACKEND_ENGINEHEUR_DESCRIPTOR,
+     CUDNN_TYPE_BACKEND_DESCRIPTOR,
+     1,
+     {CUDNN_ATTR_ENGINEHEUR_OPERATION_GRAPH}},
+    {CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR,
+     CUDNN_TYPE_HANDLE,
+     1,
+     {CUDNN_ATTR_EXECUTION_PLAN_HANDLE}},
+    {CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR,
+     CUDNN_TYPE_BACKEND_DESCRIPTOR,
+     1,
+     {CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG}},
+    {CUDNN_BACKEND_VARIANT_PACK_DESCRIPTOR,
+     CUDNN_TYPE_INT64,
+     N_MANY,
+     {CUDNN_ATTR_VARIANT_PACK_UNIQUE_IDS}},
+    {CUDNN_BACKEND_VARIANT_PACK_DESCRIPTOR,
+     CUDNN_TYPE_VOID_PTR,
+     N_MANY,
+     {CUDNN_ATTR_VARIANT_PACK_DATA_POINTERS}},
+    {CUDNN_BACKEND_VARIANT_PACK_DESCRIPTOR,
+     CUDNN_TYPE_VOID_PTR,
+     1,
+     {CUDNN_ATTR_VARIANT_PACK_WORKSPACE}},
+};
+
+bool is_allowed(descriptor d, int name, cudnnBackendAttributeType_t type, int64_t n)
+{
+    for (const attribute_rule &rule : rules)
+        if (std::count(rule.names.begin(), rule.names.end(), name))
+            return rule.of == d->type && rule.type == type && n <= rule.n_max;
+    return false;
+}
 
 size_t item_bytes(cudnnBackendAttributeType_t type)
 {
@@ -54,277 +153,12 @@ size_t item_bytes(cudnnBackendAttributeType_t type)
     case CUDNN_TYPE_DATA_TYPE:
     case CUDNN_TYPE_HEUR_MODE:
     case CUDNN_TYPE_NUMERICAL_NOTE:
+    case CUDNN_TYPE_POINTWISE_MODE:
+    case CUDNN_TYPE_REDUCTION_OPERATOR_TYPE:
         return sizeof(int);
     default:
         return 8;
     }
-}
-
-/* The i-th value of an attribute; false when it is not there, or of another type. */
-template <typename T>
-bool get(descriptor d, int name, cudnnBackendAttributeType_t type, T *out, int64_t i = 0)
-{
-    auto at = d->attributes.find(name);
-
-    if (at == d->attributes.end() || at->second.type != type || i >= at->second.n)
-        return false;
-    memcpy(out, at->second.bytes.data() + (size_t)i * sizeof(T), sizeof(T));
-    return true;
-}
-
-/* A descriptor that an attribute names, which must be whole. */
-descriptor part(descriptor d, int name, cudnnBackendDescriptorType_t type)
-{
-    descriptor of = nullptr;
-
-    if (!get(d, name, CUDNN_TYPE_BACKEND_DESCRIPTOR, &of) || !of || of->type != type ||
-        !of->is_final)
-        return nullptr;
-    return of;
-}
-
-/* ---- tensors ---- */
-
-struct view {
-    int64_t uid, align, dims[4], strides[4];
-    cudnnDataType_t type;
-    bool is_by_value;
-    void *data;
-
-    size_t item() const
-    {
-        return type == CUDNN_DATA_FLOAT ? sizeof(float) : sizeof(uint16_t);
-    }
-
-    int64_t at(int64_t b, int64_t h, int64_t s, int64_t c) const
-    {
-        return b * strides[0] + h * strides[1] + s * strides[2] + c * strides[3];
-    }
-
-    size_t n_bytes() const
-    {
-        return (size_t)(at(dims[0] - 1, dims[1] - 1, dims[2] - 1, dims[3] - 1) + 1) *
-               item();
-    }
-
-    double get(int64_t b, int64_t h, int64_t s, int64_t c) const
-    {
-        int64_t i = at(b, h, s, c);
-
-        if (type == CUDNN_DATA_FLOAT)
-            return ((float *)data)[i];
-        return type == CUDNN_DATA_BFLOAT16 ? bf16_to_float(((uint16_t *)data)[i])
-                                           : f16_to_float(((uint16_t *)data)[i]);
-    }
-
-    void put(int64_t b, int64_t h, int64_t s, int64_t c, double value) const
-    {
-        int64_t i = at(b, h, s, c);
-
-        if (type == CUDNN_DATA_FLOAT)
-            ((float *)data)[i] = (float)value;
-        else
-            ((uint16_t *)data)[i] = type == CUDNN_DATA_BFLOAT16
-                                        ? bf16_of_float((float)value)
-                                        : f16_of_float((float)value);
-    }
-};
-
-bool view_of(descriptor d, view *v)
-{
-    if (!get(d, CUDNN_ATTR_TENSOR_UNIQUE_ID, CUDNN_TYPE_INT64, &v->uid) ||
-        !get(d, CUDNN_ATTR_TENSOR_BYTE_ALIGNMENT, CUDNN_TYPE_INT64, &v->align) ||
-        !get(d, CUDNN_ATTR_TENSOR_DATA_TYPE, CUDNN_TYPE_DATA_TYPE, &v->type))
-        return false;
-    v->is_by_value = false;
-    get(d, CUDNN_ATTR_TENSOR_IS_BY_VALUE, CUDNN_TYPE_BOOLEAN, &v->is_by_value);
-    v->data = nullptr;
-    for (int64_t i = 0; i < 4; i++)
-        if (!get(d, CUDNN_ATTR_TENSOR_DIMENSIONS, CUDNN_TYPE_INT64, &v->dims[i], i) ||
-            !get(d, CUDNN_ATTR_TENSOR_STRIDES, CUDNN_TYPE_INT64, &v->strides[i], i) ||
-            v->dims[i] < 1 || v->strides[i] < 1)
-            return false;
-    return v->align >= (int64_t)v->item();
-}
-
-/* ---- attention ---- */
-
-enum role { Q, K, V, O, LSE, SCALE, DO, DQ, DK, DV, N_ROLES };
-
-const int fwd_names[] = {
-    CUDNN_ATTR_OPERATION_SDPA_FWD_QDESC,     CUDNN_ATTR_OPERATION_SDPA_FWD_KDESC,
-    CUDNN_ATTR_OPERATION_SDPA_FWD_VDESC,     CUDNN_ATTR_OPERATION_SDPA_FWD_ODESC,
-    CUDNN_ATTR_OPERATION_SDPA_FWD_STATSDESC, CUDNN_ATTR_OPERATION_SDPA_FWD_SCALEDESC};
-const int bwd_names[] = {
-    CUDNN_ATTR_OPERATION_SDPA_BWD_QDESC,     CUDNN_ATTR_OPERATION_SDPA_BWD_KDESC,
-    CUDNN_ATTR_OPERATION_SDPA_BWD_VDESC,     CUDNN_ATTR_OPERATION_SDPA_BWD_ODESC,
-    CUDNN_ATTR_OPERATION_SDPA_BWD_STATSDESC, CUDNN_ATTR_OPERATION_SDPA_BWD_SCALEDESC,
-    CUDNN_ATTR_OPERATION_SDPA_BWD_DODDESC,   CUDNN_ATTR_OPERATION_SDPA_BWD_DQDESC,
-    CUDNN_ATTR_OPERATION_SDPA_BWD_DKDESC,    CUDNN_ATTR_OPERATION_SDPA_BWD_DVDESC};
-
-struct attention {
-    bool is_bwd;
-    int n_roles;
-    view at[N_ROLES];
-};
-
-bool attention_of(descriptor op, attention *a)
-{
-    a->is_bwd = op->type == CUDNN_BACKEND_OPERATION_SDPA_BWD_DESCRIPTOR;
-    a->n_roles = a->is_bwd ? N_ROLES : DO;
-    for (int i = 0; i < a->n_roles; i++) {
-        descriptor t = part(op, a->is_bwd ? bwd_names[i] : fwd_names[i],
-                            CUDNN_BACKEND_TENSOR_DESCRIPTOR);
-
-        if (!t || !view_of(t, &a->at[i]))
-            return false;
-    }
-    return true;
-}
-
-bool has_dims(const view &v, int64_t b, int64_t h, int64_t s, int64_t c)
-{
-    return v.dims[0] == b && v.dims[1] == h && v.dims[2] == s && v.dims[3] == c;
-}
-
-bool does_fit(const attention &a)
-{
-    const view &q = a.at[Q], &k = a.at[K];
-    int64_t b = q.dims[0], h = q.dims[1], tq = q.dims[2], d = q.dims[3];
-    int64_t g = k.dims[1], tk = k.dims[2];
-    bool fits = has_dims(k, b, g, tk, d) && has_dims(a.at[V], b, g, tk, d) &&
-                has_dims(a.at[O], b, h, tq, d) && has_dims(a.at[LSE], b, h, tq, 1) &&
-                has_dims(a.at[SCALE], 1, 1, 1, 1) && h % g == 0 &&
-                a.at[LSE].type == CUDNN_DATA_FLOAT &&
-                a.at[SCALE].type == CUDNN_DATA_FLOAT && a.at[SCALE].is_by_value;
-
-    if (fits && a.is_bwd)
-        fits = has_dims(a.at[DO], b, h, tq, d) && has_dims(a.at[DQ], b, h, tq, d) &&
-               has_dims(a.at[DK], b, g, tk, d) && has_dims(a.at[DV], b, g, tk, d);
-    return fits;
-}
-
-/* What no engine does. */
-bool has_engine(const attention &a)
-{
-    for (int i = 0; i < a.n_roles; i++) {
-        const view &v = a.at[i];
-
-        if (i == LSE || i == SCALE)
-            continue;
-        if (v.type == CUDNN_DATA_FLOAT || v.type != a.at[Q].type || v.strides[3] != 1 ||
-            v.dims[3] % 8 != 0 || v.dims[3] > HEAD_MAX || v.align < 16 ||
-            v.strides[2] % 8 != 0)
-            return false;
-    }
-    return true;
-}
-
-struct row {
-    int64_t b, h, g, t;
-    std::vector<double> p;
-};
-
-double dot(const view &x, int64_t b, int64_t hx, int64_t tx, const view &y, int64_t hy,
-           int64_t ty)
-{
-    double sum = 0;
-
-    for (int64_t c = 0; c < x.dims[3]; c++)
-        sum += x.get(b, hx, tx, c) * y.get(b, hy, ty, c);
-    return sum;
-}
-
-void fwd_row(const attention &a, double scale, row &r)
-{
-    double max = -INFINITY, sum = 0;
-    int64_t n = a.at[K].dims[2];
-
-    for (int64_t j = 0; j < n; j++) {
-        r.p[(size_t)j] = scale * dot(a.at[Q], r.b, r.h, r.t, a.at[K], r.g, j);
-        max = fmax(max, r.p[(size_t)j]);
-    }
-    for (double &p : r.p) {
-        p = exp(p - max);
-        sum += p;
-    }
-    for (int64_t c = 0; c < a.at[V].dims[3]; c++) {
-        double o = 0;
-
-        for (int64_t j = 0; j < n; j++)
-            o += r.p[(size_t)j] / sum * a.at[V].get(r.b, r.g, j, c);
-        a.at[O].put(r.b, r.h, r.t, c, o);
-    }
-    a.at[LSE].put(r.b, r.h, r.t, 0, max + log(sum));
-}
-
-/* dk and dv are summed over queries in double, [2, B, G, Tk, K]. */
-void bwd_row(const attention &a, double scale, row &r, double *sums)
-{
-    int64_t n = a.at[K].dims[2], d = a.at[K].dims[3];
-    int64_t first = (r.b * a.at[K].dims[1] + r.g) * n * d;
-    double *dk = sums, *dv = sums + a.at[K].dims[0] * a.at[K].dims[1] * n * d, mean = 0;
-    std::vector<double> dp((size_t)n), dq((size_t)d, 0.0);
-
-    for (int64_t j = 0; j < n; j++) {
-        r.p[(size_t)j] = exp(scale * dot(a.at[Q], r.b, r.h, r.t, a.at[K], r.g, j) -
-                             a.at[LSE].get(r.b, r.h, r.t, 0));
-        dp[(size_t)j] = dot(a.at[DO], r.b, r.h, r.t, a.at[V], r.g, j);
-        mean += r.p[(size_t)j] * dp[(size_t)j];
-    }
-    for (int64_t j = 0; j < n; j++)
-        for (int64_t c = 0; c < d; c++) {
-            double ds = scale * r.p[(size_t)j] * (dp[(size_t)j] - mean);
-
-            dq[(size_t)c] += ds * a.at[K].get(r.b, r.g, j, c);
-            dk[first + j * d + c] += ds * a.at[Q].get(r.b, r.h, r.t, c);
-            dv[first + j * d + c] += r.p[(size_t)j] * a.at[DO].get(r.b, r.h, r.t, c);
-        }
-    for (int64_t c = 0; c < d; c++)
-        a.at[DQ].put(r.b, r.h, r.t, c, dq[(size_t)c]);
-}
-
-void put_sums(const view &to, const double *sums)
-{
-    for (int64_t b = 0; b < to.dims[0]; b++)
-        for (int64_t h = 0; h < to.dims[1]; h++)
-            for (int64_t s = 0; s < to.dims[2]; s++)
-                for (int64_t c = 0; c < to.dims[3]; c++)
-                    to.put(b, h, s, c, *sums++);
-}
-
-cudaError_t compute(const attention &a, double scale)
-{
-    const view &q = a.at[Q], &k = a.at[K];
-    size_t n_kv = (size_t)(k.dims[0] * k.dims[1] * k.dims[2] * k.dims[3]);
-    std::vector<double> sums(a.is_bwd ? 2 * n_kv : 0, 0.0);
-    row r;
-
-    r.p.resize((size_t)k.dims[2]);
-    for (r.b = 0; r.b < q.dims[0]; r.b++)
-        for (r.h = 0; r.h < q.dims[1]; r.h++)
-            for (r.t = 0; r.t < q.dims[2]; r.t++) {
-                r.g = r.h / (q.dims[1] / k.dims[1]);
-                if (a.is_bwd)
-                    bwd_row(a, scale, r, sums.data());
-                else
-                    fwd_row(a, scale, r);
-            }
-    if (a.is_bwd) {
-        put_sums(a.at[DK], sums.data());
-        put_sums(a.at[DV], sums.data() + n_kv);
-    }
-    return cudaSuccess;
-}
-
-/* The one operation of a graph. */
-bool graph_attention(descriptor graph, attention *a)
-{
-    descriptor op = nullptr;
-
-    return get(graph, CUDNN_ATTR_OPERATIONGRAPH_OPS, CUDNN_TYPE_BACKEND_DESCRIPTOR,
-               &op) &&
-           op && op->is_final && attention_of(op, a);
 }
 
 bool has_handle(descriptor d, int name)
@@ -334,22 +168,50 @@ bool has_handle(descriptor d, int name)
     return get(d, name, CUDNN_TYPE_HANDLE, &handle) && handle && handle->stream;
 }
 
-/* Gives the tensors of a pack their memory; false when one is missing or not fit. */
-bool bind(descriptor pack, attention *a)
+int64_t in_tiles(int64_t n)
 {
-    for (int i = 0; i < a->n_roles; i++) {
-        view &v = a->at[i];
+    return (n + TILE - 1) / TILE * TILE;
+}
+
+/* A gradient whose sums have a fixed order keeps those of all scores. */
+size_t workspace_bytes(const graph &g)
+{
+    size_t bytes = WORKSPACE_BYTES;
+
+    for (const operation &op : g.operations)
+        if (op.letter == 'E' && is_backward(g) && !is_any_order(g))
+            bytes += GRADIENT_BYTES *
+                     (size_t)(op.y.dims[0] * op.y.dims[1] * in_tiles(op.y.dims[2]) *
+                              in_tiles(op.y.dims[3]));
+    return bytes;
+}
+
+/* Gives the tensors of a pack their memory; numbers given by value are read now. False when
+ * one is missing or not fit. */
+bool bind_memory(descriptor pack, const graph &g, std::map<int64_t, void *> *memory,
+                 std::map<int64_t, float> *numbers)
+{
+    for (const auto &at : g.tensors) {
+        const tensor &t = at.second;
+        void *data = nullptr;
         int64_t uid = 0;
 
+        if (t.is_virtual)
+            continue;
         for (int64_t n = 0;
              get(pack, CUDNN_ATTR_VARIANT_PACK_UNIQUE_IDS, CUDNN_TYPE_INT64, &uid, n);
              n++)
-            if (uid == v.uid && !get(pack, CUDNN_ATTR_VARIANT_PACK_DATA_POINTERS,
-                                     CUDNN_TYPE_VOID_PTR, &v.data, n))
+            if (uid == t.uid && !get(pack, CUDNN_ATTR_VARIANT_PACK_DATA_POINTERS,
+                                     CUDNN_TYPE_VOID_PTR, &data, n))
                 return false;
-        if (!v.data || (uintptr_t)v.data % (uintptr_t)v.align != 0 ||
-            (!v.is_by_value && !cuda_host_is_device(v.data, v.n_bytes())))
+        if (!data)
             return false;
+        if (t.is_by_value)
+            (*numbers)[t.uid] = *(float *)data;
+        else if ((uintptr_t)data % (uintptr_t)t.align != 0 ||
+                 !cuda_host_is_device(data, t.n_bytes()))
+            return false;
+        (*memory)[t.uid] = data;
     }
     return true;
 }
@@ -358,45 +220,39 @@ cudnnStatus_t finalize_plan(descriptor d)
 {
     descriptor config = part(d, CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG,
                              CUDNN_BACKEND_ENGINECFG_DESCRIPTOR);
-    attention a;
+    graph g;
 
     if (!config || !has_handle(d, CUDNN_ATTR_EXECUTION_PLAN_HANDLE))
         return CUDNN_STATUS_BAD_PARAM;
     d->engine = config->engine;
     d->graph = config->graph;
-    return graph_attention(d->graph, &a) && has_engine(a) ? CUDNN_STATUS_SUCCESS
-                                                          : CUDNN_STATUS_NOT_SUPPORTED;
+    return graph_of(d->graph, &g) && has_engine(g) ? CUDNN_STATUS_SUCCESS
+                                                   : CUDNN_STATUS_NOT_SUPPORTED;
 }
 
-cudnnStatus_t finalize(descriptor d)
+bool is_whole(descriptor d)
 {
-    attention a;
-    view v;
+    cudnnBackendHeurMode_t mode;
+    operation op;
+    graph g;
+    tensor t;
 
     switch (d->type) {
     case CUDNN_BACKEND_TENSOR_DESCRIPTOR:
-        return view_of(d, &v) ? CUDNN_STATUS_SUCCESS : CUDNN_STATUS_BAD_PARAM;
-    case CUDNN_BACKEND_OPERATION_SDPA_FWD_DESCRIPTOR:
-    case CUDNN_BACKEND_OPERATION_SDPA_BWD_DESCRIPTOR:
-        return attention_of(d, &a) && does_fit(a) ? CUDNN_STATUS_SUCCESS
-                                                  : CUDNN_STATUS_BAD_PARAM;
+        return tensor_of(d, &t);
+    case CUDNN_BACKEND_OPERATION_POINTWISE_DESCRIPTOR:
+    case CUDNN_BACKEND_OPERATION_MATMUL_DESCRIPTOR:
+    case CUDNN_BACKEND_OPERATION_REDUCTION_DESCRIPTOR:
+    case CUDNN_BACKEND_OPERATION_RESHAPE_DESCRIPTOR:
+        return operation_of(d, &op);
     case CUDNN_BACKEND_OPERATIONGRAPH_DESCRIPTOR:
-        return graph_attention(d, &a) && has_handle(d, CUDNN_ATTR_OPERATIONGRAPH_HANDLE)
-                   ? CUDNN_STATUS_SUCCESS
-                   : CUDNN_STATUS_BAD_PARAM;
-    case CUDNN_BACKEND_ENGINEHEUR_DESCRIPTOR: {
-        cudnnBackendHeurMode_t mode;
-
+        return graph_of(d, &g) && has_handle(d, CUDNN_ATTR_OPERATIONGRAPH_HANDLE);
+    case CUDNN_BACKEND_ENGINEHEUR_DESCRIPTOR:
         return get(d, CUDNN_ATTR_ENGINEHEUR_MODE, CUDNN_TYPE_HEUR_MODE, &mode) &&
-                       part(d, CUDNN_ATTR_ENGINEHEUR_OPERATION_GRAPH,
-                            CUDNN_BACKEND_OPERATIONGRAPH_DESCRIPTOR)
-                   ? CUDNN_STATUS_SUCCESS
-                   : CUDNN_STATUS_BAD_PARAM;
-    }
-    case CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR:
-        return finalize_plan(d);
+               part(d, CUDNN_ATTR_ENGINEHEUR_OPERATION_GRAPH,
+                    CUDNN_BACKEND_OPERATIONGRAPH_DESCRIPTOR);
     default:
-        return CUDNN_STATUS_SUCCESS;
+        return true;
     }
 }
 
@@ -425,6 +281,12 @@ const char *cudnnGetErrorString(cudnnStatus_t status)
     return status == CUDNN_STATUS_NOT_SUPPORTED ? "CUDNN_STATUS_NOT_SUPPORTED"
            : status == CUDNN_STATUS_BAD_PARAM   ? "CUDNN_STATUS_BAD_PARAM"
                                                 : "CUDNN_STATUS_EXECUTION_FAILED";
+}
+
+void cudnnGetLastErrorString(char *message, size_t max_size)
+{
+    if (max_size)
+        message[0] = '\0';
 }
 
 size_t cudnnGetVersion(void)
@@ -468,9 +330,9 @@ cudnnStatus_t cudnnBackendSetAttribute(cudnnBackendDescriptor_t d,
                                        cudnnBackendAttributeType_t type, int64_t n,
                                        const void *value)
 {
-    attribute a = {type, n, {}};
+    cuda_host_attribute a = {type, n, {}};
 
-    if (!d || d->is_final || n < 1 || !value)
+    if (!d || d->is_final || n < 1 || !value || !is_allowed(d, name, type, n))
         return CUDNN_STATUS_BAD_PARAM;
     a.bytes.resize((size_t)n * item_bytes(type));
     memcpy(a.bytes.data(), value, a.bytes.size());
@@ -483,6 +345,8 @@ cudnnStatus_t cudnnBackendGetAttribute(cudnnBackendDescriptor_t d,
                                        cudnnBackendAttributeType_t type, int64_t n_wanted,
                                        int64_t *n, void *value)
 {
+    graph g;
+
     if (!d || (d->type != CUDNN_BACKEND_ENGINE_DESCRIPTOR && !d->is_final))
         return CUDNN_STATUS_BAD_PARAM;
     *n = 1;
@@ -492,13 +356,16 @@ cudnnStatus_t cudnnBackendGetAttribute(cudnnBackendDescriptor_t d,
         return CUDNN_STATUS_BAD_PARAM;
     if (name == CUDNN_ATTR_ENGINECFG_ENGINE && type == CUDNN_TYPE_BACKEND_DESCRIPTOR)
         (*(descriptor *)value)->engine = d->engine;
+    else if (name == CUDNN_ATTR_ENGINE_GLOBAL_INDEX && type == CUDNN_TYPE_INT64)
+        *(int64_t *)value = d->engine;
     else if (name == CUDNN_ATTR_ENGINE_NUMERICAL_NOTE &&
              type == CUDNN_TYPE_NUMERICAL_NOTE)
         *(cudnnBackendNumericalNote_t *)value =
             d->engine == 0 ? CUDNN_NUMERICAL_NOTE_NONDETERMINISTIC
                            : CUDNN_NUMERICAL_NOTE_TENSOR_CORE;
-    else if (name == CUDNN_ATTR_EXECUTION_PLAN_WORKSPACE_SIZE && type == CUDNN_TYPE_INT64)
-        *(int64_t *)value = WORKSPACE_BYTES;
+    else if (name == CUDNN_ATTR_EXECUTION_PLAN_WORKSPACE_SIZE &&
+             type == CUDNN_TYPE_INT64 && graph_of(d->graph, &g))
+        *(int64_t *)value = (int64_t)workspace_bytes(g);
     else
         return CUDNN_STATUS_BAD_PARAM;
     return CUDNN_STATUS_SUCCESS;
@@ -506,8 +373,12 @@ cudnnStatus_t cudnnBackendGetAttribute(cudnnBackendDescriptor_t d,
 
 cudnnStatus_t cudnnBackendFinalize(cudnnBackendDescriptor_t d)
 {
-    cudnnStatus_t status = finalize(d);
+    cudnnStatus_t status = CUDNN_STATUS_SUCCESS;
 
+    if (d->type == CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR)
+        status = finalize_plan(d);
+    else if (!is_whole(d))
+        status = CUDNN_STATUS_BAD_PARAM;
     d->is_final = status == CUDNN_STATUS_SUCCESS;
     return status;
 }
@@ -515,23 +386,26 @@ cudnnStatus_t cudnnBackendFinalize(cudnnBackendDescriptor_t d)
 cudnnStatus_t cudnnBackendExecute(cudnnHandle_t handle, cudnnBackendDescriptor_t plan,
                                   cudnnBackendDescriptor_t pack)
 {
+    static int n_runs;
+    std::map<int64_t, void *> memory;
+    std::map<int64_t, float> numbers;
     void *workspace = nullptr;
-    attention a;
-    double scale;
+    double jitter = 0;
+    graph g;
 
-    if (!plan->is_final || !pack->is_final || !graph_attention(plan->graph, &a) ||
-        !bind(pack, &a) ||
+    if (!plan->is_final || !pack->is_final || !graph_of(plan->graph, &g) ||
+        !bind_memory(pack, g, &memory, &numbers) ||
         !get(pack, CUDNN_ATTR_VARIANT_PACK_WORKSPACE, CUDNN_TYPE_VOID_PTR, &workspace) ||
-        !cuda_host_is_device(workspace, WORKSPACE_BYTES))
+        !cuda_host_is_device(workspace, workspace_bytes(g)))
         return CUDNN_STATUS_BAD_PARAM;
-    scale = *(float *)a.at[SCALE].data; /* by value: read now */
-    if (plan->engine == 0) {
-        static int n_runs;
-
-        scale *= 1 + 1e-4 * (n_runs++ % 2);
-    }
-    return cuda_host_ask(handle->stream, [a, scale] { return compute(a, scale); }) ==
-                   cudaSuccess
+    if (plan->engine == 0 || is_any_order(g))
+        jitter = JITTER * (n_runs++ % 2);
+    auto work = [g, memory, numbers, jitter]() mutable {
+        for (auto &number : numbers)
+            memory[number.first] = &number.second;
+        return compute(g, memory, jitter);
+    };
+    return cuda_host_ask(handle->stream, work) == cudaSuccess
                ? CUDNN_STATUS_SUCCESS
                : CUDNN_STATUS_EXECUTION_FAILED;
 }

@@ -15,8 +15,11 @@ target_include_directories(vneva_fiber PUBLIC ${CMAKE_SOURCE_DIR})
 
 add_library(vneva_cuda_host SHARED ${cuda_sources} ${cuda_kernels}
   ${cuda_host}/runtime.cpp ${cuda_host}/streams.cpp ${cuda_host}/graphs.cpp
-  ${cuda_host}/cublaslt.cpp ${cuda_host}/cudnn.cpp)
+  ${cuda_host}/cublaslt.cpp ${cuda_host}/cudnn.cpp ${cuda_host}/cudnn_graph.cpp
+  ${cuda_host}/cudnn_compute.cpp)
+# gradients of attention go in pieces at small sizes already
 target_compile_definitions(vneva_cuda_host PRIVATE VNEVA_HAVE_CUDNN VNEVA_HAVE_NCCL
+  "SDPA_GRADIENT_BYTES_MAX=((size_t)1<<16)"
   NCCL_LIBRARY="${CMAKE_BINARY_DIR}/tests/cuda_host/libnccl.so.2")
 target_include_directories(vneva_cuda_host PRIVATE ${cuda_host}/include)
 target_link_libraries(vneva_cuda_host PRIVATE vneva_fiber vneva_tensor vneva_flags

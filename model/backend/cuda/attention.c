@@ -4,19 +4,40 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define CHOICE_VARIABLE "VNEVA_CUDA_ATTENTION" /* "own": as if cuDNN did no case */
+#define CHOICE_VARIABLE "VNEVA_CUDA_ATTENTION"
+
+static int read_choice(enum attention_choice *out, struct err *err)
+{
+    static const char *const names[] = {
+        [ATTENTION_AUTO] = "auto",
+        [ATTENTION_OWN] = "own",
+        [ATTENTION_CUDNN] = "cudnn",
+        [ATTENTION_CUDNN_ANY_ORDER] = "cudnn-any-order",
+    };
+    const char *name = getenv(CHOICE_VARIABLE);
+
+    *out = ATTENTION_AUTO;
+    if (!name || !name[0])
+        return 0;
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+        if (strcmp(name, names[i]) == 0) {
+            *out = (enum attention_choice)i;
+            return 0;
+        }
+    return err_set(err, ERR_INVALID,
+                   "unknown attention '%s' in " CHOICE_VARIABLE
+                   ": auto, own, cudnn and cudnn-any-order are known",
+                   name);
+}
 
 int cuda_attention_init(struct cuda *cuda, struct err *err)
 {
-    const char *choice = getenv(CHOICE_VARIABLE);
-
     cuda->attention = "";
-    cuda->has_own_attention = choice && strcmp(choice, "own") == 0;
+    if (read_choice(&cuda->attention_choice, err) < 0)
+        return -1;
 #ifdef VNEVA_HAVE_CUDNN
     return sdpa_init(cuda, err);
 #else
-    (void)cuda;
-    (void)err;
     return 0;
 #endif
 }
@@ -30,11 +51,12 @@ void cuda_attention_fini(struct cuda *cuda)
 #endif
 }
 
-void cuda_attention_about(char *out, size_t n_bytes)
+void cuda_attention_about(const struct cuda *cuda, char *out, size_t n_bytes)
 {
 #ifdef VNEVA_HAVE_CUDNN
-    sdpa_about(out, n_bytes);
+    sdpa_about(cuda, out, n_bytes);
 #else
+    (void)cuda;
     snprintf(out, n_bytes, "no cuDNN");
 #endif
 }
@@ -54,6 +76,7 @@ static struct attention_shape shape_of(const struct tensor *q, const struct tens
         .lens = args->kv_lens ? args->kv_lens->data : NULL,
         .scale = args->scale,
         .is_causal = args->causal,
+        .one_off = args->one_off,
     };
 }
 
@@ -65,7 +88,8 @@ static int run(struct cuda *cuda, const struct attention_shape *shape,
     bool is_done = false;
 
     cuda->attention = "cuDNN";
-    if (!cuda->has_own_attention && sdpa_run(cuda, &is_done, shape, x, is_bwd, err) < 0)
+    if (cuda->attention_choice != ATTENTION_OWN &&
+        sdpa_run(cuda, &is_done, shape, x, is_bwd, err) < 0)
         return -1;
     if (is_done)
         return 0;

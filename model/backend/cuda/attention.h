@@ -17,6 +17,7 @@ struct attention_shape {
     const int32_t *lens;
     float scale;
     bool is_causal;
+    bool one_off;
 };
 
 struct attention_tensors {
@@ -34,7 +35,7 @@ int kernel_attention_bwd(struct cuda *cuda, const struct attention_shape *shape,
 /* attention_cudnn.c, built where cuDNN is. *is_done: false when it does not do this case. */
 int sdpa_init(struct cuda *cuda, struct err *err);
 void sdpa_fini(struct cuda *cuda);
-void sdpa_about(char *out, size_t n_bytes);
+void sdpa_about(const struct cuda *cuda, char *out, size_t n_bytes);
 int sdpa_run(struct cuda *cuda, bool *is_done, const struct attention_shape *shape,
              const struct attention_tensors *x, bool is_bwd, struct err *err);
 

@@ -43,6 +43,17 @@ struct letter {
     size_t n_bytes;
 };
 
+/* Which attention is asked first, VNEVA_CUDA_ATTENTION: own kernels do what it does not.
+ * auto: cuDNN for shapes that come again and have no lengths; own: never cuDNN;
+ * cudnn: whatever cuDNN does; cudnn-any-order: likewise, with gradients that are faster
+ * and have other bits every time. */
+enum attention_choice {
+    ATTENTION_AUTO,
+    ATTENTION_OWN,
+    ATTENTION_CUDNN,
+    ATTENTION_CUDNN_ANY_ORDER
+};
+
 struct matmul_plans; /* matmul.c */
 struct nccl_set;     /* model/comm/nccl.h */
 struct sdpa;         /* attention_cudnn.c */
@@ -62,8 +73,8 @@ struct cuda {
     bool is_tf32; /* products of F32 on units for TF32 */
     struct sdpa *sdpa;
     struct cuda_graphs *graphs;
-    bool has_own_attention; /* VNEVA_CUDA_ATTENTION=own: cuDNN is not asked */
-    const char *attention;  /* whose code did the last one */
+    enum attention_choice attention_choice;
+    const char *attention; /* whose code did the last one */
     struct comm_devices devices;
     struct nccl_set *nccl; /* NULL: no group is open */
 };
@@ -81,8 +92,9 @@ int cuda_launched(const char *what, struct err *err);
 /* ---- about.c, and a line of it from each library ---- */
 
 void cuda_about(const struct backend *b, struct backend_about *out);
-void cuda_matmul_about(char *out, size_t n_bytes);    /* matmul_plan.c */
-void cuda_attention_about(char *out, size_t n_bytes); /* attention.c */
+void cuda_matmul_about(char *out, size_t n_bytes); /* matmul_plan.c */
+void cuda_attention_about(const struct cuda *cuda, char *out,
+                          size_t n_bytes); /* attention.c */
 
 /* ---- memory.c ---- */
 
