@@ -65,6 +65,24 @@ foreach(name unit_fiber unit_cuda_recording)
   endif()
 endforeach()
 
+# What tests/gpu.sh runs on a GPU, here over the stand-ins, so that it works there.
+set(bench_gpu bench/bench_gpu.c bench/bench_gpu_lt.c bench/bench_gpu_model.c
+  bench/bench_gpu_ops.c bench/bench_gpu_shape.c)
+if(VNEVA_TESTS)
+  add_executable(bench_gpu_host ${bench_gpu} ${cuda_host}/runtime.cpp
+    ${cuda_host}/cublaslt.cpp)
+  target_include_directories(bench_gpu_host PRIVATE ${cuda_host}/include)
+  target_link_libraries(bench_gpu_host PRIVATE vneva_optim vneva_generate vneva_fiber
+    vneva_flags)
+  add_executable(gpu_ops_host op/test_gpu.c op/op_cases.c op/op_run.c op/op_compare.c)
+  target_link_libraries(gpu_ops_host PRIVATE vneva_backend vneva_flags)
+  foreach(program bench_gpu_host gpu_ops_host)
+    set_target_properties(${program} PROPERTIES
+      RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests/cuda_host)
+    add_dependencies(${program} vneva_cuda_host)
+  endforeach()
+endif()
+
 # The real plugin: what it takes of registers, and, with label gpu, all of the above on a
 # GPU; without one these are skipped.
 if(TARGET vneva_cuda)
@@ -80,6 +98,14 @@ if(TARGET vneva_cuda)
     target_compile_definitions(gpu_model PRIVATE VNEVA_TEST_ON_GPU)
     set_tests_properties(gpu_ops gpu_model PROPERTIES
       ENVIRONMENT "LD_LIBRARY_PATH=${CMAKE_BINARY_DIR}/bin:$ENV{LD_LIBRARY_PATH}")
+    find_package(CUDAToolkit REQUIRED) # its targets are a folder's own
+    add_executable(bench_gpu ${bench_gpu})
+    target_include_directories(bench_gpu SYSTEM PRIVATE ${CUDAToolkit_INCLUDE_DIRS})
+    target_link_libraries(bench_gpu PRIVATE vneva_optim vneva_generate CUDA::cudart_static
+      CUDA::cublasLt vneva_flags)
+    set_target_properties(bench_gpu PROPERTIES
+      RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
+    add_dependencies(bench_gpu vneva_cuda)
     add_dependencies(gpu_ops vneva_cuda)
     add_dependencies(gpu_model vneva_cuda)
   endif()
