@@ -81,6 +81,9 @@ if(VNEVA_TESTS)
       RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests/cuda_host)
     add_dependencies(${program} vneva_cuda_host)
   endforeach()
+  add_test(NAME gpu_script COMMAND sh ${CMAKE_CURRENT_SOURCE_DIR}/integration/gpu_script.sh
+    ${CMAKE_BINARY_DIR}/tests/cuda_host)
+  set_tests_properties(gpu_script PROPERTIES LABELS integration TIMEOUT 240)
 endif()
 
 # The real plugin: what it takes of registers, and, with label gpu, all of the above on a
