@@ -4,7 +4,8 @@
     python3 tests/bench/bench_decode.py build/bin/bench_decode FILE...
 
 Everybody opens the file, takes frames linspace(0, n - 1, 8), exact, as RGB of 224 x 224, on
-one thread. vneva 2nd: the same again, with the packet index kept. Best of three.
+one thread. vneva 2nd: the same again, with the packet index kept; cuda: that on the GPU, "-"
+where there is no NVDEC. Best of three.
 """
 
 import subprocess
@@ -63,13 +64,14 @@ def best(values):
 
 
 def vneva(program, paths):
-    """path -> (first, second)"""
+    """path -> (first, second, on the GPU)"""
     out = {}
     for _ in range(ROUNDS):
         lines = subprocess.run([program, *paths], capture_output=True, text=True).stdout
-        for path, first, second in (line.split("\t") for line in lines.splitlines()):
-            old = out.get(path, (9e9, 9e9))
-            out[path] = (min(old[0], float(first)), min(old[1], float(second)))
+        for path, *values in (line.split("\t") for line in lines.splitlines()):
+            values = [None if v == "-" else float(v) for v in values]
+            old = out.get(path, [None] * len(values))
+            out[path] = [best(pair) for pair in zip(old, values)]
     return out
 
 
@@ -86,15 +88,15 @@ def main():
     for path in paths:
         peers = [best(seconds(take, path) for _ in range(ROUNDS))
                  for take in (take_pyav, take_decord)]
-        rows.append((path, [*ours.get(path, (None, None)), *peers]))
-    print(f"{'seconds for 8 frames':28} {'vneva':>9} {'2nd':>9} {'PyAV':>9} {'decord':>9}")
+        rows.append((path, [*ours.get(path, (None, None, None)), *peers]))
+    print(f"{'seconds for 8 frames':28} {'vneva':>9} {'2nd':>9} {'cuda':>9} {'PyAV':>9} {'decord':>9}")
     for path, row in rows:
         print(f"{path.rsplit('/', 1)[-1][:28]:28} {' '.join(cell(v) for v in row)}")
     # a rate over the videos that everybody present could read
-    used = [c for c in range(4) if any(row[c] is not None for _, row in rows)]
+    used = [c for c in range(5) if any(row[c] is not None for _, row in rows)]
     common = [row for _, row in rows if all(row[c] is not None for c in used)]
     rates = [len(common) / sum(r[c] for r in common) if c in used and common else None
-             for c in range(4)]
+             for c in range(5)]
     print(f"{f'videos/s over {len(common)} videos':28} {' '.join(cell(v) for v in rates)}")
 
 
