@@ -69,6 +69,15 @@ static void kind_describe(char *out, size_t n_bytes, const struct choice_kind *k
              kind->depth, kind->width, kind->height);
 }
 
+void choices_exclude(struct choices *choices, struct choice *choice, const char *why)
+{
+    char kind[96];
+
+    choice->state = CHOICE_CPU;
+    kind_describe(kind, sizeof(kind), &choice->kind);
+    note(choices, "videos in %s are decoded on the CPU: %s", kind, why);
+}
+
 void choices_decide(struct choices *choices, struct choice *choice,
                     const struct choice_trial *trial)
 {

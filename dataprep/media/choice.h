@@ -53,6 +53,9 @@ struct choice_trial {
 /* The choice for videos of this kind; NULL: there are more kinds than are kept, CPU. */
 struct choice *choices_find(struct choices *choices, const struct choice_kind *kind);
 
+/* An open choice that needs no trial: the CPU's, noted with the reason. */
+void choices_exclude(struct choices *choices, struct choice *choice, const char *why);
+
 /* Decides an open choice, and notes it with both figures. */
 void choices_decide(struct choices *choices, struct choice *choice,
                     const struct choice_trial *trial);

@@ -53,11 +53,14 @@ static void decoder_fini(struct decoder *decoder)
 static const AVCodec *decoder_find(enum AVCodecID id, const struct gpu *gpu,
                                    struct err *err)
 {
-    const AVCodec *codec = gpu ? gpu_find_decoder(id) : avcodec_find_decoder(id);
+    const AVCodec *codec;
 
+    if (gpu)
+        return gpu_find_decoder(id, err);
+    codec = avcodec_find_decoder(id);
     if (!codec)
-        err_set(err, ERR_UNSUPPORTED, "no decoder for %s%s in this FFmpeg",
-                avcodec_get_name(id), gpu ? " on a GPU" : "");
+        err_set(err, ERR_UNSUPPORTED, "no decoder for %s in this FFmpeg",
+                avcodec_get_name(id));
     return codec;
 }
 

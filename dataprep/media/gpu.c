@@ -110,17 +110,33 @@ static bool decodes_to_cuda(const AVCodec *codec)
     return false;
 }
 
+/* What these give is defined to the bit. MPEG-1, 2 and 4, VC-1 and JPEG leave the inverse
+ * transform's rounding open: frames differ a little, and more with every frame that refers
+ * to them. (Film grain of AV1 is taken to be the standard's on both sides.) */
+static bool is_exact(enum AVCodecID id)
+{
+    return id == AV_CODEC_ID_H264 || id == AV_CODEC_ID_HEVC || id == AV_CODEC_ID_VP8 ||
+           id == AV_CODEC_ID_VP9 || id == AV_CODEC_ID_AV1;
+}
+
 /* FFmpeg's own decoders with NVDEC beneath, not the *_cuvid wrappers: those parse and
  * reorder by themselves, so frames would not carry the tags of their packets. */
-const AVCodec *gpu_find_decoder(enum AVCodecID id)
+const AVCodec *gpu_find_decoder(enum AVCodecID id, struct err *err)
 {
     const AVCodec *codec;
     void *at = NULL;
 
+    if (!is_exact(id)) {
+        err_set(err, ERR_UNSUPPORTED, "decoders of %s differ in rounding",
+                avcodec_get_name(id));
+        return NULL;
+    }
     while ((codec = av_codec_iterate(&at)))
         if (codec->id == id && av_codec_is_decoder(codec) &&
             !(codec->capabilities & AV_CODEC_CAP_HARDWARE) && decodes_to_cuda(codec))
             return codec;
+    err_set(err, ERR_UNSUPPORTED, "this FFmpeg decodes %s on no GPU",
+            avcodec_get_name(id));
     return NULL;
 }
 

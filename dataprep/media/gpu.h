@@ -23,8 +23,9 @@ struct gpu;
 int gpu_open(struct gpu **out, int device, struct err *err);
 void gpu_close(struct gpu *gpu); /* NULL is fine */
 
-/* The decoder of this FFmpeg that hands a codec's pictures to the GPU; NULL: there is none. */
-const AVCodec *gpu_find_decoder(enum AVCodecID codec);
+/* The decoder of this FFmpeg that hands a codec's pictures to the GPU. ERR_UNSUPPORTED: there
+ * is none, or the codec's standard leaves rounding open, so that no two decoders agree. */
+const AVCodec *gpu_find_decoder(enum AVCodecID codec, struct err *err);
 
 /* Makes a context, not yet opened, decode on the GPU, or fail. frames with more pixels than
  * max_pixels are refused and *is_over_pixels set; it must live as long as the context, whose

@@ -3,6 +3,7 @@
 #include "common/base/clock.h"
 #include "dataprep/media/choice.h"
 #include "dataprep/media/decoder.h"
+#include "dataprep/media/kept.h"
 #include "dataprep/media/picture.h"
 #include "dataprep/media/session.h"
 #include "dataprep/media/still.h"
@@ -17,18 +18,8 @@
  * took longer than this. */
 #define TRIAL_AGAIN_MAX_NS INT64_C(3000000000)
 
-struct kept_index {
-    struct packet_index index;
-    char path[MEDIA_PATH_MAX];
-    uint64_t offset, n_bytes;
-    int64_t mtime_ns;
-    uint64_t last_used;
-    bool is_used;
-};
-
 struct media_session {
-    struct kept_index kept[SESSION_INDEXES_MAX];
-    uint64_t clock;
+    struct kept_indexes kept;
     struct gpu *gpu; /* NULL: the CPU decodes everything */
     bool may_use_gpu;
     struct choices choices;
@@ -57,19 +48,11 @@ int media_session_create(struct media_session **out, struct err *err)
     return *out ? 0 : err_set(err, ERR_NOMEM, "cannot allocate a media session");
 }
 
-static void kept_drop(struct kept_index *kept)
-{
-    if (kept->is_used)
-        index_fini(&kept->index);
-    kept->is_used = false;
-}
-
 void media_session_destroy(struct media_session *session)
 {
     if (!session)
         return;
-    for (int i = 0; i < SESSION_INDEXES_MAX; i++)
-        kept_drop(&session->kept[i]);
+    kept_fini(&session->kept);
     gpu_close(session->gpu);
     free(session);
 }
@@ -94,44 +77,6 @@ const char *media_session_take_note(struct media_session *session)
     return choices_take_note(&session->choices);
 }
 
-static struct kept_index *session_find(struct media_session *session,
-                                       const struct source *source, const char *path)
-{
-    for (int i = 0; i < SESSION_INDEXES_MAX; i++) {
-        struct kept_index *kept = &session->kept[i];
-
-        if (kept->is_used && kept->offset == source->offset &&
-            kept->n_bytes == source->n_bytes && kept->mtime_ns == source->mtime_ns &&
-            strcmp(kept->path, path) == 0)
-            return kept;
-    }
-    return NULL;
-}
-
-/* A free place; the least recently used goes when all are taken or they hold too much. */
-static struct kept_index *session_make_room(struct media_session *session)
-{
-    for (;;) {
-        struct kept_index *oldest = NULL, *empty = NULL;
-        size_t n_bytes = 0;
-
-        for (int i = 0; i < SESSION_INDEXES_MAX; i++) {
-            struct kept_index *kept = &session->kept[i];
-
-            if (!kept->is_used) {
-                empty = kept;
-                continue;
-            }
-            n_bytes += index_bytes(&kept->index);
-            if (!oldest || kept->last_used < oldest->last_used)
-                oldest = kept;
-        }
-        if (empty && (n_bytes <= SESSION_INDEX_BYTES || !oldest))
-            return empty;
-        kept_drop(oldest);
-    }
-}
-
 static int check_pixels(const struct extraction *x, const AVCodecParameters *codec,
                         struct err *err)
 {
@@ -145,7 +90,7 @@ static int check_pixels(const struct extraction *x, const AVCodecParameters *cod
 static int session_make_index(struct media_session *session, struct extraction *x,
                               struct err *err)
 {
-    struct kept_index *kept = session_make_room(session);
+    struct kept_index *kept = kept_make_room(&session->kept);
     const AVStream *stream;
 
     if (source_demux(&x->source, err) < 0 ||
@@ -155,12 +100,7 @@ static int session_make_index(struct media_session *session, struct extraction *
     if (check_pixels(x, stream->codecpar, err) < 0 ||
         index_build(&kept->index, &x->source, x->limits, err) < 0)
         return -1;
-    snprintf(kept->path, sizeof(kept->path), "%s", x->request->media.path);
-    kept->offset = x->source.offset;
-    kept->n_bytes = x->source.n_bytes;
-    kept->mtime_ns = x->source.mtime_ns;
-    kept->last_used = ++session->clock;
-    kept->is_used = true;
+    kept_take(&session->kept, kept, &x->source, x->request->media.path);
     x->index = &kept->index;
     return 0;
 }
@@ -168,13 +108,10 @@ static int session_make_index(struct media_session *session, struct extraction *
 static int session_get_index(struct media_session *session, struct extraction *x,
                              struct err *err)
 {
-    struct kept_index *kept = session_find(session, &x->source, x->request->media.path);
-
-    if (!kept)
+    x->index = kept_find(&session->kept, &x->source, x->request->media.path);
+    if (!x->index)
         return session_make_index(session, x, err);
-    kept->last_used = ++session->clock;
-    x->index = &kept->index;
-    x->source.stream = kept->index.stream;
+    x->source.stream = x->index->stream;
     return source_demux(&x->source, err);
 }
 
@@ -405,13 +342,19 @@ static struct choice *extraction_choice(const struct extraction *x,
     const AVCodecParameters *codec = x->index->codec;
     const AVPixFmtDescriptor *format = av_pix_fmt_desc_get(codec->format);
     struct choice_kind kind = {.width = codec->width, .height = codec->height};
+    struct choice *choice;
+    struct err why = {0};
 
     if (!session->gpu || !session->may_use_gpu || !x->frames || !format ||
         x->request->media.kind != MEDIA_VIDEO || x->index->is_linear)
         return NULL;
     kind.depth = format->comp[0].depth;
     snprintf(kind.codec, sizeof(kind.codec), "%s", avcodec_get_name(codec->codec_id));
-    return choices_find(&session->choices, &kind);
+    choice = choices_find(&session->choices, &kind);
+    if (choice && choice->state == CHOICE_OPEN &&
+        !gpu_find_decoder(codec->codec_id, &why))
+        choices_exclude(&session->choices, choice, why.text);
+    return choice;
 }
 
 static int extraction_decode_anywhere(struct extraction *x, struct media_session *session,

@@ -1,20 +1,15 @@
 /* session.h - what a decoder process keeps between requests: packet indexes, a GPU
  *
  * The same video is asked for again and again, with other segments and frames; its index
- * is kept by path, place, size and time of change. No file stays open.
+ * is kept (kept.h). No file stays open.
  * With a GPU videos are decoded there where that is faster (choice.h): the frames are the
  * same, and what the GPU fails at is decoded by the CPU within the same request.
- * Owns: the indexes, at most SESSION_INDEX_BYTES of them, least recently used go first; the
- * GPU's context.
- * Threads: one caller.
+ * Owns: the indexes, the GPU's context. Threads: one caller.
  */
 #ifndef VNEVA_DATAPREP_MEDIA_SESSION_H
 #define VNEVA_DATAPREP_MEDIA_SESSION_H
 
 #include "dataprep/media/media.h"
-
-#define SESSION_INDEXES_MAX 64
-#define SESSION_INDEX_BYTES ((size_t)64 << 20)
 
 struct media_session;
 

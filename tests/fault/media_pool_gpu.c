@@ -87,7 +87,7 @@ static struct media_info expect_frames(struct fixture *f, int64_t ticket,
                                        const struct frame_request *request)
 {
     uint8_t expected[8 * FRAME_BYTES];
-    struct media_info info, own;
+    struct media_info info, own = {0};
     const uint8_t *frames;
     struct err err = {0};
 

@@ -202,7 +202,7 @@ static struct media_info expect_same(struct media_session *session,
                                      const struct frame_request *request)
 {
     static uint8_t frames[WANTED_MAX * FRAME_BYTES], expected[WANTED_MAX * FRAME_BYTES];
-    struct media_info info, cpu_info;
+    struct media_info info, cpu_info = {0};
     struct err err = {0};
 
     memset(frames, 0x55, sizeof(frames));
@@ -449,6 +449,34 @@ static void an_unsupported_codec_is_given_up_in_the_trial(void **state)
     media_session_destroy(session);
 }
 
+/* What MPEG-4 and JPEG decode to is not defined to the bit. */
+static void codecs_without_an_exact_result_are_the_cpu_s(void **state)
+{
+    static const struct clip_case inexact[] = {
+        {"MPEG-4", "mpeg4.mp4", {.codec = "mpeg4", .gop_frames = GOP}},
+        {"Motion JPEG", "mjpeg.avi", {.codec = "mjpeg", .pixel_format = "yuvj420p"}},
+    };
+    struct media_session *session = session_open(MEDIA_DECODE_CUDA);
+
+    (void)state;
+    for (size_t i = 0; i < 2; i++) {
+        struct frame_request request = request_of(&inexact[i], 4);
+        char path[128];
+
+        path_of(path, sizeof(path), &inexact[i]);
+        assert_int_equal(clip_write(path, &inexact[i].settings, N_FRAMES, false), 0);
+        for (int again = 0; again < 2; again++) {
+            struct media_info info = expect_same(session, &request);
+
+            assert_false(info.on_gpu || info.gpu_failed);
+        }
+        expect_note(session, "are decoded on the CPU: decoders of m");
+        expect_no_note(session);
+    }
+    assert_int_equal(count_log("decoder"), 0);
+    media_session_destroy(session);
+}
+
 static void a_machine_without_a_gpu_says_so(void **state)
 {
     struct media_session *session;
@@ -510,6 +538,7 @@ int main(void)
         RULE(what_the_gpu_fails_at_the_cpu_decodes),
         RULE(failures_in_a_row_make_it_the_cpu_s_for_good),
         RULE(an_unsupported_codec_is_given_up_in_the_trial),
+        RULE(codecs_without_an_exact_result_are_the_cpu_s),
         RULE(a_machine_without_a_gpu_says_so),
         RULE(broken_and_huge_videos_fail_as_on_the_cpu),
     };

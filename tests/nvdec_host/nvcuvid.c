@@ -5,7 +5,7 @@
  * that FFmpeg chose, and maps it. Here libavcodec's own decoder does that: the memory it
  * takes for a picture (get_buffer2) is what the picture is in once the packet is sent,
  * shown or not, in whatever order. Surfaces are NV12, or P016 above 8 bits, as the device's.
- * Codecs: H.264 (see h264.h), VP8, VP9, MJPEG.
+ * Codecs: H.264 (see h264.h), VP8, VP9.
  *
  * Environment: NVDEC_HOST_FAULT, one of
  *   caps        the codec is not supported      size       at most 64 x 64 pixels are
@@ -81,8 +81,6 @@ static enum AVCodecID codec_of(cudaVideoCodec codec)
         return AV_CODEC_ID_VP8;
     case cudaVideoCodec_VP9:
         return AV_CODEC_ID_VP9;
-    case cudaVideoCodec_JPEG:
-        return AV_CODEC_ID_MJPEG;
     default:
         return AV_CODEC_ID_NONE;
     }

@@ -81,18 +81,19 @@ static int receive_setup(struct decode_setup *setup, uint8_t **memory, struct er
     return limit_memory(setup, 0, err);
 }
 
-/* Address space of this process, from /proc/self/statm; 0: not known. */
+/* Address space of this process, the first number of /proc/self/statm, in pages; 0: not
+ * known. */
 static uint64_t space_bytes(void)
 {
     FILE *file = fopen("/proc/self/statm", "re");
-    unsigned long long n_pages = 0;
+    char line[64] = "";
 
     if (!file)
         return 0;
-    if (fscanf(file, "%llu", &n_pages) != 1)
-        n_pages = 0;
+    if (!fgets(line, sizeof(line), file))
+        line[0] = '\0';
     fclose(file);
-    return n_pages * (uint64_t)sysconf(_SC_PAGESIZE);
+    return strtoull(line, NULL, 10) * (uint64_t)sysconf(_SC_PAGESIZE);
 }
 
 /* With the first video, so that who looks at pictures only never starts a driver. Files may

@@ -78,23 +78,29 @@ int feed_open(struct feed *feed, const struct engine *engine,
     config_pool(&pool, engine->rank->spec, &engine->frames, engine->rank->decode_program,
                 engine->rank->n_cpus, n_requests);
     config_decode(&pool, engine->rank->spec, gpu_of(engine));
+    if (pool.decode == MEDIA_DECODE_CPU) /* else the decoders say what they chose */
+        log_info("videos are decoded on the CPU: %s",
+                 gpu_of(engine) < 0 ? "this rank computes there"
+                                    : "model.data.decode_device is cpu");
     if (decode_pool_create(&feed->pool, &pool, err) < 0)
         return -1;
     feed->service = decode_pool_service(feed->pool);
     return 0;
 }
 
-/* What the decoders' own lines say of kinds of videos and causes, in numbers. */
 void feed_log_decoding(const struct decode_pool *pool)
 {
     struct decode_counts counts = {0};
 
     if (pool)
         counts = decode_pool_counts(pool);
-    if (counts.n_on_gpu + counts.n_on_cpu == 0)
+    if (counts.n_on_gpu + counts.n_gpu_failed == 0) {
+        if (counts.n_on_cpu)
+            log_info("%" PRId64 " videos were decoded on the CPU", counts.n_on_cpu);
         return;
+    }
     log_info("%" PRId64 " videos were decoded on the GPU, %" PRId64
-             " on the CPU, of these %" PRId64 " because the GPU failed%s%s",
+             " on the CPU, %" PRId64 " of these because the GPU failed%s%s",
              counts.n_on_gpu, counts.n_on_cpu, counts.n_gpu_failed,
              counts.loss[0] ? "; a decoder was lost: " : "", counts.loss);
 }
