@@ -202,6 +202,10 @@ fi
 about=$(machine)
 echo "$about"
 mkdir -p "$out" || exit 1
+out=$(cd "$out" && pwd)
+# algorithms that large products choose by time are kept there: chosen anew in every run
+rm -rf "$out/cache"
+export XDG_CACHE_HOME="$out/cache"
 : >"$out/records.tsv"
 trap '[ -z "$child" ] || kill "$child" 2>/dev/null; report; cat "$out/table.md"; exit 130' INT TERM
 

@@ -43,7 +43,7 @@ static int step(struct training *t, struct err *err)
             0)
         return -1;
     t->n_steps++;
-    t->loss = loss.sum / (double)loss.n_labels;
+    t->loss = report.loss_sum / (double)loss.n_labels;
     return 0;
 }
 

@@ -27,9 +27,9 @@ std::atomic<uint64_t> n_direct, n_launched, n_replayed;
 /* What was asked of streams directly, graphs launched, and what was asked of streams by
  * them; for tests, which look it up in the plugin. */
 extern "C" __attribute__((visibility("default"))) void
-cuda_host_counts(uint64_t *direct, uint64_t *launched, uint64_t *replayed);
+cuda_host_graph_counts(uint64_t *direct, uint64_t *launched, uint64_t *replayed);
 
-void cuda_host_counts(uint64_t *direct, uint64_t *launched, uint64_t *replayed)
+void cuda_host_graph_counts(uint64_t *direct, uint64_t *launched, uint64_t *replayed)
 {
     *direct = n_direct;
     *launched = n_launched;

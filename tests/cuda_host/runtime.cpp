@@ -351,6 +351,7 @@ cudaError_t cudaMallocHost(void **out, size_t n_bytes)
 
     if (is_forbidden())
         return cudaErrorStreamCaptureUnsupported;
+    count_wait();
     *out = malloc(n_bytes);
     if (!*out)
         return note(cudaErrorMemoryAllocation);
@@ -365,6 +366,7 @@ cudaError_t cudaFreeHost(void *data)
 
     if (is_forbidden())
         return cudaErrorStreamCaptureUnsupported;
+    count_wait();
     m.pinned.erase(data);
     free(data);
     return cudaSuccess;
@@ -380,6 +382,8 @@ cudaError_t cudaMemcpyAsync(void *dst, const void *src, size_t n_bytes,
         return note(cudaErrorInvalidValue);
     if (is_device(dst, n_bytes) != to_device)
         return note(cudaErrorInvalidValue);
+    if (!to_device && !is_pinned(dst, n_bytes))
+        count_wait();
     return cuda_host_ask(stream, [=] {
         memmove(dst, src, n_bytes);
         return cudaSuccess;

@@ -18,6 +18,9 @@ struct cuda_host_stream {
     bool is_spoilt = false;          /* ...and is of no use any more */
 };
 
+/* The host waits for the device, here or on a real one: see counts.h. */
+void count_wait();
+
 /* Keeps an error for cudaGetLastError. */
 cudaError_t note(cudaError_t error);
 

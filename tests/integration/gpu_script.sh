@@ -15,7 +15,7 @@ expect() { # WHAT COMMAND...: the command succeeds
     shift
     "$@" || { echo "FAILED: $what"; failed=1; }
 }
-run_gpu() { # NAME ENV... -- PART...: exit status to NAME.rc, output to NAME.out
+run_gpu() { # NAME PART...: its exit status in rc, what it says in NAME.out
     name=$1
     shift
     rc=0
@@ -121,5 +121,5 @@ if ! command -v nvidia-smi >/dev/null && [ ! -e /dev/nvidiactl ]; then
     expect "exit status $rc without a GPU: $(cat "$work/none.out")" [ $rc = 77 ]
     expect "nothing was begun" [ ! -e "$work/none" ]
 fi
-[ $failed = 0 ] || { for log in all bad late; do echo "== $log"; cat "$work/$log.out"; done; }
+[ $failed = 0 ] || { for log in all bad late; do echo "== $log"; head -n 40 "$work/$log.out"; done; }
 exit $failed

@@ -59,6 +59,8 @@ cuda_host_test(test_cuda_groups LABEL op SOURCES op/test_cuda_groups.c op/expect
   LIBS vneva_nn)
 cuda_host_test(op_model_cuda LABEL op SOURCES op/model_cuda.c
   LIBS vneva_tiny vneva_optim vneva_generate)
+cuda_host_test(op_model_waits LABEL op SOURCES op/model_waits.c
+  LIBS vneva_tiny vneva_optim vneva_cuda_host)
 foreach(name unit_fiber unit_cuda_recording)
   if(TARGET ${name})
     target_include_directories(${name} PRIVATE ${cuda_host}/include)
@@ -70,7 +72,7 @@ set(bench_gpu bench/bench_gpu.c bench/bench_gpu_lt.c bench/bench_gpu_model.c
   bench/bench_gpu_ops.c bench/bench_gpu_shape.c)
 if(VNEVA_TESTS)
   add_executable(bench_gpu_host ${bench_gpu} ${cuda_host}/runtime.cpp
-    ${cuda_host}/cublaslt.cpp)
+    ${cuda_host}/streams.cpp ${cuda_host}/graphs.cpp ${cuda_host}/cublaslt.cpp)
   target_include_directories(bench_gpu_host PRIVATE ${cuda_host}/include)
   target_link_libraries(bench_gpu_host PRIVATE vneva_optim vneva_generate vneva_fiber
     vneva_flags)
