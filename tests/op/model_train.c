@@ -302,6 +302,12 @@ static void not_finite(struct tiny_rank *rank)
                "%s", err.text);
     EXPECT_OK(optim_step(model, rank->data, &optim, 1, loss.n_labels, &report, &err),
               &err);
+
+    param = param_find(neva_params(model), "model.language_model.norm.weight");
+    ((float *)param->value.data)[0] = NAN; /* then so is the loss, and that is told */
+    EXPECT_OK(neva_step(model, &all.batch, &loss, &err), &err);
+    EXPECT(optim_step(model, rank->data, &optim, 2, loss.n_labels, &report, &err) < 0);
+    EXPECT(isnan(report.loss_sum));
     neva_destroy(model);
     tiny_batch_fini(&all);
 }

@@ -51,12 +51,32 @@ static int micro_batches(struct tiny_rank *rank, const struct run *run,
     return 0;
 }
 
+/* The stand-ins' memory is the host's, and nothing is done there before it is waited for. */
+static float a_weight(struct neva *model)
+{
+    const struct param *param =
+        param_find(neva_params(model), "model.multi_modal_projector.linear_1.weight");
+
+    return ((const float *)param->master.data)[0];
+}
+
+/* Called when optim_step has returned. */
+static int expect_to_be_updating(struct neva *model, float before, struct err *err)
+{
+    EXPECT_MSG(a_weight(model) == before, "optim_step has waited for the update");
+    if (model->backend->ops->sync(model->backend, err) < 0)
+        return -1;
+    EXPECT_MSG(a_weight(model) != before, "there was no update");
+    return 0;
+}
+
 static int one_step(struct tiny_rank *rank, struct run *run, struct neva *model,
                     const struct tiny_batch *all, int step, struct err *err)
 {
     struct cuda_host_counts before = cuda_host_counts(), between;
     struct optim_report report;
     int64_t n_labels;
+    float weight;
 
     if (micro_batches(rank, run, model, all, &n_labels, err) < 0)
         return -1;
@@ -64,13 +84,14 @@ static int one_step(struct tiny_rank *rank, struct run *run, struct neva *model,
     EXPECT_MSG(step == 0 || between.n_waits == before.n_waits,
                "%d waits in micro batches of step %d",
                (int)(between.n_waits - before.n_waits), step);
+    weight = a_weight(model);
     if (optim_step(model, rank->data, &optim, step, n_labels * rank->n_data, &report,
                    err) < 0)
         return -1;
     run->n_waits[step] = cuda_host_counts().n_waits - before.n_waits;
     run->n_update = cuda_host_counts().n_asked - between.n_asked;
     run->loss[step] = report.loss_sum;
-    return 0;
+    return expect_to_be_updating(model, weight, err);
 }
 
 static void body(struct tiny_rank *rank)
@@ -85,6 +106,8 @@ static void body(struct tiny_rank *rank)
     rc = neva_create(&model, &mine.config, rank->backend, rank->tensor, &err);
     if (rc == 0) /* what is made once is made here */
         rc = neva_reserve(model, 1, TOKENS, FRAMES_EACH, &err);
+    if (rc == 0)
+        rc = rank->backend->ops->sync(rank->backend, &err);
     for (int step = 0; rc == 0 && step < STEPS; step++)
         rc = one_step(rank, &mine, model, &all, step, &err);
     EXPECT_OK(rc, &err);
