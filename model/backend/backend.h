@@ -240,8 +240,8 @@ struct backend_ops {
                       struct err *err);
     int (*swiglu_bwd)(struct backend *b, struct tensor *dx, const struct tensor *dy,
                       const struct tensor *x, struct err *err);
-    /* y = a + s * bb, elementwise; y may be a. bb T or F32; it may repeat: its count
-     * divides a's */
+    /* y = a + s * bb, elementwise; y may be a, or bb of its type and size. bb T or F32; it
+     * may repeat: its count divides a's */
     int (*add)(struct backend *b, struct tensor *y, const struct tensor *a,
                const struct tensor *bb, float s, struct err *err);
     int (*scale)(struct backend *b, struct tensor *x, float s, struct err *err);

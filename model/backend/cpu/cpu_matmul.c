@@ -367,8 +367,9 @@ static int run_direct(const struct product *x, struct err *err)
         return -1;
     if (args->slope_at)
         return cpu_act_bwd(&x->cpu->base, sum, sum, args->slope_at, args->act, err);
-    return args->act == ACT_NONE ? 0
-                                 : cpu_act_fwd(&x->cpu->base, x->c, sum, args->act, err);
+    if (args->act == ACT_NONE && sum == x->c)
+        return 0;
+    return cpu_act_fwd(&x->cpu->base, x->c, sum, args->act, err);
 }
 
 /* The product without bias_grad. */

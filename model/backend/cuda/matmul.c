@@ -76,6 +76,7 @@ static struct matmul_key key_of(const struct cuda *cuda, const struct tensor *c,
     key.align_c = alignment(added->data);
     key.align_d = alignment(c->data);
     key.align_aux = aux ? alignment(aux->data) : ALIGN_MAX;
+    key.align_bias = args->bias ? alignment(args->bias->data) : ALIGN_MAX;
     if (args->pre_act && key.align_aux < key.align_d) /* the product may go to either */
         key.align_d = key.align_aux;
     return key;
@@ -101,7 +102,7 @@ static int finish(struct cuda *cuda, struct tensor *c, struct tensor *sum,
         return -1;
     if (args->slope_at && !(fused & FUSED_SLOPE))
         return cuda_act_bwd(&cuda->base, c, sum, args->slope_at, args->act, err);
-    if (args->slope_at || args->act == ACT_NONE || (fused & FUSED_ACT))
+    if (args->slope_at || (fused & FUSED_ACT) || (args->act == ACT_NONE && sum == c))
         return 0;
     return cuda_act_fwd(&cuda->base, c, sum, args->act, err);
 }

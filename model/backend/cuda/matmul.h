@@ -30,10 +30,9 @@ struct matmul_key {
     int64_t m, n, k;
     int32_t type, c_type, is_tf32;
     int32_t trans_a, trans_b, c_use, wanted; /* wanted: FUSED_ bits */
-    int32_t align_a, align_b, align_c, align_d, align_aux;
+    int32_t align_a, align_b, align_c, align_d, align_aux, align_bias;
+    int32_t unused; /* 0 */
 };
-
-#define MATMUL_KEY_NUMBERS 15
 
 struct matmul_plan {
     bool is_used;

@@ -34,8 +34,8 @@
 #define TUNE_LINE_MAX 1024
 #define ALGO_WORDS (sizeof(cublasLtMatmulAlgo_t) / sizeof(uint64_t))
 
-_Static_assert(sizeof(struct matmul_key) == 3 * sizeof(int64_t) + 12 * sizeof(int32_t),
-               "key_numbers writes every field of the key");
+_Static_assert(sizeof(struct matmul_key) == 3 * sizeof(int64_t) + 14 * sizeof(int32_t),
+               "key_text writes every field of the key");
 
 struct matmul_choices {
     char path[FS_PATH_MAX];
@@ -98,10 +98,11 @@ void matmul_choices_close(struct matmul_choices *choices)
 static void key_text(char out[TUNE_LINE_MAX], const struct matmul_key *key)
 {
     snprintf(out, TUNE_LINE_MAX,
-             "%" PRId64 " %" PRId64 " %" PRId64 " %d %d %d %d %d %d %d %d %d %d %d %d ",
+             "%" PRId64 " %" PRId64 " %" PRId64
+             " %d %d %d %d %d %d %d %d %d %d %d %d %d ",
              key->m, key->n, key->k, key->type, key->c_type, key->is_tf32, key->trans_a,
              key->trans_b, key->c_use, key->wanted, key->align_a, key->align_b,
-             key->align_c, key->align_d, key->align_aux);
+             key->align_c, key->align_d, key->align_aux, key->align_bias);
 }
 
 /* ALGO_WORDS words and the end of the line. */
