@@ -125,11 +125,18 @@ static struct layers vision_layers(const struct spec *spec, int64_t n_rows)
     return l;
 }
 
+static bool is_gated(const struct layers *l)
+{
+    return l->up > l->ffn;
+}
+
 /* What one layer keeps of a row for its backward pass, besides its input. */
 static struct values kept_of_layer(const struct layers *l)
 {
-    struct values v = {l->attn + 2 * l->kv + l->width + l->up, l->is_rms ? 2 : 4};
+    struct values v = {l->attn + 2 * l->kv + l->width, l->is_rms ? 2 : 4};
 
+    if (l->has_backward || is_gated(l))
+        v.compute += l->up;
     if (l->has_backward && !l->is_selective)
         v = sum(v, (struct values){l->attn, l->heads});
     if (l->is_trained)
@@ -166,7 +173,7 @@ static struct values scratch_of_layers(const struct layers *l)
     struct values v = {2 * l->width + l->ffn + l->attn, l->heads};
 
     if (l->has_backward)
-        v.compute += l->width + most(l->ffn + l->up, 2 * l->attn + 2 * l->kv);
+        v.compute += most((is_gated(l) ? l->ffn : 0) + l->up, 2 * l->attn + 2 * l->kv);
     return times(v, l->rows);
 }
 
@@ -219,7 +226,7 @@ static struct values kept_of_projector(const struct spec *spec, const struct fra
     if (f->joined > 1)
         v = sum(v, (struct values){n * from, 2 * n});
     if (strcmp(spec->mm_cfg.mm_mlp_adapter_type, "linear") != 0)
-        v.compute += 2 * n * width;
+        v.compute += n * width;
     return v;
 }
 

@@ -100,10 +100,8 @@ static void projector_scratch_layout(struct neva *model, int64_t n_frames,
     acts->d_features = arena_take_2d(arena, config->dtype, n, width);
     if (config->projector == NEVA_PROJECTOR_MLP_DOWNSAMPLE)
         acts->d_normed = arena_take_2d(arena, config->dtype, n, width);
-    if (config->projector != NEVA_PROJECTOR_LINEAR) {
-        acts->d_hidden = arena_take_2d(arena, config->dtype, n, d);
+    if (config->projector != NEVA_PROJECTOR_LINEAR)
         acts->d_up = arena_take_2d(arena, config->dtype, n, d);
-    }
 }
 
 static void text_layout(struct neva *model, const struct neva_shape *shape, int n_ranks,

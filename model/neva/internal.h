@@ -64,7 +64,7 @@ struct projector_acts {
     struct tensor mean, rstd, normed; /* [Fl*Q], [Fl*Q, J*D] mlp_downsample only */
     struct tensor up, hidden;         /* [Fl*Q, D'] with two layers only */
     struct tensor out;                /* [Fl*Q, D'] */
-    struct tensor d_out, d_hidden, d_up, d_normed, d_features;
+    struct tensor d_out, d_up, d_normed, d_features;
     struct tensor gathered; /* [R, most frames of a rank * Q, D'] ; out lies inside */
 };
 

@@ -168,8 +168,7 @@ static int projector_fwd(struct neva *model, struct err *err)
     }
     if (!model->projector.w2)
         return nn_linear_fwd(nn, &acts->out, in, w1, b1, err);
-    if (nn_linear_fwd(nn, &acts->up, in, w1, b1, err) < 0 ||
-        ops->act_fwd(nn->backend, &acts->hidden, &acts->up, ACT_GELU, err) < 0)
+    if (nn_linear_act_fwd(nn, &acts->hidden, &acts->up, in, w1, b1, ACT_GELU, err) < 0)
         return -1;
     return nn_linear_fwd(nn, &acts->out, &acts->hidden, &model->projector.w2->value,
                          value_of(model->projector.b2), err);
@@ -212,9 +211,8 @@ static int projector_bwd(struct neva *model, struct err *err)
     if (w2) {
         if (nn_linear_bwd_w(nn, &w2->grad, grad_of(model->projector.b2), d, &acts->hidden,
                             err) < 0 ||
-            nn_linear_bwd_x(nn, &acts->d_hidden, d, &w2->value, err) < 0 ||
-            nn->backend->ops->act_bwd(nn->backend, &acts->d_up, &acts->d_hidden,
-                                      &acts->up, ACT_GELU, err) < 0)
+            nn_linear_act_bwd_x(nn, &acts->d_up, d, &w2->value, &acts->up, ACT_GELU,
+                                err) < 0)
             return -1;
         d = &acts->d_up;
     }

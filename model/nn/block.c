@@ -41,10 +41,10 @@ void block_scratch_layout(struct block_scratch *scratch,
     scratch->part = arena_take_2d(arena, dtype, n, config->width);
     if (!has_backward)
         return;
-    scratch->d_part = arena_take_2d(arena, dtype, n, config->width);
     /* the gradients inside the two halves of the layer are never needed together */
     shared = arena->used;
-    scratch->d_hidden = arena_take_2d(arena, dtype, n, config->ffn_width);
+    if (config->is_gated)
+        scratch->d_hidden = arena_take_2d(arena, dtype, n, config->ffn_width);
     scratch->d_up = arena_take_2d(arena, dtype, n, up_width(config));
     size_t end = arena->used;
     arena_rewind(arena, shared);
@@ -69,7 +69,8 @@ void block_acts_layout(struct block_acts *acts, const struct block_config *confi
     acts->rstd2 = arena_take_1d(arena, DTYPE_F32, n);
     acts->qkv = arena_take_2d(arena, dtype, n, qkv_width(config));
     acts->mid = arena_take_2d(arena, dtype, n, d);
-    acts->up = arena_take_2d(arena, dtype, n, up_width(config));
+    if (config->is_gated || config->has_backward)
+        acts->up = arena_take_2d(arena, dtype, n, up_width(config));
     acts->attn = scratch->attn;
     acts->lse = scratch->lse;
     if (config->keeps_attention) {
@@ -86,27 +87,6 @@ void block_acts_layout(struct block_acts *acts, const struct block_config *confi
 }
 
 /* ---- pieces ---- */
-
-static int act_fwd(struct nn *nn, const struct block_config *config,
-                   struct tensor *hidden, const struct tensor *up, struct err *err)
-{
-    const struct backend_ops *ops = nn->backend->ops;
-
-    if (config->is_gated)
-        return ops->swiglu_fwd(nn->backend, hidden, up, err);
-    return ops->act_fwd(nn->backend, hidden, up, config->act, err);
-}
-
-static int act_bwd(struct nn *nn, const struct block_config *config, struct tensor *d_up,
-                   const struct tensor *d_hidden, const struct tensor *up,
-                   struct err *err)
-{
-    const struct backend_ops *ops = nn->backend->ops;
-
-    if (config->is_gated)
-        return ops->swiglu_bwd(nn->backend, d_up, d_hidden, up, err);
-    return ops->act_bwd(nn->backend, d_up, d_hidden, up, config->act, err);
-}
 
 /* Columns [first, first + width) of the joint product, as [B,T,width] rows of the joint
  * width: the stride goes into attention_args. */
@@ -239,6 +219,31 @@ static int attention_cached(struct nn *nn, const struct block_config *config,
                               cache->kv_lens ? &cache->v : &in.v, &args, err);
 }
 
+/* mid = x + out(attn), normed2 = norm2(mid): the sum over ranks and the residual go into the
+ * norm's pass, a product that is whole takes the residual itself. */
+static int attention_out_fwd(struct nn *nn, const struct block_config *config,
+                             const struct block *block, const struct tensor *x,
+                             struct block_acts *acts, struct block_scratch *scratch,
+                             struct err *err)
+{
+    const struct block_weights *w = &block->w;
+    struct tensor sum;
+
+    if (nn_is_split(nn)) {
+        if (nn_linear_row_sum(nn, &sum, &scratch->part, &acts->attn, &w->out_w, &w->out_b,
+                              err) < 0)
+            return -1;
+        return nn_norm_add_fwd(nn, &config->norm, &acts->normed2, &acts->mean2,
+                               &acts->rstd2, &acts->mid, x, &sum, &w->norm2_w,
+                               &w->norm2_b, err);
+    }
+    if (nn_linear_row_fwd(nn, &acts->mid, &acts->attn, &w->out_w, &w->out_b, x, err) < 0)
+        return -1;
+    return nn_norm_fwd(nn, &config->norm, &acts->normed2, &acts->mean2, &acts->rstd2,
+                       &acts->mid, &w->norm2_w, &w->norm2_b, err);
+}
+
+/* mid, and its norm */
 static int attention_half_fwd(struct nn *nn, const struct block_config *config,
                               const struct block *block, const struct tensor *x,
                               struct block_acts *acts, struct block_scratch *scratch,
@@ -259,9 +264,33 @@ static int attention_half_fwd(struct nn *nn, const struct block_config *config,
                attention_fwd(nn, config, acts, rows, err) < 0) {
         return -1;
     }
-    if (nn_linear_row_fwd(nn, &scratch->part, &acts->attn, &w->out_w, &w->out_b, err) < 0)
+    return attention_out_fwd(nn, config, block, x, acts, scratch, err);
+}
+
+/* y = mid + down(...); NULL: not wanted */
+static int mlp_half_fwd(struct nn *nn, const struct block_config *config,
+                        const struct block *block, struct tensor *y,
+                        struct block_acts *acts, struct err *err)
+{
+    const struct backend_ops *ops = nn->backend->ops;
+    const struct block_weights *w = &block->w;
+
+    if (!config->is_gated) {
+        /* the same product whatever is wanted of it: its bits may depend on that */
+        if (nn_linear_act_fwd(nn, &acts->hidden, acts->up.n_dims ? &acts->up : NULL,
+                              &acts->normed2, &w->up_w, &w->up_b, config->act, err) < 0)
+            return -1;
+    } else if (nn_linear_fwd(nn, &acts->up, &acts->normed2, &w->up_w, &w->up_b, err) <
+               0) {
         return -1;
-    return nn->backend->ops->add(nn->backend, &acts->mid, x, &scratch->part, 1, err);
+    } else if ((y || config->is_trained) &&
+               ops->swiglu_fwd(nn->backend, &acts->hidden, &acts->up, err) < 0) {
+        return -1;
+    }
+    if (!y)
+        return 0;
+    return nn_linear_row_fwd(nn, y, &acts->hidden, &w->down_w, &w->down_b, &acts->mid,
+                             err);
 }
 
 int block_fwd(struct nn *nn, const struct block_config *config, const struct block *block,
@@ -269,27 +298,27 @@ int block_fwd(struct nn *nn, const struct block_config *config, const struct blo
               struct block_scratch *scratch, const struct block_rows *rows,
               const struct block_cache *cache, struct err *err)
 {
-    const struct block_weights *w = &block->w;
-
     if (attention_half_fwd(nn, config, block, x, acts, scratch, rows, cache, err) < 0)
         return -1;
-    if (nn_norm_fwd(nn, &config->norm, &acts->normed2, &acts->mean2, &acts->rstd2,
-                    &acts->mid, &w->norm2_w, &w->norm2_b, err) < 0 ||
-        nn_linear_fwd(nn, &acts->up, &acts->normed2, &w->up_w, &w->up_b, err) < 0)
-        return -1;
-    if (!y && !config->is_trained)
-        return 0;
-    if (act_fwd(nn, config, &acts->hidden, &acts->up, err) < 0)
-        return -1;
-    if (!y)
-        return 0;
-    if (nn_linear_row_fwd(nn, &scratch->part, &acts->hidden, &w->down_w, &w->down_b,
-                          err) < 0)
-        return -1;
-    return nn->backend->ops->add(nn->backend, y, &acts->mid, &scratch->part, 1, err);
+    return mlp_half_fwd(nn, config, block, y, acts, err);
 }
 
 /* ---- backward ---- */
+
+/* The gradient of up's output, through down and the activation. */
+static int act_bwd(struct nn *nn, const struct block_config *config,
+                   const struct block_weights *w, const struct tensor *d,
+                   const struct block_acts *acts, struct block_scratch *scratch,
+                   struct err *err)
+{
+    if (!config->is_gated)
+        return nn_linear_act_bwd_x(nn, &scratch->d_up, d, &w->down_w, &acts->up,
+                                   config->act, err);
+    if (nn_linear_bwd_x(nn, &scratch->d_hidden, d, &w->down_w, err) < 0)
+        return -1;
+    return nn->backend->ops->swiglu_bwd(nn->backend, &scratch->d_up, &scratch->d_hidden,
+                                        &acts->up, err);
+}
 
 static int mlp_half_bwd(struct nn *nn, const struct block_config *config,
                         struct block *block, struct tensor *d, struct block_acts *acts,
@@ -298,20 +327,17 @@ static int mlp_half_bwd(struct nn *nn, const struct block_config *config,
     const struct block_weights *w = &block->w;
     struct block_weights *dw = &block->dw;
 
-    if (nn_linear_bwd_x(nn, &scratch->d_hidden, d, &w->down_w, err) < 0 ||
-        act_bwd(nn, config, &scratch->d_up, &scratch->d_hidden, &acts->up, err) < 0)
+    if (act_bwd(nn, config, w, d, acts, scratch, err) < 0)
         return -1;
     if (config->is_trained &&
         (nn_linear_bwd_w(nn, &dw->down_w, &dw->down_b, d, &acts->hidden, err) < 0 ||
          nn_linear_bwd_w(nn, &dw->up_w, &dw->up_b, &scratch->d_up, &acts->normed2, err) <
              0))
         return -1;
-    if (nn_linear_column_bwd_x(nn, &scratch->d_part, &scratch->d_up, &w->up_w, err) < 0 ||
-        nn_norm_bwd(nn, &config->norm, &scratch->part, &dw->norm2_w, &dw->norm2_b,
-                    &scratch->d_part, &acts->mid, &w->norm2_w, &acts->mean2, &acts->rstd2,
-                    err) < 0)
+    if (nn_linear_column_bwd_x(nn, &scratch->part, &scratch->d_up, &w->up_w, err) < 0)
         return -1;
-    return nn->backend->ops->add(nn->backend, d, d, &scratch->part, 1, err);
+    return nn_norm_bwd(nn, &config->norm, d, &dw->norm2_w, &dw->norm2_b, &scratch->part,
+                       d, &acts->mid, &w->norm2_w, &acts->mean2, &acts->rstd2, err);
 }
 
 static int attention_core_bwd(struct nn *nn, const struct block_config *config,
@@ -347,13 +373,10 @@ static int attention_half_bwd(struct nn *nn, const struct block_config *config,
          nn_linear_bwd_w(nn, &dw->qkv_w, &dw->qkv_b, &scratch->d_qkv, &acts->normed1,
                          err) < 0))
         return -1;
-    if (nn_linear_column_bwd_x(nn, &scratch->d_part, &scratch->d_qkv, &w->qkv_w, err) <
-            0 ||
-        nn_norm_bwd(nn, &config->norm, &scratch->part, &dw->norm1_w, &dw->norm1_b,
-                    &scratch->d_part, x, &w->norm1_w, &acts->mean1, &acts->rstd1,
-                    err) < 0)
+    if (nn_linear_column_bwd_x(nn, &scratch->part, &scratch->d_qkv, &w->qkv_w, err) < 0)
         return -1;
-    return nn->backend->ops->add(nn->backend, d, d, &scratch->part, 1, err);
+    return nn_norm_bwd(nn, &config->norm, d, &dw->norm1_w, &dw->norm1_b, &scratch->part,
+                       d, x, &w->norm1_w, &acts->mean1, &acts->rstd1, err);
 }
 
 int block_bwd(struct nn *nn, const struct block_config *config, struct block *block,

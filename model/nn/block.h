@@ -24,6 +24,7 @@ struct block_config {
     bool is_gated; /* up is [gate; up] and SwiGLU; else up and act */
     bool is_causal;
     bool is_trained;      /* weights get gradients */
+    bool has_backward;    /* what a backward pass reads is kept */
     bool keeps_attention; /* o is stored for the backward pass, else computed again */
     enum activation act;
     struct rope_args rope; /* rot_dims 0: no rotation */
@@ -57,13 +58,15 @@ struct block_acts {
     struct tensor attn, lse;             /* [N,H*K] +, [B,H,T] + */
     struct tensor mid;                   /* [N,D] */
     struct tensor mean2, rstd2, normed2; /* normed2 [N,D] * */
-    struct tensor up, hidden;            /* [N,U], hidden [N,F] * */
+    struct tensor up, hidden;            /* [N,U], hidden [N,F] *; without gate and
+                                            backward pass there is no up */
 };
 
 /* Shared by all layers; contents do not outlive one layer's pass. */
 struct block_scratch {
-    struct tensor normed, hidden, attn, lse, part;
-    struct tensor d_part, d_hidden, d_up, d_attn, d_qkv; /* backward only */
+    struct tensor normed, hidden, attn, lse;
+    struct tensor part; /* [N,D]: a sum over ranks, or a gradient in front of a norm */
+    struct tensor d_hidden, d_up, d_attn, d_qkv; /* backward only; d_hidden with a gate */
 };
 
 /* Key-value cache of one layer, for generation: k, v [B, capacity, G*K] T. */

@@ -108,7 +108,7 @@ static int logits_bwd(struct nn *nn, struct head *head, struct head_scratch *s,
     /* from here on `normed` holds gradients: of the norm's output, then of its input */
     if (nn_linear_column_bwd_x(nn, &s->normed, &s->d_logits, &head->w, err) < 0 ||
         nn_norm_bwd(nn, &head->norm, &s->d_x, &head->d_norm_w, &head->d_norm_b,
-                    &s->normed, &s->x, &head->norm_w, &s->mean, &s->rstd, err) < 0)
+                    &s->normed, NULL, &s->x, &head->norm_w, &s->mean, &s->rstd, err) < 0)
         return -1;
     return ops->scatter_rows(nn->backend, d, &s->d_x, rows, err);
 }

@@ -32,9 +32,24 @@ int nn_norm_fwd(struct nn *nn, const struct nn_norm *norm, struct tensor *y,
                               norm->eps, err);
 }
 
+int nn_norm_add_fwd(struct nn *nn, const struct nn_norm *norm, struct tensor *y,
+                    struct tensor *mean, struct tensor *rstd, struct tensor *sum,
+                    const struct tensor *x, const struct tensor *added,
+                    const struct tensor *w, const struct tensor *b, struct err *err)
+{
+    const struct backend_ops *ops = nn->backend->ops;
+
+    if (norm->kind == NN_NORM_RMS)
+        return ops->add_rmsnorm_fwd(nn->backend, y, rstd, sum, x, added, w, norm->eps,
+                                    err);
+    return ops->add_layernorm_fwd(nn->backend, y, mean, rstd, sum, x, added, w, b,
+                                  norm_shift(norm), norm->eps, err);
+}
+
 int nn_norm_bwd(struct nn *nn, const struct nn_norm *norm, struct tensor *dx,
                 struct tensor *dw, struct tensor *db, const struct tensor *dy,
-                const struct tensor *x, const struct tensor *w, const struct tensor *mean,
+                const struct tensor *d_residual, const struct tensor *x,
+                const struct tensor *w, const struct tensor *mean,
                 const struct tensor *rstd, struct err *err)
 {
     const struct backend_ops *ops = nn->backend->ops;
@@ -42,15 +57,31 @@ int nn_norm_bwd(struct nn *nn, const struct nn_norm *norm, struct tensor *dx,
     dw = dw && dw->data ? dw : NULL;
     db = db && db->data ? db : NULL;
     if (norm->kind == NN_NORM_RMS)
-        return ops->rmsnorm_bwd(nn->backend, dx, dw, dy, NULL, x, w, rstd, err);
-    return ops->layernorm_bwd(nn->backend, dx, dw, db, dy, NULL, x, w, mean, rstd,
+        return ops->rmsnorm_bwd(nn->backend, dx, dw, dy, d_residual, x, w, rstd, err);
+    return ops->layernorm_bwd(nn->backend, dx, dw, db, dy, d_residual, x, w, mean, rstd,
                               norm_shift(norm), err);
+}
+
+/* NULL where a tensor does not exist. */
+static const struct tensor *existing(const struct tensor *x)
+{
+    return x && x->data ? x : NULL;
 }
 
 int nn_linear_fwd(struct nn *nn, struct tensor *y, const struct tensor *x,
                   const struct tensor *w, const struct tensor *bias, struct err *err)
 {
-    struct matmul_args args = {.trans_b = true, .bias = bias && bias->data ? bias : NULL};
+    struct matmul_args args = {.trans_b = true, .bias = existing(bias)};
+
+    return nn->backend->ops->matmul(nn->backend, y, x, w, &args, err);
+}
+
+int nn_linear_act_fwd(struct nn *nn, struct tensor *y, struct tensor *pre_act,
+                      const struct tensor *x, const struct tensor *w,
+                      const struct tensor *bias, enum activation act, struct err *err)
+{
+    struct matmul_args args = {
+        .trans_b = true, .bias = existing(bias), .act = act, .pre_act = pre_act};
 
     return nn->backend->ops->matmul(nn->backend, y, x, w, &args, err);
 }
@@ -63,16 +94,22 @@ int nn_linear_bwd_x(struct nn *nn, struct tensor *dx, const struct tensor *dy,
     return nn->backend->ops->matmul(nn->backend, dx, dy, w, &args, err);
 }
 
+int nn_linear_act_bwd_x(struct nn *nn, struct tensor *d_pre_act, const struct tensor *dy,
+                        const struct tensor *w, const struct tensor *pre_act,
+                        enum activation act, struct err *err)
+{
+    struct matmul_args args = {.act = act, .slope_at = pre_act};
+
+    return nn->backend->ops->matmul(nn->backend, d_pre_act, dy, w, &args, err);
+}
+
 int nn_linear_bwd_w(struct nn *nn, struct tensor *dw, struct tensor *db,
                     const struct tensor *dy, const struct tensor *x, struct err *err)
 {
-    struct matmul_args args = {.trans_a = true, .beta = 1};
+    struct matmul_args args = {
+        .trans_a = true, .beta = 1, .bias_grad = db && db->data ? db : NULL};
 
-    if (nn->backend->ops->matmul(nn->backend, dw, dy, x, &args, err) < 0)
-        return -1;
-    if (!db || !db->data)
-        return 0;
-    return nn->backend->ops->bias_bwd(nn->backend, db, dy, err);
+    return nn->backend->ops->matmul(nn->backend, dw, dy, x, &args, err);
 }
 
 /* Where a product that is to be summed over ranks goes: F32, so that the sum is. */
@@ -94,21 +131,37 @@ static int sum_finish(struct nn *nn, struct tensor *y, struct tensor *target,
     return nn->backend->ops->cast(nn->backend, y, target, err);
 }
 
-int nn_linear_row_fwd(struct nn *nn, struct tensor *y, const struct tensor *x,
-                      const struct tensor *w, const struct tensor *bias, struct err *err)
+int nn_linear_row_sum(struct nn *nn, struct tensor *sum, struct tensor *y,
+                      const struct tensor *x, const struct tensor *w,
+                      const struct tensor *bias, struct err *err)
 {
     struct tensor wide;
-    struct tensor *target;
+    struct tensor *target = sum_target(nn, y, &wide);
+
+    if (nn_linear_fwd(nn, target, x, w, comm_rank(nn->group) == 0 ? bias : NULL, err) <
+            0 ||
+        nn_all_reduce(nn, nn->group, target, COMM_SUM, err) < 0)
+        return -1;
+    *sum = *target;
+    return 0;
+}
+
+int nn_linear_row_fwd(struct nn *nn, struct tensor *y, const struct tensor *x,
+                      const struct tensor *w, const struct tensor *bias,
+                      const struct tensor *residual, struct err *err)
+{
+    const struct backend_ops *ops = nn->backend->ops;
+    struct matmul_args args = {
+        .trans_b = true, .bias = existing(bias), .residual = residual};
+    struct tensor sum;
 
     if (!nn_is_split(nn))
-        return nn_linear_fwd(nn, y, x, w, bias, err);
-    target = sum_target(nn, y, &wide);
-    if (nn_linear_fwd(nn, target, x, w, NULL, err) < 0 ||
-        sum_finish(nn, y, target, err) < 0)
+        return ops->matmul(nn->backend, y, x, w, &args, err);
+    if (nn_linear_row_sum(nn, &sum, y, x, w, bias, err) < 0)
         return -1;
-    if (!bias || !bias->data)
-        return 0;
-    return nn->backend->ops->add(nn->backend, y, y, bias, 1, err);
+    if (residual)
+        return ops->add(nn->backend, y, residual, &sum, 1, err);
+    return sum.data == y->data ? 0 : ops->cast(nn->backend, y, &sum, err);
 }
 
 int nn_linear_column_bwd_x(struct nn *nn, struct tensor *dx, const struct tensor *dy,

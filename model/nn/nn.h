@@ -41,29 +41,55 @@ struct nn_norm {
 int nn_norm_fwd(struct nn *nn, const struct nn_norm *norm, struct tensor *y,
                 struct tensor *mean, struct tensor *rstd, const struct tensor *x,
                 const struct tensor *w, const struct tensor *b, struct err *err);
-/* dx = ; dw, db F32 += (NULL or without data: not wanted) */
+/* The same of sum [N,D] T = x + added, which is kept; added T or F32 */
+int nn_norm_add_fwd(struct nn *nn, const struct nn_norm *norm, struct tensor *y,
+                    struct tensor *mean, struct tensor *rstd, struct tensor *sum,
+                    const struct tensor *x, const struct tensor *added,
+                    const struct tensor *w, const struct tensor *b, struct err *err);
+/* dx = gradient of x, plus d_residual (NULL: nothing), which may be dx; dw, db F32 += (NULL
+ * or without data: not wanted) */
 int nn_norm_bwd(struct nn *nn, const struct nn_norm *norm, struct tensor *dx,
                 struct tensor *dw, struct tensor *db, const struct tensor *dy,
-                const struct tensor *x, const struct tensor *w, const struct tensor *mean,
+                const struct tensor *d_residual, const struct tensor *x,
+                const struct tensor *w, const struct tensor *mean,
                 const struct tensor *rstd, struct err *err);
 
 /* y [N,out] T = x [N,in] w^T + bias ([out] T or NULL) */
 int nn_linear_fwd(struct nn *nn, struct tensor *y, const struct tensor *x,
                   const struct tensor *w, const struct tensor *bias, struct err *err);
 
+/* y [N,out] T = act(x w^T + bias); pre_act [N,out] T keeps what act is taken of (NULL: not
+ * wanted) */
+int nn_linear_act_fwd(struct nn *nn, struct tensor *y, struct tensor *pre_act,
+                      const struct tensor *x, const struct tensor *w,
+                      const struct tensor *bias, enum activation act, struct err *err);
+
 /* dx [N,in] T = dy [N,out] w */
 int nn_linear_bwd_x(struct nn *nn, struct tensor *dx, const struct tensor *dy,
                     const struct tensor *w, struct err *err);
+
+/* Of a layer whose x is act(pre_act): d_pre_act [N,in] T = dy [N,out] w act'(pre_act) */
+int nn_linear_act_bwd_x(struct nn *nn, struct tensor *d_pre_act, const struct tensor *dy,
+                        const struct tensor *w, const struct tensor *pre_act,
+                        enum activation act, struct err *err);
 
 /* dw [out,in] F32 += dy^T x; db [out] F32 += column sums of dy (NULL or without data: not
  * wanted) */
 int nn_linear_bwd_w(struct nn *nn, struct tensor *dw, struct tensor *db,
                     const struct tensor *dy, const struct tensor *x, struct err *err);
 
-/* Row-parallel: y [N,out] T = sum over ranks of x_r [N,in/R] w_r^T, + bias once.
- * Identical on every rank. COLLECTIVE when split */
+/* Row-parallel: y [N,out] T = sum over ranks of x_r [N,in/R] w_r^T, + bias and residual
+ * [N,out] T once; residual NULL: nothing, else not y. Identical on every rank. COLLECTIVE
+ * when split */
 int nn_linear_row_fwd(struct nn *nn, struct tensor *y, const struct tensor *x,
-                      const struct tensor *w, const struct tensor *bias, struct err *err);
+                      const struct tensor *w, const struct tensor *bias,
+                      const struct tensor *residual, struct err *err);
+
+/* The same without residual, not rounded: *sum is where it lies, F32, y or nn->wide. Only
+ * for what is split. COLLECTIVE */
+int nn_linear_row_sum(struct nn *nn, struct tensor *sum, struct tensor *y,
+                      const struct tensor *x, const struct tensor *w,
+                      const struct tensor *bias, struct err *err);
 
 /* Column-parallel: dx [N,in] T = sum over ranks of dy_r [N,out/R] w_r. COLLECTIVE when
  * split */

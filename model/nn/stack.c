@@ -86,6 +86,7 @@ void stack_layout(struct stack *stack, const struct stack_policy *policy,
     struct block_scratch none = {0};
 
     stack->policy = *policy;
+    stack->config.has_backward = policy->is_training;
     stack->config.keeps_attention = policy->is_training && !policy->is_selective;
     inputs_layout(stack, rows->batch * rows->tokens, dtype, arena);
     for (int64_t i = 0; i < stack->n_layers; i++) {
