@@ -94,7 +94,7 @@ __global__ void __launch_bounds__(2 * BLOCK, 2)
         }
     for (int64_t n = blockIdx.x; n < rows; n += gridDim.x) {
         float mu = IS_CENTRED ? mean[n] : 0, r = rstd[n], sum_g = 0, sum_gx = 0;
-        float v[W], g[W], s[W], rest[W] = {};
+        float v[W], g[W], s[W];
 
         for (int64_t c = first; c < d; c += step) {
             load<W>(v, x + n * d + c);
@@ -114,8 +114,6 @@ __global__ void __launch_bounds__(2 * BLOCK, 2)
             load<W>(v, x + n * d + c);
             load<W>(g, dy + n * d + c);
             load<W>(s, w + c);
-            if (d_residual)
-                load<W>(rest, d_residual + n * d + c);
 #pragma unroll
             for (int i = 0; i < W; i++) {
                 float xhat = (v[i] - mu) * r;
@@ -124,7 +122,13 @@ __global__ void __launch_bounds__(2 * BLOCK, 2)
                     dw[c + i] += g[i] * xhat;
                 if (db)
                     db[c + i] += g[i];
-                v[i] = rest[i] + r * (g[i] * (shift + s[i]) - (sum_g + xhat * sum_gx));
+                v[i] = r * (g[i] * (shift + s[i]) - (sum_g + xhat * sum_gx));
+            }
+            if (d_residual) {
+                load<W>(g, d_residual + n * d + c);
+#pragma unroll
+                for (int i = 0; i < W; i++)
+                    v[i] += g[i];
             }
             store<W>(dx + n * d + c, v);
         }
