@@ -9,7 +9,8 @@
  * The file: $XDG_CACHE_HOME/vneva/matmul/GPU-VERSION, or ~/.cache/vneva/matmul/...; a line is
  * the numbers of the key, then the words of cublasLtMatmulAlgo_t, which may be stored for
  * the same version of the library ("cuBLAS Library", section cublasLtMatmulAlgo_t). Lines
- * are only ever appended, under a lock; of two for one key the first counts.
+ * are only ever appended, under a lock; of several for one key the first that the library
+ * takes counts.
  * $VNEVA_MATMUL_TUNE: `off`: nothing is timed or read; `all`: small products as well.
  */
 #include "model/backend/cuda/matmul.h"
@@ -38,7 +39,7 @@ _Static_assert(sizeof(struct matmul_key) == 3 * sizeof(int64_t) + 14 * sizeof(in
                "key_text writes every field of the key");
 
 struct matmul_choices {
-    char path[FS_PATH_MAX];
+    char folder[FS_PATH_MAX], path[FS_PATH_MAX];
     bool is_all;
 };
 
@@ -61,7 +62,6 @@ int matmul_choices_open(struct matmul_choices **out, const struct cuda *cuda,
     const char *mode = getenv(TUNE_VARIABLE);
     struct cudaDeviceProp properties;
     struct matmul_choices *choices;
-    char folder[FS_PATH_MAX];
     struct err ignored = {0};
 
     *out = NULL;
@@ -78,9 +78,8 @@ int matmul_choices_open(struct matmul_choices **out, const struct cuda *cuda,
     if (!choices)
         return err_set(err, ERR_NOMEM, "cannot allocate choices of products");
     choices->is_all = mode != NULL;
-    if (folder_of_user(folder, &ignored) < 0 ||
-        fs_make_dirs(folder, 0700, &ignored) < 0 ||
-        fs_path(choices->path, &ignored, "%s/%s-%zu", folder, properties.name,
+    if (folder_of_user(choices->folder, &ignored) < 0 ||
+        fs_path(choices->path, &ignored, "%s/%s-%zu", choices->folder, properties.name,
                 cublasLtGetVersion()) < 0) {
         free(choices); /* no place for the file: nothing is timed */
         return 0;
@@ -137,7 +136,7 @@ static bool is_found(const struct cuda *cuda, struct matmul_plan *plan, const ch
                                     plan->c, plan->c, &algo,
                                     &result) != CUBLAS_STATUS_SUCCESS ||
             result.workspaceSize > MATMUL_WORKSPACE_BYTES)
-            return false;
+            continue;
         plan->algo = algo;
         return true;
     }
@@ -156,17 +155,23 @@ static bool find_choice(const struct cuda *cuda, struct matmul_plan *plan)
     return is_there;
 }
 
+/* For keep_choice; -1: there is no place for it. */
+static int open_file(const struct matmul_choices *choices)
+{
+    struct err ignored = {0};
+
+    if (fs_make_dirs(choices->folder, 0700, &ignored) < 0)
+        return -1;
+    return open(choices->path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+}
+
 /* Keeps plan->algo, or takes what another process kept meanwhile. */
-static bool keep_choice(const struct cuda *cuda, struct matmul_plan *plan)
+static bool keep_choice(const struct cuda *cuda, struct matmul_plan *plan, int fd)
 {
     char line[TUNE_LINE_MAX];
-    size_t n;
     bool is_kept = false;
-    int fd = open(cuda->matmul->choices->path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC,
-                  0600);
+    size_t n;
 
-    if (fd < 0)
-        return false;
     if (flock(fd, LOCK_EX) == 0) {
         is_kept = find_choice(cuda, plan);
         if (!is_kept) {
@@ -179,7 +184,7 @@ static bool keep_choice(const struct cuda *cuda, struct matmul_plan *plan)
             is_kept = write(fd, line, n) == (ssize_t)n;
         }
     }
-    close(fd);
+    flock(fd, LOCK_UN);
     return is_kept;
 }
 
@@ -266,18 +271,22 @@ int matmul_tune(struct cuda *cuda, struct matmul_plan *plan,
     struct err no_room = {0};
     void *room = NULL;
     bool is_timed = false;
-    int rc;
+    int fd, rc = 0;
 
     if (find_choice(cuda, plan))
         return 0;
-    if (key->c_use == C_IN_PLACE) {
-        if (cuda_alloc(&cuda->base, &room, c_bytes, &no_room) < 0)
-            return 0; /* the first one, this time */
+    fd = open_file(cuda->matmul->choices);
+    if (fd < 0 || (key->c_use == C_IN_PLACE &&
+                   cuda_alloc(&cuda->base, &room, c_bytes, &no_room) < 0))
+        goto out; /* the first one, this time */
+    if (room)
         t.call.d = room;
-    }
     rc = trial_run(&t, algos, n, &is_timed, err);
-    cuda_free(&cuda->base, room);
-    if (rc == 0 && (!is_timed || !keep_choice(cuda, plan)))
+    if (rc == 0 && (!is_timed || !keep_choice(cuda, plan, fd)))
         plan->algo = algos[0];
+out:
+    cuda_free(&cuda->base, room);
+    if (fd >= 0)
+        close(fd);
     return rc;
 }
