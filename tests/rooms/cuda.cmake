@@ -55,6 +55,10 @@ vneva_test(unit_cuda_recording LABEL unit SOURCES unit/cuda_recording.cpp
   ${cuda_host}/runtime.cpp ${cuda_host}/streams.cpp ${cuda_host}/graphs.cpp
   LIBS vneva_fiber)
 cuda_host_test(test_cuda_graphs LABEL op SOURCES op/test_cuda_graphs.c LIBS vneva_backend)
+cuda_host_test(test_cuda_fused LABEL op
+  SOURCES op/test_cuda_fused.c op/cuda_counts.c op/op_cases.c op/op_run.c op/op_compare.c
+  LIBS vneva_nn)
+cuda_host_test(test_cuda_tune LABEL op SOURCES op/test_cuda_tune.c LIBS vneva_backend)
 cuda_host_test(test_cuda_groups LABEL op SOURCES op/test_cuda_groups.c op/expect.c
   LIBS vneva_nn)
 cuda_host_test(op_model_cuda LABEL op SOURCES op/model_cuda.c

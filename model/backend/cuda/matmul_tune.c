@@ -279,6 +279,9 @@ int matmul_tune(struct cuda *cuda, struct matmul_plan *plan,
     if (fd < 0 || (key->c_use == C_IN_PLACE &&
                    cuda_alloc(&cuda->base, &room, c_bytes, &no_room) < 0))
         goto out; /* the first one, this time */
+    rc = cuda_graph_refuses(cuda, "timing algorithms", err);
+    if (rc < 0)
+        goto out;
     if (room)
         t.call.d = room;
     rc = trial_run(&t, algos, n, &is_timed, err);
