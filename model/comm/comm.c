@@ -175,8 +175,6 @@ bool comm_begin(struct comm *comm, enum comm_kind kind, size_t n_bytes, int root
                                     .root = (uint32_t)root};
     if (comm->size == 1)
         return false;
-    if (comm->ops->post_number)
-        comm->ops->post_number(comm, comm->call.number);
     comm->before = stage_begin(stage_name(kind), comm->name, STAGE_FREE);
     comm->begun_ns = clock_mono_ns();
     return true;

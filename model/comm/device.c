@@ -1,5 +1,6 @@
 #include "model/comm/device.h"
 
+#include "common/base/clock.h"
 #include "common/base/log.h"
 #include "model/comm/internal.h"
 
@@ -167,24 +168,31 @@ bool comm_has_device(const struct comm *comm)
 
 /* ---- the collectives ---- */
 
-static uint64_t begin(struct comm *comm, enum comm_kind kind, size_t n_bytes, int root)
+/* Numbers a call, and lets the others see how far this rank is. */
+static uint64_t begin(struct comm *comm, const char *what)
 {
-    comm_begin(comm, kind, n_bytes, root);
-    return comm->call.number;
+    comm->device_number++;
+    if (comm->ops->post_number)
+        comm->ops->post_number(comm, comm->device_number);
+    comm->before = stage_begin(what, comm->name, STAGE_FREE);
+    comm->begun_ns = clock_mono_ns();
+    return comm->device_number;
 }
 
-static enum comm_kind reduce_kind(enum comm_op op)
+static int end(struct comm *comm, int rc)
 {
-    return op == COMM_MAX ? COMM_KIND_MAX_F32 : COMM_KIND_SUM_F32;
+    comm->total_ns += clock_mono_ns() - comm->begun_ns;
+    stage_end(comm->before);
+    return rc;
 }
 
 int comm_device_all_reduce(struct comm *comm, float *x, int64_t n, enum comm_op op,
                            struct err *err)
 {
     struct comm_device *d = comm->device;
-    uint64_t number = begin(comm, reduce_kind(op), (size_t)n * sizeof(*x), 0);
+    uint64_t number = begin(comm, "all-reduce");
 
-    return comm_end(comm, d->ops->all_reduce(d, number, x, n, op, err), err);
+    return end(comm, d->ops->all_reduce(d, number, x, n, op, err));
 }
 
 int comm_device_all_reduce_f64(struct comm *comm, double *x, int64_t n, enum comm_op op,
@@ -202,36 +210,36 @@ int comm_device_all_gather(struct comm *comm, void *out, const void *mine, size_
                            struct err *err)
 {
     struct comm_device *d = comm->device;
-    uint64_t number = begin(comm, COMM_KIND_GATHER, n_bytes, 0);
+    uint64_t number = begin(comm, "all-gather");
 
-    return comm_end(comm, d->ops->all_gather(d, number, out, mine, n_bytes, err), err);
+    return end(comm, d->ops->all_gather(d, number, out, mine, n_bytes, err));
 }
 
 int comm_device_reduce_scatter(struct comm *comm, float *out, const float *x, int64_t n,
                                struct err *err)
 {
     struct comm_device *d = comm->device;
-    uint64_t number = begin(comm, COMM_KIND_SCATTER, (size_t)n * sizeof(*x), 0);
+    uint64_t number = begin(comm, "reduce-scatter");
 
-    return comm_end(comm, d->ops->reduce_scatter(d, number, out, x, n, err), err);
+    return end(comm, d->ops->reduce_scatter(d, number, out, x, n, err));
 }
 
 int comm_device_broadcast(struct comm *comm, void *bytes, size_t n_bytes, int root,
                           struct err *err)
 {
     struct comm_device *d = comm->device;
-    uint64_t number = begin(comm, COMM_KIND_BROADCAST, n_bytes, root);
+    uint64_t number = begin(comm, "broadcast");
 
-    return comm_end(comm, d->ops->broadcast(d, number, bytes, n_bytes, root, err), err);
+    return end(comm, d->ops->broadcast(d, number, bytes, n_bytes, root, err));
 }
 
 int comm_device_all_reduce_beside(struct comm *comm, float *x, int64_t n, enum comm_op op,
                                   struct err *err)
 {
     struct comm_device *d = comm->device;
-    uint64_t number = begin(comm, reduce_kind(op), (size_t)n * sizeof(*x), 0);
+    uint64_t number = begin(comm, "all-reduce");
 
-    return comm_end(comm, d->ops->all_reduce_beside(d, number, x, n, op, err), err);
+    return end(comm, d->ops->all_reduce_beside(d, number, x, n, op, err));
 }
 
 int comm_device_join(struct comm *comm, struct err *err)

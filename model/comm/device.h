@@ -25,7 +25,8 @@
 
 struct comm_device;
 
-/* Memory is the device's; number: of the collective in its group, for messages. */
+/* Memory is the device's; number: of the collective among the group's between devices, from
+ * 1, for messages. */
 struct comm_device_ops {
     int (*all_reduce)(struct comm_device *device, uint64_t number, float *x, int64_t n,
                       enum comm_op op, struct err *err);
@@ -58,7 +59,7 @@ struct comm_device_args {
     /* The host begins or ends to wait for a collective: so that whoever watches the rank
      * knows that others keep it. Only while the device's slot is set. */
     void (*note_wait)(void *group, bool begins);
-    /* Who of the other ranks has not come to collective `number`, as "rank 1 (at number
+    /* Who of the other ranks has not asked for collective `number`, as "rank 1 (at number
      * 4), rank 3 (gone)"; "" when all have. -1: nobody here knows. Likewise. */
     int (*name_missing)(void *group, uint64_t number, char *out, size_t n_bytes);
     void *group;
@@ -97,7 +98,7 @@ int comm_device_broadcast(struct comm *comm, void *bytes, size_t n_bytes, int ro
 
 /* As comm_device_all_reduce, beside what the device is asked from here on until
  * comm_device_join: x, complete by what was asked before, may be neither read nor written
- * until then. COLLECTIVE, in one order with all other collectives of the rank's groups */
+ * until then. COLLECTIVE, in one order with the other collectives between devices */
 int comm_device_all_reduce_beside(struct comm *comm, float *x, int64_t n, enum comm_op op,
                                   struct err *err);
 /* What the device is asked from here on comes behind all that goes on beside. */

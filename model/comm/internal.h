@@ -43,8 +43,8 @@ struct comm_ops {
                      struct err *err);
     int (*barrier)(struct comm *comm, struct err *err);
     void (*destroy)(struct comm *comm);
-    /* For messages, or NULL: the others may see the number of the last collective that this
-     * rank came to, on the host or between devices; that of another rank, -1: it is gone. */
+    /* For messages about collectives between devices, or NULL: the others may see the number
+     * of the last that this rank has asked for; that of another rank, -1: it is gone. */
     void (*post_number)(struct comm *comm, uint64_t number);
     int64_t (*read_number)(struct comm *comm, int rank);
 };
@@ -59,6 +59,9 @@ struct comm {
     struct stage_mark before; /* what it interrupts */
     int64_t begun_ns, total_ns;
     struct comm_device *device; /* borrowed; NULL: host memory alone */
+    /* Of the last collective between devices. They have numbers of their own, for ranks need
+     * not ask for those beside other work between the same collectives of the host. */
+    uint64_t device_number;
 };
 
 const char *comm_kind_name(uint32_t kind);

@@ -39,8 +39,8 @@ struct desk {
     _Alignas(LINE_BYTES) atomic_uint arrived; /* phases this rank has come to; a futex */
     atomic_uint n_sleeping;                   /* others asleep on `arrived` */
     atomic_int pid;                           /* 0: not here yet */
-    atomic_ullong number;                     /* of the last collective it came to */
-    struct comm_call calls[2];                /* of the phases whose slots they go with */
+    atomic_ullong number;      /* of the last between devices it asked for */
+    struct comm_call calls[2]; /* of the phases whose slots they go with */
 };
 
 struct region {

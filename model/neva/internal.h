@@ -111,6 +111,14 @@ struct neva_tally {
         squares[]; /* of the gradient of each trained parameter, in the table's order */
 };
 
+/* Of gradients over the data group: reduce.c. */
+struct neva_reduction {
+    size_t bucket_bytes;
+    struct comm *group; /* beside the backward pass; NULL: optim_step does it all */
+    int n_passed;       /* places that the backward pass has come to */
+    size_t summed_from; /* bytes into the arena: from here on it is asked for */
+};
+
 struct neva {
     struct neva_config config;
     struct backend *backend;
@@ -140,6 +148,7 @@ struct neva {
     struct update_list trained;           /* empty until neva_need_list */
     int64_t n_frames_seen, n_labels_seen; /* by trained steps since neva_zero_grad */
     bool has_partial_grads;               /* of the divided frames */
+    struct neva_reduction reduction;
 };
 
 /* Plans and places everything a micro batch of this shape needs; keeps it as long as the
@@ -188,6 +197,22 @@ void neva_tally_fini(struct neva *model);
 /* One of the tally's. */
 int neva_zero_loss(struct neva *model, double *loss, struct err *err);
 
+/* ---- reduce.c ---- */
+
+/* The gradients are final now: of the head and the norm in front of it; of the decoder from
+ * this layer on; of the words; of the projector; of the encoder from this layer on. After
+ * neva_begin_reduction full buckets are asked for. COLLECTIVE in the data group */
+int neva_reduce_head(struct neva *model, struct err *err);
+int neva_reduce_llm(struct neva *model, int64_t layer, struct err *err);
+int neva_reduce_words(struct neva *model, struct err *err);
+int neva_reduce_projector(struct neva *model, struct err *err);
+int neva_reduce_vision(struct neva *model, int64_t layer, struct err *err);
+/* ERR_STATE: they are summed, more cannot be added. */
+int neva_check_reduction(const struct neva *model, struct err *err);
+/* All gradients are sums over the ranks for what is asked from here on; those of divided
+ * frames too. COLLECTIVE in both groups */
+int neva_end_reduction(struct neva *model, struct comm *data_group, struct err *err);
+
 /* ---- vision.c: frames of this rank to rows of features ---- */
 
 /* The frames of this rank, for the next vision_fwd. */
@@ -195,8 +220,11 @@ int vision_upload(struct neva *model, const uint8_t *pixels, struct err *err);
 /* Encodes and projects this rank's frames, gathers all ranks' and puts them on the media
  * rows of the decoder's input. COLLECTIVE */
 int vision_fwd(struct neva *model, struct err *err);
-/* From the gradient of the decoder's input to the gradients of projector and encoder. */
-int vision_bwd(struct neva *model, struct err *err);
+/* From the gradient of the decoder's input to the gradients of the projector. */
+int vision_projector_bwd(struct neva *model, struct err *err);
+/* From there to those of the encoder's layers [first, end), in parts from the last layers to
+ * the first (stack_bwd_part); with layer 0 those of what is in front of them. */
+int vision_encoder_bwd(struct neva *model, int64_t first, int64_t end, struct err *err);
 
 /* ---- text.c ---- */
 

@@ -163,6 +163,7 @@ int neva_create_bare(struct neva **out, const struct neva_config *config,
         return err_wrap(err, "cannot create the model");
     }
     neva_bind(model);
+    model->reduction.bucket_bytes = NEVA_BUCKET_BYTES;
     *out = model;
     return 0;
 }
@@ -311,7 +312,9 @@ static int run(struct neva *model, const struct neva_batch *batch, bool is_train
                   &index->label_rows.there, &index->labels.there, is_training ? d : NULL,
                   sum, err) < 0)
         return err_wrap(err, "loss");
-    return is_training ? neva_backward(model, batch, err) : 0;
+    if (!is_training)
+        return 0;
+    return neva_reduce_head(model, err) < 0 ? -1 : neva_backward(model, batch, err);
 }
 
 static int run_in_stage(struct neva *model, const struct neva_batch *batch,
@@ -327,7 +330,7 @@ static int run_in_stage(struct neva *model, const struct neva_batch *batch,
 int neva_step(struct neva *model, const struct neva_batch *batch, struct neva_loss *loss,
               struct err *err)
 {
-    if (neva_need_grads(model, err) < 0)
+    if (neva_need_grads(model, err) < 0 || neva_check_reduction(model, err) < 0)
         return -1;
     model->has_partial_grads = true;
     loss->sum = NAN;
@@ -388,27 +391,4 @@ int neva_zero_grad(struct neva *model, struct err *err)
         return 0;
     return model->backend->ops->zero(model->backend, model->grads.base,
                                      model->grads.n_bytes, err);
-}
-
-int neva_reduce_grad(struct neva *model, struct err *err)
-{
-    struct tensor all = {0};
-    size_t n_bytes = 0;
-
-    if (!model->has_partial_grads || comm_size(model->group) == 1)
-        return 0;
-    /* vision and projector come first in the table, so they are the arena's beginning */
-    for (int i = 0; i < model->params.n_params; i++) {
-        const struct param *param = &model->params.params[i];
-
-        if (param->is_trained && param->group != PARAM_LLM)
-            n_bytes = (size_t)((char *)param->grad.data - model->grads.base) +
-                      tensor_bytes(&param->grad);
-    }
-    all = tensor_of(model->grads.base, DTYPE_F32, 1,
-                    (const int64_t[]){(int64_t)(n_bytes / sizeof(float))});
-    if (nn_all_reduce(&model->vision_nn, model->group, &all, COMM_SUM, err) < 0)
-        return err_wrap(err, "gradients of the divided frames");
-    model->has_partial_grads = false;
-    return 0;
 }

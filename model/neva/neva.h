@@ -165,6 +165,16 @@ int neva_zero_grad(struct neva *model, struct err *err);
  * itself is reported as it is; optim_step divides by it. Above 0; 1 at first. */
 void neva_set_loss_scale(struct neva *model, double scale);
 
+/* Gradients of data-parallel ranks that exchange between devices are summed in buckets of at
+ * least so many bytes (but the last); the same on every rank. NEVA_BUCKET_BYTES at first. */
+#define NEVA_BUCKET_BYTES ((size_t)100 << 20)
+void neva_set_bucket_bytes(struct neva *model, size_t n_bytes);
+/* The next neva_step is the last before optim_step, which must follow: each bucket of
+ * gradients is summed over this group as soon as it is final, beside the backward pass, and
+ * optim_step does the rest. Same bits as without. Nothing happens where the group's ranks do
+ * not exchange between devices (comm_has_device). COLLECTIVE in the group: all or none */
+void neva_begin_reduction(struct neva *model, struct comm *data_group);
+
 /* After a step each tensor-parallel rank holds the part of the vision encoder's and the
  * projector's gradients that comes from its own frames. This sums them over the tensor
  * group, in one exchange; once per global batch. optim_step calls it; call it before

@@ -88,14 +88,24 @@ static int decode_bwd(void *context, struct err *err)
                           part->end, &model->llm_rows, err);
 }
 
-static int embed_bwd(void *context, struct err *err)
+static int words_bwd(void *context, struct err *err)
 {
-    struct neva *model = context;
-
-    return text_bwd(model, err) < 0 ? -1 : vision_bwd(model, err);
+    return text_bwd(context, err);
 }
 
-static int backward(struct neva *model, struct err *err)
+static int projector_bwd(void *context, struct err *err)
+{
+    return vision_projector_bwd(context, err);
+}
+
+static int encode_bwd(void *context, struct err *err)
+{
+    const struct part *part = context;
+
+    return vision_encoder_bwd(part->model, part->first, part->end, err);
+}
+
+static int decoder_backward(struct neva *model, struct err *err)
 {
     struct part part = {.model = model};
 
@@ -103,11 +113,41 @@ static int backward(struct neva *model, struct err *err)
         part.first = stack_part_first(&model->llm, part.end);
         stage_touch();
         if (neva_replay(model, "decoder backward", (uint64_t)part.end, NULL, decode_bwd,
-                        &part, err) < 0)
+                        &part, err) < 0 ||
+            neva_reduce_llm(model, part.first, err) < 0)
             return -1;
     }
-    return neva_replay(model, "embedding and encoder backward", 0, NULL, embed_bwd, model,
-                       err);
+    return 0;
+}
+
+static int encoder_backward(struct neva *model, struct err *err)
+{
+    struct part part = {.model = model, .end = model->vision.n_layers};
+
+    if (model->config.vision.freeze)
+        return 0;
+    do { /* even without layers there is what is in front of them */
+        part.first = stack_part_first(&model->vision, part.end);
+        stage_touch();
+        if (neva_replay(model, "encoder backward", (uint64_t)part.end, NULL, encode_bwd,
+                        &part, err) < 0 ||
+            (part.end > 0 && neva_reduce_vision(model, part.first, err) < 0))
+            return -1;
+        part.end = part.first;
+    } while (part.end > 0);
+    return 0;
+}
+
+static int backward(struct neva *model, struct err *err)
+{
+    if (decoder_backward(model, err) < 0 ||
+        neva_replay(model, "embedding backward", 0, NULL, words_bwd, model, err) < 0 ||
+        neva_reduce_words(model, err) < 0 ||
+        neva_replay(model, "projector backward", 0, NULL, projector_bwd, model, err) <
+            0 ||
+        neva_reduce_projector(model, err) < 0)
+        return -1;
+    return encoder_backward(model, err);
 }
 
 int neva_backward(struct neva *model, const struct neva_batch *batch, struct err *err)

@@ -133,18 +133,14 @@ static int embed_bwd(struct neva *model, struct err *err)
                            &acts->patches, err);
 }
 
-static int encoder_bwd(struct neva *model, struct err *err)
+/* d [Fl*S,D] = gradient of the last layer's output */
+static int features_bwd(struct neva *model, struct err *err)
 {
-    struct nn *nn = &model->vision_nn;
-    const struct backend_ops *ops = nn->backend->ops;
-    struct vision_acts *acts = &model->vision_acts;
     struct tensor d_features = encoder_rows(model, &model->projector_acts.d_features);
 
-    if (ops->embed_fwd(nn->backend, &acts->d, &d_features,
-                       &model->index.row_features.there, 0, err) < 0 ||
-        stack_bwd(nn, &model->vision, &acts->d, &model->vision_rows, err) < 0)
-        return -1;
-    return embed_bwd(model, err);
+    return model->backend->ops->embed_fwd(model->backend, &model->vision_acts.d,
+                                          &d_features, &model->index.row_features.there,
+                                          0, err);
 }
 
 /* ---- projector ---- */
@@ -279,7 +275,7 @@ int vision_fwd(struct neva *model, struct err *err)
     return place_features(model, err);
 }
 
-int vision_bwd(struct neva *model, struct err *err)
+int vision_projector_bwd(struct neva *model, struct err *err)
 {
     struct projector_acts *acts = &model->projector_acts;
     int64_t first, count;
@@ -293,7 +289,22 @@ int vision_bwd(struct neva *model, struct err *err)
                                          &model->text_acts.d, &rows, err) < 0 ||
         projector_bwd(model, err) < 0)
         return err_wrap(err, "projector backward");
-    if (!model->config.vision.freeze && encoder_bwd(model, err) < 0)
-        return err_wrap(err, "vision encoder backward");
     return 0;
+}
+
+int vision_encoder_bwd(struct neva *model, int64_t first, int64_t end, struct err *err)
+{
+    struct stack *stack = &model->vision;
+    int rc = 0;
+
+    if (model->vision_rows.batch == 0)
+        return 0;
+    if (end == stack->n_layers)
+        rc = features_bwd(model, err);
+    if (rc == 0)
+        rc = stack_bwd_part(&model->vision_nn, stack, &model->vision_acts.d, first, end,
+                            &model->vision_rows, err);
+    if (rc == 0 && first == 0)
+        rc = embed_bwd(model, err);
+    return rc < 0 ? err_wrap(err, "vision encoder backward") : 0;
 }

@@ -20,18 +20,6 @@ static int check(const struct optim_config *config, int64_t step, int64_t n_labe
     return 0;
 }
 
-/* One exchange for all gradients: they lie in one arena. */
-static int sum_over_data(struct neva *model, struct comm *data_group, struct err *err)
-{
-    struct tensor all =
-        tensor_of(model->grads.base, DTYPE_F32, 1,
-                  (const int64_t[]){(int64_t)(model->grads.n_bytes / sizeof(float))});
-
-    if (nn_all_reduce(&model->vision_nn, data_group, &all, COMM_SUM, err) < 0)
-        return err_wrap(err, "gradients of the data-parallel ranks");
-    return 0;
-}
-
 /* What the device adds up of a step: loss, squares of every parameter's whole gradient, the
  * same on every rank, and what becomes of them. */
 static int add_up(struct neva *model, struct comm *data_group, double divisor,
@@ -174,8 +162,8 @@ static int step_with(struct neva *model, struct comm *data_group,
     double divisor = (double)n_labels * model->head.loss_scale;
 
     if (neva_need_grads(model, err) < 0 || neva_need_moments(model, err) < 0 ||
-        neva_need_list(model, err) < 0 || neva_reduce_grad(model, err) < 0 ||
-        sum_over_data(model, data_group, err) < 0 ||
+        neva_need_list(model, err) < 0 ||
+        neva_end_reduction(model, data_group, err) < 0 ||
         add_up(model, data_group, divisor, (double)config->clip, err) < 0 ||
         update_and_wait(model, data_group, config, step, seen, err) < 0)
         return -1;

@@ -61,6 +61,8 @@ cuda_host_test(test_cuda_fused LABEL op
 cuda_host_test(test_cuda_tune LABEL op SOURCES op/test_cuda_tune.c LIBS vneva_backend)
 cuda_host_test(test_cuda_groups LABEL op SOURCES op/test_cuda_groups.c op/expect.c
   LIBS vneva_nn)
+cuda_host_test(op_model_overlap LABEL op SOURCES op/model_overlap.c
+  LIBS vneva_tiny vneva_optim)
 cuda_host_test(op_model_cuda LABEL op SOURCES op/model_cuda.c
   LIBS vneva_tiny vneva_optim vneva_generate)
 cuda_host_test(op_model_waits LABEL op SOURCES op/model_waits.c

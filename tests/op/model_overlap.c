@@ -1,0 +1,257 @@
+/* Gradients that are summed beside the backward pass, over the stand-ins of CUDA and NCCL:
+ * the same bits as summed after it, for every layout, bucket and order of streams; and those
+ * of the host's sums but for rounding. */
+#include "model/comm/internal.h"
+#include "model/neva/internal.h"
+#include "model/optim/optim.h"
+#include "tests/op/expect.h"
+#include "tests/op/tiny.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define SAMPLES 4
+#define TOKENS 16
+#define FRAMES_EACH 1
+#define STEPS 2
+#define MICRO 2 /* micro batches of a data rank */
+#define SAME 1e-4
+
+static const struct optim_config optim = {.lr = 1e-2F,
+                                          .min_lr = 1e-3F,
+                                          .warmup_steps = 1,
+                                          .max_steps = 10,
+                                          .beta1 = 0.9F,
+                                          .beta2 = 0.95F,
+                                          .eps = 1e-8F,
+                                          .weight_decay = 0.1F,
+                                          .clip = 1};
+
+/* One way to train, and what came out of it. */
+struct run {
+    struct neva_config config;
+    int n_ranks, n_data, n_devices; /* n_devices 0: all on one, through the host */
+    bool is_beside, is_uneven;      /* uneven: a rank's last micro batch has no labels */
+    size_t bucket_bytes;
+    double norm[STEPS];
+    float *values;
+    uint64_t n_beside; /* asked for before optim_step, by rank 0 */
+};
+
+static int micro_batches(struct tiny_rank *rank, struct run *run, struct neva *model,
+                         const struct tiny_batch *all, double *n_labels, struct err *err)
+{
+    int64_t each = SAMPLES / run->n_data / MICRO;
+    int32_t masked[SAMPLES * TOKENS];
+
+    memset(masked, -1, sizeof(masked));
+    for (int i = 0; i < MICRO; i++) {
+        struct neva_batch part =
+            tiny_part(all, &run->config, (rank->data_rank * MICRO + i) * each, each,
+                      rank->rank, rank->n_ranks);
+        struct neva_loss loss;
+
+        if (i == MICRO - 1 && run->is_beside)
+            neva_begin_reduction(model, rank->data);
+        if (i == MICRO - 1 && run->is_uneven && rank->data_rank == 1)
+            part.labels = masked;
+        if (neva_step(model, &part, &loss, err) < 0)
+            return -1;
+        *n_labels += (double)loss.n_labels;
+    }
+    return 0;
+}
+
+static int train(struct tiny_rank *rank, struct run *run, struct neva *model,
+                 const struct tiny_batch *all, struct err *err)
+{
+    bool is_first = rank->rank == 0 && rank->data_rank == 0;
+
+    neva_set_bucket_bytes(model, run->bucket_bytes);
+    for (int step = 0; step < STEPS; step++) {
+        struct optim_report report;
+        uint64_t before = rank->data->device_number;
+        double n_labels = 0;
+
+        if (micro_batches(rank, run, model, all, &n_labels, err) < 0)
+            return -1;
+        if (is_first)
+            run->n_beside += rank->data->device_number - before;
+        if (comm_all_reduce_f64(rank->data, &n_labels, 1, COMM_SUM, err) < 0 ||
+            optim_step(model, rank->data, &optim, step, (int64_t)n_labels, &report, err) <
+                0)
+            return -1;
+        if (is_first)
+            run->norm[step] = report.grad_norm;
+    }
+    if (rank->data_rank == 0)
+        tiny_collect(model, TINY_VALUE, run->values);
+    return 0;
+}
+
+static void body(struct tiny_rank *rank)
+{
+    struct run *run = rank->arg;
+    struct neva *model = NULL;
+    struct tiny_batch all;
+    struct err err = {0};
+
+    EXPECT(comm_has_device(rank->data) == (run->n_devices > 0));
+    tiny_batch_init(&all, &run->config, SAMPLES, TOKENS, FRAMES_EACH, 5);
+    if (EXPECT_OK(neva_create(&model, &run->config, rank->backend, rank->tensor, &err),
+                  &err))
+        EXPECT_OK(train(rank, run, model, &all, &err), &err);
+    neva_destroy(model);
+    tiny_batch_fini(&all);
+}
+
+static void run_it(struct run *run)
+{
+    run->values = calloc((size_t)neva_n_params(&run->config), sizeof(float));
+    tiny_run_on("cuda", run->n_devices ? run->n_devices : 1, run->n_ranks, run->n_data,
+                body, run);
+}
+
+/* bound 0: the same bits */
+static void compare(const struct run *got, const struct run *want, const char *what,
+                    double bound)
+{
+    int64_t n = neva_n_params(&want->config);
+    double worst = 0;
+
+    for (int64_t i = 0; i < n; i++)
+        worst = fmax(worst, fabs((double)got->values[i] - (double)want->values[i]));
+    EXPECT_MSG(worst <= bound, "TP %d DP %d, buckets of %zu, %s: weights differ by %g",
+               got->n_ranks, got->n_data, got->bucket_bytes, what, worst);
+    for (int i = 0; i < STEPS; i++)
+        EXPECT_MSG(expect_near(got->norm[i], want->norm[i], bound, 0),
+                   "TP %d DP %d, buckets of %zu, %s: norm %.9g, not %.9g", got->n_ranks,
+                   got->n_data, got->bucket_bytes, what, got->norm[i], want->norm[i]);
+}
+
+/* Beside, with streams of both orders, against after; and that against the host's sums. */
+static void compare_ways(struct run like, bool has_host)
+{
+    static const char *const orders[] = {"late", "early"};
+    struct run after = like, host = like;
+
+    run_it(&after);
+    EXPECT(after.n_beside == 0);
+    for (int i = 0; i < 2; i++) {
+        struct run beside = like;
+
+        beside.is_beside = true;
+        setenv("CUDA_HOST_STREAMS", orders[i], 1);
+        run_it(&beside);
+        compare(&beside, &after, orders[i], 0);
+        EXPECT((beside.n_beside > 0) == (like.bucket_bytes < 1 << 20));
+        free(beside.values);
+    }
+    unsetenv("CUDA_HOST_STREAMS");
+    host.n_devices = 0;
+    if (has_host) {
+        run_it(&host);
+        compare(&after, &host, "through the host", SAME);
+    }
+    free(host.values);
+    free(after.values);
+}
+
+static struct run data_ranks(const struct neva_config *config, size_t bucket_bytes)
+{
+    return (struct run){.config = *config,
+                        .n_ranks = 1,
+                        .n_data = 2,
+                        .n_devices = 2,
+                        .bucket_bytes = bucket_bytes};
+}
+
+static void every_bucket_gives_the_same_bits(void)
+{
+    static const size_t sizes[] = {1, 6000, 1 << 20};
+    struct neva_config config = tiny_config();
+
+    for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++)
+        compare_ways(data_ranks(&config, sizes[i]), i == 0);
+}
+
+static void so_does_every_model(void)
+{
+    for (int vision = 1; vision < TINY_VISION_COUNT; vision++) {
+        struct neva_config config = tiny_vision_config((enum tiny_vision)vision);
+
+        config.llm.tied = vision == 1;
+        compare_ways(data_ranks(&config, 1), false);
+    }
+}
+
+static void frozen_parts_have_no_buckets(void)
+{
+    struct neva_config config = tiny_config();
+
+    config.vision.freeze = true;
+    compare_ways(data_ranks(&config, 1), false);
+    config.llm.freeze = true;
+    compare_ways(data_ranks(&config, 1), false);
+    config.vision.freeze = false;
+    compare_ways(data_ranks(&config, 1), false);
+}
+
+/* Gradients of divided frames wait for their sum over the tensor group. */
+static void two_groups_work_at_once(void)
+{
+    struct neva_config config = tiny_config();
+    struct run run = data_ranks(&config, 1);
+
+    run.n_ranks = 2;
+    run.n_devices = 4;
+    compare_ways(run, true);
+}
+
+static void a_rank_without_labels_asks_for_its_buckets_later(void)
+{
+    struct neva_config config = tiny_config();
+    struct run run = data_ranks(&config, 1);
+
+    run.is_uneven = true;
+    compare_ways(run, true);
+}
+
+static void more_cannot_be_added_body(struct tiny_rank *rank)
+{
+    struct neva_config config = tiny_config();
+    struct neva *model = NULL;
+    struct tiny_batch all;
+    struct neva_loss loss;
+    struct optim_report report;
+    struct err err = {0};
+
+    tiny_batch_init(&all, &config, 1, TOKENS, 1, 5);
+    EXPECT_OK(neva_create(&model, &config, rank->backend, rank->tensor, &err), &err);
+    neva_begin_reduction(model, rank->data);
+    EXPECT_OK(neva_step(model, &all.batch, &loss, &err), &err);
+    EXPECT(neva_step(model, &all.batch, &loss, &err) < 0 && err.code == ERR_STATE);
+    EXPECT_OK(optim_step(model, rank->data, &optim, 0, loss.n_labels, &report, &err),
+              &err);
+    EXPECT_OK(neva_step(model, &all.batch, &loss, &err), &err);
+    EXPECT_OK(rank->backend->ops->sync(rank->backend, &err), &err);
+    neva_destroy(model);
+    tiny_batch_fini(&all);
+}
+
+static void more_cannot_be_added_to_sums(void)
+{
+    tiny_run_on("cuda", 2, 1, 2, more_cannot_be_added_body, NULL);
+}
+
+int main(void)
+{
+    setenv("CUDA_HOST_DEVICES", "4", 1);
+    EXPECT_RUN(every_bucket_gives_the_same_bits);
+    EXPECT_RUN(so_does_every_model);
+    EXPECT_RUN(frozen_parts_have_no_buckets);
+    EXPECT_RUN(two_groups_work_at_once);
+    EXPECT_RUN(a_rank_without_labels_asks_for_its_buckets_later);
+    EXPECT_RUN(more_cannot_be_added_to_sums);
+    return expect_end();
+}
