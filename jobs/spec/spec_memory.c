@@ -207,13 +207,17 @@ static struct values kept_of_encoder(const struct spec *spec, const struct layer
     return sum(v, kept_of_layers(l));
 }
 
+static int64_t pixel_bytes(const struct spec *spec, const struct frames *f)
+{
+    return f->here * spec->vision.crop_size * spec->vision.crop_size * 3;
+}
+
 static int64_t scratch_of_encoder(const struct spec *spec, const struct layers *l,
                                   const struct frames *f)
 {
-    int64_t side = spec->vision.crop_size, pixels = f->here * side * side * 3;
     struct values v = {(f->patches + f->here) * l->width, 0};
 
-    return pixels + bytes_of(spec, sum(v, scratch_of_layers(l)));
+    return pixel_bytes(spec, f) + bytes_of(spec, sum(v, scratch_of_layers(l)));
 }
 
 static struct values kept_of_projector(const struct spec *spec, const struct frames *f)
@@ -328,6 +332,8 @@ void spec_memory(struct spec_estimate *e, const struct spec *spec, int64_t vocab
                         (vision.has_backward ? 0 : encoder);
     int64_t of_llm = bytes_of(spec, scratch_of_layers(&llm)) + head;
 
+    if (is_on_gpu) /* the next micro batch's frames */
+        kept += pixel_bytes(spec, &frames);
     e->logit_bytes = of_vision > of_llm ? 0 : (uint64_t)logits;
     e->activation_bytes = (uint64_t)(kept + most(of_vision, of_llm)) - e->logit_bytes;
     e->backend_bytes =

@@ -145,6 +145,18 @@ struct backend_ops {
     int (*zero)(struct backend *b, void *dst, size_t n_bytes, struct err *err);
     int (*sync)(struct backend *b, struct err *err);
 
+    /* ---- bytes brought ahead: beside the order of calls. All NULL: memory is the host's ---- */
+
+    /* dst = host, as soon as the calls before the last ahead_used are done; calls that follow
+     * do not wait for it. One dst at a time: its first use ends with ahead_used. The array may
+     * be changed when this returns. n_bytes 0: only takes what it will need itself. */
+    int (*ahead_upload)(struct backend *b, void *dst, const void *host, size_t n_bytes,
+                        struct err *err);
+    /* Calls from here on see the bytes; before it dst is neither read nor freed. */
+    int (*ahead_take)(struct backend *b, struct err *err);
+    /* No call from here on reads them. */
+    int (*ahead_used)(struct backend *b, struct err *err);
+
     /* ---- replay ---- */
 
     /* Runs the operations that `run` asks for. Those of equal stretches must be equal: with

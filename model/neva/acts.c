@@ -339,6 +339,8 @@ uint64_t neva_plan_bytes(const struct neva_config *config, int tensor_parallel,
     }
     neva_acts_layout(&model, &shape, 0, tensor_parallel, &acts);
     total = values.peak + masters.peak + grads.peak + moments.peak + acts.peak;
+    if (is_training) /* the next micro batch's frames */
+        total += tensor_bytes(&model.vision_acts.pixels);
     neva_fini_plan(&model);
     return total;
 }

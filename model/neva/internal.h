@@ -149,6 +149,12 @@ struct neva {
     int64_t n_frames_seen, n_labels_seen; /* by trained steps since neva_zero_grad */
     bool has_partial_grads;               /* of the divided frames */
     struct neva_reduction reduction;
+    struct {
+        struct arena room;
+        const uint8_t
+            *pixels;    /* the host's, of the batch whose frames are on their way */
+        size_t n_bytes; /* of them */
+    } ahead;
 };
 
 /* Plans and places everything a micro batch of this shape needs; keeps it as long as the
@@ -196,6 +202,15 @@ int neva_tally_init(struct neva *model, struct err *err);
 void neva_tally_fini(struct neva *model);
 /* One of the tally's. */
 int neva_zero_loss(struct neva *model, double *loss, struct err *err);
+
+/* ---- ahead.c ---- */
+
+/* Room for the frames of a micro batch with n_frames, where neva_prefetch needs any. */
+int neva_ahead_reserve(struct neva *model, int64_t n_frames, struct err *err);
+/* out = this rank's frames: those that were prefetched, or the host's. */
+int neva_bring_pixels(struct neva *model, const struct tensor *out, const uint8_t *pixels,
+                      struct err *err);
+void neva_ahead_forget(struct neva *model);
 
 /* ---- reduce.c ---- */
 

@@ -191,6 +191,9 @@ void neva_destroy(struct neva *model)
     arena_fini(&model->grads);
     arena_fini(&model->moments);
     arena_fini(&model->acts);
+    if (model->ahead.room.base) /* a copy may be on its way there */
+        (void)model->backend->ops->ahead_take(model->backend, NULL);
+    arena_fini(&model->ahead.room);
     nn_fini(&model->vision_nn);
     nn_fini(&model->llm_nn);
     free(model->index.memory);
@@ -323,6 +326,7 @@ static int run_in_stage(struct neva *model, const struct neva_batch *batch,
     struct stage_mark before = stage_begin("forward", NULL, STAGE_LIMITED);
     int rc = run(model, batch, is_training, n_labels, sum, err);
 
+    neva_ahead_forget(model); /* of this batch, used or not */
     stage_end(before);
     return rc;
 }
@@ -354,7 +358,7 @@ int neva_reserve(struct neva *model, int64_t n_samples, int64_t n_tokens,
     const struct neva_shape shape = {n_samples, n_tokens, n_frames, true};
 
     if (neva_need_grads(model, err) < 0 || neva_need_moments(model, err) < 0 ||
-        neva_need_list(model, err) < 0)
+        neva_need_list(model, err) < 0 || neva_ahead_reserve(model, n_frames, err) < 0)
         return -1;
     return neva_prepare(model, &shape, err);
 }

@@ -153,6 +153,11 @@ int neva_step(struct neva *model, const struct neva_batch *batch, struct neva_lo
               struct err *err);
 /* Of this rank's steps since neva_zero_grad. Waits for the device. */
 int neva_read_loss(struct neva *model, struct neva_loss *loss, struct err *err);
+/* Brings the frames of the batch that the next neva_step or neva_evaluate takes to the device,
+ * beside what it was asked for before; until then next->pixels stays the address by which
+ * that call knows them, though the array itself may be changed when this returns. Another
+ * batch may come instead. Where memory is the host's nothing happens. Not collective. */
+int neva_prefetch(struct neva *model, const struct neva_batch *next, struct err *err);
 /* Takes all memory that steps of up to this shape need, before the first of them: gradients,
  * optimizer state, activations. */
 int neva_reserve(struct neva *model, int64_t n_samples, int64_t n_tokens,

@@ -255,8 +255,7 @@ int vision_upload(struct neva *model, const uint8_t *pixels, struct err *err)
 
     if (model->vision_rows.batch == 0)
         return 0;
-    return model->backend->ops->upload(model->backend, there->data, pixels,
-                                       tensor_bytes(there), err);
+    return neva_bring_pixels(model, there, pixels, err);
 }
 
 int vision_fwd(struct neva *model, struct err *err)

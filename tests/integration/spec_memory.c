@@ -63,7 +63,8 @@ static void train(struct tiny_rank *rank)
         struct optim_report report;
         struct neva_loss loss;
 
-        if (neva_step(model, &part, &loss, &err) < 0 ||
+        if (neva_prefetch(model, &part, &err) < 0 ||
+            neva_step(model, &part, &loss, &err) < 0 ||
             optim_step(model, rank->data, &optim, step, loss.n_labels, &report, &err) < 0)
             fail_msg("%s", err.text);
         b->ops->memory(b, &memory);

@@ -1,6 +1,7 @@
-/* Gradients that are summed beside the backward pass, over the stand-ins of CUDA and NCCL:
- * the same bits as summed after it, for every layout, bucket and order of streams; and those
- * of the host's sums but for rounding. */
+/* What goes on beside the model's work, over the stand-ins of CUDA and NCCL. Gradients summed
+ * beside the backward pass: the same bits as summed after it, for every layout, bucket and
+ * order of streams; and those of the host's sums but for rounding. Frames brought ahead: the
+ * same bits as brought in time. */
 #include "model/comm/internal.h"
 #include "model/neva/internal.h"
 #include "model/optim/optim.h"
@@ -244,6 +245,101 @@ static void more_cannot_be_added_to_sums(void)
     tiny_run_on("cuda", 2, 1, 2, more_cannot_be_added_body, NULL);
 }
 
+/* ---- frames of the next micro batch ---- */
+
+#define BATCHES 3
+#define PASSES (2 * BATCHES)
+
+struct ahead {
+    bool is_ahead;
+    float *values;
+};
+
+/* Which of the batches pass i takes is foreseen, but for one that comes in between, and one
+ * that is evaluated first. After a prefetch the host's frames are gone. */
+static int passes(struct neva *model, struct tiny_batch *all, struct tiny_batch *other,
+                  const uint8_t *frames, const struct ahead *ahead, size_t n_bytes,
+                  struct err *err)
+{
+    for (int i = 0; i < PASSES; i++) {
+        struct tiny_batch *it = &all[i % BATCHES], *next = &all[(i + 1) % BATCHES];
+        struct neva_loss loss;
+
+        if (neva_step(model, &it->batch, &loss, err) < 0)
+            return -1;
+        memcpy(it->pixels, frames + (size_t)(i % BATCHES) * n_bytes, n_bytes);
+        if (i == 3 && neva_prefetch(model, &other->batch, err) < 0)
+            return -1;
+        if (i + 1 == PASSES || !ahead->is_ahead)
+            continue;
+        if (neva_prefetch(model, &next->batch, err) < 0)
+            return -1;
+        if (i == 1 && neva_evaluate(model, &other->batch, &loss, err) < 0)
+            return -1; /* what was brought is of no use any more */
+        if (i != 1)
+            memset(next->pixels, 0, n_bytes);
+    }
+    return 0;
+}
+
+static void ahead_body(struct tiny_rank *rank)
+{
+    struct ahead *ahead = rank->arg;
+    struct neva_config config = tiny_config();
+    size_t n_bytes =
+        (size_t)(2 * config.vision.image_size * config.vision.image_size * 3);
+    struct tiny_batch all[BATCHES], other;
+    uint8_t *frames = malloc(BATCHES * n_bytes);
+    struct neva *model = NULL;
+    struct err err = {0};
+
+    tiny_batch_init(&other, &config, 2, TOKENS, 2, 99);
+    for (int i = 0; i < BATCHES; i++) {
+        tiny_batch_init(&all[i], &config, 2, TOKENS, 1, (uint64_t)i);
+        memcpy(frames + (size_t)i * n_bytes, all[i].pixels, n_bytes);
+    }
+    if (EXPECT_OK(neva_create(&model, &config, rank->backend, rank->tensor, &err),
+                  &err) &&
+        EXPECT_OK(neva_reserve(model, 2, TOKENS, 2, &err), &err) &&
+        EXPECT_OK(passes(model, all, &other, frames, ahead, n_bytes, &err), &err))
+        tiny_collect(model, TINY_GRAD, ahead->values);
+    neva_destroy(model);
+    for (int i = 0; i < BATCHES; i++)
+        tiny_batch_fini(&all[i]);
+    tiny_batch_fini(&other);
+    free(frames);
+}
+
+static struct ahead run_ahead(bool is_ahead)
+{
+    struct neva_config config = tiny_config();
+    struct ahead ahead = {is_ahead,
+                          calloc((size_t)neva_n_params(&config), sizeof(float))};
+
+    tiny_run_on("cuda", 1, 1, 1, ahead_body, &ahead);
+    return ahead;
+}
+
+static void frames_that_come_ahead_give_the_same_bits(void)
+{
+    static const char *const orders[] = {"late", "early"};
+    struct neva_config config = tiny_config();
+    size_t n_bytes = (size_t)neva_n_params(&config) * sizeof(float);
+
+    for (int i = 0; i < 2; i++) {
+        struct ahead want, got;
+
+        setenv("CUDA_HOST_STREAMS", orders[i], 1);
+        want = run_ahead(false);
+        got = run_ahead(true);
+        EXPECT_MSG(memcmp(want.values, got.values, n_bytes) == 0,
+                   "frames brought ahead give other gradients, streams %s", orders[i]);
+        free(want.values);
+        free(got.values);
+    }
+    unsetenv("CUDA_HOST_STREAMS");
+}
+
 int main(void)
 {
     setenv("CUDA_HOST_DEVICES", "4", 1);
@@ -253,5 +349,6 @@ int main(void)
     EXPECT_RUN(two_groups_work_at_once);
     EXPECT_RUN(a_rank_without_labels_asks_for_its_buckets_later);
     EXPECT_RUN(more_cannot_be_added_to_sums);
+    EXPECT_RUN(frames_that_come_ahead_give_the_same_bits);
     return expect_end();
 }

@@ -273,6 +273,58 @@ static void host_memory_may_change_as_soon_as_an_upload_returns(struct check *ch
     backend_destroy(b);
 }
 
+/* Two arrays after each other through one place, the second while the first is still to be
+ * read: neither may be early or late. */
+static void bring_ahead(struct check *check, struct backend *b, size_t n_bytes)
+{
+    unsigned char *host = malloc(n_bytes), *got = malloc(n_bytes);
+    void *place = NULL, *kept[2] = {NULL, NULL};
+    struct err err = {0};
+    bool is_fine = b->ops->ahead_upload(b, NULL, NULL, 0, &err) == 0 &&
+                   b->ops->alloc(b, &place, n_bytes, &err) == 0 &&
+                   b->ops->ahead_used(b, &err) == 0;
+
+    for (int i = 0; i < 2 && is_fine; i++) {
+        memset(host, i + 1, n_bytes);
+        is_fine = b->ops->alloc(b, &kept[i], n_bytes, &err) == 0 &&
+                  b->ops->ahead_upload(b, place, host, n_bytes, &err) == 0;
+        memset(host, 0, n_bytes);
+        is_fine = is_fine && b->ops->ahead_take(b, &err) == 0 &&
+                  b->ops->copy(b, kept[i], place, n_bytes, &err) == 0 &&
+                  b->ops->ahead_used(b, &err) == 0;
+    }
+    for (int i = 0; i < 2 && is_fine; i++) {
+        is_fine = b->ops->download(b, got, kept[i], n_bytes, &err) == 0;
+        check_that(check, got[0] == i + 1 && got[n_bytes - 1] == i + 1,
+                   "%zu bytes brought ahead, array %d: they are %d and %d", n_bytes, i,
+                   got[0], got[n_bytes - 1]);
+    }
+    check_that(check, is_fine, "%s", err.text);
+    b->ops->free(b, place);
+    b->ops->free(b, kept[0]);
+    b->ops->free(b, kept[1]);
+    free(host);
+    free(got);
+}
+
+static void what_comes_ahead_is_neither_early_nor_late(struct check *check)
+{
+    static const char *const streams[] = {"late", "early"};
+
+    for (int i = 0; i < 2; i++) {
+        struct backend *b;
+
+        setenv("CUDA_HOST_STREAMS", streams[i], 1);
+        b = open_cuda(check, "forward");
+        if (b) {
+            bring_ahead(check, b, 1000);
+            bring_ahead(check, b, (size_t)20 << 20); /* more than the ring holds */
+        }
+        backend_destroy(b);
+    }
+    unsetenv("CUDA_HOST_STREAMS");
+}
+
 static void too_much_memory_is_an_error_that_says_what_would_help(struct check *check)
 {
     struct backend *b = open_cuda(check, "forward");
@@ -416,6 +468,7 @@ int main(void)
     check_run(&check, extreme_values_give_what_they_give_on_ref);
     check_run(&check, no_rows_are_fine);
     check_run(&check, host_memory_may_change_as_soon_as_an_upload_returns);
+    check_run(&check, what_comes_ahead_is_neither_early_nor_late);
     check_run(&check, too_much_memory_is_an_error_that_says_what_would_help);
     check_run(&check, tf32_is_for_products_of_fp32_that_ask_for_it);
     check_run(&check, the_backend_says_what_computes_and_can_do_without_cudnn);

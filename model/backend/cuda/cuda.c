@@ -29,7 +29,8 @@ static void cuda_destroy(struct backend *b)
         cudaStreamSynchronize(cuda->stream);
         cuda_attention_fini(cuda);
         cuda_matmul_fini(cuda);
-        cuda_staging_fini(cuda);
+        cuda_staging_fini(&cuda->staging);
+        cuda_ahead_fini(cuda);
         cuda_free(b, cuda->scratch);
         cuda_free(b, cuda->rope_turns);
         cuda_letter_fini(cuda);
@@ -70,6 +71,9 @@ static const struct backend_ops cuda_ops = {
     .copy = cuda_copy,
     .zero = cuda_zero,
     .sync = cuda_sync,
+    .ahead_upload = cuda_ahead_upload,
+    .ahead_take = cuda_ahead_take,
+    .ahead_used = cuda_ahead_used,
     .replay = cuda_replay,
     .matmul = cuda_matmul,
     .bias_bwd = cuda_bias_bwd,
@@ -165,7 +169,7 @@ static int open_device(struct cuda *cuda, struct err *err)
         cuda_check(cudaStreamCreateWithFlags(&cuda->stream, cudaStreamNonBlocking),
                    "stream", err) < 0)
         return -1;
-    if (cuda_letter_init(cuda, err) < 0 || cuda_staging_init(cuda, err) < 0 ||
+    if (cuda_letter_init(cuda, err) < 0 || cuda_staging_init(&cuda->staging, err) < 0 ||
         cuda_graphs_init(cuda, err) < 0)
         return -1;
     if (cuda_matmul_init(cuda, err) < 0)

@@ -43,6 +43,13 @@ struct letter {
     size_t n_bytes;
 };
 
+/* What comes to the device beside the stream:  copied --event--> take, used --event--> copy */
+struct ahead {
+    cudaStream_t stream; /* NULL: nobody has asked for it */
+    struct staging staging;
+    cudaEvent_t copied, used;
+};
+
 /* Which attention is asked first, VNEVA_CUDA_ATTENTION: own kernels do what it does not.
  * auto: cuDNN for shapes that come again and have no lengths; own: never cuDNN;
  * cudnn: whatever cuDNN does; cudnn-any-order: likewise, with gradients that are faster
@@ -64,6 +71,7 @@ struct cuda {
     int device, n_processors;
     cudaStream_t stream;
     struct staging staging;
+    struct ahead ahead;
     void *scratch; /* of one operation */
     size_t scratch_bytes;
     struct letter letter;
@@ -113,8 +121,12 @@ int cuda_copy(struct backend *b, void *dst, const void *src, size_t n_bytes,
 int cuda_zero(struct backend *b, void *dst, size_t n_bytes, struct err *err);
 int cuda_sync(struct backend *b, struct err *err);
 
-int cuda_staging_init(struct cuda *cuda, struct err *err);
-void cuda_staging_fini(struct cuda *cuda);
+int cuda_staging_init(struct staging *s, struct err *err);
+void cuda_staging_fini(struct staging *s);
+/* dst = host, in the order of `stream`, through a ring that only this stream uses. The array
+ * may be changed as soon as this returns. */
+int cuda_send(struct cuda *cuda, struct staging *s, cudaStream_t stream, void *dst,
+              const void *host, size_t n_bytes, struct err *err);
 
 int cuda_letter_init(struct cuda *cuda, struct err *err);
 void cuda_letter_fini(struct cuda *cuda);
@@ -135,6 +147,14 @@ int cuda_graph_refuses(struct cuda *cuda, const char *what, struct err *err);
 int cuda_replay(struct backend *b, const struct backend_stretch *key,
                 int (*run)(void *context, struct err *err), void *context,
                 struct err *err);
+
+/* ---- ahead.c ---- */
+
+void cuda_ahead_fini(struct cuda *cuda);
+int cuda_ahead_upload(struct backend *b, void *dst, const void *host, size_t n_bytes,
+                      struct err *err);
+int cuda_ahead_take(struct backend *b, struct err *err);
+int cuda_ahead_used(struct backend *b, struct err *err);
 
 /* ---- group.c ---- */
 

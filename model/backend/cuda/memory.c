@@ -72,9 +72,8 @@ int cuda_scratch(struct cuda *cuda, void **out, size_t n_bytes, struct err *err)
 
 /* ---- staging ---- */
 
-int cuda_staging_init(struct cuda *cuda, struct err *err)
+int cuda_staging_init(struct staging *s, struct err *err)
 {
-    struct staging *s = &cuda->staging;
     void *pinned = NULL;
 
     if (cuda_check(cudaMallocHost(&pinned, STAGING_BYTES), "pinned memory", err) < 0)
@@ -88,10 +87,8 @@ int cuda_staging_init(struct cuda *cuda, struct err *err)
     return 0;
 }
 
-void cuda_staging_fini(struct cuda *cuda)
+void cuda_staging_fini(struct staging *s)
 {
-    struct staging *s = &cuda->staging;
-
     for (int i = 0; i < STAGING_MARKS; i++)
         if (s->marks[i].event)
             cudaEventDestroy(s->marks[i].event);
@@ -99,9 +96,8 @@ void cuda_staging_fini(struct cuda *cuda)
         cudaFreeHost(s->pinned);
 }
 
-static int wait_for_oldest(struct cuda *cuda, struct err *err)
+static int wait_for_oldest(struct cuda *cuda, struct staging *s, struct err *err)
 {
-    struct staging *s = &cuda->staging;
     unsigned at = s->first_mark;
 
     if (cuda_wait_event(cuda, s->marks[at].event, err) < 0)
@@ -113,9 +109,9 @@ static int wait_for_oldest(struct cuda *cuda, struct err *err)
 }
 
 /* *at: where n_bytes in one piece are free. */
-static int reserve(struct cuda *cuda, size_t n_bytes, size_t *at, struct err *err)
+static int reserve(struct cuda *cuda, struct staging *s, size_t n_bytes, size_t *at,
+                   struct err *err)
 {
-    struct staging *s = &cuda->staging;
     size_t padded = (n_bytes + STAGING_ALIGN - 1) / STAGING_ALIGN * STAGING_ALIGN;
     size_t left = STAGING_BYTES - s->head % STAGING_BYTES;
 
@@ -123,46 +119,53 @@ static int reserve(struct cuda *cuda, size_t n_bytes, size_t *at, struct err *er
         s->head += left;
     while (s->n_marks == STAGING_MARKS ||
            (s->n_marks && s->head + padded - s->tail > STAGING_BYTES))
-        if (wait_for_oldest(cuda, err) < 0)
+        if (wait_for_oldest(cuda, s, err) < 0)
             return -1;
     *at = s->head % STAGING_BYTES;
     s->head += padded;
     return 0;
 }
 
-static int send(struct cuda *cuda, void *dst, const void *host, size_t n_bytes,
-                struct err *err)
+static int send(struct cuda *cuda, struct staging *s, cudaStream_t stream, void *dst,
+                const void *host, size_t n_bytes, struct err *err)
 {
-    struct staging *s = &cuda->staging;
     size_t at;
     unsigned mark;
 
-    if (reserve(cuda, n_bytes, &at, err) < 0)
+    if (reserve(cuda, s, n_bytes, &at, err) < 0)
         return -1;
     memcpy(s->pinned + at, host, n_bytes);
     mark = (s->first_mark + s->n_marks) % STAGING_MARKS;
-    if (cuda_check(cudaMemcpyAsync(dst, s->pinned + at, n_bytes, cudaMemcpyHostToDevice,
-                                   cuda->stream),
-                   "copy to the device", err) < 0 ||
-        cuda_check(cudaEventRecord(s->marks[mark].event, cuda->stream), "event", err) < 0)
+    if (cuda_check(
+            cudaMemcpyAsync(dst, s->pinned + at, n_bytes, cudaMemcpyHostToDevice, stream),
+            "copy to the device", err) < 0 ||
+        cuda_check(cudaEventRecord(s->marks[mark].event, stream), "event", err) < 0)
         return -1;
     s->marks[mark].end = s->head;
     s->n_marks++;
     return 0;
 }
 
-int cuda_upload(struct backend *b, void *dst, const void *host, size_t n_bytes,
-                struct err *err)
+int cuda_send(struct cuda *cuda, struct staging *s, cudaStream_t stream, void *dst,
+              const void *host, size_t n_bytes, struct err *err)
 {
-    if (cuda_graph_refuses(cuda_of(b), "an upload", err) < 0)
+    if (cuda_graph_refuses(cuda, "an upload", err) < 0)
         return -1;
     for (size_t at = 0; at < n_bytes; at += STAGING_PIECE_MAX) {
         size_t n = n_bytes - at < STAGING_PIECE_MAX ? n_bytes - at : STAGING_PIECE_MAX;
 
-        if (send(cuda_of(b), (char *)dst + at, (const char *)host + at, n, err) < 0)
+        if (send(cuda, s, stream, (char *)dst + at, (const char *)host + at, n, err) < 0)
             return -1;
     }
     return 0;
+}
+
+int cuda_upload(struct backend *b, void *dst, const void *host, size_t n_bytes,
+                struct err *err)
+{
+    struct cuda *cuda = cuda_of(b);
+
+    return cuda_send(cuda, &cuda->staging, cuda->stream, dst, host, n_bytes, err);
 }
 
 int cuda_download(struct backend *b, void *host, const void *src, size_t n_bytes,

@@ -1,5 +1,5 @@
 # What the plugin is made of; also built over host stand-ins by tests/rooms/cuda.cmake.
-set(cuda_sources cuda.c about.c memory.c graph.c group.c matmul.c matmul_plan.c
+set(cuda_sources cuda.c about.c memory.c ahead.c graph.c group.c matmul.c matmul_plan.c
   matmul_tune.c attention.c)
 # where NCCL's header is
 set(nccl_sources ../../comm/nccl.c ../../comm/nccl_watch.c ../../comm/nccl_library.c)
