@@ -199,11 +199,9 @@ int comm_device_all_reduce_f64(struct comm *comm, double *x, int64_t n, enum com
                                struct err *err)
 {
     struct comm_device *d = comm->device;
+    uint64_t number = begin(comm, "all-reduce");
 
-    comm_begin(comm, op == COMM_MAX ? COMM_KIND_MAX_F64 : COMM_KIND_SUM_F64,
-               (size_t)n * sizeof(*x), 0);
-    return comm_end(comm, d->ops->all_reduce_f64(d, comm->call.number, x, n, op, err),
-                    err);
+    return end(comm, d->ops->all_reduce_f64(d, number, x, n, op, err));
 }
 
 int comm_device_all_gather(struct comm *comm, void *out, const void *mine, size_t n_bytes,
