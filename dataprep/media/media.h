@@ -106,6 +106,8 @@ struct frame_service {
                 struct media_info *info, struct err *err);
     /* Must be called once for every ticket, waited for or not. */
     void (*release)(void *state, int64_t ticket);
+    /* True when wait would return at once. NULL: it never would. */
+    bool (*is_ready)(void *state, int64_t ticket);
 };
 
 /* A service that decodes in this very process, when waited for. For tests and tools. */

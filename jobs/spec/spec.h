@@ -126,6 +126,8 @@ struct spec {
         char *sched; /* sched.name: "CosineAnnealing" */
         int64_t warmup_steps, constant_steps;
         double min_lr;
+        int64_t bucket_cap_mb;  /* of gradients summed at a time; 100 */
+        bool overlap_grad_sync; /* beside the backward pass; true */
     } optim;
     struct {                   /* evaluate, keys of NeMo's neva_inference.yaml */
         char *neva_model_file; /* a checkpoint folder, or a training run's folder: its

@@ -27,7 +27,7 @@
 /* A frame service over another one: bounded, counted, and with one file it cannot open. */
 struct counted {
     struct frame_service inner;
-    int limit, n_open, most_open, n_submits;
+    int limit, n_open, most_open, n_submits, n_looks;
     const char *broken; /* NULL: none */
 };
 
@@ -74,6 +74,15 @@ static void counted_release(void *state, int64_t ticket)
     counted->inner.release(counted->inner.state, ticket);
 }
 
+/* Of a batch's four tickets, which are asked in turn, every sixth is not. */
+static bool counted_is_ready(void *state, int64_t ticket)
+{
+    struct counted *counted = state;
+
+    (void)ticket;
+    return !counted->broken && ++counted->n_looks % 6 > 0;
+}
+
 static struct frame_service counted_open(struct counted *counted,
                                          const struct world *world, int limit)
 {
@@ -81,7 +90,8 @@ static struct frame_service counted_open(struct counted *counted,
 
     *counted = (struct counted){.limit = limit};
     assert_int_equal(media_direct_service(&counted->inner, &world->limits, &err), 0);
-    return (struct frame_service){counted, counted_submit, counted_wait, counted_release};
+    return (struct frame_service){counted, counted_submit, counted_wait, counted_release,
+                                  counted_is_ready};
 }
 
 /* ---- the world ---- */
@@ -199,6 +209,61 @@ static void load_all(struct buf *out, struct world *world, const char *dataset,
 }
 
 /* ---- tests ---- */
+
+static const uint8_t *bytes_of(const struct batch *batch, size_t *n_bytes)
+{
+    *n_bytes = (size_t)batch_get(batch)->n_frames * FRAME_BYTES;
+    return batch_get(batch)->pixels;
+}
+
+/* Now and then there is something to be seen; it is what comes, once. */
+static void peek_changes_neither_order_nor_number(void **state)
+{
+    struct world *world = *state;
+    struct counted counted;
+    struct frame_service service = counted_open(&counted, world, TICKETS_MAX);
+    struct loader_config config = {
+        .source = {.frames = &world->frames, .service = &service},
+        .capacity = MICRO,
+        .n_ahead = 1,
+        .state = world,
+        .numbers = numbers};
+    const char *dataset = world->plain;
+    struct buf plain = BUF_INIT, peeked = BUF_INIT;
+    struct loader *loader = NULL;
+    const struct batch *batch, *next = NULL;
+    int n_seen = 0, n_given = 0, rc;
+    struct err err = {0};
+
+    assert_int_equal(corpus_open(&config.source.corpus, &dataset, 1, &err), 0);
+    for (int is_peeking = 0; is_peeking < 2; is_peeking++) {
+        struct buf *out = is_peeking ? &peeked : &plain;
+
+        assert_int_equal(loader_create(&loader, &config, &err), 0);
+        while ((rc = loader_next(loader, &batch, &err)) > 0) {
+            size_t n_bytes;
+            const uint8_t *bytes = bytes_of(batch, &n_bytes);
+
+            assert_true(!next || next == batch);
+            buf_add(out, bytes, n_bytes);
+            next = NULL;
+            n_seen += is_peeking && loader_peek(loader, &next);
+            n_given++;
+        }
+        assert_int_equal(rc, 0);
+        loader_destroy(loader);
+    }
+    assert_int_equal(n_given, 2 * N_BATCHES);
+    assert_true(n_seen > 0 && n_seen < N_BATCHES);
+    assert_int_equal(plain.n_bytes, peeked.n_bytes);
+    assert_memory_equal(plain.data, peeked.data, plain.n_bytes);
+    assert_int_equal(counted.n_submits, 2 * N_BATCHES * MICRO);
+    assert_int_equal(counted.n_open, 0);
+    corpus_close(config.source.corpus);
+    media_direct_service_close(&counted.inner);
+    buf_fini(&plain);
+    buf_fini(&peeked);
+}
 
 static void short_queue_gives_the_same_batches(void **state)
 {
@@ -404,6 +469,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(short_queue_gives_the_same_batches),
+        cmocka_unit_test(peek_changes_neither_order_nor_number),
         cmocka_unit_test(stored_frames_are_those_decoded),
         cmocka_unit_test(stored_frames_of_other_settings_are_not_used),
         cmocka_unit_test(batch_is_padded_and_marked),

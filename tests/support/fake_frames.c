@@ -81,5 +81,5 @@ static void release(void *state, int64_t ticket)
 struct frame_service fake_frames_service(struct fake_frames *fake)
 {
     *fake = (struct fake_frames){0};
-    return (struct frame_service){fake, submit, wait, release};
+    return (struct frame_service){fake, submit, wait, release, NULL};
 }

@@ -523,10 +523,21 @@ static void pool_release(void *state, int64_t number)
     ticket->state = TICKET_FREE;
 }
 
+static bool pool_is_ready(void *state, int64_t number)
+{
+    struct ticket *ticket = pool_find(state, number);
+
+    pool_pump(state, false);
+    return ticket && ticket->state == TICKET_DONE;
+}
+
 struct frame_service decode_pool_service(struct decode_pool *pool)
 {
-    return (struct frame_service){
-        .state = pool, .submit = pool_submit, .wait = pool_wait, .release = pool_release};
+    return (struct frame_service){.state = pool,
+                                  .submit = pool_submit,
+                                  .wait = pool_wait,
+                                  .release = pool_release,
+                                  .is_ready = pool_is_ready};
 }
 
 struct decode_counts decode_pool_counts(const struct decode_pool *pool)

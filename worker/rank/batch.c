@@ -386,6 +386,21 @@ static int item_wait(struct batch *batch, struct item *item, struct err *err)
     return 0;
 }
 
+bool batch_is_ready(const struct batch *batch)
+{
+    const struct frame_service *service = batch->source.service;
+
+    for (int64_t i = 0; i < batch->n_items; i++) {
+        const struct item *item = &batch->items[i];
+
+        if (item->state == ITEM_WANTED ||
+            (item->state == ITEM_QUEUED &&
+             (!service->is_ready || !service->is_ready(service->state, item->ticket))))
+            return false;
+    }
+    return true;
+}
+
 int batch_finish(struct batch *batch, struct err *err)
 {
     for (int64_t i = 0; i < batch->n_items; i++) {

@@ -41,6 +41,8 @@ int batch_plan_one(struct batch *batch, struct dataset_sample *sample,
 /* 1: everything is asked for, 0: the decoders' queue is full. */
 int batch_submit(struct batch *batch, struct err *err);
 int batch_finish(struct batch *batch, struct err *err);
+/* True when batch_finish would not wait. */
+bool batch_is_ready(const struct batch *batch);
 void batch_reset(struct batch *batch);
 
 /* Valid from finish to reset. */

@@ -104,6 +104,18 @@ int loader_next(struct loader *loader, const struct batch **batch, struct err *e
     return rc;
 }
 
+int loader_peek(struct loader *loader, const struct batch **batch)
+{
+    struct batch *it = loader_batch(loader, loader->next);
+    struct err why = {0};
+
+    if (loader_top_up(loader, &why) < 0 || loader->next >= loader->n_planned ||
+        !batch_is_ready(it) || batch_finish(it, &why) < 0)
+        return 0;
+    *batch = it;
+    return 1;
+}
+
 int64_t loader_take_wait_ns(struct loader *loader)
 {
     int64_t wait_ns = loader->wait_ns;

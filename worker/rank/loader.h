@@ -29,6 +29,11 @@ void loader_destroy(struct loader *loader);
 /* The next micro batch, valid until the next call. 1: here it is, 0: that was all. */
 int loader_next(struct loader *loader, const struct batch **batch, struct err *err);
 
+/* The micro batch that loader_next gives next, if it is there already, so that something can
+ * be begun with it; then the one it gave last is no longer valid. 1: here it is, 0: it is
+ * not there, or something is wrong with it, which loader_next will tell. Never waits. */
+int loader_peek(struct loader *loader, const struct batch **batch);
+
 /* Time spent in loader_next since the last call of this. */
 int64_t loader_take_wait_ns(struct loader *loader);
 

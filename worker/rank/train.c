@@ -134,6 +134,8 @@ static int train_open_model(struct train *train, struct err *err)
         checkpoints_binding(&train->binding, train->spec,
                             corpus_fingerprint(train->feed.corpus), err) < 0)
         return -1;
+    neva_set_bucket_bytes(train->engine.model,
+                          (size_t)train->spec->optim.bucket_cap_mb << 20);
     return resume ? train_resume(train, resume, err) : 0;
 }
 
@@ -236,6 +238,16 @@ static int totals_exchange(struct train *train, struct totals *totals, struct er
     return 0;
 }
 
+/* Frames that are decoded already come to the device while it is at work. */
+static int train_prefetch(struct train *train, struct err *err)
+{
+    const struct batch *next;
+
+    if (train->engine.backend->ops->is_host || !loader_peek(train->loader, &next))
+        return 0;
+    return neva_prefetch(train->engine.model, batch_get(next), err);
+}
+
 static int train_micro_batches(struct train *train, struct totals *totals,
                                struct err *err)
 {
@@ -250,12 +262,16 @@ static int train_micro_batches(struct train *train, struct totals *totals,
         if (rc < 0)
             return err_wrap(err, "cannot load micro batch %" PRId64, m);
         it = batch_get(batch);
+        if (m == train->batch.n_micro - 1 && train->spec->optim.overlap_grad_sync)
+            neva_begin_reduction(train->engine.model, groups_data(train->rank->groups));
         if (neva_step(train->engine.model, it, &loss, err) < 0)
             return err_wrap(err, "micro batch %" PRId64, m);
         totals->n_labels += (double)loss.n_labels;
         totals->n_tokens += (double)batch_n_real_tokens(batch);
         totals->flops += neva_step_flops(&train->engine.model_config, it->n_samples,
                                          it->n_tokens, it->n_frames, loss.n_labels);
+        if (train_prefetch(train, err) < 0)
+            return err_wrap(err, "micro batch behind %" PRId64, m);
     }
     return 0;
 }
