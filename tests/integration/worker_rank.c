@@ -568,7 +568,7 @@ static void what_does_not_fit_is_told_with_what_would(void **state)
     snprintf(plugin, sizeof(plugin), "%s/../tests/cuda_host/libvneva_cuda.so",
              getenv("VNEVA_BIN"));
     setenv("VNEVA_CUDA_PLUGIN", plugin, 1);
-    setenv("CUDA_HOST_MEMORY", "55000000", 1); /* its own 48 MiB, and a little */
+    setenv("CUDA_HOST_MEMORY", "38000000", 1); /* its own 32 MiB, and a little */
     start_training(&gang, world, "too-large", 1, 1, "", NULL, more);
     gang_wait_end(&gang);
     unsetenv("CUDA_HOST_MEMORY");
