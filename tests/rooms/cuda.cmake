@@ -67,6 +67,8 @@ cuda_host_test(op_model_cuda LABEL op SOURCES op/model_cuda.c
   LIBS vneva_tiny vneva_optim vneva_generate)
 cuda_host_test(op_model_waits LABEL op SOURCES op/model_waits.c
   LIBS vneva_tiny vneva_optim vneva_cuda_host)
+cuda_host_test(op_model_graphs LABEL op SOURCES op/model_graphs.c
+  LIBS vneva_tiny vneva_optim vneva_generate ${CMAKE_DL_LIBS})
 foreach(name unit_fiber unit_cuda_recording)
   if(TARGET ${name})
     target_include_directories(${name} PRIVATE ${cuda_host}/include)
