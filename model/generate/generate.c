@@ -6,7 +6,8 @@
 #include <string.h>
 
 /* One call's state. The first pass reads the whole prompts, each later one a token a row:
- * its key and value go to the row's next place in the cache. */
+ * its key and value go to the row's next place in the cache. All that changes from token to
+ * token lies in tables, so that these passes can be replayed. */
 struct run {
     struct neva *model;
     int64_t n_rows, n_prompt, capacity; /* B, T, tokens the cache holds of a row */
@@ -18,7 +19,9 @@ struct run {
     struct neva_table kv_lens;    /* [B]: tokens of each row so far */
     struct neva_table head_rows;  /* [B]: rows of the pass whose next token is wanted */
     struct neva_table cache_rows; /* [B*T]: where the pass's keys go */
-    int32_t *next;                /* [B]: the token each row got last */
+    struct tensor value, index;   /* F32 [B], I32 [B]: this rank's best after a pass */
+    float *values;                /* [B]: the same on the host... */
+    int32_t *next;                /* [B]: ...and the token each row got last */
 };
 
 static int check(const struct neva *model, const struct neva_batch *batch,
@@ -61,6 +64,9 @@ static void tables_layout(struct run *run)
 
         *all[i].table = (struct neva_table){run->host + at, part};
     }
+    /* behind each other: they are downloaded at once */
+    run->value = arena_take_1d(&run->arena, DTYPE_F32, n);
+    run->index = arena_take_joined(&run->arena, DTYPE_I32, 1, &n);
 }
 
 static void cache_layout(struct run *run)
@@ -78,10 +84,13 @@ static void cache_layout(struct run *run)
     tables_layout(run);
 }
 
-static int tables_upload(struct run *run, struct err *err)
+/* For a pass of n_new tokens a row. */
+static int tables_upload(struct run *run, int64_t n_new, struct err *err)
 {
+    size_t n = (size_t)(run->n_rows * (2 + n_new));
+
     return run->model->backend->ops->upload(run->model->backend, run->block.data,
-                                            run->host, tensor_bytes(&run->block), err);
+                                            run->host, n * sizeof(*run->host), err);
 }
 
 static int run_init(struct run *run, struct err *err)
@@ -90,12 +99,13 @@ static int run_init(struct run *run, struct err *err)
     size_t n_cache_bytes;
 
     run->caches = calloc(n_layers, sizeof(*run->caches));
-    run->host = calloc(n * (3 + (size_t)run->n_prompt), sizeof(int32_t));
-    if (!run->caches || !run->host) {
+    run->host = calloc(n * (2 + (size_t)run->n_prompt), sizeof(int32_t));
+    run->values = calloc(2 * n, sizeof(float));
+    if (!run->caches || !run->host || !run->values) {
         err_set(err, ERR_NOMEM, "cannot allocate tables for %zu prompts", n);
         return -1;
     }
-    run->next = run->host + n * (2 + (size_t)run->n_prompt);
+    run->next = (int32_t *)(run->values + n);
     cache_layout(run);
     n_cache_bytes = run->arena.peak;
     if (arena_reserve(&run->arena, run->model->backend, n_cache_bytes, err) < 0)
@@ -109,16 +119,26 @@ static void run_fini(struct run *run)
     arena_fini(&run->arena);
     free(run->caches);
     free(run->host);
+    free(run->values);
     run->model->shape = (struct neva_shape){0}; /* its positions were changed */
 }
 
+/* ---- passes ---- */
+
+/* True where the tokens need not go through the host to be the next pass's input. */
+static bool feeds_itself(const struct run *run)
+{
+    return comm_size(run->model->group) == 1;
+}
+
+/* The most probable tokens behind the last pass, for read_tokens. */
 static int pick(struct run *run, struct err *err)
 {
     struct neva *model = run->model;
 
-    return head_greedy(&model->llm_nn, &model->head, &model->head_scratch,
-                       &model->llm.x[model->llm.n_layers], &run->head_rows.there,
-                       run->next, err);
+    return head_greedy_ask(&model->llm_nn, &model->head, &model->head_scratch,
+                           &model->llm.x[model->llm.n_layers], &run->head_rows.there,
+                           &run->value, &run->index, err);
 }
 
 /* The prompts, all at once. */
@@ -137,33 +157,27 @@ static int first_pass(struct run *run, const struct neva_batch *batch, struct er
         run->kv_lens.host[b] = batch->lens[b];
         run->head_rows.host[b] = (int32_t)(b * run->n_prompt + batch->lens[b] - 1);
     }
-    if (tables_upload(run, err) < 0 || neva_forward(model, batch, run->caches, err) < 0)
+    if (tables_upload(run, run->n_prompt, err) < 0 ||
+        neva_forward(model, batch, run->caches, err) < 0)
         return -1;
     return pick(run, err);
 }
 
-/* What is the same for every token: all that changes lies in tables. */
 static int decode(void *context, struct err *err)
 {
     struct run *run = context;
-    struct neva *model = run->model;
+    struct backend *b = run->model->backend;
 
-    if (neva_forward(model, &(const struct neva_batch){0}, run->caches, err) < 0)
+    if (feeds_itself(run) &&
+        b->ops->copy(b, run->model->index.ids.there.data, run->index.data,
+                     tensor_bytes(&run->index), err) < 0)
         return -1;
-    return head_greedy_ask(&model->llm_nn, &model->head, &model->head_scratch,
-                           &model->llm.x[model->llm.n_layers], &run->head_rows.there,
-                           err);
-}
-
-/* decode, for more rows than the head does at once. */
-static int decode_many(struct run *run, struct err *err)
-{
     if (neva_forward(run->model, &(const struct neva_batch){0}, run->caches, err) < 0)
         return -1;
     return pick(run, err);
 }
 
-/* One token a row: run->next becomes the token after it. */
+/* One token a row: those of the last pass, or, where they go through the host, run->next. */
 static int next_pass(struct run *run, struct err *err)
 {
     const struct neva_shape shape = {run->n_rows, 1, 0, false};
@@ -182,15 +196,34 @@ static int next_pass(struct run *run, struct err *err)
     run->cache_rows.there.dims[0] = run->n_rows;
     for (int64_t i = 0; i < model->llm.n_layers; i++)
         run->caches[i].kv_lens = &run->kv_lens.there;
-    if (neva_index_upload(model, true, err) < 0 || tables_upload(run, err) < 0)
+    if (neva_index_upload(model, true, err) < 0 || tables_upload(run, 1, err) < 0)
         return -1;
-    if (run->n_rows > model->head_scratch.n_rows_max)
-        return decode_many(run, err);
-    if (neva_replay(model, "next token", (uint64_t)run->capacity, run->arena.base, decode,
-                    run, err) < 0)
+    return neva_replay(model, "next token", (uint64_t)run->capacity, run->arena.base,
+                       decode, run, err);
+}
+
+/* ---- tokens ---- */
+
+/* What the last pass found, for read_end: a pass that is asked for between them goes on
+ * meanwhile. */
+static int read_begin(struct run *run, struct err *err)
+{
+    struct backend *b = run->model->backend;
+
+    return b->ops->download_begin(b, run->values, run->value.data,
+                                  tensor_bytes(&run->value) + tensor_bytes(&run->index),
+                                  err);
+}
+
+static int read_end(struct run *run, struct err *err)
+{
+    struct neva *model = run->model;
+    struct backend *b = model->backend;
+
+    if (b->ops->download_end(b, err) < 0)
         return -1;
-    return head_greedy_read(&model->llm_nn, &model->head, &model->head_scratch,
-                            run->n_rows, run->next, err);
+    return head_greedy_join(&model->llm_nn, &model->head, &model->head_scratch,
+                            run->n_rows, run->values, run->next, err);
 }
 
 /* Takes every running row's new token; the number of rows that still run, or -1. */
@@ -214,6 +247,31 @@ static int64_t take_tokens(const struct run *run, int64_t step,
     return n_running;
 }
 
+/* Tokens until all rows have ended. A device computes the next ones while the host looks at
+ * the last; when these were the last, nobody reads them. */
+static int run_all(struct run *run, const struct generate_args *args, int32_t *out,
+                   int64_t *out_lens, struct err *err)
+{
+    bool is_ahead = feeds_itself(run) && !run->model->backend->ops->is_host;
+
+    for (int64_t step = 0;; step++) {
+        bool is_last = step + 1 == args->max_new_tokens;
+        int64_t n_running;
+
+        if (read_begin(run, err) < 0 ||
+            (is_ahead && !is_last && next_pass(run, err) < 0) || read_end(run, err) < 0)
+            return -1;
+        /* every rank has the same tokens, so all stop at the same step */
+        n_running = take_tokens(run, step, args, out, out_lens, err);
+        if (n_running < 0)
+            return -1;
+        if (n_running == 0 || is_last)
+            return 0;
+        if (!is_ahead && next_pass(run, err) < 0)
+            return -1;
+    }
+}
+
 int generate_greedy(struct neva *model, const struct neva_batch *batch,
                     const struct generate_args *args, int32_t *out, int64_t *out_lens,
                     struct err *err)
@@ -232,17 +290,8 @@ int generate_greedy(struct neva *model, const struct neva_batch *batch,
     rc = run_init(&run, err);
     if (rc == 0)
         rc = first_pass(&run, batch, err);
-    for (int64_t step = 0; rc == 0; step++) {
-        /* every rank has the same tokens, so all stop at the same step */
-        int64_t n_running = take_tokens(&run, step, args, out, out_lens, err);
-
-        if (n_running < 0)
-            rc = -1;
-        else if (n_running == 0 || step + 1 == args->max_new_tokens)
-            break;
-        else
-            rc = next_pass(&run, err);
-    }
+    if (rc == 0)
+        rc = run_all(&run, args, out, out_lens, err);
     run_fini(&run);
     return rc < 0 ? err_wrap(err, "generation") : 0;
 }

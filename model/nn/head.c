@@ -157,61 +157,48 @@ static int best_of_ranks(struct nn *nn, float *value, float *minus_index, float 
     return 0;
 }
 
-/* This rank's best are left in max and, their numbers, in sums. */
 int head_greedy_ask(struct nn *nn, struct head *head, struct head_scratch *scratch,
-                    const struct tensor *x, const struct tensor *rows, struct err *err)
-{
-    int64_t n = rows->dims[0];
-    struct head_scratch s = first_rows(scratch, n);
-    struct tensor index = tensor_of(s.sums.data, DTYPE_I32, 1, &n);
-
-    if (logits_fwd(nn, head, &s, x, rows, err) < 0)
-        return -1;
-    return head->n_real > 0 ? nn->backend->ops->argmax(nn->backend, &s.max, &index,
-                                                       &s.logits, head->n_real, err)
-                            : 0;
-}
-
-int head_greedy_read(struct nn *nn, struct head *head, struct head_scratch *scratch,
-                     int64_t n, int32_t *tokens, struct err *err)
-{
-    const struct backend_ops *ops = nn->backend->ops;
-    struct head_scratch *s = scratch;
-    float *value = s->host, *minus_index = value + n, *best = minus_index + n;
-
-    if (head->n_real > 0 && (ops->download(nn->backend, value, s->max.data,
-                                           (size_t)n * sizeof(*value), err) < 0 ||
-                             ops->download(nn->backend, tokens, s->sums.data,
-                                           (size_t)n * sizeof(*tokens), err) < 0))
-        return -1;
-    for (int64_t i = 0; i < n; i++) {
-        if (head->n_real <= 0) {
-            value[i] = -INFINITY;
-            tokens[i] = -1;
-        }
-        minus_index[i] = -(float)(tokens[i] + head->first);
-    }
-    if (best_of_ranks(nn, value, minus_index, best, n, err) < 0)
-        return -1;
-    for (int64_t i = 0; i < n; i++)
-        tokens[i] = (int32_t)-minus_index[i];
-    return 0;
-}
-
-int head_greedy(struct nn *nn, struct head *head, struct head_scratch *scratch,
-                const struct tensor *x, const struct tensor *rows, int32_t *tokens,
-                struct err *err)
+                    const struct tensor *x, const struct tensor *rows,
+                    struct tensor *value, struct tensor *index, struct err *err)
 {
     int64_t n = rows->dims[0];
 
     for (int64_t first = 0; first < n; first += scratch->n_rows_max) {
         int64_t left = n - first;
         int64_t count = left < scratch->n_rows_max ? left : scratch->n_rows_max;
+        struct head_scratch part = first_rows(scratch, count);
         struct tensor at = tensor_rows(rows, first, count);
+        struct tensor best = tensor_rows(value, first, count);
+        struct tensor which = tensor_rows(index, first, count);
 
-        if (head_greedy_ask(nn, head, scratch, x, &at, err) < 0 ||
-            head_greedy_read(nn, head, scratch, count, tokens + first, err) < 0)
+        if (logits_fwd(nn, head, &part, x, &at, err) < 0 ||
+            (head->n_real > 0 &&
+             nn->backend->ops->argmax(nn->backend, &best, &which, &part.logits,
+                                      head->n_real, err) < 0))
             return -1;
+    }
+    return 0;
+}
+
+int head_greedy_join(struct nn *nn, struct head *head, struct head_scratch *scratch,
+                     int64_t n, float *value, int32_t *tokens, struct err *err)
+{
+    float *minus_index = scratch->host, *best = minus_index + HEAD_ROWS_MAX;
+
+    for (int64_t first = 0; first < n; first += HEAD_ROWS_MAX) {
+        int64_t count = n - first < HEAD_ROWS_MAX ? n - first : HEAD_ROWS_MAX;
+
+        for (int64_t i = 0; i < count; i++) {
+            if (head->n_real <= 0) {
+                value[first + i] = -INFINITY;
+                tokens[first + i] = -1;
+            }
+            minus_index[i] = -(float)(tokens[first + i] + head->first);
+        }
+        if (best_of_ranks(nn, value + first, minus_index, best, count, err) < 0)
+            return -1;
+        for (int64_t i = 0; i < count; i++)
+            tokens[first + i] = (int32_t)-minus_index[i];
     }
     return 0;
 }

@@ -30,7 +30,7 @@ struct head_scratch {
     struct tensor logits;                     /* [n,V/R] F32 */
     struct tensor d_logits;                   /* T; the logits' memory when that is F32 */
     struct tensor max, sums; /* [n], [2,n]: sum of exponentials, label's logit */
-    float *host;             /* [3,n], borrowed: what head_greedy reads */
+    float *host;             /* [3,n], borrowed: for head_greedy */
 };
 
 /* host: HEAD_ROWS_MAX * 3 floats. */
@@ -47,17 +47,15 @@ int head_loss(struct nn *nn, struct head *head, struct head_scratch *scratch,
               const struct tensor *labels, struct tensor *d, double *sum,
               struct err *err);
 
-/* tokens[i] (host) = most probable token after x's rows[i]; of equals the lowest. rows I32.
- * COLLECTIVE when split */
-int head_greedy(struct nn *nn, struct head *head, struct head_scratch *scratch,
-                const struct tensor *x, const struct tensor *rows, int32_t *tokens,
-                struct err *err);
-
-/* The same in two halves, for at most n_rows_max rows: what the backend does, without waiting
- * for it, and reading what came of it. The second is COLLECTIVE when split */
+/* The most probable token after each of x's rows[i], of equals the lowest, in two halves. What
+ * the backend does, without waiting for it: value F32 [n] and index I32 [n] = this rank's best
+ * logit and its number, counted from head->first. rows I32 [n]. */
 int head_greedy_ask(struct nn *nn, struct head *head, struct head_scratch *scratch,
-                    const struct tensor *x, const struct tensor *rows, struct err *err);
-int head_greedy_read(struct nn *nn, struct head *head, struct head_scratch *scratch,
-                     int64_t n, int32_t *tokens, struct err *err);
+                    const struct tensor *x, const struct tensor *rows,
+                    struct tensor *value, struct tensor *index, struct err *err);
+/* And what the host does with copies of both: tokens [n], this rank's index, becomes all
+ * ranks'. value [n] is overwritten. COLLECTIVE when split */
+int head_greedy_join(struct nn *nn, struct head *head, struct head_scratch *scratch,
+                     int64_t n, float *value, int32_t *tokens, struct err *err);
 
 #endif
