@@ -7,7 +7,8 @@
  * copies to it want pinned memory (others would wait in secret), memory is given back only
  * when the stream gets there and is full of NaN at first, a failed kernel breaks the
  * stream for good.
- * Environment: CUDA_HOST_DEVICES (1), CUDA_HOST_MEMORY (bytes; no bound).
+ * Environment: CUDA_HOST_DEVICES (1), CUDA_HOST_MEMORY (bytes; no bound), CUDA_HOST_SHARED
+ * (bytes that a block may have; an H100's).
  */
 #include "streams.h"
 
@@ -19,6 +20,7 @@
 
 #define N_PROCESSORS 3 /* few, so that small shapes take every loop over the grid twice */
 #define STAND_IN_VERSION 13000 /* CUDA 13.0 */
+#define SHARED_UNASKED ((size_t)48 << 10) /* that a kernel may have, of shared memory */
 #define GRID_X_MAX 0x7fffffffU
 #define GRID_YZ_MAX 65535U
 
@@ -105,15 +107,50 @@ uint64_t cuda_host_counted(int what)
     return counts[what];
 }
 
+/* Kernels that may have more shared memory than others, and how much. */
+struct allowances {
+    std::mutex lock;
+    std::map<const void *, size_t> bytes;
+};
+
+static allowances &all_allowances()
+{
+    static allowances a;
+
+    return a;
+}
+
+static size_t shared_allowed(const void *kernel)
+{
+    allowances &a = all_allowances();
+    std::lock_guard<std::mutex> hold(a.lock);
+    auto at = a.bytes.find(kernel);
+
+    return at == a.bytes.end() ? SHARED_UNASKED : at->second;
+}
+
+cudaError_t cudaFuncSetAttribute(const void *kernel, enum cudaFuncAttribute attr,
+                                 int value)
+{
+    allowances &a = all_allowances();
+    std::lock_guard<std::mutex> hold(a.lock);
+
+    if (attr != cudaFuncAttributeMaxDynamicSharedMemorySize || value < 0 ||
+        (size_t)value > env_number("CUDA_HOST_SHARED", FIBER_SHARED_MAX))
+        return note(cudaErrorInvalidValue);
+    a.bytes[kernel] = (size_t)value;
+    return cudaSuccess;
+}
+
 void cuda_host_launch(cudaStream_t stream, const char *where, dim3 grid, dim3 block,
-                      size_t shared_bytes, std::function<void()> kernel)
+                      size_t shared_bytes, const void *kernel, std::function<void()> run)
 {
     size_t n_blocks = (size_t)grid.x * grid.y * grid.z;
     size_t n_threads = (size_t)block.x * block.y * block.z;
 
     if (grid.x > GRID_X_MAX || grid.y > GRID_YZ_MAX || grid.z > GRID_YZ_MAX ||
         n_blocks == 0 || n_threads == 0 || n_threads > FIBER_THREADS_MAX ||
-        shared_bytes > FIBER_SHARED_MAX) {
+        shared_bytes > shared_allowed(kernel)) {
         fprintf(stderr, "%s: cannot launch %zu blocks of %zu threads\n", where, n_blocks,
                 n_threads);
         note(cudaErrorInvalidConfiguration);
@@ -121,7 +158,7 @@ void cuda_host_launch(cudaStream_t stream, const char *where, dim3 grid, dim3 bl
     }
     cuda_host_count(CUDA_HOST_KERNELS);
     cuda_host_ask(stream, [=] {
-        const char *wrong = fiber_run(grid, block, shared_bytes, stream->order, kernel);
+        const char *wrong = fiber_run(grid, block, shared_bytes, stream->order, run);
 
         if (wrong)
             fprintf(stderr, "kernel of %s: %s\n", where, wrong);
@@ -222,7 +259,9 @@ cudaError_t cudaDeviceGetAttribute(int *value, enum cudaDeviceAttr attr, int dev
     (void)device;
     *value = attr == cudaDevAttrMultiProcessorCount      ? N_PROCESSORS
              : attr == cudaDevAttrComputeCapabilityMajor ? 9
-                                                         : 1;
+             : attr == cudaDevAttrMaxSharedMemoryPerBlockOptin
+                 ? (int)env_number("CUDA_HOST_SHARED", FIBER_SHARED_MAX)
+                 : 1;
     return cudaSuccess;
 }
 

@@ -4,6 +4,7 @@
 #include <cstdlib>
 #include <sys/mman.h>
 #include <unistd.h>
+#include <vector>
 
 #if defined(__SANITIZE_ADDRESS__)
 #include <sanitizer/asan_interface.h>
@@ -107,16 +108,25 @@ bool same_site(const site &a, const site &b)
     return a.line == b.line && a.mask == b.mask && strcmp(a.file, b.file) == 0;
 }
 
+struct copy {
+    void *dst;
+    const void *src;
+    unsigned group;
+};
+
 struct thread {
     context ctx;
     fiber_place place;
     enum state state;
     int index;
-    struct site at; /* barrier or shuffle */
+    struct site at;           /* barrier or shuffle */
+    std::vector<copy> copies; /* on their way, oldest first */
+    unsigned group;           /* that the next copy belongs to */
 };
 
 struct warp {
     uint64_t slots[2][FIBER_WARP]; /* of this meeting and of the one before */
+    fiber_together together[2];
     unsigned n_meetings;
 };
 
@@ -137,9 +147,10 @@ struct runner {
     int n_threads;
     fiber_order order;
     char shared[FIBER_SHARED_MAX + 2 * GUARD_BYTES * ARRAYS_MAX];
-    size_t shared_used;
+    size_t shared_used, static_bytes;
     shared_array arrays[ARRAYS_MAX];
     int n_arrays;
+    unsigned n_copies; /* of asynchronous ones: some are early */
     char error[ERROR_TEXT_MAX];
     bool has_failed;
 
@@ -149,7 +160,8 @@ struct runner {
 
 runner::runner()
     : warps(), main(), current(nullptr), body(nullptr), n_threads(0),
-      order(FIBER_FORWARD), shared_used(0), n_arrays(0), error(""), has_failed(false)
+      order(FIBER_FORWARD), shared_used(0), static_bytes(0), n_arrays(0), n_copies(0),
+      error(""), has_failed(false)
 {
     size_t n_bytes = STACK_BYTES * FIBER_THREADS_MAX;
 
@@ -206,6 +218,8 @@ void thread_main()
     __sanitizer_finish_switch_fiber(nullptr, &r.main.stack_bottom, &r.main.stack_bytes);
 #endif
     (*r.body)();
+    if (!r.current->copies.empty())
+        fail(r, "a thread ends while copies of it are on their way", r.current->at);
     pause(r, DONE);
 }
 
@@ -368,6 +382,9 @@ void threads_start(runner &r, const fiber_place &place)
         t.place.thread = fiber_dim(n % b.x, n / b.x % b.y, n / b.x / b.y);
         t.index = i;
         t.state = READY;
+        t.at = {};
+        t.copies.clear();
+        t.group = 0;
         t.ctx.fake_stack = nullptr;
         t.ctx.stack_bottom = stack;
         t.ctx.stack_bytes = STACK_BYTES;
@@ -381,6 +398,7 @@ void block_run(runner &r, const fiber_place &place, size_t shared_bytes)
 
     r.n_arrays = 0;
     r.shared_used = 0;
+    r.static_bytes = 0;
     shared_add(r, "dynamic shared memory", 0, shared_bytes);
     threads_start(r, place);
     do
@@ -445,6 +463,9 @@ void *fiber_static_shared(const char *file, int line, size_t n_bytes)
         if (a.line == line && a.n_bytes == n_bytes && strcmp(a.file, file) == 0)
             return a.data;
     }
+    r.static_bytes += n_bytes;
+    if (r.static_bytes > FIBER_STATIC_SHARED_MAX)
+        fiber_fail("too much shared memory", file, line);
     shared_add(r, file, line, n_bytes);
     return r.arrays[r.n_arrays - 1].data;
 }
@@ -467,4 +488,87 @@ const uint64_t *fiber_meet_warp(unsigned mask, uint64_t value, const char *file,
     r.current->at = {file, line, mask};
     pause(r, AT_WARP);
     return w.slots[meeting];
+}
+
+void fiber_fail(const char *what, const char *file, int line)
+{
+    fail(self(), what, {file, line, 0});
+    pause(self(), DONE);
+}
+
+void fiber_do_together(void *out, size_t n_out, const void *in, size_t n_in,
+                       void (*work)(fiber_together &all), const char *file, int line)
+{
+    runner &r = self();
+    warp &w = r.warps[r.current->index / FIBER_WARP];
+    int lane = r.current->index % FIBER_WARP;
+    fiber_together &all = w.together[w.n_meetings % 2];
+
+    memcpy(all.in[lane], in, n_in);
+    all.is_done = false;
+    all.wrong = nullptr;
+    r.current->at = {file, line, 0xffffffffU};
+    pause(r, AT_WARP);
+    if (!all.is_done)
+        work(all);
+    all.is_done = true;
+    if (all.wrong)
+        fiber_fail(all.wrong, file, line);
+    memcpy(out, all.out[lane], n_out);
+}
+
+/* ---- asynchronous copies ---- */
+
+bool fiber_is_shared(const void *data, size_t n_bytes)
+{
+    runner &r = self();
+
+    for (int i = 0; i < r.n_arrays; i++) {
+        const shared_array &a = r.arrays[i];
+
+        if ((const char *)data >= a.data &&
+            (const char *)data + n_bytes <= a.data + a.n_bytes)
+            return true;
+    }
+    return false;
+}
+
+static void copy_land(const copy &c)
+{
+    if (c.src)
+        memcpy(c.dst, c.src, 16);
+    else
+        memset(c.dst, 0, 16);
+}
+
+void fiber_copy_async(void *dst, const void *src, const char *file, int line)
+{
+    runner &r = self();
+    thread &t = *r.current;
+    copy c = {dst, src, t.group};
+
+    if (!fiber_is_shared(dst, 16))
+        fiber_fail("an asynchronous copy does not go to shared memory", file, line);
+    if ((uintptr_t)dst % 16 != 0 || (uintptr_t)src % 16 != 0)
+        fiber_fail("an asynchronous copy is not aligned to 16 bytes", file, line);
+    t.at = {file, line, 0};
+    t.copies.push_back(c);
+    /* what lands at once lands again when it is waited for, as if it had taken long */
+    if (r.order == FIBER_REVERSE || (r.order == FIBER_SCRAMBLED && r.n_copies++ % 3 == 0))
+        copy_land(c);
+}
+
+void fiber_copy_commit()
+{
+    self().current->group++;
+}
+
+void fiber_copy_wait(unsigned n_groups_left)
+{
+    thread &t = *self().current;
+    size_t n = 0;
+
+    while (n < t.copies.size() && t.copies[n].group + n_groups_left < t.group)
+        copy_land(t.copies[n++]);
+    t.copies.erase(t.copies.begin(), t.copies.begin() + (ptrdiff_t)n);
 }

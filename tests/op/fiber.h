@@ -7,6 +7,8 @@
  * writes beside shared memory (by guard bytes; by AddressSanitizer reads as well). Shared
  * memory is full of NaN at first.
  * Stricter than the device: a thread that has ended counts as one that missed a barrier.
+ * Asynchronous copies land as late as they may (FORWARD: when their thread waits for them),
+ * as early as they may (REVERSE: at once), or now so, now so (SCRAMBLED).
  * Threads: any number of host threads may each run kernels of their own.
  */
 #ifndef VNEVA_TESTS_OP_FIBER_H
@@ -19,7 +21,8 @@
 
 #define FIBER_THREADS_MAX 1024 /* of a block, as on the device */
 #define FIBER_WARP 32
-#define FIBER_SHARED_MAX (48 * 1024) /* of a block, all arrays together */
+#define FIBER_SHARED_MAX (227 * 1024)       /* of a block, all arrays together (H100) */
+#define FIBER_STATIC_SHARED_MAX (48 * 1024) /* of those that are declared with a size */
 
 enum fiber_order { FIBER_FORWARD, FIBER_REVERSE, FIBER_SCRAMBLED };
 
@@ -51,6 +54,31 @@ void fiber_barrier(const char *file, int line);
 const uint64_t *fiber_meet_warp(unsigned mask, uint64_t value, const char *file,
                                 int line);
 int fiber_lane();
+/* Ends this thread and the kernel with an error. */
+void fiber_fail(const char *what, const char *file, int line);
+
+/* What the lanes of a full warp bring to an instruction that all of them do together, and
+ * what each gets. */
+#define FIBER_BRING_MAX 48
+#define FIBER_GET_MAX 16
+
+struct fiber_together {
+    alignas(16) unsigned char in[FIBER_WARP][FIBER_BRING_MAX],
+        out[FIBER_WARP][FIBER_GET_MAX];
+    const char *wrong; /* set by `work`: what was wrong */
+    bool is_done;
+};
+
+/* The lanes meet; `work` is done once, before any of them goes on. */
+void fiber_do_together(void *out, size_t n_out, const void *in, size_t n_in,
+                       void (*work)(fiber_together &all), const char *file, int line);
+
+/* True when [data, data + n) lies in one shared array of this block. */
+bool fiber_is_shared(const void *data, size_t n_bytes);
+/* 16 bytes to shared memory, of zeros when src is NULL. */
+void fiber_copy_async(void *dst, const void *src, const char *file, int line);
+void fiber_copy_commit(); /* the copies since the last one are a group */
+void fiber_copy_wait(unsigned n_groups_left);
 
 template <typename T>
 T fiber_shuffle(unsigned mask, T value, int from, const char *file, int line)
@@ -63,6 +91,16 @@ T fiber_shuffle(unsigned mask, T value, int from, const char *file, int line)
     bits = fiber_meet_warp(mask, bits, file, line)[from % FIBER_WARP];
     memcpy(&result, &bits, sizeof(result));
     return result;
+}
+
+inline bool fiber_any(unsigned mask, bool holds, const char *file, int line)
+{
+    const uint64_t *all = fiber_meet_warp(mask, holds, file, line);
+    bool any = false;
+
+    for (int i = 0; i < FIBER_WARP; i++)
+        any |= (mask >> i & 1) && all[i];
+    return any;
 }
 
 /* Fibers are never interrupted, so a plain addition is atomic. */

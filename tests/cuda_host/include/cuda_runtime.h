@@ -4,6 +4,7 @@
 
 #include "cuda_runtime_api.h"
 #include "tests/op/fiber.h"
+#include "tests/op/fiber_mma.h"
 
 #include <cmath>
 #include <tuple>
@@ -13,6 +14,7 @@
 #define __host__
 #define __restrict__ __restrict
 #define __launch_bounds__(...)
+#define __forceinline__ inline
 
 typedef fiber_dim dim3;
 
@@ -35,11 +37,22 @@ struct alignas(16) uint4 {
     fiber_shuffle(mask, value,                                                           \
                   fiber_lane() + (by) < FIBER_WARP ? fiber_lane() + (by) : fiber_lane(), \
                   __FILE__, __LINE__)
+#define __any_sync(mask, holds) fiber_any(mask, (holds) != 0, __FILE__, __LINE__)
 #define atomicAdd(at, value) fiber_atomic_add(at, value)
 
 static inline int __ffs(int x)
 {
     return __builtin_ffs(x);
+}
+
+static inline int min(int x, int y)
+{
+    return x < y ? x : y;
+}
+
+static inline int max(int x, int y)
+{
+    return x > y ? x : y;
 }
 
 static inline void sincospif(float x, float *s, float *c)
@@ -50,7 +63,7 @@ static inline void sincospif(float x, float *s, float *c)
 
 /* A launch: arguments are copied now, the kernel runs when the stream gets there. */
 void cuda_host_launch(cudaStream_t stream, const char *where, dim3 grid, dim3 block,
-                      size_t shared_bytes, std::function<void()> kernel);
+                      size_t shared_bytes, const void *kernel, std::function<void()> run);
 
 template <typename... P, typename... A>
 void cuda_host_call(cudaStream_t stream, const char *where, dim3 grid, dim3 block,
@@ -58,7 +71,7 @@ void cuda_host_call(cudaStream_t stream, const char *where, dim3 grid, dim3 bloc
 {
     std::tuple<P...> copy(args...);
 
-    cuda_host_launch(stream, where, grid, block, shared_bytes,
+    cuda_host_launch(stream, where, grid, block, shared_bytes, (const void *)kernel,
                      [kernel, copy] { std::apply(kernel, copy); });
 }
 
