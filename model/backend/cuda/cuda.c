@@ -18,6 +18,14 @@ int cuda_launched(const char *what, struct err *err)
     return cuda_check(cudaGetLastError(), what, err);
 }
 
+int cuda_allow_shared(const void *kernel, size_t n_bytes, struct err *err)
+{
+    return cuda_check(cudaFuncSetAttribute(kernel,
+                                           cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                           (int)n_bytes),
+                      "giving a kernel shared memory", err);
+}
+
 static void cuda_destroy(struct backend *b)
 {
     struct cuda *cuda = cuda_of(b);
@@ -162,13 +170,19 @@ static int keep_memory(int device, struct err *err)
 
 static int open_device(struct cuda *cuda, struct err *err)
 {
+    int shared = 0;
+
     if (find_device(&cuda->device, err) < 0 || keep_memory(cuda->device, err) < 0 ||
         cuda_check(cudaDeviceGetAttribute(&cuda->n_processors,
                                           cudaDevAttrMultiProcessorCount, cuda->device),
                    "asking", err) < 0 ||
+        cuda_check(cudaDeviceGetAttribute(
+                       &shared, cudaDevAttrMaxSharedMemoryPerBlockOptin, cuda->device),
+                   "asking", err) < 0 ||
         cuda_check(cudaStreamCreateWithFlags(&cuda->stream, cudaStreamNonBlocking),
                    "stream", err) < 0)
         return -1;
+    cuda->shared_bytes_max = (size_t)shared;
     if (cuda_letter_init(cuda, err) < 0 || cuda_staging_init(&cuda->staging, err) < 0 ||
         cuda_graphs_init(cuda, err) < 0)
         return -1;

@@ -69,6 +69,7 @@ struct cuda_graphs;  /* graph.c */
 struct cuda {
     struct backend base;
     int device, n_processors;
+    size_t shared_bytes_max; /* that a block may have */
     cudaStream_t stream;
     struct staging staging;
     struct ahead ahead;
@@ -96,6 +97,9 @@ static inline struct cuda *cuda_of(struct backend *b)
 int cuda_check(cudaError_t error, const char *what, struct err *err);
 /* The same for kernels launched since the last check. */
 int cuda_launched(const char *what, struct err *err);
+
+/* Kernels that take more than 48 KiB of shared memory must be allowed to, on each device. */
+int cuda_allow_shared(const void *kernel, size_t n_bytes, struct err *err);
 
 /* ---- about.c, and a line of it from each library ---- */
 

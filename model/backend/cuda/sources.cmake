@@ -6,4 +6,5 @@ set(nccl_sources ../../comm/nccl.c ../../comm/nccl_watch.c ../../comm/nccl_libra
 # where cuDNN is
 set(cudnn_sources attention_graph.c attention_plan.c attention_cudnn.c)
 set(cuda_kernels kernels/pointwise.cu kernels/norm.cu kernels/rows.cu kernels/attention.cu
-  kernels/loss.cu kernels/optim.cu)
+  kernels/attention_decode.cu kernels/attention_fp32.cu kernels/attention_mma_bwd.cu
+  kernels/attention_mma_fwd.cu kernels/loss.cu kernels/optim.cu)

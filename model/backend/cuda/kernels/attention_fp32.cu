@@ -1,17 +1,14 @@
-/* attention.cu - attention of every kind, in fp32 on ordinary units
+/* attention_fp32.cu - attention of every kind, in fp32 on ordinary units
  *
- * This is what runs where cuDNN does not support a case (fp32, odd head sizes, lengths of
- * cached generation); attention.c chooses. Scores are never stored: keys pass by in tiles of a
+ * This is what runs in fp32 and for odd head sizes. Scores are never stored: keys pass by in tiles of a
  * warp, as in Dao et al. 2022, "FlashAttention", and the backward pass takes softmax from
  * lse. Formulas: ref_attention.c.
  *
  * A warp owns ROWS_EACH rows (queries, or keys in the pass for dk and dv) and sums over the
  * other side. Lanes are first the other side's rows (scores: dots), then columns of a head
- * (sums: add_rows), LANE_COLUMNS each; heads wider than COLUMNS are cut over the grid's y. Each
- * sum has one owner and one order, so there are no atomics and the bits are always the same.
+ * (sums: add_rows), LANE_COLUMNS each; heads wider than COLUMNS are cut over the grid's y.
  */
-#include "model/backend/cuda/attention.h"
-#include "model/backend/cuda/kernels/device.cuh"
+#include "model/backend/cuda/kernels/attention.cuh"
 
 #define N_WARPS 4
 #define ROWS_EACH 4
@@ -23,18 +20,6 @@
 
 namespace
 {
-
-/* Keys seen by query t: attention_mask.h. */
-__device__ inline int64_t seen_by(const struct attention_shape &a, int64_t len, int64_t t)
-{
-    int64_t last = t + len - a.tq + 1;
-
-    if (t >= a.tq)
-        return 0;
-    if (!a.is_causal || last > len)
-        return len;
-    return last > 0 ? last : 0;
-}
 
 /* Rows that lie `stride` apart, n of them. */
 template <typename T> struct rows_of {
@@ -176,35 +161,21 @@ __device__ inline rows_of<T> keys_of(const struct attention_shape &a, const T *k
     return {k + row * a.tk * a.kv_stride + kv_head * a.k, a.kv_stride, n};
 }
 
-__device__ inline int64_t at_lse(const struct attention_shape &a, int64_t row,
-                                 int64_t head, int64_t t)
-{
-    return (row * a.h + head) * a.tq + t;
-}
-
 /* weight[i] = exp(s[i] - max) under the new maximum; sum, max and earlier sums follow. */
 __device__ inline void softmax_step(float &weight, float &max, float &sum,
                                     float (&out)[LANE_COLUMNS], bool is_seen)
 {
     float s = is_seen ? weight : -INFINITY;
-    float larger = fmaxf(max, warp_max(s));
-    float shrink = max == -INFINITY ? 0 : expf(max - larger);
+    float larger = fmaxf(max, warp_max(s)), base = larger == -INFINITY ? 0 : larger;
+    float shrink = expf(max - base);
 
-    weight = is_seen ? expf(s - larger) : 0;
+    weight = is_seen ? expf(s - base) : 0;
     sum = sum * shrink + warp_sum(weight);
     max = larger;
 #pragma unroll
     for (int c = 0; c < LANE_COLUMNS; c++)
         out[c] *= shrink;
 }
-
-/* Where few blocks would run, keys are shared out: part z of the grid has the keys from
- * z * n_each on, and leaves per query what it has found; join_parts makes one of them. */
-struct key_parts {
-    float
-        *at; /* [n_parts, B*H*Tq, K + 2]: sums of values, maximum, sum; NULL: one part */
-    int64_t n_parts, n_each;
-};
 
 template <typename T>
 __global__ void __launch_bounds__(N_WARPS *WARP, 3)
@@ -253,45 +224,12 @@ __global__ void __launch_bounds__(N_WARPS *WARP, 3)
             }
             continue;
         }
+        if (sum[i] == 0 && seen_by(a, at.len, t) > 0)
+            sum[i] = NAN; /* all keys that it sees have score -infinity; so does ref */
         put_row(o + ((at.row * a.tq + t) * a.h + at.head) * a.k, out[i],
                 sum[i] == 0 ? 0 : 1 / sum[i], column, a.k);
         if (is_first)
             lse[stat] = max[i] + logf(sum[i]);
-    }
-}
-
-/* A warp a query: its parts under their common maximum, in their order. */
-template <typename T>
-__global__ void __launch_bounds__(N_WARPS *WARP, 3)
-    join_parts(T *o, float *lse, struct attention_shape a, struct key_parts parts)
-{
-    int64_t n = a.b * a.h * a.tq, step = (int64_t)gridDim.x * N_WARPS;
-    int64_t size = a.k + 2;
-
-    for (int64_t i = (int64_t)blockIdx.x * N_WARPS + warp_index(); i < n; i += step) {
-        int64_t row = i / (a.h * a.tq), head = i / a.tq % a.h, t = i % a.tq;
-        T *to = o + ((row * a.tq + t) * a.h + head) * a.k;
-        float max = -INFINITY, sum = 0;
-
-        for (int64_t z = 0; z < parts.n_parts; z++)
-            max = fmaxf(max, parts.at[(z * n + i) * size + a.k]);
-        for (int64_t z = 0; z < parts.n_parts; z++) {
-            const float *from = parts.at + (z * n + i) * size + a.k;
-
-            sum += (from[0] == -INFINITY ? 0 : expf(from[0] - max)) * from[1];
-        }
-        for (int64_t c = lane_index(); c < a.k; c += WARP) {
-            float value = 0;
-
-            for (int64_t z = 0; z < parts.n_parts; z++) {
-                const float *from = parts.at + (z * n + i) * size;
-
-                value += (from[a.k] == -INFINITY ? 0 : expf(from[a.k] - max)) * from[c];
-            }
-            put(to + c, sum == 0 ? 0 : value / sum);
-        }
-        if (lane_index() == 0)
-            lse[i] = max + logf(sum);
     }
 }
 
@@ -391,15 +329,6 @@ __global__ void __launch_bounds__(N_WARPS *WARP, 3)
                     sum[i], 1, column, a.k);
 }
 
-/* First query that sees key j. */
-__device__ inline int64_t first_seeing(const struct attention_shape &a, int64_t len,
-                                       int64_t j)
-{
-    int64_t t = a.is_causal ? j - len + a.tq : 0;
-
-    return t > 0 ? t : 0;
-}
-
 template <typename T>
 __global__ void __launch_bounds__(N_WARPS *WARP, 3)
     attention_dkv(T *dk, T *dv, const T *d_o, const T *q, const T *k, const T *v,
@@ -474,8 +403,8 @@ static int share_keys(struct cuda *cuda, struct key_parts *out,
     return 0;
 }
 
-int kernel_attention_fwd(struct cuda *cuda, const struct attention_shape *shape,
-                         const struct attention_tensors *x, struct err *err)
+int attention_fp32_fwd(struct cuda *cuda, const struct attention_shape *shape,
+                       const struct attention_tensors *x, struct err *err)
 {
     dim3 grid = attention_grid(shape, shape->h, shape->tq);
     struct key_parts parts;
@@ -491,16 +420,14 @@ int kernel_attention_fwd(struct cuda *cuda, const struct attention_shape *shape,
         CUDA_LAUNCH(attention_fwd<T>, grid, dim3(N_WARPS * WARP), 0, cuda->stream, o, lse,
                     (const T *)x->q->data, (const T *)x->k->data, (const T *)x->v->data,
                     *shape, parts);
-        if (parts.at)
-            CUDA_LAUNCH(join_parts<T>,
-                        dim3(grid_x(ceil_div(shape->b * shape->h * shape->tq, N_WARPS))),
-                        dim3(N_WARPS * WARP), 0, cuda->stream, o, lse, *shape, parts);
     });
+    if (parts.at)
+        attention_join(cuda, shape, x, &parts);
     return cuda_launched("attention", err);
 }
 
-int kernel_attention_bwd(struct cuda *cuda, const struct attention_shape *shape,
-                         const struct attention_tensors *x, struct err *err)
+int attention_fp32_bwd(struct cuda *cuda, const struct attention_shape *shape,
+                       const struct attention_tensors *x, struct err *err)
 {
     int64_t n = shape->b * shape->h * shape->tq;
     dim3 queries((unsigned)(shape->b * shape->h * ceil_div(shape->tq, ROWS_BLOCK)));
