@@ -6,8 +6,10 @@
  * where a rounded result is read again (o in the backward pass, in-place sums), so twice
  * that for the largest. Where one side rounds what the other does not (OP_ROUNDS_TWICE), the
  * error of that rounding goes through an activation, whose squared ReLU doubles it: four
- * times its square, and the last rounding goes another way on most elements. So it is with
- * attention: some take do * o from the rounded o, and `ref` from p * dp.
+ * times its square, and the last rounding goes another way on most elements.
+ * Attention of a device in halves multiplies rounded weights p and ds, and takes the mean of
+ * dp from a rounded output: three or four roundings where ref has one, two of them of terms
+ * that cancel in ds, most of all where a query sees few keys. Four times the error.
  */
 #include "tests/op/op_compare.h"
 
@@ -22,13 +24,17 @@ struct op_bounds op_bounds_of(enum dtype dtype)
     return (struct op_bounds){1e-11, 1e-5};
 }
 
-static struct op_bounds bounds_of(const struct op_case *op, enum dtype dtype)
+static struct op_bounds bounds_of(const struct op_run *got, enum dtype dtype)
 {
+    const struct op_case *op = got->op;
     struct op_bounds most = op_bounds_of(dtype);
 
-    bool is_attention = strncmp(op->name, "attention", strlen("attention")) == 0;
-
-    if ((op->flags & OP_ROUNDS_TWICE || is_attention) && dtype != DTYPE_F32) {
+    if (dtype != DTYPE_F32 && !got->b->ops->is_host &&
+        strncmp(op->name, "attention", strlen("attention")) == 0) {
+        most.nmse *= 16;
+        most.max_rel *= 4;
+    }
+    if (op->flags & OP_ROUNDS_TWICE && dtype != DTYPE_F32) {
         most.nmse *= 8;
         most.max_rel *= 2;
     }
@@ -42,7 +48,7 @@ int op_compare(const struct op_run *got, const struct op_run *want, bool is_loud
     for (int i = 0; i < got->n_kept && i < want->n_kept; i++) {
         const struct op_kept *g = &got->kept[i], *w = &want->kept[i];
         struct distance d = distance_of(g->values, w->values, w->n);
-        struct op_bounds most = bounds_of(got->op, g->dtype);
+        struct op_bounds most = bounds_of(got, g->dtype);
 
         if (g->n == w->n && d.nmse <= most.nmse && d.max_rel <= most.max_rel)
             continue;

@@ -59,6 +59,9 @@ cuda_host_test(test_cuda_fused LABEL op
   SOURCES op/test_cuda_fused.c op/cuda_counts.c op/op_cases.c op/op_run.c op/op_compare.c
   LIBS vneva_nn)
 cuda_host_test(test_cuda_tune LABEL op SOURCES op/test_cuda_tune.c LIBS vneva_backend)
+cuda_host_test(test_cuda_attention LABEL op
+  SOURCES op/test_cuda_attention.c op/op_cases.c op/op_run.c op/op_compare.c
+  LIBS vneva_backend)
 cuda_host_test(test_cuda_groups LABEL op SOURCES op/test_cuda_groups.c op/expect.c
   LIBS vneva_nn)
 cuda_host_test(op_model_overlap LABEL op SOURCES op/model_overlap.c
