@@ -49,6 +49,7 @@ function(cuda_host_test name)
 endfunction()
 
 vneva_test(unit_fiber LABEL unit SOURCES unit/fiber.cpp LIBS vneva_fiber)
+vneva_test(unit_fiber_mma LABEL unit SOURCES unit/fiber_mma.cpp LIBS vneva_fiber)
 cuda_host_test(test_cuda_ops LABEL op
   SOURCES op/test_cuda_ops.c op/op_cases.c op/op_run.c op/op_compare.c LIBS vneva_backend)
 vneva_test(unit_cuda_recording LABEL unit SOURCES unit/cuda_recording.cpp
@@ -72,7 +73,7 @@ cuda_host_test(op_model_waits LABEL op SOURCES op/model_waits.c
   LIBS vneva_tiny vneva_optim vneva_cuda_host)
 cuda_host_test(op_model_graphs LABEL op SOURCES op/model_graphs.c
   LIBS vneva_tiny vneva_optim vneva_generate ${CMAKE_DL_LIBS})
-foreach(name unit_fiber unit_cuda_recording)
+foreach(name unit_fiber unit_fiber_mma unit_cuda_recording)
   if(TARGET ${name})
     target_include_directories(${name} PRIVATE ${cuda_host}/include)
   endif()
