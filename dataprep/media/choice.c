@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#define KIND_TEXT_MAX 128
+
 /* Sizes of one power of two of pixels take about as long, and a GPU takes all or none. */
 static int size_class(const struct choice_kind *kind)
 {
@@ -18,7 +20,7 @@ static int size_class(const struct choice_kind *kind)
 
 static bool kind_equals(const struct choice_kind *a, const struct choice_kind *b)
 {
-    return strcmp(a->codec, b->codec) == 0 && a->depth == b->depth &&
+    return strcmp(a->codec, b->codec) == 0 && strcmp(a->format, b->format) == 0 &&
            size_class(a) == size_class(b);
 }
 
@@ -65,13 +67,13 @@ const char *choices_take_note(struct choices *choices)
 
 static void kind_describe(char *out, size_t n_bytes, const struct choice_kind *kind)
 {
-    snprintf(out, n_bytes, "%s of %d bits around %" PRId64 " x %" PRId64, kind->codec,
-             kind->depth, kind->width, kind->height);
+    snprintf(out, n_bytes, "%s, %s, around %" PRId64 " x %" PRId64 ",", kind->codec,
+             kind->format, kind->width, kind->height);
 }
 
 void choices_exclude(struct choices *choices, struct choice *choice, const char *why)
 {
-    char kind[96];
+    char kind[KIND_TEXT_MAX];
 
     choice->state = CHOICE_CPU;
     kind_describe(kind, sizeof(kind), &choice->kind);
@@ -83,7 +85,7 @@ void choices_decide(struct choices *choices, struct choice *choice,
 {
     bool is_equal = trial->difference <= CHOICE_DIFFERENCE_MAX;
     bool is_faster = trial->gpu_ns < trial->cpu_ns;
-    char kind[96], why[96] = "";
+    char kind[KIND_TEXT_MAX], why[96] = "";
 
     choice->state = is_equal && (is_faster || choices->mode == MEDIA_DECODE_CUDA)
                         ? CHOICE_GPU
@@ -117,7 +119,7 @@ static bool is_new_cause(struct choices *choices, const char *cause)
 
 void choices_fail(struct choices *choices, struct choice *choice, const char *cause)
 {
-    char kind[96];
+    char kind[KIND_TEXT_MAX];
 
     kind_describe(kind, sizeof(kind), &choice->kind);
     choice->n_failures++;

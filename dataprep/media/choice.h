@@ -1,6 +1,6 @@
 /* choice.h - which of a machine's two decoders, CPU or GPU, a kind of video goes to
  *
- * A kind is a codec, a depth and a size to a factor of two. The first video of a kind is
+ * A kind is a codec, a format of pixels and a size to a factor of two. The first video of a kind is
  * decoded both ways; the GPU gets the kind when its frames equal the CPU's within
  * CHOICE_DIFFERENCE_MAX and it was faster (or is asked for whatever it takes). A video that
  * the GPU then fails at is the CPU's; CHOICE_FAILURES_MAX in a row, and the kind is.
@@ -24,7 +24,7 @@ enum choice_state { CHOICE_OPEN, CHOICE_CPU, CHOICE_GPU };
 
 struct choice_kind {
     char codec[32];
-    int depth; /* bits of a sample */
+    char format[32]; /* of pixels: which planes, how many bits */
     int64_t width, height;
 };
 

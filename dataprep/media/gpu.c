@@ -121,22 +121,30 @@ static bool is_exact(enum AVCodecID id)
 
 /* FFmpeg's own decoders with NVDEC beneath, not the *_cuvid wrappers: those parse and
  * reorder by themselves, so frames would not carry the tags of their packets. */
-const AVCodec *gpu_find_decoder(enum AVCodecID id, struct err *err)
+static const AVCodec *find_hardware(enum AVCodecID id)
 {
     const AVCodec *codec;
     void *at = NULL;
 
-    if (!is_exact(id)) {
-        err_set(err, ERR_UNSUPPORTED, "decoders of %s differ in rounding",
-                avcodec_get_name(id));
-        return NULL;
-    }
     while ((codec = av_codec_iterate(&at)))
         if (codec->id == id && av_codec_is_decoder(codec) &&
             !(codec->capabilities & AV_CODEC_CAP_HARDWARE) && decodes_to_cuda(codec))
             return codec;
-    err_set(err, ERR_UNSUPPORTED, "this FFmpeg decodes %s on no GPU",
-            avcodec_get_name(id));
+    return NULL;
+}
+
+const AVCodec *gpu_find_decoder(enum AVCodecID id, struct err *err)
+{
+    const AVCodec *codec = find_hardware(id);
+
+    if (codec && is_exact(id))
+        return codec;
+    if (codec)
+        err_set(err, ERR_UNSUPPORTED, "decoders of %s differ in rounding",
+                avcodec_get_name(id));
+    else
+        err_set(err, ERR_UNSUPPORTED, "this FFmpeg decodes %s on no GPU",
+                avcodec_get_name(id));
     return NULL;
 }
 

@@ -340,7 +340,7 @@ static struct choice *extraction_choice(const struct extraction *x,
                                         struct media_session *session)
 {
     const AVCodecParameters *codec = x->index->codec;
-    const AVPixFmtDescriptor *format = av_pix_fmt_desc_get(codec->format);
+    const char *format = av_get_pix_fmt_name(codec->format);
     struct choice_kind kind = {.width = codec->width, .height = codec->height};
     struct choice *choice;
     struct err why = {0};
@@ -348,7 +348,7 @@ static struct choice *extraction_choice(const struct extraction *x,
     if (!session->gpu || !session->may_use_gpu || !x->frames || !format ||
         x->request->media.kind != MEDIA_VIDEO || x->index->is_linear)
         return NULL;
-    kind.depth = format->comp[0].depth;
+    snprintf(kind.format, sizeof(kind.format), "%s", format);
     snprintf(kind.codec, sizeof(kind.codec), "%s", avcodec_get_name(codec->codec_id));
     choice = choices_find(&session->choices, &kind);
     if (choice && choice->state == CHOICE_OPEN &&

@@ -285,7 +285,7 @@ static void auto_takes_the_gpu_when_it_is_faster(void **state)
     assert_ptr_equal(ticks, faster + 4);
     ticks = NULL;
     expect_note(session,
-                "videos in h264 of 8 bits around 160 x 96 are decoded on the GPU: "
+                "videos in h264, yuv420p, around 160 x 96, are decoded on the GPU: "
                 "a clip took 4.0 ms on the GPU, 9.0 ms on the CPU");
     assert_true(expect_same(session, &request).on_gpu);
     expect_no_note(session);
@@ -352,6 +352,26 @@ static void kinds_are_chosen_apart(void **state)
     let_gpu_have(session, &cases[0]);
     let_gpu_have(session, &cases[6]);
     let_gpu_have(session, &cases[7]); /* the same codec, of 10 bits */
+    media_session_destroy(session);
+}
+
+/* No chip of today takes 4:4:4 of H.264; 4:2:0 of the same size has nothing to do with it. */
+static void pixels_that_the_gpu_does_not_take_harm_no_others(void **state)
+{
+    static const struct clip_case clip = {
+        "H.264, 4:4:4", "444.mp4", {.codec = "libx264", .pixel_format = "yuv444p"}};
+    struct media_session *session = session_open(MEDIA_DECODE_CUDA);
+    struct frame_request request = request_of(&clip, 4);
+    char path[128];
+
+    (void)state;
+    path_of(path, sizeof(path), &clip);
+    assert_int_equal(clip_write(path, &clip.settings, N_FRAMES, false), 0);
+    for (int i = 0; i < 4; i++)
+        assert_int_equal(expect_same(session, &request).gpu_failed, i < 3);
+    expect_note(session, "h264, yuv444p, around 160 x 96, was decoded on the CPU");
+    expect_note(session, "from now on");
+    let_gpu_have(session, &cases[0]);
     media_session_destroy(session);
 }
 
@@ -449,28 +469,34 @@ static void an_unsupported_codec_is_given_up_in_the_trial(void **state)
     media_session_destroy(session);
 }
 
-/* What MPEG-4 and JPEG decode to is not defined to the bit. */
+/* What MPEG-4 and JPEG decode to is not defined to the bit; FFV1 no GPU decodes. */
 static void codecs_without_an_exact_result_are_the_cpu_s(void **state)
 {
-    static const struct clip_case inexact[] = {
+    static const char *const reasons[] = {
+        "around 160 x 96, are decoded on the CPU: decoders of mpeg4 differ in rounding",
+        "decoders of mjpeg differ in rounding",
+        "this FFmpeg decodes ffv1 on no GPU",
+    };
+    static const struct clip_case others[] = {
         {"MPEG-4", "mpeg4.mp4", {.codec = "mpeg4", .gop_frames = GOP}},
         {"Motion JPEG", "mjpeg.avi", {.codec = "mjpeg", .pixel_format = "yuvj420p"}},
+        {"FFV1", "ffv1.mkv", {.codec = "ffv1", .format = "matroska"}},
     };
     struct media_session *session = session_open(MEDIA_DECODE_CUDA);
 
     (void)state;
-    for (size_t i = 0; i < 2; i++) {
-        struct frame_request request = request_of(&inexact[i], 4);
+    for (size_t i = 0; i < 3; i++) {
+        struct frame_request request = request_of(&others[i], 4);
         char path[128];
 
-        path_of(path, sizeof(path), &inexact[i]);
-        assert_int_equal(clip_write(path, &inexact[i].settings, N_FRAMES, false), 0);
+        path_of(path, sizeof(path), &others[i]);
+        assert_int_equal(clip_write(path, &others[i].settings, N_FRAMES, false), 0);
         for (int again = 0; again < 2; again++) {
             struct media_info info = expect_same(session, &request);
 
             assert_false(info.on_gpu || info.gpu_failed);
         }
-        expect_note(session, "are decoded on the CPU: decoders of m");
+        expect_note(session, reasons[i]);
         expect_no_note(session);
     }
     assert_int_equal(count_log("decoder"), 0);
@@ -536,6 +562,7 @@ int main(void)
         RULE(cuda_takes_the_gpu_even_where_it_is_slower),
         RULE(frames_that_differ_make_it_the_cpu_s),
         RULE(kinds_are_chosen_apart),
+        RULE(pixels_that_the_gpu_does_not_take_harm_no_others),
         RULE(probes_and_pictures_are_the_cpu_s),
         RULE(what_the_gpu_fails_at_the_cpu_decodes),
         RULE(failures_in_a_row_make_it_the_cpu_s_for_good),
