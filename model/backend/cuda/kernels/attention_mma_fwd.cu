@@ -15,7 +15,7 @@ namespace
 template <int KD> struct fwd_tiles {
     static constexpr int mt = KD > 128 ? 1 : 2; /* of 16 queries, a warp */
     static constexpr int m = TILE_WARPS * mt * MMA_M;
-    static constexpr int n = KD > 128 ? 32 : KD > 80 ? 48 : 64; /* keys */
+    static constexpr int n = KD > 128 ? 32 : KD > 96 ? 48 : 64; /* keys */
     static constexpr size_t bytes = (size_t)(m + 2 * n) * tile<KD>::pitch * 2;
 };
 
@@ -32,6 +32,7 @@ __device__ __forceinline__ void mask_scores(float (&s)[MT][N / MMA_N][4], int di
 {
     int lane = lane_index();
 
+    diagonal = forget(diagonal); /* nothing of this is kept from tile to tile */
 #pragma unroll
     for (int m = 0; m < MT; m++)
 #pragma unroll
