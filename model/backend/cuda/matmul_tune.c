@@ -275,13 +275,13 @@ int matmul_tune(struct cuda *cuda, struct matmul_plan *plan,
 
     if (find_choice(cuda, plan))
         return 0;
+    /* before memory is asked for: without it the first one would be taken for good */
+    if (cuda_graph_refuses(cuda, "timing algorithms", err) < 0)
+        return -1;
     fd = open_file(cuda->matmul->choices);
     if (fd < 0 || (key->c_use == C_IN_PLACE &&
                    cuda_alloc(&cuda->base, &room, c_bytes, &no_room) < 0))
         goto out; /* the first one, this time */
-    rc = cuda_graph_refuses(cuda, "timing algorithms", err);
-    if (rc < 0)
-        goto out;
     if (room)
         t.call.d = room;
     rc = trial_run(&t, algos, n, &is_timed, err);
