@@ -309,7 +309,7 @@ static void without_memory_for_a_graph_all_runs_as_it_is(struct check *check)
     if (!pick_init(&pick, check))
         return;
     pick.b->ops->memory(pick.b, &memory);
-    snprintf(text, sizeof(text), "%llu", (unsigned long long)(memory.used + 100));
+    snprintf(text, sizeof(text), "%llu", (unsigned long long)memory.used + 100);
     setenv("CUDA_HOST_MEMORY", text, 1);
     for (int i = 0; i < TIMES; i++) {
         set_rows(&pick, check, i);

@@ -136,8 +136,12 @@ static struct entry *entry_get(struct cuda *cuda, const struct sdpa_key *key,
     for (int i = 0; i < sdpa->n_entries; i++)
         if (memcmp(&sdpa->entries[i]->key, key, sizeof(*key)) == 0)
             return sdpa->entries[i];
-    if (sdpa->n_entries == PLANS_MAX)
+    if (sdpa->n_entries == PLANS_MAX) {
+        if (cuda_graph_refuses(cuda, "another plan of attention", err) < 0)
+            return NULL;
+        cuda_graphs_drop(cuda); /* their kernels may be the plans' own */
         entries_clear(cuda);
+    }
     entry = calloc(1, sizeof(*entry));
     if (!entry) {
         err_set(err, ERR_NOMEM, "cannot allocate a plan of attention");
