@@ -174,17 +174,16 @@ int optim_step(struct neva *model, struct comm *data_group,
                const struct optim_config *config, int64_t step, int64_t n_labels,
                struct optim_report *report, struct err *err)
 {
-    struct neva_tally *seen = NULL;
-    int rc = check(config, step, n_labels, err);
+    struct neva_tally *seen;
+    int rc;
 
     *report = (struct optim_report){.lr = optim_lr(config, step)};
-    if (rc == 0) {
-        seen = malloc(model->tally_bytes);
-        if (!seen)
-            rc = err_set(err, ERR_NOMEM, "cannot allocate the sums of a step");
-    }
-    if (rc == 0)
-        rc = step_with(model, data_group, config, step, n_labels, seen, report, err);
+    if (check(config, step, n_labels, err) < 0)
+        return err_wrap(err, "optimizer step");
+    seen = malloc(model->tally_bytes);
+    if (!seen)
+        return err_set(err, ERR_NOMEM, "cannot allocate the sums of a step");
+    rc = step_with(model, data_group, config, step, n_labels, seen, report, err);
     free(seen);
     return rc < 0 ? err_wrap(err, "optimizer step") : 0;
 }

@@ -88,7 +88,7 @@ int ref_xent_total(struct backend *b, double *total, const struct tensor *max,
     (void)err;
     for (int64_t n = 0; n < n_rows; n++)
         if (label_of[n] >= 0)
-            rows += log(ref_get(sum, n)) + ref_get(max, n) - ref_get(target, n);
+            rows += log((double)ref_get(sum, n)) + ref_get(max, n) - ref_get(target, n);
     *total += rows;
     return 0;
 }
