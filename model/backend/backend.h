@@ -134,7 +134,8 @@ struct backend_ops {
                   struct err *err);
     int (*download)(struct backend *b, void *host, const void *src, size_t n_bytes,
                     struct err *err); /* waits for what was asked before */
-    /* A download in two parts, one at a time: what is asked between them goes on while the
+    /* A download in two parts, one at a time (the first forgets an earlier one that was not
+     * ended): what is asked between them goes on while the
      * host waits in the second, which it does only for what was asked before the first. The
      * bytes are those of the first; host: there until the second has returned. */
     int (*download_begin)(struct backend *b, void *host, const void *src, size_t n_bytes,

@@ -7,7 +7,9 @@
 #include "model/nn/head.h"
 #include "model/nn/stack.h"
 
-#define NEVA_RANKS_MAX 1024      /* tensor-parallel ranks: bounds host tables of ranks */
+#define NEVA_RANKS_MAX 1024 /* tensor-parallel ranks: bounds host tables of ranks */
+/* Micro batches of a step that the device may be behind the host, and as many again. */
+#define NEVA_BEHIND_MAX 4
 #define NEVA_PROJECTOR_EPS 1e-5F /* of mlp_downsample's norm: PyTorch's default */
 
 /* ---- config.c: pure ---- */
@@ -145,6 +147,11 @@ struct neva {
     struct neva_index index;
     struct neva_tally *tally; /* the backend's memory */
     size_t tally_bytes;
+    struct {
+        int n;         /* micro batches since the mark */
+        bool has_mark; /* a download on its way */
+        double loss;   /* what it brings: only that it has come is of use */
+    } behind;
     struct update_list trained;           /* empty until neva_need_list */
     int64_t n_frames_seen, n_labels_seen; /* by trained steps since neva_zero_grad */
     bool has_partial_grads;               /* of the divided frames */
@@ -200,6 +207,9 @@ int neva_begin_batch(struct neva *model, struct err *err);
 int neva_tally_init(struct neva *model, struct err *err);
 /* The list of what is trained as well. */
 void neva_tally_fini(struct neva *model);
+/* Before a micro batch: waits for one that was asked for long ago, so that what the host is
+ * doing tells where the device is, within NEVA_BEHIND_MAX to twice as many. */
+int neva_keep_close(struct neva *model, struct err *err);
 /* One of the tally's. */
 int neva_zero_loss(struct neva *model, double *loss, struct err *err);
 

@@ -324,8 +324,10 @@ static int run_in_stage(struct neva *model, const struct neva_batch *batch,
                         bool is_training, int64_t *n_labels, double *sum, struct err *err)
 {
     struct stage_mark before = stage_begin("forward", NULL, STAGE_LIMITED);
-    int rc = run(model, batch, is_training, n_labels, sum, err);
+    int rc = is_training ? neva_keep_close(model, err) : 0;
 
+    if (rc == 0)
+        rc = run(model, batch, is_training, n_labels, sum, err);
     neva_ahead_forget(model); /* of this batch, used or not */
     stage_end(before);
     return rc;
@@ -384,6 +386,8 @@ int neva_begin_batch(struct neva *model, struct err *err)
 {
     model->n_frames_seen = model->n_labels_seen = 0;
     model->has_partial_grads = false;
+    model->behind.n = 0;
+    model->behind.has_mark = false; /* optim_step has waited for more, or nobody cares */
     return neva_zero_loss(model, &model->tally->loss, err);
 }
 

@@ -146,9 +146,9 @@ struct neva_loss {
 /* Forward and backward: adds d(loss sum)/d(parameter) to the gradients, which are made at
  * the first step, and optimizer state at the first optim_step: a model that only evaluates
  * or generates never has them. Activations are planned once for each shape (B, T, frames)
- * and reused while it stays. Nobody waits for the device: of `loss` only n_labels is known
- * when this returns, sum is NAN. The device adds up the sums of the micro batches;
- * optim_step reports them, neva_read_loss asks for them. COLLECTIVE */
+ * and reused while it stays. Returns while the device works, a few micro batches behind at
+ * most: of `loss` only n_labels is known, sum is NAN. The device adds up the sums of the
+ * micro batches; optim_step reports them, neva_read_loss asks for them. COLLECTIVE */
 int neva_step(struct neva *model, const struct neva_batch *batch, struct neva_loss *loss,
               struct err *err);
 /* Of this rank's steps since neva_zero_grad. Waits for the device. */

@@ -39,6 +39,20 @@ int neva_zero_loss(struct neva *model, double *loss, struct err *err)
     return model->backend->ops->zero(model->backend, loss, sizeof(*loss), err);
 }
 
+int neva_keep_close(struct neva *model, struct err *err)
+{
+    struct backend *b = model->backend;
+
+    if (model->behind.n++ < NEVA_BEHIND_MAX)
+        return 0;
+    model->behind.n = 1;
+    if (model->behind.has_mark && b->ops->download_end(b, err) < 0)
+        return -1;
+    model->behind.has_mark = true;
+    return b->ops->download_begin(b, &model->behind.loss, &model->tally->loss,
+                                  sizeof(model->behind.loss), err);
+}
+
 int neva_need_list(struct neva *model, struct err *err)
 {
     int n = n_trained(model), n_items = 0;

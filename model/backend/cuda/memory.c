@@ -200,12 +200,17 @@ void cuda_letter_fini(struct cuda *cuda)
 }
 
 /* Pinned memory of at least n_bytes: a copy to other memory would wait. */
-static int letter_reserve(struct letter *letter, size_t n_bytes, struct err *err)
+static int letter_reserve(struct cuda *cuda, size_t n_bytes, struct err *err)
 {
+    struct letter *letter = &cuda->letter;
+
     if (n_bytes <= letter->pinned_bytes)
         return 0;
-    if (letter->pinned)
+    if (letter->pinned) { /* an earlier one, forgotten, may be on its way there */
+        if (cuda_wait_event(cuda, letter->event, err) < 0)
+            return -1;
         cudaFreeHost(letter->pinned);
+    }
     letter->pinned = NULL;
     letter->pinned_bytes = 0;
     if (cuda_check(cudaMallocHost(&letter->pinned, n_bytes), "pinned memory", err) < 0)
@@ -221,7 +226,7 @@ int cuda_download_begin(struct backend *b, void *host, const void *src, size_t n
     struct letter *letter = &cuda->letter;
 
     if (cuda_graph_refuses(cuda, "a download", err) < 0 ||
-        letter_reserve(letter, n_bytes, err) < 0)
+        letter_reserve(cuda, n_bytes, err) < 0)
         return -1;
     letter->to = host;
     letter->n_bytes = n_bytes;
