@@ -275,16 +275,15 @@ static int mlp_half_fwd(struct nn *nn, const struct block_config *config,
     const struct backend_ops *ops = nn->backend->ops;
     const struct block_weights *w = &block->w;
 
-    if (!config->is_gated) {
-        /* the same product whatever is wanted of it: its bits may depend on that */
-        if (nn_linear_act_fwd(nn, &acts->hidden, acts->up.n_dims ? &acts->up : NULL,
-                              &acts->normed2, &w->up_w, &w->up_b, config->act, err) < 0)
+    if (config->is_gated) {
+        if (nn_linear_fwd(nn, &acts->up, &acts->normed2, &w->up_w, &w->up_b, err) < 0 ||
+            ((y || config->is_trained) &&
+             ops->swiglu_fwd(nn->backend, &acts->hidden, &acts->up, err) < 0))
             return -1;
-    } else if (nn_linear_fwd(nn, &acts->up, &acts->normed2, &w->up_w, &w->up_b, err) <
-               0) {
-        return -1;
-    } else if ((y || config->is_trained) &&
-               ops->swiglu_fwd(nn->backend, &acts->hidden, &acts->up, err) < 0) {
+        /* else the same product whatever is wanted of it: its bits may depend on that */
+    } else if (nn_linear_act_fwd(nn, &acts->hidden, acts->up.n_dims ? &acts->up : NULL,
+                                 &acts->normed2, &w->up_w, &w->up_b, config->act,
+                                 err) < 0) {
         return -1;
     }
     if (!y)

@@ -24,7 +24,7 @@ struct key {
     int64_t m, n, k, lda, ldb, ldc;
     int32_t trans_a, trans_b, has_bias, has_residual;
     int32_t ab_type, c_type;
-    uint32_t beta_bits;
+    uint32_t beta_bits, unused; /* 0: there are no holes */
 };
 
 enum { ARG_A, ARG_B, ARG_C, ARG_SCRATCH, ARG_BIAS, ARG_RESIDUAL, ARG_COUNT };
