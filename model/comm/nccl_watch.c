@@ -68,14 +68,13 @@ static int fail(struct nccl_group *group, ncclResult_t result, const char *what,
     enum err_code code = is_peer ? ERR_PEER : ERR_IO;
     char who[BLAME_MAX];
 
-    if (strstr(words, "out of memory"))
+    if (strstr(words, "out of memory")) /* NCCL takes its own, beside the backend's */
         code = ERR_NOMEM;
     name_missing(group, number, who, sizeof(who));
     err_set(err, code,
-            "group '%s', %s number %llu between devices: rank %d of %d lost the others: "
-            "%s (%s)",
+            "group '%s', %s number %llu between devices: rank %d of %d %s: %s (%s)",
             args->name, what, (unsigned long long)number, args->rank, args->n_ranks,
-            words, who);
+            code == ERR_NOMEM ? "has no memory for it" : "lost the others", words, who);
     nccl_abort_all(group->set);
     return -1;
 }

@@ -234,6 +234,8 @@ int neva_reduce_projector(struct neva *model, struct err *err);
 int neva_reduce_vision(struct neva *model, int64_t layer, struct err *err);
 /* ERR_STATE: they are summed, more cannot be added. */
 int neva_check_reduction(const struct neva *model, struct err *err);
+/* Waits, on the device, for what was asked for; the rest is not summed. */
+int neva_drop_reduction(struct neva *model, struct err *err);
 /* All gradients are sums over the ranks for what is asked from here on; those of divided
  * frames too. COLLECTIVE in both groups */
 int neva_end_reduction(struct neva *model, struct comm *data_group, struct err *err);

@@ -393,7 +393,7 @@ int neva_begin_batch(struct neva *model, struct err *err)
 
 int neva_zero_grad(struct neva *model, struct err *err)
 {
-    if (neva_begin_batch(model, err) < 0)
+    if (neva_drop_reduction(model, err) < 0 || neva_begin_batch(model, err) < 0)
         return -1;
     if (!model->grads.base)
         return 0;

@@ -165,6 +165,7 @@ int neva_reserve(struct neva *model, int64_t n_samples, int64_t n_tokens,
 /* Forward only; waits for the device. COLLECTIVE */
 int neva_evaluate(struct neva *model, const struct neva_batch *batch,
                   struct neva_loss *loss, struct err *err);
+/* Sums that neva_begin_reduction has begun are of no use any more. */
 int neva_zero_grad(struct neva *model, struct err *err);
 /* From the next neva_step on its gradients are those of `scale` times the loss, which
  * itself is reported as it is; optim_step divides by it. Above 0; 1 at first. */

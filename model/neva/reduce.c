@@ -178,6 +178,16 @@ int neva_check_reduction(const struct neva *model, struct err *err)
         "to: optim_step comes first");
 }
 
+int neva_drop_reduction(struct neva *model, struct err *err)
+{
+    struct neva_reduction *r = &model->reduction;
+    int rc = r->n_passed > 0 ? comm_device_join(r->group, err) : 0;
+
+    r->n_passed = 0;
+    r->group = NULL;
+    return rc;
+}
+
 int neva_end_reduction(struct neva *model, struct comm *data_group, struct err *err)
 {
     struct tensor all =
@@ -191,10 +201,8 @@ int neva_end_reduction(struct neva *model, struct comm *data_group, struct err *
             return err_wrap(err, "gradients of the data-parallel ranks");
         return 0;
     }
-    if (pass_places(model, data_group, last_place(model), err) < 0 ||
-        comm_device_join(data_group, err) < 0)
+    model->reduction.group = data_group;
+    if (pass_places(model, data_group, last_place(model), err) < 0)
         return -1;
-    model->reduction.n_passed = 0;
-    model->reduction.group = NULL;
-    return 0;
+    return neva_drop_reduction(model, err);
 }

@@ -10,7 +10,7 @@
  * others wait for it is a remote error for them. An abort waits for its communicator's work,
  * within a group of calls at its end: work that another communicator holds up ends the
  * process, for NCCL would hang.
- * Environment: CUDA_HOST_NCCL_VERSION (22809). Source: NCCL user guide, API reference.
+ * Environment: CUDA_HOST_NCCL_VERSION (22809), CUDA_HOST_NCCL_FULL: ranks find no memory. Source: NCCL user guide, API reference.
  */
 #include "nccl.h"
 
@@ -277,6 +277,8 @@ SHARED ncclResult_t ncclCommInitRankConfig(ncclComm_t *comm, int n_ranks, ncclUn
     room->n_ranks = n_ranks;
     if (!room->ranks.insert(rank).second)
         room->fail(ncclInvalidUsage, "two ranks have the same number");
+    if (getenv("CUDA_HOST_NCCL_FULL"))
+        room->fail(ncclUnhandledCudaError, "Cuda failure 2 'out of memory'");
     if (!room->devices.insert(cuda_host_device()).second)
         room->fail(ncclInvalidUsage, "Duplicate GPU detected");
     *comm = new ncclComm{std::make_shared<seat>(), ""};

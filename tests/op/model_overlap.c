@@ -33,6 +33,7 @@ struct run {
     struct neva_config config;
     int n_ranks, n_data, n_devices; /* n_devices 0: all on one, through the host */
     bool is_beside, is_uneven;      /* uneven: a rank's last micro batch has no labels */
+    bool begins_anew;               /* after sums that were begun and given up */
     size_t bucket_bytes;
     double norm[STEPS];
     float *values;
@@ -68,7 +69,12 @@ static int train(struct tiny_rank *rank, struct run *run, struct neva *model,
 {
     bool is_first = rank->rank == 0 && rank->data_rank == 0;
 
+    double unused = 0;
+
     neva_set_bucket_bytes(model, run->bucket_bytes);
+    if (run->begins_anew && (micro_batches(rank, run, model, all, &unused, err) < 0 ||
+                             neva_zero_grad(model, err) < 0))
+        return -1;
     for (int step = 0; step < STEPS; step++) {
         struct optim_report report;
         uint64_t before = rank->data->device_number;
@@ -218,6 +224,21 @@ static void a_rank_without_labels_asks_for_its_buckets_later(void)
     compare_ways(run, true);
 }
 
+static void sums_that_are_given_up_leave_nothing(void)
+{
+    struct neva_config config = tiny_config();
+    struct run want = data_ranks(&config, 1), got;
+
+    want.is_beside = true;
+    got = want;
+    got.begins_anew = true;
+    run_it(&want);
+    run_it(&got);
+    compare(&got, &want, "begun anew", 0);
+    free(got.values);
+    free(want.values);
+}
+
 static void more_cannot_be_added_body(struct tiny_rank *rank)
 {
     struct neva_config config = tiny_config();
@@ -348,6 +369,7 @@ int main(void)
     EXPECT_RUN(frozen_parts_have_no_buckets);
     EXPECT_RUN(two_groups_work_at_once);
     EXPECT_RUN(a_rank_without_labels_asks_for_its_buckets_later);
+    EXPECT_RUN(sums_that_are_given_up_leave_nothing);
     EXPECT_RUN(more_cannot_be_added_to_sums);
     EXPECT_RUN(frames_that_come_ahead_give_the_same_bits);
     return expect_end();

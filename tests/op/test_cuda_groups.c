@@ -38,8 +38,8 @@ static void *rank_main(void *arg)
 }
 
 /* Groups end before or after backends: both must do. */
-static void run(int n_ranks, int n_devices, int64_t timeout_ms,
-                void (*body)(struct rank *rank))
+static void run_main(int n_ranks, int n_devices, int64_t timeout_ms,
+                     void *(*thread)(void *rank), void (*body)(struct rank *rank))
 {
     struct comm *comms[RANKS_MAX], *seconds[RANKS_MAX];
     struct rank ranks[RANKS_MAX];
@@ -56,7 +56,7 @@ static void run(int n_ranks, int n_devices, int64_t timeout_ms,
         EXPECT_OK(backend_create(&ranks[i].b, "cuda", i % n_devices, 1, &err), &err);
     }
     for (int i = 0; i < n_ranks; i++)
-        EXPECT(pthread_create(&threads[i], NULL, rank_main, &ranks[i]) == 0);
+        EXPECT(pthread_create(&threads[i], NULL, thread, &ranks[i]) == 0);
     for (int i = 0; i < n_ranks; i++)
         pthread_join(threads[i], NULL);
     for (int i = 0; i < n_ranks; i++) {
@@ -67,6 +67,12 @@ static void run(int n_ranks, int n_devices, int64_t timeout_ms,
             comm_destroy(ranks[i].comm);
         comm_destroy(ranks[i].second);
     }
+}
+
+static void run(int n_ranks, int n_devices, int64_t timeout_ms,
+                void (*body)(struct rank *rank))
+{
+    run_main(n_ranks, n_devices, timeout_ms, rank_main, body);
 }
 
 /* ---- values ---- */
@@ -310,6 +316,25 @@ static void without_nccl_ranks_go_through_the_host(void)
     unsetenv("CUDA_HOST_NCCL_VERSION");
 }
 
+static void *full_main(void *arg)
+{
+    struct rank *rank = arg;
+    struct err err = {0};
+
+    EXPECT(nn_open_group(rank->b, rank->comm, &err) < 0);
+    EXPECT_MSG(err.code == ERR_NOMEM && strstr(err.text, "group 'tensor'") &&
+                   strstr(err.text, "has no memory for it"),
+               "code %d, '%s'", (int)err.code, err.text);
+    return NULL;
+}
+
+static void a_full_device_is_no_lost_peer(void)
+{
+    setenv("CUDA_HOST_NCCL_FULL", "1", 1);
+    run_main(2, 2, TIMEOUT_MS, full_main, NULL);
+    unsetenv("CUDA_HOST_NCCL_FULL");
+}
+
 /* ---- ranks that leave, never come, or do something else ---- */
 
 /* Asks for two all-reduces of n and waits; the error of the wait, or of asking. */
@@ -484,6 +509,7 @@ int main(void)
     EXPECT_RUN(time_between_devices_is_counted);
     EXPECT_RUN(ranks_that_share_a_device_go_through_the_host);
     EXPECT_RUN(without_nccl_ranks_go_through_the_host);
+    EXPECT_RUN(a_full_device_is_no_lost_peer);
     EXPECT_RUN(a_rank_that_leaves_is_an_error_for_the_others);
     EXPECT_RUN(a_rank_that_never_comes_ends_the_wait);
     EXPECT_RUN(a_collective_that_is_held_up_is_not_blamed);
