@@ -15,7 +15,7 @@
 
 #include <string.h>
 
-struct op_bounds op_bounds_of(enum dtype dtype)
+static struct op_bounds bounds_of(enum dtype dtype)
 {
     if (dtype == DTYPE_BF16)
         return (struct op_bounds){4e-6, 0x1p-7};
@@ -24,10 +24,10 @@ struct op_bounds op_bounds_of(enum dtype dtype)
     return (struct op_bounds){1e-11, 1e-5};
 }
 
-static struct op_bounds bounds_of(const struct op_run *got, enum dtype dtype)
+struct op_bounds op_bounds_of(const struct op_run *got, enum dtype dtype)
 {
     const struct op_case *op = got->op;
-    struct op_bounds most = op_bounds_of(dtype);
+    struct op_bounds most = bounds_of(dtype);
 
     if (dtype != DTYPE_F32 && !got->b->ops->is_host &&
         strncmp(op->name, "attention", strlen("attention")) == 0) {
@@ -48,7 +48,7 @@ int op_compare(const struct op_run *got, const struct op_run *want, bool is_loud
     for (int i = 0; i < got->n_kept && i < want->n_kept; i++) {
         const struct op_kept *g = &got->kept[i], *w = &want->kept[i];
         struct distance d = distance_of(g->values, w->values, w->n);
-        struct op_bounds most = bounds_of(got, g->dtype);
+        struct op_bounds most = op_bounds_of(got, g->dtype);
 
         if (g->n == w->n && d.nmse <= most.nmse && d.max_rel <= most.max_rel)
             continue;

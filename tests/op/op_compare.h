@@ -8,8 +8,8 @@ struct op_bounds {
     double nmse, max_rel; /* of struct distance */
 };
 
-/* How far a result in this type may be from ref's. */
-struct op_bounds op_bounds_of(enum dtype dtype);
+/* How far what a run gave, stored in this type, may be from ref's. */
+struct op_bounds op_bounds_of(const struct op_run *got, enum dtype dtype);
 
 /* Compares what two runs kept; the number of outputs that are too far apart. */
 int op_compare(const struct op_run *got, const struct op_run *want, bool is_loud);

@@ -1,15 +1,10 @@
 /* test_gpu.c FILE.json - every operation on the GPU there is, against `ref`, as one table
  *
- * Exit status 77: there is no GPU. Bounds are those of op_compare.c, but for attention in
- * halves, which cuDNN computes with rounded probabilities and a rounded output: four times the
- * error.
+ * Exit status 77: there is no GPU. Bounds are those of op_compare.c.
  */
 #include "tests/op/op_compare.h"
 
-#include <string.h>
-
 #define SKIPPED 77
-#define ATTENTION_SLACK 4
 
 static const enum dtype types[] = {DTYPE_F32, DTYPE_BF16, DTYPE_F16};
 #define N_TYPES (sizeof(types) / sizeof(types[0]))
@@ -21,24 +16,13 @@ struct result {
     bool is_right, is_same_again;
 };
 
-static struct op_bounds bounds_for(const struct op_case *op, enum dtype dtype)
-{
-    struct op_bounds most = op_bounds_of(dtype);
-
-    if (strncmp(op->name, "attention", 9) == 0 && dtype != DTYPE_F32) {
-        most.nmse *= ATTENTION_SLACK * ATTENTION_SLACK;
-        most.max_rel *= ATTENTION_SLACK;
-    }
-    return most;
-}
-
 static struct result judge(const struct op_run *got, const struct op_run *want)
 {
     struct result r = {.is_right = !got->has_failed && got->n_kept > 0 &&
                                    got->n_kept == want->n_kept};
 
     for (int i = 0; i < got->n_kept && i < want->n_kept; i++) {
-        struct op_bounds most = bounds_for(got->op, got->kept[i].dtype);
+        struct op_bounds most = op_bounds_of(got, got->kept[i].dtype);
         struct distance d =
             distance_of(got->kept[i].values, want->kept[i].values, want->kept[i].n);
 
