@@ -20,24 +20,33 @@ static int create_cpu(struct backend **out, int n_threads, struct err *err)
 
 /* The first of cuda, cpu, ref that is to be had. Only "not here" leads to the next one:
  * a GPU that is there but broken is an error to be seen. */
-static int create_auto(struct backend **out, int device, int n_threads, struct err *err)
+int backend_create_auto(struct backend **out, int device, int n_threads, struct err *why,
+                        struct err *err)
 {
-    struct err why = {0};
+    struct err no_cpu = {0};
 
-    if (backend_cuda_create(out, device, &why) == 0)
+    *why = (struct err){0};
+    if (backend_cuda_create(out, device, why) == 0)
         return 0;
-    if (why.code == ERR_UNSUPPORTED && create_cpu(out, n_threads, &why) == 0)
+    if (why->code != ERR_UNSUPPORTED) {
+        if (err)
+            *err = *why;
+        return -1;
+    }
+    if (create_cpu(out, n_threads, &no_cpu) == 0)
         return 0;
-    if (why.code == ERR_UNSUPPORTED)
+    if (no_cpu.code == ERR_UNSUPPORTED)
         return backend_ref_create(out, err);
     if (err)
-        *err = why;
+        *err = no_cpu;
     return -1;
 }
 
 int backend_create(struct backend **out, const char *name, int device, int n_threads,
                    struct err *err)
 {
+    struct err why;
+
     *out = NULL;
     if (n_threads < 0)
         return err_set(err, ERR_INVALID, "number of threads is %d, must not be negative",
@@ -49,7 +58,7 @@ int backend_create(struct backend **out, const char *name, int device, int n_thr
     if (strcmp(name, "cuda") == 0)
         return backend_cuda_create(out, device, err);
     if (strcmp(name, "auto") == 0)
-        return create_auto(out, device, n_threads, err);
+        return backend_create_auto(out, device, n_threads, &why, err);
     return err_set(err, ERR_INVALID,
                    "unknown backend '%s': use 'auto', 'cuda', 'cpu' or 'ref'", name);
 }

@@ -338,6 +338,9 @@ struct backend {
  * ERR_UNSUPPORTED says what is missing. */
 int backend_create(struct backend **out, const char *name, int device, int n_threads,
                    struct err *err);
+/* "auto", and why it is not the GPU: why->code is 0 where it is. */
+int backend_create_auto(struct backend **out, int device, int n_threads, struct err *why,
+                        struct err *err);
 void backend_destroy(struct backend *b); /* NULL is fine */
 
 /* True when matmul in this type runs on units made for it (bf16 on AMX or AVX512-BF16). */

@@ -108,6 +108,16 @@ a_video_is_asked_about() {
     exits 0 vneva generate --model "$model" --precision bf16 --max-new-tokens 2 "In bf16."
 }
 
+without_a_gpu_it_says_once_why_it_takes_the_cpu() {
+    export VNEVA_CUDA_PLUGIN=/no/such/plugin.so
+    exits 0 ask --model "$model" --max-new-tokens 2 "Where?"
+    unset VNEVA_CUDA_PLUGIN
+    says "computing on the CPU: backend 'cuda' is not there: cannot open its plugin (/no/such"
+    [ "$(grep -c 'computing on' err)" = 1 ] || fail "it says so more than once: $(cat err)"
+    exits 0 ask --model "$model" --backend cpu --max-new-tokens 2 "Where?"
+    grep -q 'computing on' err && fail "it explains what was asked for: $(cat err)"
+}
+
 a_template_is_guessed_from_what_there_is() {
     cp -r "$model" told
     sed -i 's/"model_type": "llama"/"model_type": "mistral"/' told/config.json
@@ -202,6 +212,7 @@ a_dialogue_goes_on() {
 transformers_tokens_come
 help_and_wrong_usage
 a_video_is_asked_about
+without_a_gpu_it_says_once_why_it_takes_the_cpu
 a_template_is_guessed_from_what_there_is
 an_imported_and_an_exported_model_say_the_same
 records_are_answered_line_by_line

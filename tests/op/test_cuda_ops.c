@@ -398,7 +398,7 @@ static void tf32_is_for_products_of_fp32_that_ask_for_it(struct check *check)
 static void without_a_gpu_auto_takes_the_cpu(struct check *check)
 {
     struct backend *b = NULL;
-    struct err err = {0};
+    struct err err = {0}, why = {0};
 
     setenv("CUDA_HOST_DEVICES", "0", 1);
     check_that(check,
@@ -408,14 +408,21 @@ static void without_a_gpu_auto_takes_the_cpu(struct check *check)
     check_that(check, backend_create(&b, "auto", 0, 1, &err) == 0 && b->ops->is_host,
                "%s", err.text);
     backend_destroy(b);
+    check_that(check,
+               backend_create_auto(&b, 0, 1, &why, &err) == 0 && b->ops->is_host &&
+                   strstr(why.text, "no GPU is there") != NULL,
+               "'%s' '%s'", err.text, why.text);
+    backend_destroy(b);
     setenv("CUDA_HOST_DEVICES", "2", 1);
     check_that(check,
                backend_create(&b, "cuda", -1, 1, &err) < 0 && err.code == ERR_INVALID,
                "'%s'", err.text);
     check_that(check, backend_create(&b, "cuda", 5, 1, &err) == 0, "%s", err.text);
     backend_destroy(b);
-    check_that(check, backend_create(&b, "auto", 1, 1, &err) == 0 && !b->ops->is_host,
-               "%s", err.text);
+    check_that(check,
+               backend_create_auto(&b, 1, 1, &why, &err) == 0 && !b->ops->is_host &&
+                   !why.code,
+               "'%s' '%s'", err.text, why.text);
     backend_destroy(b);
     unsetenv("CUDA_HOST_DEVICES");
 }

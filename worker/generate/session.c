@@ -16,6 +16,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <sched.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -105,6 +106,20 @@ static int open_words(struct session *session, struct err *err)
     return open_encoder(session, err);
 }
 
+/* As backend_create; `auto` says why it is not the GPU. */
+static int create_backend(struct session *session, const char *name, struct err *err)
+{
+    struct err why = {0};
+
+    if (strcmp(name, "auto") != 0)
+        return backend_create(&session->backend, name, 0, session->n_threads, err);
+    if (backend_create_auto(&session->backend, 0, session->n_threads, &why, err) < 0)
+        return -1;
+    if (why.code)
+        fprintf(stderr, "vneva generate: computing on the CPU: %s\n", why.text);
+    return 0;
+}
+
 static int open_backend(struct session *session, struct neva_config *config,
                         struct err *err)
 {
@@ -113,7 +128,7 @@ static int open_backend(struct session *session, struct neva_config *config,
     const char *precision = options->precision;
 
     session->n_threads = options->n_threads ? (int)options->n_threads : n_cpus();
-    if (backend_create(&session->backend, name, 0, session->n_threads, err) < 0)
+    if (create_backend(session, name, err) < 0)
         return err_wrap(err, "--backend '%s'", name);
     if (!precision)
         precision = backend_is_fast(session->backend, DTYPE_BF16) ? "bf16" : "32";

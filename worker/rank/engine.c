@@ -5,19 +5,19 @@
 #include <inttypes.h>
 #include <string.h>
 
-/* As backend_create does it for "auto", and says why it is not the GPU. */
+/* As backend_create; `auto` says why it is not the GPU. */
 static int create_backend(struct backend **out, const char *name, int device,
                           int n_threads, struct err *err)
 {
     struct err why = {0};
 
-    if (strcmp(name, "auto") == 0) {
-        if (backend_create(out, "cuda", device, n_threads, &why) == 0)
-            return 0;
-        if (why.code == ERR_UNSUPPORTED)
-            log_info("computing on the CPU: %s", why.text);
-    }
-    return backend_create(out, name, device, n_threads, err);
+    if (strcmp(name, "auto") != 0)
+        return backend_create(out, name, device, n_threads, err);
+    if (backend_create_auto(out, device, n_threads, &why, err) < 0)
+        return -1;
+    if (why.code)
+        log_info("computing on the CPU: %s", why.text);
+    return 0;
 }
 
 static int open_backend(struct engine *engine, struct err *err)
