@@ -112,20 +112,31 @@ static void report_use(struct bench *bench, const char *name, const struct shape
     bench_figure(bench, hardware_key, "vneva", &hardware, "%", "recomputation counts");
 }
 
+/* What was replayed so far. */
+static const char *graphs_text(const struct backend *b, char *text, size_t size)
+{
+    const struct backend_replay *r = &b->replay;
+
+    snprintf(text, size, "graphs: %llu launched, %llu refused",
+             (unsigned long long)r->n_launched, (unsigned long long)r->n_refused);
+    return text;
+}
+
 static void report_steps(struct bench *bench, const char *name, const struct shape *s,
                          const struct series *seconds)
 {
     struct series rate = {.n = seconds->n};
     struct backend_memory memory;
     struct backend_about about;
-    char key[KEY_MAX], note[96];
+    char key[KEY_MAX], note[160], graphs[64];
 
     for (int i = 0; i < rate.n; i++)
         rate.values[i] = (double)s->n_tokens / seconds->values[i];
     bench->backend->ops->about(bench->backend, &about);
     bench->backend->ops->memory(bench->backend, &memory);
-    snprintf(note, sizeof(note), "%lld layers; attention of the last layer: %s",
-             (long long)s->config.llm.n_layers, about.attention);
+    snprintf(note, sizeof(note), "%lld layers; attention: %s; %s",
+             (long long)s->config.llm.n_layers, about.attention,
+             graphs_text(bench->backend, graphs, sizeof(graphs)));
     snprintf(key, sizeof(key), "step.%s", name);
     bench_figure(bench, key, "vneva", &rate, "tokens/s", note);
     snprintf(key, sizeof(key), "step.%s.memory", name);
@@ -189,7 +200,7 @@ static int measure_answers(struct bench *bench, struct neva *model, const struct
     struct neva_batch batch = batch_make(s, n_rows, s->n_prompt);
     struct series whole = {.n = 0}, decode = {.n = 0};
     double first = 0, all = 0;
-    char key[KEY_MAX], note[64];
+    char key[KEY_MAX], note[128], graphs[64];
     int rc = answer(model, &batch, s->n_new, &all, err);
 
     for (int i = 0; i < ANSWERS && rc == 0; i++) {
@@ -204,8 +215,9 @@ static int measure_answers(struct bench *bench, struct neva *model, const struct
     batch_free(&batch);
     if (rc < 0)
         return -1;
-    snprintf(note, sizeof(note), "%s, %lld new behind %lld", dtype_name(s->config.dtype),
-             (long long)s->n_new, (long long)s->n_prompt);
+    snprintf(note, sizeof(note), "%s, %lld new behind %lld; %s",
+             dtype_name(s->config.dtype), (long long)s->n_new, (long long)s->n_prompt,
+             graphs_text(bench->backend, graphs, sizeof(graphs)));
     snprintf(key, sizeof(key), "generate.%lld", (long long)n_rows);
     bench_figure(bench, key, "vneva", &whole, "tokens/s", note);
     snprintf(key, sizeof(key), "generate.%lld.decode", (long long)n_rows);

@@ -50,7 +50,8 @@ struct run {
     const char *backend;
     int n_ranks, n_data, n_devices; /* n_devices 0: all ranks on one */
     bool is_tf32;
-    double scale; /* of the loss; 0: as it is */
+    double scale;                 /* of the loss; 0: as it is */
+    struct backend_replay replay; /* of the first rank */
     double loss[STEPS], norm[STEPS];
     float *grads,
         *values; /* whole; gradients of the first step, weights after the last */
@@ -135,6 +136,8 @@ static void body(struct tiny_rank *rank)
                   &err) &&
         EXPECT_OK(train(rank, run, model, &all, &err), &err))
         EXPECT_OK(ask(rank, run, model, &all, &err), &err);
+    if (rank->rank == 0 && rank->data_rank == 0)
+        run->replay = rank->backend->replay;
     EXPECT(run->n_devices == 0 || (!model->vision_nn.staging && !model->llm_nn.staging));
     neva_destroy(model);
     tiny_batch_fini(&all);
@@ -388,6 +391,33 @@ static void recomputation_changes_no_gradient(void)
     }
 }
 
+/* Recorded and replayed, or asked for piece by piece. */
+static void graphs_change_no_bit(void)
+{
+    struct neva_config config = tiny_config();
+
+    for (int t = 0; t < 2; t++) {
+        struct run with, without;
+        size_t n = (size_t)neva_n_params(&config);
+
+        config.dtype = t ? DTYPE_BF16 : DTYPE_F32;
+        with = run_layout(&config, "cuda", 1, 1);
+        setenv("VNEVA_CUDA_GRAPHS", "off", 1);
+        without = run_layout(&config, "cuda", 1, 1);
+        unsetenv("VNEVA_CUDA_GRAPHS");
+        EXPECT_MSG(with.replay.n_launched > 0 && without.replay.n_launched == 0,
+                   "%d graphs launched, %d when off; refused: %s",
+                   (int)with.replay.n_launched, (int)without.replay.n_launched,
+                   with.replay.refusal.text);
+        EXPECT(memcmp(with.grads, without.grads, n * sizeof(float)) == 0);
+        EXPECT(memcmp(with.values, without.values, n * sizeof(float)) == 0);
+        EXPECT(memcmp(with.loss, without.loss, sizeof(with.loss)) == 0);
+        EXPECT(memcmp(with.answer, without.answer, sizeof(with.answer)) == 0);
+        run_fini(&with);
+        run_fini(&without);
+    }
+}
+
 /* ---- a device that is too small ---- */
 
 static void expect_refused(int rc, const struct err *err)
@@ -484,6 +514,7 @@ int main(void)
         printf("skip ranks_with_devices_of_their_own_do_too (NCCL wants a GPU a rank)\n");
     EXPECT_RUN(frozen_parts_and_recomputation_do_too);
     EXPECT_RUN(recomputation_changes_no_gradient);
+    EXPECT_RUN(graphs_change_no_bit);
     EXPECT_RUN(halves_are_as_good_as_on_ref);
     EXPECT_RUN(tf32_is_near_fp32);
     EXPECT_RUN(fp16_with_a_loss_scale_is_as_good_as_on_ref);
