@@ -97,7 +97,7 @@ if(VNEVA_TESTS)
   endforeach()
   add_test(NAME gpu_script COMMAND sh ${CMAKE_CURRENT_SOURCE_DIR}/integration/gpu_script.sh
     ${CMAKE_BINARY_DIR}/tests/cuda_host)
-  set_tests_properties(gpu_script PROPERTIES LABELS integration TIMEOUT 240)
+  set_tests_properties(gpu_script PROPERTIES LABELS integration TIMEOUT 900)
 endif()
 
 # The real plugin: what it takes of registers, and, with label gpu, all of the above on a
