@@ -10,8 +10,8 @@
 #                                every precision, TP 2 and 4, recomputation, a full device
 #   matmul attention step.frozen step.trained generate first_step.7b first_step.tiny
 #   sanitizer                    the operations again under compute-sanitizer, if it is there
-#   peer.attention peer.step.frozen peer.step.trained peer.generate peer.first_step.7b
-#   peer.first_step.tiny
+#   peer.attention peer.step.frozen peer.step.trained peer.first_step.7b
+#   peer.first_step.tiny peer.generate
 #
 # The last thing printed is one table; build-gpu/report/ ($VNEVA_GPU_OUT) has it as table.md
 # and gpu.json, the records that they are made of (tests/bench/bench_gpu.h), and what each part
@@ -124,7 +124,7 @@ sanitizer() {
     fi
     for tool in memcheck racecheck synccheck; do
         (
-            run "$tool" 120 compute-sanitizer --tool "$tool" --error-exitcode 1 \
+            run "$tool" 75 compute-sanitizer --tool "$tool" --error-exitcode 1 \
                 --print-limit 20 "$ops" "$out/ops_$tool.json"
             rc=$?
             case $rc in
@@ -176,6 +176,7 @@ has_gpu() {
 build() {
     arch=$(nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2>/dev/null | head -n 1 |
         tr -d .)
+    case $arch in *[!0-9]*) arch= ;; esac # an old nvidia-smi does not know: for all chips
     targets="vneva_cuda gpu_ops gpu_model bench_gpu"
     [ -z "$standin" ] || targets="gpu_ops_host op_model_cuda bench_gpu_host"
     # shellcheck disable=SC2086
@@ -253,8 +254,9 @@ elif ! run peer 60 "$peer" -c 'import torch; assert torch.cuda.is_available(); p
     record left '*' peer - "no PyTorch that sees the GPU in $peer"
 else
     about="$about; torch $(last_line "$out/peer.log")"
-    for part in attention step.frozen step.trained generate first_step.7b first_step.tiny; do
-        bench peer 120 peer.$part "$peer" tests/bench/bench_gpu.py --program "$bench_gpu" \
+    # the longest last: of what is compiled for answers, what there is time for
+    for part in attention step.frozen step.trained first_step.7b first_step.tiny generate; do
+        bench peer $([ $part = generate ] && echo 180 || echo 120) peer.$part "$peer" tests/bench/bench_gpu.py --program "$bench_gpu" \
             --out "$out/records.tsv" $part
     done
 fi

@@ -12,7 +12,7 @@
 #define COLD_BYTES                                                                       \
     ((int64_t)256 << 20) /* more than any cache: what copies fill together */
 #define COPIES_MAX 16
-#define BLOCK ((int64_t)1 << 20)
+#define BLOCK ((int64_t)1 << 18) /* random numbers, repeated over each tensor */
 #define TOKENS 4096
 #define TENSORS_MAX (3 * COPIES_MAX)
 
@@ -30,7 +30,7 @@ static void pile_fini(struct pile *pile)
     pile->n = 0;
 }
 
-/* The same random numbers, BLOCK by BLOCK; F32: zeros. */
+/* Random numbers; F32: zeros, to be added to. */
 static int pile_add(struct pile *pile, struct tensor *out, enum dtype dtype, int n_dims,
                     const int64_t *dims, struct err *err)
 {

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 
 #define BLOCK ((int64_t)1 << 22) /* random numbers, repeated over each weight */
-#define ROOM 0.94 /* of the free memory that a plan may take: it is good to a tenth */
+#define ROOM 0.9 /* of the free memory that a plan may take: it is good to a tenth */
 
 static struct shape shape_7b(void)
 {
