@@ -19,7 +19,8 @@
 /* ---- failures ---- */
 
 /* Flags of all are set before the first is waited for: an abort waits for work on streams
- * that another's may hold up. NCCL defers that wait to the end of its group. */
+ * that another's may hold up. NCCL defers that wait to the end of its group of calls; so its
+ * source has it, and so PyTorch ends its communicators. Not yet seen on GPUs. */
 void nccl_abort_all(struct nccl_set *set)
 {
     const struct nccl_api *api = set->n > 0 ? &set->groups[0]->api : NULL;
