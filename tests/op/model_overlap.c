@@ -68,7 +68,6 @@ static int train(struct tiny_rank *rank, struct run *run, struct neva *model,
                  const struct tiny_batch *all, struct err *err)
 {
     bool is_first = rank->rank == 0 && rank->data_rank == 0;
-
     double unused = 0;
 
     neva_set_bucket_bytes(model, run->bucket_bytes);
