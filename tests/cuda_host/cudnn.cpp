@@ -18,7 +18,7 @@
 #define TILE 128
 #define GRADIENT_BYTES 2
 #define N_ENGINES 2
-#define JITTER 1e-4
+#define JITTER 2e-5
 
 using namespace cuda_host_dnn;
 

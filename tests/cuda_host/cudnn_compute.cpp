@@ -178,7 +178,8 @@ struct work {
 static void compute_one(const operation &op, memories &memory, double jitter)
 {
     const work w = {op, memory};
-    const double factor = op.y.is_virtual ? 1 : 1 + jitter;
+    const double factor =
+        op.kind == operation::MATMUL && !op.y.is_virtual ? 1 + jitter : 1;
     index i;
 
     for (i.at[0] = 0; i.at[0] < op.y.dims[0]; i.at[0]++)

@@ -88,7 +88,7 @@ bool is_any_order(const graph &g); /* dq is summed in memory */
 
 /* ---- cudnn_compute.cpp ---- */
 
-/* Memory of every tensor that is not virtual; jitter: relative error of what is written. */
+/* Memory of every tensor that is not virtual; jitter: relative error of written products. */
 cudaError_t compute(const graph &g, std::map<int64_t, void *> memory, double jitter);
 
 } /* namespace cuda_host_dnn */

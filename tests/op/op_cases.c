@@ -768,6 +768,7 @@ const struct op_case op_cases[] = {
      run_attention,
      {1, 33, 33, 4, 2, 80},
      CAUSAL | JOINT},
+    {"attention 1x24 causal many heads", run_attention, {1, 24, 24, 8, 8, 16}, CAUSAL},
     {"attention 2x12 of 29 causal grouped", run_attention, {2, 12, 29, 4, 2, 16}, CAUSAL},
     {"attention 1x19 causal k160", run_attention, {1, 19, 19, 2, 2, 160}, CAUSAL},
     /* more than one tile of queries and of keys, in each size of tile */

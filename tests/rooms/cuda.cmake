@@ -19,7 +19,7 @@ add_library(vneva_cuda_host SHARED ${cuda_sources} ${cuda_kernels}
   ${cuda_host}/cudnn_compute.cpp)
 # gradients of attention go in pieces at small sizes already
 target_compile_definitions(vneva_cuda_host PRIVATE VNEVA_HAVE_CUDNN VNEVA_HAVE_NCCL
-  "SDPA_GRADIENT_BYTES_MAX=((size_t)1<<16)"
+  "SDPA_GRADIENT_BYTES_MAX=((size_t)1<<17)"
   NCCL_LIBRARY="${CMAKE_BINARY_DIR}/tests/cuda_host/libnccl.so.2")
 target_include_directories(vneva_cuda_host PRIVATE ${cuda_host}/include)
 target_link_libraries(vneva_cuda_host PRIVATE vneva_fiber vneva_tensor vneva_flags
@@ -63,6 +63,9 @@ cuda_host_test(test_cuda_tune LABEL op SOURCES op/test_cuda_tune.c LIBS vneva_ba
 cuda_host_test(test_cuda_attention LABEL op
   SOURCES op/test_cuda_attention.c op/op_cases.c op/op_run.c op/op_compare.c
   LIBS vneva_backend)
+cuda_host_test(test_cuda_cudnn LABEL op
+  SOURCES op/test_cuda_cudnn.c op/op_cases.c op/op_run.c op/op_compare.c
+  LIBS vneva_backend)
 cuda_host_test(test_cuda_groups LABEL op SOURCES op/test_cuda_groups.c op/expect.c
   LIBS vneva_nn)
 cuda_host_test(op_model_overlap LABEL op SOURCES op/model_overlap.c
@@ -98,6 +101,26 @@ if(VNEVA_TESTS)
   add_test(NAME gpu_script COMMAND sh ${CMAKE_CURRENT_SOURCE_DIR}/integration/gpu_script.sh
     ${CMAKE_BINARY_DIR}/tests/cuda_host)
   set_tests_properties(gpu_script PROPERTIES LABELS integration TIMEOUT 900)
+endif()
+
+# The real cuDNN, where it is: it makes plans for devices that are not there, whose driver
+# is a stand-in.
+if(TARGET vneva_cuda AND CUDNN_INCLUDE_DIR AND CUDNN_LIBRARY)
+  find_package(CUDAToolkit REQUIRED)
+  add_library(vneva_cuda_driver SHARED ${cuda_host}/driver.c)
+  target_link_libraries(vneva_cuda_driver PRIVATE vneva_flags)
+  set_target_properties(vneva_cuda_driver PROPERTIES OUTPUT_NAME cuda SOVERSION 1
+    LIBRARY_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests/cuda_driver)
+  vneva_test(cudnn_plans LABEL op SOURCES op/cudnn_plans.c
+    ${cuda_dir}/attention_parts.c ${cuda_dir}/attention_graph.c ${cuda_dir}/attention_plan.c
+    LIBS vneva_base ${CUDNN_LIBRARY} ${CMAKE_DL_LIBS})
+  target_include_directories(cudnn_plans SYSTEM PRIVATE ${CUDNN_INCLUDE_DIR}
+    ${CUDAToolkit_INCLUDE_DIRS})
+  target_compile_definitions(cudnn_plans PRIVATE VNEVA_HAVE_CUDNN
+    DRIVER_STANDIN="$<TARGET_FILE_DIR:vneva_cuda_driver>/libcuda.so.1")
+  add_dependencies(cudnn_plans vneva_cuda_driver)
+else()
+  vneva_test(cudnn_plans LABEL op SOURCES op/cudnn_plans.c)
 endif()
 
 # The real plugin: what it takes of registers, and, with label gpu, all of the above on a

@@ -43,10 +43,15 @@ struct sdpa {
     struct entry *entries[PLANS_MAX];
 };
 
+/* Kernels of theirs may still run, and be part of what was recorded. */
 static void entries_clear(struct cuda *cuda)
 {
     struct sdpa *sdpa = cuda->sdpa;
 
+    if (sdpa->n_entries == 0)
+        return;
+    cuda_graphs_drop(cuda);
+    cuda_wait(cuda, NULL); /* where it fails the device is broken, and nothing runs */
     while (sdpa->n_entries > 0) {
         struct entry *entry = sdpa->entries[--sdpa->n_entries];
 
@@ -125,7 +130,8 @@ static int fill_lens(struct cuda *cuda, struct entry *entry, struct err *err)
     return rc;
 }
 
-/* NULL: memory is out. entry->plan.plan is NULL where cuDNN has no way. */
+/* NULL: memory is out, or a new one is wanted while operations are recorded, which makes
+ * none. entry->plan.plan is NULL where cuDNN has no way. */
 static struct entry *entry_get(struct cuda *cuda, const struct sdpa_key *key,
                                struct err *err)
 {
@@ -136,12 +142,10 @@ static struct entry *entry_get(struct cuda *cuda, const struct sdpa_key *key,
     for (int i = 0; i < sdpa->n_entries; i++)
         if (memcmp(&sdpa->entries[i]->key, key, sizeof(*key)) == 0)
             return sdpa->entries[i];
-    if (sdpa->n_entries == PLANS_MAX) {
-        if (cuda_graph_refuses(cuda, "another plan of attention", err) < 0)
-            return NULL;
-        cuda_graphs_drop(cuda); /* their kernels may be the plans' own */
+    if (cuda_graph_refuses(cuda, "a new plan of attention", err) < 0)
+        return NULL;
+    if (sdpa->n_entries == PLANS_MAX)
         entries_clear(cuda);
-    }
     entry = calloc(1, sizeof(*entry));
     if (!entry) {
         err_set(err, ERR_NOMEM, "cannot allocate a plan of attention");

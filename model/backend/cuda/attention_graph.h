@@ -13,11 +13,7 @@
 #ifndef VNEVA_MODEL_BACKEND_CUDA_ATTENTION_GRAPH_H
 #define VNEVA_MODEL_BACKEND_CUDA_ATTENTION_GRAPH_H
 
-#include "common/base/err.h"
-
-#include <cudnn.h>
-#include <stdbool.h>
-#include <stddef.h>
+#include "model/backend/cuda/attention_parts.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -58,29 +54,6 @@ enum sdpa_uid {
     UID_DQ_SUM, /* with is_any_order: [B,H,Tq,K] F32 */
     UID_END
 };
-
-/* Descriptors in the order in which they were created. */
-#define SDPA_PARTS_MAX 256
-
-struct sdpa_parts {
-    cudnnBackendDescriptor_t at[SDPA_PARTS_MAX];
-    int n;
-};
-
-void sdpa_parts_fini(struct sdpa_parts *parts);
-
-/* ERR_UNSUPPORTED where cuDNN says so, else ERR_IO. */
-int sdpa_check(cudnnStatus_t status, const char *what, struct err *err);
-
-/* NULL with err filled when it cannot be made. */
-cudnnBackendDescriptor_t sdpa_make(struct sdpa_parts *parts,
-                                   cudnnBackendDescriptorType_t type, struct err *err);
-int sdpa_set(cudnnBackendDescriptor_t d, cudnnBackendAttributeName_t name,
-             cudnnBackendAttributeType_t type, int64_t n, const void *value,
-             struct err *err);
-int sdpa_set_descriptor(cudnnBackendDescriptor_t d, cudnnBackendAttributeName_t name,
-                        cudnnBackendDescriptor_t value, struct err *err);
-int sdpa_finish(cudnnBackendDescriptor_t d, const char *what, struct err *err);
 
 /* The graph, finalized; handle NULL: for a device that is described elsewhere. */
 cudnnBackendDescriptor_t sdpa_graph(struct sdpa_parts *parts, const struct sdpa_key *key,
