@@ -13,6 +13,10 @@
  * many rows of them. */
 #define CUDA_WORKSPACE_BYTES (32 * MIB)
 #define CUDA_SUM_ROWS 264 /* two a processor of a large GPU */
+/* And what an attention's gradient takes in halves, where cuDNN does it: those of scores, 2
+ * bytes each, in tiles, of as many rows and heads as a bound allows. */
+#define CUDA_SCORES_MAX ((int64_t)1 << 30)
+#define CUDA_SCORES_TILE 128
 
 /* Backend cpu, in floats: the part of a matrix that is packed at a time, and of its columns;
  * tiles of each thread; rows of queries and matrices [T, head size] an attention works on. */
@@ -307,12 +311,26 @@ static int64_t cpu_bytes(const struct spec *spec, const struct layers *llm, int6
     return 4 * most(product + threads * CPU_TILES, threads * attention);
 }
 
-static int64_t cuda_bytes(const struct layers *llm)
+/* Scores of n_tokens queries and keys a row; where heads share keys, gradients of these for
+ * every head; sums of do * o. */
+static int64_t cuda_attention_bytes(const struct layers *llm, int64_t n_tokens)
 {
-    int64_t sums = 2 * CUDA_SUM_ROWS * most(llm->width, llm->up);
-    int64_t attention = llm->rows * llm->heads;
+    int64_t length = ceil_divide(n_tokens, CUDA_SCORES_TILE) * CUDA_SCORES_TILE;
+    int64_t scores = 2 * (llm->rows / n_tokens) * llm->heads * length * length;
+    int64_t of_keys = llm->kv < llm->attn ? 2 * 2 * llm->rows * llm->attn : 0;
 
-    return CUDA_WORKSPACE_BYTES + 4 * most(sums, attention);
+    return (scores < CUDA_SCORES_MAX ? scores : CUDA_SCORES_MAX) + of_keys +
+           4 * llm->rows * llm->heads;
+}
+
+static int64_t cuda_bytes(const struct spec *spec, const struct layers *llm,
+                          int64_t n_tokens)
+{
+    int64_t sums = 4 * 2 * CUDA_SUM_ROWS * most(llm->width, llm->up);
+    int64_t attention = spec_value_bytes(spec) == 2 ? cuda_attention_bytes(llm, n_tokens)
+                                                    : 4 * llm->rows * llm->heads;
+
+    return CUDA_WORKSPACE_BYTES + most(sums, attention);
 }
 
 void spec_memory(struct spec_estimate *e, const struct spec *spec, int64_t vocab,
@@ -320,7 +338,8 @@ void spec_memory(struct spec_estimate *e, const struct spec *spec, int64_t vocab
 {
     int64_t padded = ceil_divide(n_tokens, TOKENS_STEP) * TOKENS_STEP;
     int64_t length = spec->model.encoder_seq_length;
-    int64_t rows = spec->model.micro_batch_size * (padded < length ? padded : length);
+    int64_t n_padded = padded < length ? padded : length;
+    int64_t rows = spec->model.micro_batch_size * n_padded;
     struct frames frames = frames_of(spec, e, n_tokens);
     struct layers llm = llm_layers(spec, rows), vision = vision_layers(spec, frames.rows);
     int64_t encoder = bytes_of(spec, kept_of_encoder(spec, &vision, &frames));
@@ -336,6 +355,6 @@ void spec_memory(struct spec_estimate *e, const struct spec *spec, int64_t vocab
         kept += pixel_bytes(spec, &frames);
     e->logit_bytes = of_vision > of_llm ? 0 : (uint64_t)logits;
     e->activation_bytes = (uint64_t)(kept + most(of_vision, of_llm)) - e->logit_bytes;
-    e->backend_bytes =
-        (uint64_t)(is_on_gpu ? cuda_bytes(&llm) : cpu_bytes(spec, &llm, vocab));
+    e->backend_bytes = (uint64_t)(is_on_gpu ? cuda_bytes(spec, &llm, n_padded)
+                                            : cpu_bytes(spec, &llm, vocab));
 }
