@@ -83,7 +83,7 @@ check() {
         record check "$1" - ok "$(last_line "$out/$1.log")"
     else
         record check "$1" - failed "$(why $rc "$1")"
-        tail -n 20 "$out/$1.log"
+        grep -v ' ok$' "$out/$1.log" | tail -n 20
     fi
     say "$1: $(why $rc "$1")"
 }
