@@ -256,8 +256,10 @@ else
     about="$about; torch $(last_line "$out/peer.log")"
     # the longest last: of what is compiled for answers, what there is time for
     for part in attention step.frozen step.trained first_step.7b first_step.tiny generate; do
-        bench peer $([ $part = generate ] && echo 180 || echo 120) peer.$part "$peer" tests/bench/bench_gpu.py --program "$bench_gpu" \
-            --out "$out/records.tsv" $part
+        limit=120
+        [ $part != generate ] || limit=180
+        bench peer $limit peer.$part "$peer" tests/bench/bench_gpu.py \
+            --program "$bench_gpu" --out "$out/records.tsv" $part
     done
 fi
 finish
