@@ -320,6 +320,26 @@ static void stored_frames_of_other_settings_are_not_used(void **state)
     buf_fini(&bytes);
 }
 
+static void lengths_of_batches_are_few(void **state)
+{
+    int n_lengths = 0;
+
+    (void)state;
+    assert_int_equal(batch_round_tokens(1, 256), 8);
+    assert_int_equal(batch_round_tokens(9, 256), 16);
+    assert_int_equal(batch_round_tokens(2305, 4096), 2368);
+    assert_int_equal(batch_round_tokens(4096, 4096), 4096);
+    assert_int_equal(batch_round_tokens(4090, 4091), 4091);
+    for (int64_t n = 1, last = 0; n <= 4091; n++) {
+        int64_t rounded = batch_round_tokens(n, 4091);
+
+        assert_in_range(rounded, n, 4091);
+        n_lengths += rounded != last;
+        last = rounded;
+    }
+    assert_in_range(n_lengths, 1, BATCH_LENGTHS_MAX);
+}
+
 static void batch_is_padded_and_marked(void **state)
 {
     struct world *world = *state;
@@ -339,7 +359,7 @@ static void batch_is_padded_and_marked(void **state)
     assert_int_equal(batch_finish(batch, &err), 0);
     it = batch_get(batch);
     assert_int_equal(it->n_samples, 3);
-    assert_int_equal(it->n_tokens % BATCH_TOKENS_STEP, 0);
+    assert_int_equal(it->n_tokens % BATCH_TOKENS_MULTIPLE, 0);
     assert_int_equal(it->n_frames, 3 * 4);
     for (int64_t i = 0; i < 3; i++) {
         int n_media = 0, n_labels = 0;
@@ -472,6 +492,7 @@ int main(void)
         cmocka_unit_test(peek_changes_neither_order_nor_number),
         cmocka_unit_test(stored_frames_are_those_decoded),
         cmocka_unit_test(stored_frames_of_other_settings_are_not_used),
+        cmocka_unit_test(lengths_of_batches_are_few),
         cmocka_unit_test(batch_is_padded_and_marked),
         cmocka_unit_test(prompt_holds_no_answer),
         cmocka_unit_test(dataset_of_prompts_is_asked_and_not_learnt),

@@ -214,6 +214,20 @@ static int batch_plan_sample(struct batch *batch, int64_t i, struct err *err)
     return 0;
 }
 
+static int64_t round_up(int64_t n, int64_t multiple)
+{
+    return (n + multiple - 1) / multiple * multiple;
+}
+
+int64_t batch_round_tokens(int64_t n_tokens, int64_t max_tokens)
+{
+    int64_t step = round_up((max_tokens + BATCH_LENGTHS_MAX - 1) / BATCH_LENGTHS_MAX,
+                            BATCH_TOKENS_MULTIPLE);
+    int64_t rounded = round_up(n_tokens, step);
+
+    return rounded < max_tokens ? rounded : max_tokens;
+}
+
 /* From rows of max_tokens to rows of T, padded with token 0 and label -1. */
 static void batch_pad(struct batch *batch)
 {
@@ -222,9 +236,7 @@ static void batch_pad(struct batch *batch)
     for (int64_t i = 0; i < batch->n_samples; i++)
         if (batch->lens[i] > longest)
             longest = batch->lens[i];
-    n_tokens = (longest + BATCH_TOKENS_STEP - 1) / BATCH_TOKENS_STEP * BATCH_TOKENS_STEP;
-    if (n_tokens > max_tokens)
-        n_tokens = max_tokens;
+    n_tokens = batch_round_tokens(longest, max_tokens);
     for (int64_t i = 0; i < batch->n_samples; i++) {
         size_t len = (size_t)batch->lens[i];
         int32_t *tokens = batch->tokens + i * n_tokens;

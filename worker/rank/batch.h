@@ -7,8 +7,7 @@
  * stored in the dataset under the same settings are taken from there.
  * A sample that cannot be read or decoded is an error that names it: nothing is replaced.
  * Owns: samples, tokens, pixels, tickets. Threads: one caller.
- * Letters: B samples, T tokens of the longest rounded up to BATCH_TOKENS_STEP, S image
- * size.
+ * Letters: B samples, T tokens of the longest rounded up (batch_round_tokens), S image size.
  */
 #ifndef VNEVA_WORKER_RANK_BATCH_H
 #define VNEVA_WORKER_RANK_BATCH_H
@@ -16,7 +15,12 @@
 #include "worker/rank/config.h"
 #include "worker/rank/corpus.h"
 
-#define BATCH_TOKENS_STEP 8
+/* Tokens of the longest row, rounded up to one of at most BATCH_LENGTHS_MAX lengths below
+ * max_tokens, all multiples of BATCH_TOKENS_MULTIPLE but perhaps the last: what a device
+ * plans and records for a shape serves again only when the shape comes again. */
+#define BATCH_LENGTHS_MAX 64
+#define BATCH_TOKENS_MULTIPLE 8
+int64_t batch_round_tokens(int64_t n_tokens, int64_t max_tokens);
 
 struct batch_source {      /* what batches are made of; borrowed */
     struct corpus *corpus; /* NULL: only batch_plan_one */

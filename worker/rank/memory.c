@@ -3,6 +3,7 @@
 #include "common/base/log.h"
 #include "jobs/spec/spec_estimate.h"
 #include "jobs/spec/spec_fit.h"
+#include "worker/rank/batch.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -34,11 +35,8 @@ int memory_reserve(struct engine *engine, const struct corpus *corpus, int64_t m
                    struct err *err)
 {
     struct longest l = longest_of(engine, corpus);
-    int64_t n_tokens =
-        (l.n_tokens + BATCH_TOKENS_STEP - 1) / BATCH_TOKENS_STEP * BATCH_TOKENS_STEP;
+    int64_t n_tokens = batch_round_tokens(l.n_tokens, engine->frames.max_tokens);
 
-    if (n_tokens > engine->frames.max_tokens)
-        n_tokens = engine->frames.max_tokens;
     return neva_reserve(engine->model, micro, n_tokens, micro * l.n_frames, err);
 }
 
