@@ -6,7 +6,8 @@
  */
 #include "cudnn_parts.h"
 
-#include <regex>
+#include <cstdlib>
+#include <regex.h>
 
 #define HEAD_MAX 128
 #define ALIGN_BYTES 16
@@ -15,9 +16,9 @@
  * least, < less, & and, ? choice, = copy. */
 #define PADDING "(II<<&\\?)?"
 #define CAUSAL "(II(\\+-)?>\\?)?"
-static const char forward_pattern[] = "M\\*" PADDING CAUSAL "R-ERL\\+/M";
+static const char forward_pattern[] = "^M\\*" PADDING CAUSAL "R-ERL\\+/M$";
 static const char backward_pattern[] =
-    "\\*R\\*M\\*" PADDING "-" CAUSAL "ETMR?M-\\*\\*TMR?TM=?";
+    "^\\*R\\*M\\*" PADDING "-" CAUSAL "ETMR?M-\\*\\*TMR?TM=?$";
 
 namespace cuda_host_dnn
 {
@@ -319,9 +320,21 @@ static std::string signature(const graph &g)
     return letters;
 }
 
+static bool matches(const graph &g, const char *pattern)
+{
+    regex_t compiled;
+    int rc = regcomp(&compiled, pattern, REG_EXTENDED | REG_NOSUB);
+
+    if (rc != 0)
+        abort();
+    rc = regexec(&compiled, signature(g).c_str(), 0, nullptr, 0);
+    regfree(&compiled);
+    return rc == 0;
+}
+
 bool is_backward(const graph &g)
 {
-    return std::regex_match(signature(g), std::regex(backward_pattern));
+    return matches(g, backward_pattern);
 }
 
 bool is_any_order(const graph &g)
@@ -343,7 +356,7 @@ static bool fits_kernels(const tensor &t)
 
 bool has_engine(const graph &g)
 {
-    if (!is_backward(g) && !std::regex_match(signature(g), std::regex(forward_pattern)))
+    if (!is_backward(g) && !matches(g, forward_pattern))
         return false;
     for (const auto &t : g.tensors)
         if (!fits_kernels(t.second))

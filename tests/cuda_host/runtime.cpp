@@ -19,7 +19,7 @@
 #include <mutex>
 
 #define N_PROCESSORS 3 /* few, so that small shapes take every loop over the grid twice */
-#define STAND_IN_VERSION 13000 /* CUDA 13.0 */
+#define STAND_IN_VERSION 13000            /* CUDA 13.0 */
 #define SHARED_UNASKED ((size_t)48 << 10) /* that a kernel may have, of shared memory */
 #define GRID_X_MAX 0x7fffffffU
 #define GRID_YZ_MAX 65535U

@@ -12,6 +12,9 @@ vneva_test(spec_memory LABEL integration
 cuda_host_test(spec_memory_cuda LABEL integration
   SOURCES integration/spec_memory.c integration/spec_model.c
   LIBS vneva_spec vneva_tiny vneva_optim cmocka ARGS cuda)
+if(TARGET spec_memory_cuda) # what graphs take is not predicted: docs/memory.md
+  set_property(TEST spec_memory_cuda APPEND PROPERTY ENVIRONMENT VNEVA_CUDA_GRAPHS=off)
+endif()
 vneva_test(client_commands LABEL unit
   SOURCES unit/client_commands.c unit/client_help.c unit/fake_coordinator.c
   LIBS vneva_client cmocka Threads::Threads)

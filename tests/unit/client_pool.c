@@ -3,12 +3,16 @@
 
 #define COLUMN(name) "{\"name\": \"" name "\", \"type\": \"text\", \"unit\": \"\"}"
 #define THEN(name) "," COLUMN(name)
-#define POOL_COLUMNS                                                                     \
-    COLUMN("name")                                                                       \
-    THEN("manager")                                                                      \
-    THEN("state") THEN("min_nodes") THEN("max_nodes") THEN("idle_ms") THEN("n_running")  \
-        THEN("n_pending") THEN("n_devices") THEN("submits") THEN("keeps")                \
-            THEN("cancels") THEN("ends")
+#define POOL_WORDS COLUMN("name") THEN("manager") THEN("state")
+#define POOL_NUMBERS                                                                     \
+    THEN("min_nodes")                                                                    \
+    THEN("max_nodes")                                                                    \
+    THEN("idle_ms")                                                                      \
+    THEN("n_running")                                                                    \
+    THEN("n_pending")                                                                    \
+    THEN("n_devices")
+#define POOL_REASONS THEN("submits") THEN("keeps") THEN("cancels") THEN("ends")
+#define POOL_COLUMNS POOL_WORDS POOL_NUMBERS POOL_REASONS
 #define POOL_ROW                                                                         \
     "[\"gpu\", \"slurm\", \"active\", 0, 4, 300000, 1, 2, 8, \"submits nothing: x\", "   \
     "\"keeps y\", \"cancels z\", \"ends nothing\"]"

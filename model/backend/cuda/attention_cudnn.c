@@ -156,8 +156,12 @@ static struct entry *entry_get(struct cuda *cuda, const struct sdpa_key *key,
     sdpa_plan_make(&entry->plan, key, &target);
     if (!entry->plan.plan)
         sdpa->why = entry->plan.why;
-    else if (key->has_lens && fill_lens(cuda, entry, err) < 0)
+    else if (key->has_lens && fill_lens(cuda, entry, err) < 0) {
+        sdpa->n_entries--;
+        sdpa_plan_fini(&entry->plan);
+        free(entry);
         return NULL;
+    }
     return entry;
 }
 

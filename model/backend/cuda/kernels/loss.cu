@@ -196,8 +196,7 @@ int cuda_xent_total(struct backend *b, double *total, const struct tensor *max,
         return 0;
     CUDA_LAUNCH(xent_total, dim3(1), dim3(block_for(rows, 1)), 0, cuda_of(b)->stream,
                 total, (const float *)max->data, (const float *)sum->data,
-                (const float *)target->data,
-                (const int32_t *)labels->data, rows);
+                (const float *)target->data, (const int32_t *)labels->data, rows);
     return cuda_launched("sum of losses", err);
 }
 
