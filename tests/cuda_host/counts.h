@@ -13,7 +13,11 @@ struct cuda_host_counts {
      * on a device, for memory that is not pinned, or that is pinned or freed. Asking whether a
      * stream is done counts too, once it is. */
     uint64_t n_waits;
-    uint64_t n_asked; /* things asked of streams: kernels, copies, events */
+    uint64_t
+        n_asked; /* things asked of streams, not by graphs: kernels, copies, events */
+    uint64_t n_graphs;            /* launched */
+    uint64_t n_kernels;           /* own ones, recorded ones included */
+    uint64_t n_products, n_fused; /* of cuBLASLt: bare, and with an epilogue */
 };
 
 /* Since the thread began; never reset. */

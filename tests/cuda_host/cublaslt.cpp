@@ -518,8 +518,7 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t lt, cublasLtMatmulDesc_t desc,
         !cuda_host_is_device(d, layout_bytes(p.d)))
         return CUBLAS_STATUS_INVALID_VALUE;
     p.seconds = algo_seconds[algo->data[ALGO_NUMBER]];
-    cuda_host_count(desc->epilogue == CUBLASLT_EPILOGUE_DEFAULT ? CUDA_HOST_PRODUCTS
-                                                                : CUDA_HOST_FUSED);
+    cuda_host_count_product(desc->epilogue != CUBLASLT_EPILOGUE_DEFAULT);
     return cuda_host_ask(stream, [p] { return compute(p); }) == cudaSuccess
                ? CUBLAS_STATUS_SUCCESS
                : CUBLAS_STATUS_EXECUTION_FAILED;

@@ -23,16 +23,8 @@ CUDA_HOST_SHARED bool cuda_host_is_device(const void *data, size_t n_bytes);
 /* The device works for so many seconds more than the host: for events. */
 CUDA_HOST_SHARED void cuda_host_pass(double seconds);
 
-/* How often something was asked for since the process began, of all threads. */
-enum cuda_host_counter {
-    CUDA_HOST_KERNELS,  /* own ones */
-    CUDA_HOST_PRODUCTS, /* of cuBLASLt, bare */
-    CUDA_HOST_FUSED,    /* with an epilogue */
-    CUDA_HOST_COUNTERS
-};
-CUDA_HOST_SHARED void cuda_host_count(enum cuda_host_counter what);
-/* For tests, by dlsym: they are written in C and do not link this. */
-extern "C" CUDA_HOST_SHARED uint64_t cuda_host_counted(int what);
+/* For counts.h. */
+CUDA_HOST_SHARED void cuda_host_count_product(bool is_fused);
 
 /* Of the thread that calls. */
 CUDA_HOST_SHARED int cuda_host_device(void);

@@ -8,8 +8,6 @@
  */
 #include "streams.h"
 
-#include <atomic>
-
 #define GRAPH_BYTES ((size_t)64 << 10) /* that an executable graph takes of the device */
 
 struct cuda_host_graph {
@@ -20,21 +18,8 @@ namespace
 {
 
 thread_local cudaStream_t recorded_here;
-std::atomic<uint64_t> n_direct, n_launched, n_replayed;
 
 } /* namespace */
-
-/* What was asked of streams directly, graphs launched, and what was asked of streams by
- * them; for tests, which look it up in the plugin. */
-extern "C" __attribute__((visibility("default"))) void
-cuda_host_graph_counts(uint64_t *direct, uint64_t *launched, uint64_t *replayed);
-
-void cuda_host_graph_counts(uint64_t *direct, uint64_t *launched, uint64_t *replayed)
-{
-    *direct = n_direct;
-    *launched = n_launched;
-    *replayed = n_replayed;
-}
 
 bool is_forbidden()
 {
@@ -55,7 +40,7 @@ cudaError_t cuda_host_ask(cudaStream_t stream, std::function<cudaError_t()> what
         stream->recording->nodes.push_back(std::move(what));
         return cudaSuccess;
     }
-    n_direct++;
+    counts.n_asked++;
     return enqueue(stream, std::move(what));
 }
 
@@ -139,13 +124,12 @@ cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t stream)
 {
     if (is_forbidden())
         return cudaErrorStreamCaptureUnsupported;
-    n_launched++;
+    counts.n_graphs++;
     for (const auto &node : exec->nodes) {
         cudaError_t error = enqueue(stream, node);
 
         if (error != cudaSuccess)
             return error;
-        n_replayed++;
     }
     return cudaSuccess;
 }

@@ -95,16 +95,16 @@ bool cuda_host_is_device(const void *data, size_t n_bytes)
     return is_device(data, n_bytes);
 }
 
-static std::atomic<uint64_t> counts[CUDA_HOST_COUNTERS];
+thread_local struct cuda_host_counts counts;
 
-void cuda_host_count(enum cuda_host_counter what)
+struct cuda_host_counts cuda_host_counts(void)
 {
-    counts[what]++;
+    return counts;
 }
 
-uint64_t cuda_host_counted(int what)
+void cuda_host_count_product(bool is_fused)
 {
-    return counts[what];
+    (is_fused ? counts.n_fused : counts.n_products)++;
 }
 
 /* Kernels that may have more shared memory than others, and how much. */
@@ -156,7 +156,7 @@ void cuda_host_launch(cudaStream_t stream, const char *where, dim3 grid, dim3 bl
         note(cudaErrorInvalidConfiguration);
         return;
     }
-    cuda_host_count(CUDA_HOST_KERNELS);
+    counts.n_kernels++;
     cuda_host_ask(stream, [=] {
         const char *wrong = fiber_run(grid, block, shared_bytes, stream->order, run);
 
@@ -390,7 +390,7 @@ cudaError_t cudaMallocHost(void **out, size_t n_bytes)
 
     if (is_forbidden())
         return cudaErrorStreamCaptureUnsupported;
-    count_wait();
+    counts.n_waits++;
     *out = malloc(n_bytes);
     if (!*out)
         return note(cudaErrorMemoryAllocation);
@@ -405,7 +405,7 @@ cudaError_t cudaFreeHost(void *data)
 
     if (is_forbidden())
         return cudaErrorStreamCaptureUnsupported;
-    count_wait();
+    counts.n_waits++;
     m.pinned.erase(data);
     free(data);
     return cudaSuccess;
@@ -422,7 +422,7 @@ cudaError_t cudaMemcpyAsync(void *dst, const void *src, size_t n_bytes,
     if (is_device(dst, n_bytes) != to_device)
         return note(cudaErrorInvalidValue);
     if (!to_device && !is_pinned(dst, n_bytes))
-        count_wait();
+        counts.n_waits++;
     return cuda_host_ask(stream, [=] {
         memmove(dst, src, n_bytes);
         return cudaSuccess;

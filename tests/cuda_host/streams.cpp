@@ -12,8 +12,6 @@
  */
 #include "streams.h"
 
-#include "counts.h"
-
 #include <atomic>
 #include <chrono>
 #include <cstdlib>
@@ -50,8 +48,6 @@ std::chrono::steady_clock::time_point now()
 /* A stream does what it may by itself: others are not made to go on for it. */
 thread_local bool is_by_itself;
 
-thread_local struct cuda_host_counts counts;
-
 /* Does what was asked until n things are done, or one cannot be done yet. */
 cudaError_t run_until(cudaStream_t stream, uint64_t n)
 {
@@ -72,7 +68,7 @@ cudaError_t wait_until(cudaStream_t stream, uint64_t n)
     cudaError_t error;
 
     if (stream->n_done < n)
-        count_wait();
+        counts.n_waits++;
     while ((error = run_until(stream, n)) == cudaErrorNotReady)
         std::this_thread::sleep_for(std::chrono::microseconds(50));
     return note(error);
@@ -89,16 +85,6 @@ fiber_order order_of(const char *text)
 
 } /* namespace */
 
-void count_wait()
-{
-    counts.n_waits++;
-}
-
-struct cuda_host_counts cuda_host_counts(void)
-{
-    return counts;
-}
-
 void cuda_host_pass(double seconds)
 {
     passed_ns += (int64_t)(seconds * 1e9);
@@ -112,7 +98,6 @@ cudaError_t enqueue(cudaStream_t stream, std::function<cudaError_t()> what)
         return note(stream->broken);
     stream->work.push_back(std::move(what));
     stream->n_asked++;
-    counts.n_asked++;
     if (stream->is_early) {
         is_by_itself = true;
         run_until(stream, stream->n_asked);
@@ -179,7 +164,7 @@ cudaError_t cudaStreamQuery(cudaStream_t stream)
         return cudaErrorStreamCaptureUnsupported;
     error = run_until(stream, stream->n_asked);
     if (error == cudaSuccess && !is_done)
-        count_wait();
+        counts.n_waits++;
     return note(error);
 }
 

@@ -2,6 +2,7 @@
 #ifndef VNEVA_TESTS_CUDA_HOST_STREAMS_H
 #define VNEVA_TESTS_CUDA_HOST_STREAMS_H
 
+#include "counts.h"
 #include "cuda_host.h"
 #include "cuda_runtime.h"
 
@@ -18,8 +19,8 @@ struct cuda_host_stream {
     bool is_spoilt = false;          /* ...and is of no use any more */
 };
 
-/* The host waits for the device, here or on a real one: see counts.h. */
-void count_wait();
+/* Of this thread. */
+extern thread_local struct cuda_host_counts counts;
 
 /* Keeps an error for cudaGetLastError. */
 cudaError_t note(cudaError_t error);

@@ -4,14 +4,12 @@
 #include "model/generate/generate.h"
 #include "model/neva/internal.h"
 #include "model/optim/optim.h"
+#include "tests/cuda_host/counts.h"
 #include "tests/op/expect.h"
 #include "tests/op/tiny.h"
 
-#include <dlfcn.h>
-#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #define N_SHAPES 2
 #define NEW 6
@@ -55,36 +53,14 @@ struct run {
 
 /* ---- the stand-in's count ---- */
 
-typedef void counts_fn(uint64_t *direct, uint64_t *launched, uint64_t *replayed);
-
-static counts_fn *find_counts(void)
+/* Since the last time, in this thread. */
+static void count(struct cuda_host_counts *last, uint64_t *asked, uint64_t *launched)
 {
-    static counts_fn *counts;
-    char exe[PATH_MAX] = {0}, path[PATH_MAX + 32];
-    void *library, *symbol;
+    struct cuda_host_counts now = cuda_host_counts();
 
-    if (counts || readlink("/proc/self/exe", exe, sizeof(exe) - 1) <= 0)
-        return counts;
-    *strrchr(exe, '/') = '\0';
-    snprintf(path, sizeof(path), "%s/libvneva_cuda.so", exe);
-    library = dlopen(path, RTLD_NOW | RTLD_NOLOAD);
-    symbol = library ? dlsym(library, "cuda_host_graph_counts") : NULL;
-    memcpy(&counts, &symbol, sizeof(counts));
-    return counts;
-}
-
-/* Since the last time. */
-static void count(uint64_t *asked, uint64_t *launched)
-{
-    static uint64_t last_asked, last_launched;
-    uint64_t direct = 0, graphs = 0, replayed = 0;
-
-    if (EXPECT(find_counts()))
-        find_counts()(&direct, &graphs, &replayed);
-    *asked = direct - last_asked;
-    *launched = graphs - last_launched;
-    last_asked = direct;
-    last_launched = graphs;
+    *asked = now.n_asked - last->n_asked;
+    *launched = now.n_graphs - last->n_graphs;
+    *last = now;
 }
 
 /* ---- one run ---- */
@@ -169,6 +145,7 @@ static void body(struct tiny_rank *rank)
     struct run *run = rank->arg;
     struct neva *model = NULL;
     struct err err = {0};
+    struct cuda_host_counts last = cuda_host_counts();
     struct run unseen = *run; /* of all ranks but the first */
     struct run *mine = rank->rank == 0 ? run : &unseen;
     bool is_counted = rank->n_ranks == 1 && strcmp(run->backend, "cuda") == 0;
@@ -176,11 +153,11 @@ static void body(struct tiny_rank *rank)
         neva_create(&model, &run->config, rank->backend, rank->tensor, &err), &err);
 
     if (is_counted)
-        count(&mine->asked[0], &mine->launched[0]);
+        count(&last, &mine->asked[0], &mine->launched[0]);
     for (int step = 0; is_fine && step < run->n_steps; step++) {
         is_fine = EXPECT_OK(train_step(mine, rank, model, step, &err), &err);
         if (is_counted)
-            count(&mine->asked[step], &mine->launched[step]);
+            count(&last, &mine->asked[step], &mine->launched[step]);
     }
     for (int turn = 0; is_fine && turn < 3; turn++)
         is_fine = EXPECT_OK(ask(mine, rank, model, turn, &err), &err);

@@ -2,7 +2,7 @@
  * that it does the same in several where cuBLASLt has no epilogue for it
  */
 #include "model/nn/stack.h"
-#include "tests/op/cuda_counts.h"
+#include "tests/cuda_host/counts.h"
 #include "tests/op/op_compare.h"
 
 #include <stdlib.h>
@@ -11,6 +11,29 @@
 #define M 24
 #define N 32
 #define K 16
+
+/* Of this thread, since it began. */
+struct cuda_counts {
+    uint64_t kernels;  /* own ones */
+    uint64_t products; /* of cuBLASLt, bare */
+    uint64_t fused;    /* with an epilogue */
+};
+
+static struct cuda_counts counts_now(void)
+{
+    struct cuda_host_counts now = cuda_host_counts();
+
+    return (struct cuda_counts){now.n_kernels, now.n_products, now.n_fused};
+}
+
+static struct cuda_counts counts_since(const struct cuda_counts *before)
+{
+    struct cuda_counts now = counts_now();
+
+    return (struct cuda_counts){now.kernels - before->kernels,
+                                now.products - before->products,
+                                now.fused - before->fused};
+}
 
 static struct backend *open_cuda(struct check *check)
 {
@@ -66,11 +89,11 @@ static int run_asked(struct backend *b, const struct asked *asked, struct err *e
 
 static void check_asked(struct check *check, struct backend *b, const struct asked *asked)
 {
-    struct cuda_counts before = cuda_counts_of(b), got;
+    struct cuda_counts before = counts_now(), got;
     struct err err = {0};
 
     check_that(check, run_asked(b, asked, &err) == 0, "%s: %s", asked->what, err.text);
-    got = cuda_counts_since(b, &before);
+    got = counts_since(&before);
     check_that(check, memcmp(&got, &asked->want, sizeof(got)) == 0,
                "%s takes %d kernels, %d bare and %d fused products", asked->what,
                (int)got.kernels, (int)got.products, (int)got.fused);
@@ -121,7 +144,7 @@ static void what_cublaslt_cannot_do_comes_behind_it(struct check *check)
 
         setenv("CUDA_HOST_LT_EPILOGUES", epilogues[i], 1);
         b = open_cuda(check);
-        before = b ? cuda_counts_of(b) : (struct cuda_counts){0};
+        before = b ? counts_now() : (struct cuda_counts){0};
         for (int c = 0; b && c < op_n_cases; c++) {
             struct op_case op = op_cases[c];
 
@@ -129,7 +152,7 @@ static void what_cublaslt_cannot_do_comes_behind_it(struct check *check)
             if (strncmp(op.name, "matmul", strlen("matmul")) == 0)
                 op_check_cases(check, b, &op, 1);
         }
-        got = b ? cuda_counts_since(b, &before) : before;
+        got = b ? counts_since(&before) : before;
         check_that(check, got.products > 0 && (got.fused > 0) == (i == 0),
                    "'%s': %d fused products", epilogues[i], (int)got.fused);
         backend_destroy(b);
@@ -247,10 +270,10 @@ static int fwd_apart(struct backend *b, struct tensor *o, struct tensor *lse,
                      const struct tensor *v, const struct attention_args *args,
                      struct err *err)
 {
-    struct cuda_counts before = cuda_counts_of(b);
+    struct cuda_counts before = counts_now();
     int rc = apart.real->attention_fwd(b, o, lse, q, k, v, args, err);
 
-    apart.kernels += cuda_counts_since(b, &before).kernels;
+    apart.kernels += counts_since(&before).kernels;
     return rc;
 }
 
@@ -260,10 +283,10 @@ static int bwd_apart(struct backend *b, struct tensor *dq, struct tensor *dk,
                      const struct tensor *o, const struct tensor *lse,
                      const struct attention_args *args, struct err *err)
 {
-    struct cuda_counts before = cuda_counts_of(b);
+    struct cuda_counts before = counts_now();
     int rc = apart.real->attention_bwd(b, dq, dk, dv, d_o, q, k, v, o, lse, args, err);
 
-    apart.kernels += cuda_counts_since(b, &before).kernels;
+    apart.kernels += counts_since(&before).kernels;
     return rc;
 }
 
@@ -280,13 +303,13 @@ static int run_pass(struct layer *l, bool is_forward, struct cuda_counts *counts
                     struct err *err)
 {
     struct backend *b = l->nn.backend;
-    struct cuda_counts before = cuda_counts_of(b);
+    struct cuda_counts before = counts_now();
     int rc;
 
     apart.kernels = 0;
     rc = is_forward ? stack_fwd(&l->nn, &l->stack, &l->rows, NULL, err)
                     : stack_bwd(&l->nn, &l->stack, &l->d, &l->rows, err);
-    *counts = cuda_counts_since(b, &before);
+    *counts = counts_since(&before);
     counts->kernels -= apart.kernels;
     return rc < 0 ? -1 : b->ops->sync(b, err);
 }

@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define COMM_TIMEOUT_MS 60000
+#define COMM_TIMEOUT_MS 180000 /* fibers of a busy machine */
 #define RANKS_MAX 8
 
 struct neva_config tiny_config(void)

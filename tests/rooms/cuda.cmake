@@ -57,8 +57,8 @@ vneva_test(unit_cuda_recording LABEL unit SOURCES unit/cuda_recording.cpp
   LIBS vneva_fiber)
 cuda_host_test(test_cuda_graphs LABEL op SOURCES op/test_cuda_graphs.c LIBS vneva_backend)
 cuda_host_test(test_cuda_fused LABEL op
-  SOURCES op/test_cuda_fused.c op/cuda_counts.c op/op_cases.c op/op_run.c op/op_compare.c
-  LIBS vneva_nn)
+  SOURCES op/test_cuda_fused.c op/op_cases.c op/op_run.c op/op_compare.c
+  LIBS vneva_nn vneva_cuda_host)
 cuda_host_test(test_cuda_tune LABEL op SOURCES op/test_cuda_tune.c LIBS vneva_backend)
 cuda_host_test(test_cuda_attention LABEL op
   SOURCES op/test_cuda_attention.c op/op_cases.c op/op_run.c op/op_compare.c
@@ -75,12 +75,18 @@ cuda_host_test(op_model_cuda LABEL op SOURCES op/model_cuda.c
 cuda_host_test(op_model_waits LABEL op SOURCES op/model_waits.c
   LIBS vneva_tiny vneva_optim vneva_cuda_host)
 cuda_host_test(op_model_graphs LABEL op SOURCES op/model_graphs.c
-  LIBS vneva_tiny vneva_optim vneva_generate ${CMAKE_DL_LIBS})
+  LIBS vneva_tiny vneva_optim vneva_generate vneva_cuda_host)
 foreach(name unit_fiber unit_fiber_mma unit_cuda_recording)
   if(TARGET ${name})
     target_include_directories(${name} PRIVATE ${cuda_host}/include)
   endif()
 endforeach()
+
+# Fibers are slow under the sanitizers, and what these run test_cuda_ops, test_cuda_attention,
+# op_model_cuda and op_model_overlap run there too: label slow, which tests/run.sh leaves out.
+if(VNEVA_SANITIZE AND TARGET test_cuda_cudnn)
+  set_tests_properties(test_cuda_cudnn op_model_graphs op_model_waits PROPERTIES LABELS slow)
+endif()
 
 # What tests/gpu.sh runs on a GPU, here over the stand-ins, so that it works there.
 set(bench_gpu bench/bench_gpu.c bench/bench_gpu_lt.c bench/bench_gpu_model.c
