@@ -1,8 +1,11 @@
 # Operation tests: own harness (op/check.h), no cmocka.
 vneva_test(test_op_ref LABEL op SOURCES op/test_op_ref.c LIBS vneva_backend)
 vneva_test(test_op_grad LABEL op SOURCES op/test_op_grad.c LIBS vneva_backend)
-vneva_test(test_op_backends LABEL op
-  SOURCES op/test_op_backends.c op/op_cases.c op/op_run.c op/op_compare.c LIBS vneva_backend)
+# The table of operations that backends are compared over.
+add_library(vneva_op_cases STATIC op/op_cases.c op/op_cases_dense.c op/op_cases_attention.c
+  op/op_cases_rows.c op/op_cases_update.c op/op_run.c op/op_compare.c)
+target_link_libraries(vneva_op_cases PUBLIC vneva_backend PRIVATE vneva_flags)
+vneva_test(test_op_backends LABEL op SOURCES op/test_op_backends.c LIBS vneva_op_cases)
 if(TARGET vneva_backend_cpu)
   vneva_test(test_cpu_kern LABEL op SOURCES op/test_cpu_kern.c LIBS vneva_backend_cpu)
 endif()

@@ -50,22 +50,18 @@ endfunction()
 
 vneva_test(unit_fiber LABEL unit SOURCES unit/fiber.cpp LIBS vneva_fiber)
 vneva_test(unit_fiber_mma LABEL unit SOURCES unit/fiber_mma.cpp LIBS vneva_fiber)
-cuda_host_test(test_cuda_ops LABEL op
-  SOURCES op/test_cuda_ops.c op/op_cases.c op/op_run.c op/op_compare.c LIBS vneva_backend)
+cuda_host_test(test_cuda_ops LABEL op SOURCES op/test_cuda_ops.c LIBS vneva_op_cases)
 vneva_test(unit_cuda_recording LABEL unit SOURCES unit/cuda_recording.cpp
   ${cuda_host}/runtime.cpp ${cuda_host}/streams.cpp ${cuda_host}/graphs.cpp
   LIBS vneva_fiber)
 cuda_host_test(test_cuda_graphs LABEL op SOURCES op/test_cuda_graphs.c LIBS vneva_backend)
-cuda_host_test(test_cuda_fused LABEL op
-  SOURCES op/test_cuda_fused.c op/op_cases.c op/op_run.c op/op_compare.c
-  LIBS vneva_nn vneva_cuda_host)
+cuda_host_test(test_cuda_fused LABEL op SOURCES op/test_cuda_fused.c
+  LIBS vneva_op_cases vneva_nn vneva_cuda_host)
 cuda_host_test(test_cuda_tune LABEL op SOURCES op/test_cuda_tune.c LIBS vneva_backend)
-cuda_host_test(test_cuda_attention LABEL op
-  SOURCES op/test_cuda_attention.c op/op_cases.c op/op_run.c op/op_compare.c
-  LIBS vneva_backend)
-cuda_host_test(test_cuda_cudnn LABEL op
-  SOURCES op/test_cuda_cudnn.c op/op_cases.c op/op_run.c op/op_compare.c
-  LIBS vneva_backend)
+cuda_host_test(test_cuda_attention LABEL op SOURCES op/test_cuda_attention.c
+  LIBS vneva_op_cases)
+cuda_host_test(test_cuda_cudnn LABEL op SOURCES op/test_cuda_cudnn.c
+  LIBS vneva_op_cases)
 cuda_host_test(test_cuda_groups LABEL op SOURCES op/test_cuda_groups.c op/expect.c
   LIBS vneva_nn)
 cuda_host_test(op_model_overlap LABEL op SOURCES op/model_overlap.c
@@ -97,8 +93,8 @@ if(VNEVA_TESTS)
   target_include_directories(bench_gpu_host PRIVATE ${cuda_host}/include)
   target_link_libraries(bench_gpu_host PRIVATE vneva_optim vneva_generate vneva_fiber
     vneva_flags)
-  add_executable(gpu_ops_host op/test_gpu.c op/op_cases.c op/op_run.c op/op_compare.c)
-  target_link_libraries(gpu_ops_host PRIVATE vneva_backend vneva_flags)
+  add_executable(gpu_ops_host op/test_gpu.c)
+  target_link_libraries(gpu_ops_host PRIVATE vneva_op_cases vneva_flags)
   foreach(program bench_gpu_host gpu_ops_host)
     set_target_properties(${program} PROPERTIES
       RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests/cuda_host)
@@ -136,7 +132,7 @@ if(TARGET vneva_cuda)
     COMMAND sh ${CMAKE_CURRENT_SOURCE_DIR}/cuda_registers.sh ${CMAKE_BINARY_DIR})
   set_tests_properties(cuda_registers PROPERTIES LABELS op)
   vneva_test(gpu_ops LABEL gpu
-    SOURCES op/test_gpu.c op/op_cases.c op/op_run.c op/op_compare.c LIBS vneva_backend
+    SOURCES op/test_gpu.c LIBS vneva_op_cases
     ARGS ${CMAKE_BINARY_DIR}/gpu_ops.json)
   vneva_test(gpu_model LABEL gpu SOURCES op/model_cuda.c
     LIBS vneva_tiny vneva_optim vneva_generate)
