@@ -125,7 +125,8 @@ static void write_shard(struct bench *bench, struct safetensor *tensors, int n)
 static void write_folder(struct bench *bench)
 {
     static struct safetensor tensors[N_TENSORS_MAX];
-    struct json *index = json_new(JSON_OBJECT), *map = json_new(JSON_OBJECT), *config;
+    struct json *index = json_new(JSON_OBJECT), *map = json_new(JSON_OBJECT),
+                *config = NULL;
     struct param_table table;
     struct err err = {0};
     size_t n_bytes = 0;

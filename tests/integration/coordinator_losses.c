@@ -267,7 +267,7 @@ static bool coordinator_has_ended(struct cluster *cluster, void *context)
 static void shutdown_ends_agents_and_the_job_goes_on_at_the_next_start(void **state)
 {
     struct cluster *cluster = *state;
-    struct wire shutdown = {.type = MSG_SHUTDOWN, .shutdown = {"test"}};
+    struct wire shutdown = {.type = MSG_SHUTDOWN, .shutdown = {.reason = "test"}};
     struct fake_agent *agent;
     int64_t job = start_and_keep(cluster, &agent);
     struct err err;

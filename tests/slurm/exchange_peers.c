@@ -98,7 +98,7 @@ static void see_loss(struct exchange *exchange)
 
 int main(int argc, char **argv)
 {
-    struct exchange *exchange;
+    struct exchange *exchange = NULL;
     struct err err;
 
     if (argc < 2 ||
