@@ -8,10 +8,14 @@
 #   slurm_wait S JOB STATE...   waits S seconds at most until the job is in one of the states
 #   slurm_hasten JOB     a job that was queued again starts now, not in 2 minutes
 #   slurm_recover S      waits S seconds at most until both nodes are idle, and takes back what
-#                        Slurm thinks of one that died (drained: "Kill task failed")
-#   slurm_finish S JOB   waits S seconds at most until the job is completed, hastening it
-#                        whenever it was queued again: Slurm kills and queues what it began
-#                        on a node that has just come back, now and then
+#                        Slurm thinks of one that died
+#   slurm_advance JOB    lets a job that waits begin: released and due now, on nodes of which
+#                        is taken back what Slurm thinks of one that died. Slurm kills and
+#                        queues what it began on a node that has just come back, now and then,
+#                        and drains such a node up to a minute later
+#   slurm_begin S JOB COMMAND...   waits S seconds at most until the command is true, letting
+#                        the job begin whenever it waits
+#   slurm_finish S JOB   the same until the job is completed
 #   slurm_stop           cancels every job and ends all daemons; the folder stays
 #
 # Wants VNEVA_TESTS (build/tests), root (slurmd starts steps) and the packages slurm-wlm and
@@ -86,16 +90,27 @@ slurm_until() {
     done
 }
 
+# Takes back what Slurm thinks of a node that died, up to a minute after it came back: drained
+# ("Kill task failed", "batch job complete failure") or down though its slurmd answers.
+slurm_tend() {
+    sinfo -h -N -o '%N %T' 2>/dev/null | while read -r slurm_node slurm_node_state; do
+        case $slurm_node_state in
+        drained | draining | down)
+            scontrol update NodeName="$slurm_node" State=RESUME 2>/dev/null ;;
+        esac
+    done
+}
+
 slurm_are_idle() { [ "$(sinfo -h -o %T -n n1,n2 2>/dev/null)" = idle ]; }
 
 slurm_is_recovered() {
     slurm_are_idle && return 0
-    scontrol update NodeName=n1,n2 State=RESUME 2>/dev/null
+    slurm_tend
     return 1
 }
 slurm_recover() {
     slurm_until "$1" slurm_is_recovered && return 0
-    slurm_say "the nodes do not come back: $(sinfo -h -N -o '%N %T %E' 2>&1)"
+    slurm_say "the nodes do not come back:" "$(sinfo -h -N -o '%N %T %E;' 2>&1)"
     return 1
 }
 
@@ -215,12 +230,25 @@ slurm_hasten() {
     slurm_wait 60 "$1" PENDING && scontrol update JobId="$1" StartTime=now
 }
 
-slurm_is_finished() {
-    slurm_is_in "$1" PENDING && scontrol update JobId="$1" StartTime=now 2>/dev/null
-    slurm_is_in "$1" COMPLETED
+slurm_advance() {
+    slurm_is_in "$1" PENDING || return 0
+    slurm_tend
+    scontrol release "$1" 2>/dev/null
+    scontrol update JobId="$1" StartTime=now 2>/dev/null
 }
-slurm_finish() {
-    slurm_until "$1" slurm_is_finished "$2" && return 0
-    slurm_say "job $2 is $(slurm_job_state "$2"), not completed"
+
+slurm_has_begun() { # JOB COMMAND...
+    slurm_advance "$1"
+    shift
+    "$@"
+}
+slurm_begin() {
+    slurm_begin_s=$1
+    shift
+    slurm_until "$slurm_begin_s" slurm_has_begun "$@" && return 0
+    slurm_say "job $1 is $(slurm_job_state "$1"): $(squeue -h -j "$1" -o %r 2>&1)"
+    slurm_say "the nodes:" "$(sinfo -h -N -o '%N %T %E;' 2>&1)"
+    tail -n 8 "$slurm_folder/slurmctld.log" >&2
     return 1
 }
+slurm_finish() { slurm_begin "$1" "$2" slurm_is_in "$2" COMPLETED; }

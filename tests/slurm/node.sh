@@ -127,7 +127,7 @@ again() {
 time_limit() {
     begin "a time limit, USR1 and requeue"
     submit limit --time=1 --signal=B:USR1@58
-    slurm_until 40 has_done limit 30 || fail_with limit "did not begin"
+    slurm_begin 40 "$job" has_done limit 30 || fail_with limit "did not begin"
     held=$(ranks_of limit)
     # shellcheck disable=SC2086
     kill -STOP $held
@@ -156,7 +156,7 @@ time_limit() {
 cancelled() {
     begin "scancel, and the run folder started again"
     submit cancel
-    slurm_until 40 has_done cancel 30 || fail_with cancel "did not begin"
+    slurm_begin 40 "$job" has_done cancel 30 || fail_with cancel "did not begin"
     before=$(steps_done cancel)
     scancel "$job"
     slurm_wait 40 "$job" CANCELLED || fail_with cancel "was not cancelled"
@@ -177,7 +177,7 @@ cancelled() {
 dead_node() {
     begin "one node dies, and comes back"
     submit dead
-    slurm_until 40 has_done dead 60 || fail_with dead "did not begin"
+    slurm_begin 40 "$job" has_done dead 60 || fail_with dead "did not begin"
     slurm_node_kill n2
     slurm_hasten "$job" || fail_with dead "was not queued again"
     slurm_until 30 has_no_process dead || fail_with dead "left processes: $(ours_of dead)"
@@ -192,7 +192,7 @@ dead_node() {
 dead_agent() {
     begin "one node's agent dies: it is started again and the job goes on"
     submit agent
-    slurm_until 40 has_done agent 60 || fail_with agent "did not begin"
+    slurm_begin 40 "$job" has_done agent 60 || fail_with agent "did not begin"
     for one in $(ours_of agent); do
         tr '\0' ' ' <"/proc/$one/cmdline" | grep -q "vneva-worker --id [^ ]*[.]1[.]" &&
             kill -KILL "$one"
