@@ -98,11 +98,17 @@ struct backend_about {
 struct backend_stretch {
     const char *name; /* static: for messages, and part of what is compared */
     uint64_t fixed[BACKEND_FIXED_MAX];
+    /* Where ranks exchange between devices in it: they record together and repeat together, or
+     * not at all. Asked each time, once more after recording, by all ranks: the least and the
+     * greatest of what they say. NULL: nobody else has a part. */
+    int (*agree)(void *peers, int64_t mine, int64_t *least, int64_t *greatest,
+                 struct err *err);
+    void *peers;
 };
 
 /* Stretches that are repeated without being asked for piece by piece. */
 struct backend_replay {
-    uint64_t n_recorded, n_launched, n_refused; /* so far */
+    uint64_t n_recorded, n_launched, n_refused; /* so far; refused: by any rank */
     uint64_t n_bytes;                           /* that those there are take now */
     struct err refusal;                         /* why the last one was refused */
 };

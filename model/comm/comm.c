@@ -246,3 +246,18 @@ int comm_barrier(struct comm *comm, struct err *err)
         return 0;
     return comm_end(comm, comm->ops->barrier(comm, err), err);
 }
+
+int comm_range(struct comm *comm, int64_t mine, int64_t *least, int64_t *greatest,
+               struct err *err)
+{
+    double ends[2] = {-(double)mine, (double)mine};
+    int64_t before_ns = comm->total_ns;
+    int rc = comm_all_reduce_f64(comm, ends, 2, COMM_MAX, err);
+
+    comm->total_ns = before_ns;
+    if (rc < 0)
+        return -1;
+    *least = (int64_t)-ends[0];
+    *greatest = (int64_t)ends[1];
+    return 0;
+}

@@ -79,5 +79,9 @@ int comm_reduce_scatter(struct comm *comm, float *out, const float *x, int64_t n
 int comm_broadcast(struct comm *comm, void *bytes, size_t n_bytes, int root,
                    struct err *err);
 int comm_barrier(struct comm *comm, struct err *err);
+/* COLLECTIVE: the least and the greatest of what the ranks say; exact up to 2^53. So they choose
+ * the same way to do something. Not part of comm_take_ns. */
+int comm_range(struct comm *comm, int64_t mine, int64_t *least, int64_t *greatest,
+               struct err *err);
 
 #endif

@@ -115,6 +115,21 @@ static int name_missing(void *group, uint64_t number, char *out, size_t n_bytes)
     return 0;
 }
 
+static void post(struct comm *comm)
+{
+    if (comm->ops->post_number)
+        comm->ops->post_number(comm, comm->device_number);
+}
+
+static uint64_t count(void *group, int64_t n_more)
+{
+    struct comm *comm = group;
+
+    comm->device_number += (uint64_t)n_more;
+    post(comm);
+    return comm->device_number;
+}
+
 /* Either all ranks have it, or none. */
 static int open_together(struct comm *comm, const struct comm_devices *devices,
                          struct err *err)
@@ -124,6 +139,7 @@ static int open_together(struct comm *comm, const struct comm_devices *devices,
                                     .timeout_ms = comm->timeout_ms,
                                     .note_wait = note_wait,
                                     .name_missing = name_missing,
+                                    .count = count,
                                     .group = comm};
     struct comm_device *device = NULL;
     double has_failed;
@@ -172,8 +188,7 @@ bool comm_has_device(const struct comm *comm)
 static uint64_t begin(struct comm *comm, const char *what)
 {
     comm->device_number++;
-    if (comm->ops->post_number)
-        comm->ops->post_number(comm, comm->device_number);
+    post(comm);
     comm->before = stage_begin(what, comm->name, STAGE_FREE);
     comm->begun_ns = clock_mono_ns();
     return comm->device_number;

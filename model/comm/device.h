@@ -62,6 +62,9 @@ struct comm_device_args {
     /* Who of the other ranks has not asked for collective `number`, as "rank 1 (at number
      * 4), rank 3 (gone)"; "" when all have. -1: nobody here knows. Likewise. */
     int (*name_missing)(void *group, uint64_t number, char *out, size_t n_bytes);
+    /* So many more collectives are asked for than comm_device_* was called for (recorded ones
+     * are repeated together), or, below 0, so many less; the number of the last. Likewise. */
+    uint64_t (*count)(void *group, int64_t n_more);
     void *group;
 };
 

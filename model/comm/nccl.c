@@ -53,7 +53,10 @@ static int begin_call(struct nccl_group *group, struct nccl_mark **mark, const c
                       uint64_t number, size_t n_bytes, cudaStream_t stream,
                       struct err *err)
 {
-    if (check_open(group, err) < 0 || nccl_mark_begin(group, mark, stream, err) < 0)
+    if (check_open(group, err) < 0)
+        return -1;
+    if ((group->set->recording ? nccl_record_piece(group, mark, stream, err)
+                               : nccl_mark_begin(group, mark, stream, err)) < 0)
         return -1;
     (*mark)->what = what;
     (*mark)->number = number;
@@ -67,7 +70,8 @@ static int end_call(struct nccl_group *group, struct nccl_mark *mark, ncclResult
 {
     if (nccl_settle(group, result, mark, err) < 0)
         return -1;
-    return nccl_mark_end(group, mark, stream, err);
+    return group->set->recording ? nccl_record_piece_end(group, err)
+                                 : nccl_mark_end(group, mark, stream, err);
 }
 
 static int reduce_on(struct nccl_group *g, uint64_t number, void *x, int64_t n,
@@ -162,6 +166,9 @@ static int nccl_all_reduce_beside(struct comm_device *device, uint64_t number, f
     struct nccl_group *g = group_of(device);
     struct nccl_set *set = g->set;
 
+    if (set->recording)
+        return err_set(err, ERR_STATE, "group '%s': no recording of what goes on beside",
+                       g->args.name);
     if (check_open(g, err) < 0 || order(g, set->stream, set->beside, set->asked, err) < 0)
         return -1;
     g->has_beside = true;
@@ -180,7 +187,7 @@ static int nccl_join(struct comm_device *device, struct err *err)
     if (!g->has_beside)
         return 0;
     if (g->n_marks > 0) { /* the newest is what is waited for */
-        mark = &g->marks[(g->first_mark + g->n_marks - 1) % NCCL_MARKS];
+        mark = nccl_newest_mark(g);
         number = mark->number;
         n_bytes = mark->n_bytes;
     }
@@ -259,7 +266,8 @@ void nccl_close(struct nccl_set *set)
         cudaEventDestroy(set->asked);
     if (set->done)
         cudaEventDestroy(set->done);
-    *set = (struct nccl_set){.stream = set->stream};
+    *set = (struct nccl_set){
+        .stream = set->stream, .forget_graphs = set->forget_graphs, .state = set->state};
 }
 
 static const struct comm_device_ops nccl_ops = {

@@ -9,6 +9,10 @@
  *     stream   what the backend is asked, and collectives in that order
  *     beside   collectives that go on beside it:  asked --event--> beside --event--> join
  *
+ * Collectives of the first may be recorded with whatever else the stream is asked
+ * (cudaStreamBeginCapture); all ranks record, and launch, the same (user guide, "Using NCCL
+ * with CUDA Graphs"). A communicator's end waits for the graphs that have some of its.
+ *
  * Owns: communicators, events, the stream beside; borrows the backend's. Threads: one, with
  * the device current.
  * Source: NCCL user guide, "Fault Tolerance", "Communicator Creation and Management", "Using
@@ -24,12 +28,18 @@
 #define NCCL_GROUPS_MAX 8 /* of ranks, with one communicator each */
 
 struct nccl_group;
+struct nccl_stretch; /* collectives that were recorded together */
 
-struct nccl_set { /* zeroed, but for the stream */
-    cudaStream_t stream, beside;
+struct nccl_set { /* zeroed, but for the stream and what follows it */
+    cudaStream_t stream;
+    /* Destroys all graphs that have collectives, before communicators end. */
+    void (*forget_graphs)(void *state);
+    void *state;
+    cudaStream_t beside;
     cudaEvent_t asked, done; /* of what was asked before, and of what went on beside */
     struct nccl_group *groups[NCCL_GROUPS_MAX];
     int n;
+    struct nccl_stretch *recording; /* NULL: collectives are done */
 };
 
 /* ERR_UNSUPPORTED: no library, or one too old. */
@@ -50,5 +60,20 @@ int nccl_watch(struct nccl_set *set, int64_t waiting_since_ns, struct err *err);
 /* The host begins to wait, for this group; NULL: no collective is on its way. */
 struct nccl_group *nccl_begin_wait(struct nccl_set *set);
 void nccl_end_wait(struct nccl_group *group);
+
+/* ---- recording (nccl_record.c) ---- */
+
+/* Collectives that are asked for from here on become part of what the stream records; those
+ * beside are refused. After cudaStreamBeginCapture. */
+int nccl_record_begin(struct nccl_set *set, struct err *err);
+/* No more; after cudaStreamEndCapture. *out: what was recorded, for its launches; NULL where
+ * there was no collective. -1: a communicator failed meanwhile, as the collective said, and
+ * all are aborted. */
+int nccl_record_end(struct nccl_set *set, struct nccl_stretch **out);
+/* Before and after each launch: the collectives are numbered and watched, as one. */
+int nccl_launch_begin(struct nccl_stretch *stretch, struct err *err);
+int nccl_launch_end(struct nccl_stretch *stretch, struct err *err);
+/* When its graph goes; NULL is fine. */
+void nccl_stretch_free(struct nccl_stretch *stretch);
 
 #endif

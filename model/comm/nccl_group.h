@@ -8,14 +8,16 @@
 #define NCCL_MARKS                                                                       \
     512 /* collectives on their way that are told apart: a step's and more */
 
-/* A collective on its way, or the wait for those beside: between two events. */
+/* A collective on its way, a recorded stretch of them, or the wait for those beside: between
+ * two events. */
 struct nccl_mark {
     cudaEvent_t begin, end;
-    uint64_t number;
+    uint64_t number; /* of a stretch the last one's */
     size_t n_bytes;
     const char *what;
-    bool is_counted; /* the backend's stream stands still meanwhile */
-    bool has_begun;  /* as far as somebody has looked */
+    struct nccl_stretch *stretch; /* NULL: one collective */
+    bool is_counted;              /* the backend's stream stands still meanwhile */
+    bool has_begun;               /* as far as somebody has looked */
 };
 
 struct nccl_group {
@@ -44,9 +46,24 @@ int nccl_settle(struct nccl_group *group, ncclResult_t result,
  * of them is; its time is not known then. */
 int nccl_mark_begin(struct nccl_group *group, struct nccl_mark **out, cudaStream_t stream,
                     struct err *err);
+struct nccl_mark *nccl_newest_mark(struct nccl_group *group);
 int nccl_mark_end(struct nccl_group *group, struct nccl_mark *mark, cudaStream_t stream,
                   struct err *err);
 /* Marks that the streams have passed are forgotten. */
 int nccl_drop_done(struct nccl_group *group, struct err *err);
+
+/* ---- nccl_record.c ---- */
+
+/* *out: of the collective that is recorded next. */
+int nccl_record_piece(struct nccl_group *group, struct nccl_mark **out,
+                      cudaStream_t stream, struct err *err);
+int nccl_record_piece_end(struct nccl_group *group, struct err *err);
+/* How many of the group a launch has, and how long the device's other work stood still for
+ * them: in the last launch whose times were still there to be read. */
+int64_t nccl_stretch_count(const struct nccl_stretch *stretch,
+                           const struct nccl_group *group);
+int64_t nccl_stretch_ns(struct nccl_stretch *stretch, const struct nccl_group *group);
+/* A communicator fails while the stream records: it ends with the recording. */
+void nccl_record_fail(struct nccl_stretch *recording);
 
 #endif

@@ -15,10 +15,12 @@
 #define LATE_TIMES 2
 #define MISSING_MAX 160
 #define BLAME_MAX (MISSING_MAX + 16)
+#define WHAT_MAX 80
 
 /* ---- failures ---- */
 
-/* Flags of all are set before the first is waited for: an abort waits for work on streams
+/* Graphs go first, for an abort waits for them too; one in flight goes on until its work ends.
+ * Flags of all are set before the first is waited for: an abort waits for work on streams
  * that another's may hold up. NCCL defers that wait to the end of its group of calls; so its
  * source has it, and so PyTorch ends its communicators. Not yet seen on GPUs. */
 void nccl_abort_all(struct nccl_set *set)
@@ -27,6 +29,11 @@ void nccl_abort_all(struct nccl_set *set)
 
     if (!api)
         return;
+    if (set->recording) { /* the stream takes no end of work then */
+        nccl_record_fail(set->recording);
+        return;
+    }
+    set->forget_graphs(set->state);
     api->group_start();
     for (int i = 0; i < set->n; i++) {
         if (set->groups[i]->comm)
@@ -59,22 +66,36 @@ static void name_missing(const struct nccl_group *group, uint64_t number, char *
         snprintf(out, n_bytes, "not there: %s", who);
 }
 
+/* "all-reduce number 7", "recorded collectives number 7 to 22" */
+static void describe(const struct nccl_mark *mark, const struct nccl_group *group,
+                     char *out, size_t n_bytes)
+{
+    unsigned long long last = (unsigned long long)mark->number;
+    int64_t n = mark->stretch ? nccl_stretch_count(mark->stretch, group) : 1;
+
+    if (n > 1)
+        snprintf(out, n_bytes, "recorded collectives number %llu to %llu",
+                 last - (unsigned long long)(n - 1), last);
+    else
+        snprintf(out, n_bytes, "%s number %llu", mark->what, last);
+}
+
 /* The group is of no use any more. */
-static int fail(struct nccl_group *group, ncclResult_t result, const char *what,
-                uint64_t number, struct err *err)
+static int fail(struct nccl_group *group, ncclResult_t result,
+                const struct nccl_mark *mark, struct err *err)
 {
     const struct comm_device_args *args = &group->args;
     bool is_peer = result == ncclRemoteError || result == ncclSystemError;
     const char *words = last_words(group, result);
     enum err_code code = is_peer ? ERR_PEER : ERR_IO;
-    char who[BLAME_MAX];
+    char who[BLAME_MAX], what[WHAT_MAX];
 
     if (strstr(words, "out of memory")) /* NCCL takes its own, beside the backend's */
         code = ERR_NOMEM;
-    name_missing(group, number, who, sizeof(who));
-    err_set(err, code,
-            "group '%s', %s number %llu between devices: rank %d of %d %s: %s (%s)",
-            args->name, what, (unsigned long long)number, args->rank, args->n_ranks,
+    name_missing(group, mark->number, who, sizeof(who));
+    describe(mark, group, what, sizeof(what));
+    err_set(err, code, "group '%s', %s between devices: rank %d of %d %s: %s (%s)",
+            args->name, what, args->rank, args->n_ranks,
             code == ERR_NOMEM ? "has no memory for it" : "lost the others", words, who);
     nccl_abort_all(group->set);
     return -1;
@@ -84,17 +105,17 @@ static int fail_late(struct nccl_group *group, int64_t waited_ms,
                      const struct nccl_mark *mark, struct err *err)
 {
     const struct comm_device_args *args = &group->args;
-    char who[BLAME_MAX];
+    char who[BLAME_MAX], what[WHAT_MAX];
 
     name_missing(group, mark->number, who, sizeof(who));
-    err_set(
-        err, ERR_TIMEOUT,
-        "group '%s', %s number %llu of %zu bytes between devices: rank %d of %d waited "
-        "%lld ms in vain%s; %s; the last that ended here is number %llu",
-        args->name, mark->what, (unsigned long long)mark->number, mark->n_bytes,
-        args->rank, args->n_ranks, (long long)waited_ms,
-        mark->has_begun ? "" : ", its device did not come to it", who,
-        (unsigned long long)group->last_done);
+    describe(mark, group, what, sizeof(what));
+    err_set(err, ERR_TIMEOUT,
+            "group '%s', %s of %zu bytes between devices: rank %d of %d waited "
+            "%lld ms in vain%s; %s; the last that ended here is number %llu",
+            args->name, what, mark->n_bytes, args->rank, args->n_ranks,
+            (long long)waited_ms,
+            mark->has_begun ? "" : ", its device did not come to it", who,
+            (unsigned long long)group->last_done);
     nccl_abort_all(group->set);
     return -1;
 }
@@ -118,7 +139,7 @@ int nccl_settle(struct nccl_group *group, ncclResult_t result,
     }
     if (result == ncclInProgress)
         return fail_late(group, waited_ns / 1000000, mark, err);
-    return result == ncclSuccess ? 0 : fail(group, result, mark->what, mark->number, err);
+    return result == ncclSuccess ? 0 : fail(group, result, mark, err);
 }
 
 /* ---- marks ---- */
@@ -139,8 +160,10 @@ static void note_done(struct nccl_group *group, const struct nccl_mark *mark)
 {
     float ms = 0;
 
-    if (mark->is_counted &&
-        cudaEventElapsedTime(&ms, mark->begin, mark->end) == cudaSuccess)
+    if (mark->stretch)
+        group->total_ns += nccl_stretch_ns(mark->stretch, group);
+    else if (mark->is_counted &&
+             cudaEventElapsedTime(&ms, mark->begin, mark->end) == cudaSuccess)
         group->total_ns += (int64_t)((double)ms * 1e6);
     group->progress_ns = clock_mono_ns();
     group->last_done = mark->number;
@@ -171,6 +194,11 @@ int nccl_drop_done(struct nccl_group *group, struct err *err)
     return 0;
 }
 
+struct nccl_mark *nccl_newest_mark(struct nccl_group *group)
+{
+    return &group->marks[(group->first_mark + group->n_marks - 1) % NCCL_MARKS];
+}
+
 int nccl_mark_begin(struct nccl_group *group, struct nccl_mark **out, cudaStream_t stream,
                     struct err *err)
 {
@@ -181,8 +209,9 @@ int nccl_mark_begin(struct nccl_group *group, struct nccl_mark **out, cudaStream
         return -1;
     is_shared = group->n_marks == NCCL_MARKS;
     group->n_marks += !is_shared;
-    mark = &group->marks[(group->first_mark + group->n_marks - 1) % NCCL_MARKS];
+    mark = nccl_newest_mark(group);
     mark->is_counted = !is_shared && stream == group->set->stream;
+    mark->stretch = NULL;
     *out = mark;
     if (is_shared)
         return 0;
@@ -222,7 +251,7 @@ static int watch_group(struct nccl_group *group, int64_t waiting_since_ns,
     if (asked != ncclSuccess)
         result = asked;
     if (result != ncclSuccess && result != ncclInProgress)
-        return fail(group, result, mark->what, mark->number, err);
+        return fail(group, result, mark, err);
     since_ns =
         group->progress_ns > waiting_since_ns ? group->progress_ns : waiting_since_ns;
     waited_ms = (clock_mono_ns() - since_ns) / 1000000;

@@ -272,7 +272,8 @@ int neva_forward(struct neva *model, const struct neva_batch *batch,
 int neva_backward(struct neva *model, const struct neva_batch *batch, struct err *err);
 
 /* backend_replay for a stretch of operations on the model's memory, laid out as it is now;
- * part and memory: what else fixes them. Where ranks exchange, everything runs as it is. */
+ * part and memory: what else fixes them. Where the ranks' exchanges go through the host,
+ * everything runs as it is. COLLECTIVE */
 int neva_replay(struct neva *model, const char *name, uint64_t part, const void *memory,
                 int (*run)(void *context, struct err *err), void *context,
                 struct err *err);

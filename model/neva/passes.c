@@ -6,13 +6,18 @@
 #include "model/neva/internal.h"
 
 #include "common/base/stage.h"
+#include "model/comm/device.h"
 
-/* Collectives are numbered when they are asked for, to find out who is missing in one; those
- * of a recorded stretch would not be, and the host takes part in some. So only where no ranks
- * exchange inside the model. */
+static int agree(void *group, int64_t mine, int64_t *least, int64_t *greatest,
+                 struct err *err)
+{
+    return comm_range(group, mine, least, greatest, err);
+}
+
+/* Not where the host takes part in what ranks exchange inside the model. */
 static bool can_replay(const struct neva *model)
 {
-    return comm_size(model->group) == 1;
+    return comm_size(model->group) == 1 || comm_has_device(model->group);
 }
 
 int neva_replay(struct neva *model, const char *name, uint64_t part, const void *memory,
@@ -20,7 +25,7 @@ int neva_replay(struct neva *model, const char *name, uint64_t part, const void 
                 struct err *err)
 {
     const struct neva_shape *shape = &model->shape;
-    const struct backend_stretch stretch = {
+    struct backend_stretch stretch = {
         .name = name,
         .fixed = {(uint64_t)shape->n_samples, (uint64_t)shape->n_tokens,
                   (uint64_t)shape->n_frames, shape->is_training, part,
@@ -31,6 +36,10 @@ int neva_replay(struct neva *model, const char *name, uint64_t part, const void 
 
     if (!can_replay(model))
         return run(context, err);
+    if (comm_size(model->group) > 1) {
+        stretch.agree = agree;
+        stretch.peers = model->group;
+    }
     return backend_replay(model->backend, &stretch, run, context, err);
 }
 

@@ -9,10 +9,16 @@
 #define CUDA_HOST_SHARED                                                                 \
     __attribute__((visibility("default"))) /* libnccl.so.2 calls it */
 
+using cuda_host_work = std::function<cudaError_t()>;
+using cuda_host_maker = std::function<cuda_host_work()>;
+
 /* Work that the stream does when somebody waits for it, or asks. cudaErrorNotReady: it
  * cannot be done yet, and what is behind it waits. */
-CUDA_HOST_SHARED cudaError_t cuda_host_ask(cudaStream_t stream,
-                                           std::function<cudaError_t()> what);
+CUDA_HOST_SHARED cudaError_t cuda_host_ask(cudaStream_t stream, cuda_host_work what);
+/* Likewise, made when the stream is asked; recorded work by each launch. */
+CUDA_HOST_SHARED cudaError_t cuda_host_ask_made(cudaStream_t stream,
+                                                cuda_host_maker make);
+CUDA_HOST_SHARED bool cuda_host_is_recorded(cudaStream_t stream);
 
 /* Does of it what can be done; cudaErrorNotReady: not all. */
 CUDA_HOST_SHARED cudaError_t cuda_host_go_on(cudaStream_t stream);

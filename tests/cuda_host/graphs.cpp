@@ -4,14 +4,14 @@
  * order with the arguments of then; memory, the host's as well, is read as it is now. What
  * CUDA forbids the thread that records, it is forbidden here, and spoils the recording. Said
  * no to besides, though CUDA has ways for it: memory asked for or given back inside a
- * recording, events, and other streams or graphs drawn into it.
+ * recording, events that are the recording's own, and other streams or graphs drawn into it.
  */
 #include "streams.h"
 
 #define GRAPH_BYTES ((size_t)64 << 10) /* that an executable graph takes of the device */
 
 struct cuda_host_graph {
-    std::vector<std::function<cudaError_t()>> nodes;
+    std::vector<cuda_host_maker> nodes;
 };
 
 namespace
@@ -30,18 +30,26 @@ bool is_forbidden()
     return true;
 }
 
-/* Work is done as often as its graph is launched, so collectives, which are numbered when
- * they are asked for, cannot be recorded. */
-cudaError_t cuda_host_ask(cudaStream_t stream, std::function<cudaError_t()> what)
+bool cuda_host_is_recorded(cudaStream_t stream)
 {
-    if (stream && stream->recording) {
+    return stream && stream->recording;
+}
+
+cudaError_t cuda_host_ask_made(cudaStream_t stream, cuda_host_maker make)
+{
+    if (cuda_host_is_recorded(stream)) {
         if (stream->is_spoilt)
             return note(cudaErrorStreamCaptureInvalidated);
-        stream->recording->nodes.push_back(std::move(what));
+        stream->recording->nodes.push_back(std::move(make));
         return cudaSuccess;
     }
     counts.n_asked++;
-    return enqueue(stream, std::move(what));
+    return enqueue(stream, make());
+}
+
+cudaError_t cuda_host_ask(cudaStream_t stream, cuda_host_work what)
+{
+    return cuda_host_ask_made(stream, [what] { return what; });
 }
 
 cudaError_t cudaStreamBeginCapture(cudaStream_t stream, enum cudaStreamCaptureMode mode)
@@ -90,7 +98,7 @@ cudaError_t cudaGraphDestroy(cudaGraph_t graph)
 }
 
 struct cuda_host_graph_exec {
-    std::vector<std::function<cudaError_t()>> nodes;
+    std::vector<cuda_host_maker> nodes;
 };
 
 cudaError_t cudaGraphInstantiateWithFlags(cudaGraphExec_t *exec, cudaGraph_t graph,
@@ -126,7 +134,7 @@ cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t stream)
         return cudaErrorStreamCaptureUnsupported;
     counts.n_graphs++;
     for (const auto &node : exec->nodes) {
-        cudaError_t error = enqueue(stream, node);
+        cudaError_t error = enqueue(stream, node());
 
         if (error != cudaSuccess)
             return error;

@@ -9,7 +9,9 @@
  * device's, buffers that overlap other than in place. A rank that leaves or aborts while
  * others wait for it is a remote error for them. An abort waits for its communicator's work,
  * within a group of calls at its end: work that another communicator holds up ends the
- * process, for NCCL would hang.
+ * process, for NCCL would hang; so do graphs that have collectives of the communicator.
+ * Recorded collectives are numbered with each launch, and meet only those of the same
+ * place in the same recording.
  * Environment: CUDA_HOST_NCCL_VERSION (22809), CUDA_HOST_NCCL_FULL: ranks find no memory. Source: NCCL user guide, API reference.
  */
 #include "nccl.h"
@@ -48,6 +50,7 @@ struct call {
     int root;
     const void *from;
     void *to;
+    uint64_t recording = 0, place = 0; /* in it; 0: it was not recorded */
 };
 
 /* A collective that some ranks have come to. */
@@ -80,6 +83,8 @@ struct seat {
     std::shared_ptr<struct room> room;
     int rank = 0;
     uint64_t n_asked = 0;
+    uint64_t recording = 0, n_recorded = 0; /* the newest: after so many, in it so many */
+    std::shared_ptr<int> graphs = std::make_shared<int>(); /* as many have it too */
     bool has_left = false; /* read and written with the room's lock */
     int n_polls_left = 0;  /* until a call is taken */
     std::set<cudaStream_t> streams;
@@ -97,7 +102,7 @@ size_t item_bytes(ncclDataType_t type)
 bool is_same(const call &a, const call &b)
 {
     return a.kind == b.kind && a.type == b.type && a.op == b.op && a.count == b.count &&
-           a.root == b.root;
+           a.root == b.root && a.recording == b.recording && a.place == b.place;
 }
 
 /* The sum or maximum over the ranks of element i, in the order of ranks. */
@@ -209,21 +214,39 @@ struct ncclComm {
     std::string last;
 };
 
-static ncclResult_t ask(ncclComm_t comm, const call &c, bool is_fine, cudaStream_t stream)
+/* Every rank has asked for as many before the same recording. */
+static void note_recorded(seat &seat, call &c)
+{
+    if (seat.recording != seat.n_asked)
+        seat.n_recorded = 0;
+    seat.recording = seat.n_asked;
+    c.recording = seat.recording;
+    c.place = ++seat.n_recorded;
+}
+
+static ncclResult_t ask(ncclComm_t comm, call c, bool is_fine, cudaStream_t stream)
 {
     std::shared_ptr<seat> seat = comm->mine;
-    uint64_t number = seat->n_asked++;
+    std::shared_ptr<int> graph; /* kept by what is recorded */
 
     if (!is_fine || (c.kind != ALL_GATHER && c.kind != BROADCAST &&
                      c.type != ncclFloat32 && c.type != ncclFloat64))
         return ncclInvalidArgument;
     seat->streams.insert(stream);
-    seat->n_pending++;
-    if (cuda_host_ask(stream, [seat, number, c] {
-            cudaError_t error = attend(seat, number, c);
+    if (cuda_host_is_recorded(stream)) {
+        note_recorded(*seat, c);
+        graph = seat->graphs;
+    }
+    if (cuda_host_ask_made(stream, [seat, graph, c] {
+            uint64_t number = seat->n_asked++;
 
-            seat->n_pending -= error == cudaSuccess;
-            return error;
+            seat->n_pending++;
+            return [seat, number, c] {
+                cudaError_t error = attend(seat, number, c);
+
+                seat->n_pending -= error == cudaSuccess;
+                return error;
+            };
         }) != cudaSuccess)
         return ncclSystemError;
     seat->n_polls_left = 2;
@@ -308,10 +331,20 @@ SHARED ncclResult_t ncclCommFinalize(ncclComm_t comm)
     return ncclInProgress;
 }
 
+static void check_graphs(ncclComm_t comm)
+{
+    if (comm->mine->graphs.use_count() == 1)
+        return;
+    fprintf(stderr, "a communicator's end waits for %ld recorded collectives\n",
+            comm->mine->graphs.use_count() - 1);
+    std::abort();
+}
+
 SHARED ncclResult_t ncclCommDestroy(ncclComm_t comm)
 {
     if (!comm->mine->has_left)
         return ncclInvalidUsage;
+    check_graphs(comm);
     delete comm;
     return ncclSuccess;
 }
@@ -332,6 +365,7 @@ static void reclaim(void)
             fprintf(stderr, "an abort waits for work that cannot begin\n");
             std::abort();
         }
+        check_graphs(comm);
         delete comm;
     }
     aborted.clear();

@@ -90,7 +90,7 @@ void cuda_host_pass(double seconds)
     passed_ns += (int64_t)(seconds * 1e9);
 }
 
-cudaError_t enqueue(cudaStream_t stream, std::function<cudaError_t()> what)
+cudaError_t enqueue(cudaStream_t stream, cuda_host_work what)
 {
     if (!stream)
         return note(cudaErrorInvalidValue);
@@ -216,6 +216,23 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream)
     return cuda_host_ask(stream, [last, n] {
         if (last->n == n)
             last->at = now();
+        return cudaSuccess;
+    });
+}
+
+/* An event that others know too, recorded anew by each launch. */
+cudaError_t cudaEventRecordWithFlags(cudaEvent_t event, cudaStream_t stream,
+                                     unsigned flags)
+{
+    std::shared_ptr<record> last = event->last;
+
+    if (flags != cudaEventRecordExternal || !cuda_host_is_recorded(stream))
+        return note(cudaErrorInvalidValue); /* ours are for recordings only */
+    return cuda_host_ask(stream, [last, stream] {
+        last->stream = stream;
+        last->after = stream->n_done + 1;
+        last->n++;
+        last->at = now();
         return cudaSuccess;
     });
 }

@@ -10,7 +10,7 @@
 #include <vector>
 
 struct cuda_host_stream {
-    std::deque<std::function<cudaError_t()>> work;
+    std::deque<cuda_host_work> work;
     fiber_order order;
     bool is_early; /* does what it may at once */
     cudaError_t broken = cudaSuccess;
@@ -26,7 +26,7 @@ extern thread_local struct cuda_host_counts counts;
 cudaError_t note(cudaError_t error);
 
 /* Work goes to the stream, recorded or not. */
-cudaError_t enqueue(cudaStream_t stream, std::function<cudaError_t()> what);
+cudaError_t enqueue(cudaStream_t stream, cuda_host_work what);
 
 /* True, and the recording spoilt, where the thread that calls records: for calls that it must
  * not make then. They return cudaErrorStreamCaptureUnsupported. */

@@ -459,7 +459,8 @@ static void no_rank_outlives_a_killed_agent(void **state)
 static void agent_stop_ends_ranks_and_agent(void **state)
 {
     struct fixture *fixture = *state;
-    struct wire message, stop = {.type = MSG_AGENT_STOP, .agent_stop = {.reason = "test"}};
+    struct wire message,
+        stop = {.type = MSG_AGENT_STOP, .agent_stop = {.reason = "test"}};
     int status;
 
     start_rank(fixture, 0, "work");

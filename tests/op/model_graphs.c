@@ -43,7 +43,7 @@ static const int64_t sizes[N_SHAPES][3] = {{2, 26, 1},
 struct run {
     struct neva_config config;
     const char *backend;
-    int n_ranks, n_steps;
+    int n_devices, n_ranks, n_steps;
     float *values;
     double norm[STEPS], evaluated[STEPS];
     int32_t answers[3][PROMPTS * NEW];
@@ -167,17 +167,28 @@ static void body(struct tiny_rank *rank)
     neva_destroy(model);
 }
 
+static struct run run_on(int n_devices, const struct neva_config *config,
+                         const char *backend, int n_ranks, int n_steps,
+                         const char *graphs)
+{
+    struct run run = {.config = *config,
+                      .backend = backend,
+                      .n_devices = n_devices,
+                      .n_ranks = n_ranks,
+                      .n_steps = n_steps};
+
+    run.values = calloc((size_t)neva_n_params(config), sizeof(float));
+    setenv("CUDA_HOST_DEVICES", n_devices == 1 ? "1" : "4", 1);
+    setenv("VNEVA_CUDA_GRAPHS", graphs, 1);
+    tiny_run_on(backend, n_devices, n_ranks, 1, body, &run);
+    unsetenv("VNEVA_CUDA_GRAPHS");
+    return run;
+}
+
 static struct run run_with(const struct neva_config *config, const char *backend,
                            int n_ranks, int n_steps, const char *graphs)
 {
-    struct run run = {
-        .config = *config, .backend = backend, .n_ranks = n_ranks, .n_steps = n_steps};
-
-    run.values = calloc((size_t)neva_n_params(config), sizeof(float));
-    setenv("VNEVA_CUDA_GRAPHS", graphs, 1);
-    tiny_run(backend, n_ranks, 1, body, &run);
-    unsetenv("VNEVA_CUDA_GRAPHS");
-    return run;
+    return run_on(1, config, backend, n_ranks, n_steps, graphs);
 }
 
 /* ---- comparison ---- */
@@ -197,10 +208,10 @@ static void expect_same_bits(const struct run *got, const struct run *want)
                "answers differ");
 }
 
-static void expect_same_with_graphs(const struct neva_config *config)
+static void expect_same_with_graphs_on(int n_ranks, const struct neva_config *config)
 {
-    struct run with = run_with(config, "cuda", 1, STEPS, "on");
-    struct run without = run_with(config, "cuda", 1, STEPS, "off");
+    struct run with = run_on(n_ranks, config, "cuda", n_ranks, STEPS, "on");
+    struct run without = run_on(n_ranks, config, "cuda", n_ranks, STEPS, "off");
 
     expect_same_bits(&with, &without);
     EXPECT_MSG(with.replay.n_launched > 0 && with.replay.n_refused == 0,
@@ -209,6 +220,11 @@ static void expect_same_with_graphs(const struct neva_config *config)
     EXPECT(without.replay.n_recorded == 0 && without.replay.n_launched == 0);
     free(with.values);
     free(without.values);
+}
+
+static void expect_same_with_graphs(const struct neva_config *config)
+{
+    expect_same_with_graphs_on(1, config);
 }
 
 static void steps_and_answers_are_the_same_bits(void)
@@ -270,7 +286,16 @@ static void a_step_of_known_shape_is_a_few_launches(void)
     free(run.values);
 }
 
-static void ranks_that_exchange_run_as_they_are(void)
+static void ranks_that_exchange_between_devices_replay_too(void)
+{
+    struct neva_config config = tiny_config();
+
+    config.recompute = NEVA_RECOMPUTE_FULL;
+    config.recompute_layers = 1;
+    expect_same_with_graphs_on(2, &config);
+}
+
+static void ranks_that_exchange_through_the_host_run_as_they_are(void)
 {
     struct neva_config config = tiny_config();
     struct run run = run_with(&config, "cuda", 2, 3, "on");
@@ -285,6 +310,7 @@ int main(void)
     EXPECT_RUN(so_they_are_with_recomputation_and_frozen_parts);
     EXPECT_RUN(what_is_replayed_sees_the_batch_at_hand);
     EXPECT_RUN(a_step_of_known_shape_is_a_few_launches);
-    EXPECT_RUN(ranks_that_exchange_run_as_they_are);
+    EXPECT_RUN(ranks_that_exchange_between_devices_replay_too);
+    EXPECT_RUN(ranks_that_exchange_through_the_host_run_as_they_are);
     return expect_end();
 }

@@ -6,6 +6,7 @@
 #include "common/base/stage.h"
 #include "model/comm/internal.h"
 #include "model/nn/nn.h"
+#include "tests/op/device_ranks.h"
 #include "tests/op/expect.h"
 
 #include <pthread.h>
@@ -13,81 +14,17 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define RANKS_MAX 4
+#define RANKS_MAX DEVICE_RANKS_MAX
 #define TIMEOUT_MS 20000
 #define SHORT_MS 300
-#define N_MAX 1000
-
-/* One rank, a thread. */
-struct rank {
-    int rank, n_ranks;
-    struct comm *comm, *second; /* the second has the same ranks */
-    struct backend *b;
-    void (*body)(struct rank *rank);
-};
-
-static void *rank_main(void *arg)
-{
-    struct rank *rank = arg;
-    struct err err = {0};
-
-    if (EXPECT_OK(nn_open_group(rank->b, rank->comm, &err), &err) &&
-        EXPECT_OK(nn_open_group(rank->b, rank->second, &err), &err))
-        rank->body(rank);
-    return NULL;
-}
-
-/* Groups end before or after backends: both must do. */
-static void run_main(int n_ranks, int n_devices, int64_t timeout_ms,
-                     void *(*thread)(void *rank), void (*body)(struct rank *rank))
-{
-    struct comm *comms[RANKS_MAX], *seconds[RANKS_MAX];
-    struct rank ranks[RANKS_MAX];
-    pthread_t threads[RANKS_MAX];
-    struct err err = {0};
-    char text[16];
-
-    snprintf(text, sizeof(text), "%d", n_devices);
-    setenv("CUDA_HOST_DEVICES", text, 1);
-    EXPECT_OK(comm_create_threads(comms, "tensor", n_ranks, timeout_ms, &err), &err);
-    EXPECT_OK(comm_create_threads(seconds, "data", n_ranks, timeout_ms, &err), &err);
-    for (int i = 0; i < n_ranks; i++) {
-        ranks[i] = (struct rank){i, n_ranks, comms[i], seconds[i], NULL, body};
-        EXPECT_OK(backend_create(&ranks[i].b, "cuda", i % n_devices, 1, &err), &err);
-    }
-    for (int i = 0; i < n_ranks; i++)
-        EXPECT(pthread_create(&threads[i], NULL, thread, &ranks[i]) == 0);
-    for (int i = 0; i < n_ranks; i++)
-        pthread_join(threads[i], NULL);
-    for (int i = 0; i < n_ranks; i++) {
-        if (i % 2)
-            comm_destroy(ranks[i].comm);
-        backend_destroy(ranks[i].b);
-        if (i % 2 == 0)
-            comm_destroy(ranks[i].comm);
-        comm_destroy(ranks[i].second);
-    }
-}
-
-static void run(int n_ranks, int n_devices, int64_t timeout_ms,
-                void (*body)(struct rank *rank))
-{
-    run_main(n_ranks, n_devices, timeout_ms, rank_main, body);
-}
+#define N_MAX DEVICE_RANKS_NUMBERS_MAX
 
 /* ---- values ---- */
-
-/* Whole numbers: their sums are exact in any order. */
-static void fill(float *x, int64_t n, int rank)
-{
-    for (int64_t i = 0; i < n; i++)
-        x[i] = (float)((i * 7 + rank * 13) % 101 - 50);
-}
 
 enum what { SUM, MAX, GATHER, SCATTER, BROADCAST, WHAT_COUNT };
 
 /* On the host: what the group's other way gives. */
-static int on_host(struct rank *rank, enum what what, float *out, const float *x,
+static int on_host(struct device_rank *rank, enum what what, float *out, const float *x,
                    int64_t n, struct err *err)
 {
     size_t bytes = (size_t)n * sizeof(*x);
@@ -102,8 +39,8 @@ static int on_host(struct rank *rank, enum what what, float *out, const float *x
     return comm_all_reduce(rank->comm, out, n, what == MAX ? COMM_MAX : COMM_SUM, err);
 }
 
-static int on_device(struct rank *rank, enum what what, float *out, float *x, int64_t n,
-                     struct err *err)
+static int on_device(struct device_rank *rank, enum what what, float *out, float *x,
+                     int64_t n, struct err *err)
 {
     size_t bytes = (size_t)n * sizeof(*x);
 
@@ -120,7 +57,7 @@ static int on_device(struct rank *rank, enum what what, float *out, float *x, in
     }
 }
 
-static void compare(struct rank *rank, enum what what, int64_t n)
+static void compare(struct device_rank *rank, enum what what, int64_t n)
 {
     static const char *const names[] = {"sum", "max", "gather", "scatter", "broadcast"};
     int64_t n_in = what == SCATTER ? n * rank->n_ranks : n;
@@ -132,7 +69,7 @@ static void compare(struct rank *rank, enum what what, int64_t n)
     size_t out_bytes = (size_t)n_out * sizeof(float);
     bool is_in_place = what != GATHER && what != SCATTER;
 
-    fill(x, n_in, rank->rank);
+    device_ranks_fill(x, n_in, rank->rank);
     EXPECT_OK(on_host(rank, what, want, x, n, &err), &err);
     EXPECT_OK(backend_tensor(rank->b, &in, DTYPE_F32, 1, &n_in, &err), &err);
     EXPECT_OK(backend_tensor(rank->b, &out, DTYPE_F32, 1, &n_out, &err), &err);
@@ -147,7 +84,7 @@ static void compare(struct rank *rank, enum what what, int64_t n)
     ops->free(rank->b, out.data);
 }
 
-static void values_body(struct rank *rank)
+static void values_body(struct device_rank *rank)
 {
     static const int64_t sizes[] = {1, 5, N_MAX};
 
@@ -160,11 +97,11 @@ static void values_body(struct rank *rank)
 static void devices_give_what_the_host_gives(void)
 {
     for (int n = 2; n <= RANKS_MAX; n++)
-        run(n, n, TIMEOUT_MS, values_body);
+        device_ranks_run(n, n, TIMEOUT_MS, values_body);
 }
 
 /* More collectives on their way than are told apart, without a wait between. */
-static void many_body(struct rank *rank)
+static void many_body(struct device_rank *rank)
 {
     const struct backend_ops *ops = rank->b->ops;
     struct tensor x = {0};
@@ -186,33 +123,21 @@ static void many_body(struct rank *rank)
 
 static void collectives_keep_their_order_with_other_work(void)
 {
-    run(2, 2, TIMEOUT_MS, many_body);
+    device_ranks_run(2, 2, TIMEOUT_MS, many_body);
 }
 
 /* ---- beside other work ---- */
 
-static struct tensor numbers(struct rank *rank, int64_t n)
-{
-    struct tensor x = {0};
-    struct err err = {0};
-    float host[N_MAX];
-
-    fill(host, n, rank->rank);
-    EXPECT_OK(backend_tensor(rank->b, &x, DTYPE_F32, 1, &n, &err), &err);
-    EXPECT_OK(rank->b->ops->upload(rank->b, x.data, host, tensor_bytes(&x), &err), &err);
-    return x;
-}
-
 /* x doubled, y summed over the ranks while z is worked on, then all halved: y = sum. */
-static void beside_body(struct rank *rank)
+static void beside_body(struct device_rank *rank)
 {
     const struct backend_ops *ops = rank->b->ops;
     int64_t n = N_MAX;
-    struct tensor y = numbers(rank, n), z = numbers(rank, n);
+    struct tensor y = device_ranks_tensor(rank, n), z = device_ranks_tensor(rank, n);
     float want[N_MAX], got[N_MAX], mine[N_MAX];
     struct err err = {0};
 
-    fill(want, n, rank->rank);
+    device_ranks_fill(want, n, rank->rank);
     EXPECT_OK(comm_all_reduce(rank->comm, want, n, COMM_SUM, &err), &err);
     for (int i = 0; i < 3; i++) { /* the events are used again */
         EXPECT_OK(ops->scale(rank->b, &y, 2, &err), &err);
@@ -230,7 +155,7 @@ static void beside_body(struct rank *rank)
             EXPECT_OK(ops->scale(rank->b, &y, 1 / (float)rank->n_ranks, &err), &err);
     }
     EXPECT_OK(ops->download(rank->b, got, y.data, sizeof(got), &err), &err);
-    fill(mine, n, rank->rank);
+    device_ranks_fill(mine, n, rank->rank);
     for (int64_t i = 0; i < n; i++)
         if (!expect_near((double)got[i], (double)want[i], 1e-5, 1e-5)) {
             EXPECT_MSG(false, "element %d of a sum beside is %g, not %g; this rank's %g",
@@ -248,7 +173,7 @@ static void sums_go_on_beside_other_work(void)
     for (int i = 0; i < 2; i++) {
         setenv("CUDA_HOST_STREAMS", streams[i], 1);
         for (int n = 2; n <= RANKS_MAX; n++)
-            run(n, n, TIMEOUT_MS, beside_body);
+            device_ranks_run(n, n, TIMEOUT_MS, beside_body);
     }
     unsetenv("CUDA_HOST_STREAMS");
 }
@@ -259,9 +184,9 @@ static int64_t device_ns(struct comm *comm)
 }
 
 /* Of a collective beside only what the other work waits for it counts. */
-static void time_body(struct rank *rank)
+static void time_body(struct device_rank *rank)
 {
-    struct tensor x = numbers(rank, N_MAX);
+    struct tensor x = device_ranks_tensor(rank, N_MAX);
     struct err err = {0};
 
     EXPECT_OK(comm_device_all_reduce(rank->comm, x.data, N_MAX, COMM_SUM, &err), &err);
@@ -280,12 +205,12 @@ static void time_body(struct rank *rank)
 
 static void time_between_devices_is_counted(void)
 {
-    run(2, 2, TIMEOUT_MS, time_body);
+    device_ranks_run(2, 2, TIMEOUT_MS, time_body);
 }
 
 /* ---- the way through the host ---- */
 
-static void staged_body(struct rank *rank)
+static void staged_body(struct device_rank *rank)
 {
     struct nn nn = {.backend = rank->b, .group = rank->comm, .dtype = DTYPE_F32};
     struct tensor x = {0};
@@ -305,20 +230,20 @@ static void staged_body(struct rank *rank)
 
 static void ranks_that_share_a_device_go_through_the_host(void)
 {
-    run(2, 1, TIMEOUT_MS, staged_body);
-    run(4, 3, TIMEOUT_MS, staged_body); /* two of four share one */
+    device_ranks_run(2, 1, TIMEOUT_MS, staged_body);
+    device_ranks_run(4, 3, TIMEOUT_MS, staged_body); /* two of four share one */
 }
 
 static void without_nccl_ranks_go_through_the_host(void)
 {
     setenv("CUDA_HOST_NCCL_VERSION", "21701", 1);
-    run(2, 2, TIMEOUT_MS, staged_body);
+    device_ranks_run(2, 2, TIMEOUT_MS, staged_body);
     unsetenv("CUDA_HOST_NCCL_VERSION");
 }
 
 static void *full_main(void *arg)
 {
-    struct rank *rank = arg;
+    struct device_rank *rank = arg;
     struct err err = {0};
 
     EXPECT(nn_open_group(rank->b, rank->comm, &err) < 0);
@@ -331,14 +256,14 @@ static void *full_main(void *arg)
 static void a_full_device_is_no_lost_peer(void)
 {
     setenv("CUDA_HOST_NCCL_FULL", "1", 1);
-    run_main(2, 2, TIMEOUT_MS, full_main, NULL);
+    device_ranks_run_main(2, 2, TIMEOUT_MS, full_main, NULL);
     unsetenv("CUDA_HOST_NCCL_FULL");
 }
 
 /* ---- ranks that leave, never come, or do something else ---- */
 
 /* Asks for two all-reduces of n and waits; the error of the wait, or of asking. */
-static void expect_failure(struct rank *rank, int64_t n, enum err_code code,
+static void expect_failure(struct device_rank *rank, int64_t n, enum err_code code,
                            const char *text)
 {
     struct tensor x = {0};
@@ -361,7 +286,7 @@ static void expect_failure(struct rank *rank, int64_t n, enum err_code code,
     rank->b->ops->free(rank->b, x.data);
 }
 
-static void leaving_body(struct rank *rank)
+static void leaving_body(struct device_rank *rank)
 {
     if (rank->rank == 1) {
         backend_destroy(rank->b);
@@ -374,7 +299,7 @@ static void leaving_body(struct rank *rank)
 
 static void a_rank_that_leaves_is_an_error_for_the_others(void)
 {
-    run(3, 3, TIMEOUT_MS, leaving_body);
+    device_ranks_run(3, 3, TIMEOUT_MS, leaving_body);
 }
 
 /* Rank 1 leaves when it has seen what rank 0 does. */
@@ -383,7 +308,7 @@ static struct {
     atomic_bool is_watching;
 } watched;
 
-static void watching_body(struct rank *rank)
+static void watching_body(struct device_rank *rank)
 {
     int64_t begun_ms = clock_mono_ms();
     struct stage_now now = {.text = ""};
@@ -416,11 +341,11 @@ static void a_rank_that_waits_says_so(void)
         return;
     stage_set_limit(1000);
     stage_begin("forward", NULL, STAGE_LIMITED);
-    run(2, 2, TIMEOUT_MS, watching_body);
+    device_ranks_run(2, 2, TIMEOUT_MS, watching_body);
     stage_unmake(watched.board);
 }
 
-static void late_body(struct rank *rank)
+static void late_body(struct device_rank *rank)
 {
     if (rank->rank == 0)
         expect_failure(rank, 8, ERR_TIMEOUT, "not there: rank 1 (at number 0)");
@@ -428,16 +353,16 @@ static void late_body(struct rank *rank)
 
 static void a_rank_that_never_comes_ends_the_wait(void)
 {
-    run(2, 2, SHORT_MS, late_body);
+    device_ranks_run(2, 2, SHORT_MS, late_body);
 }
 
 /* Rank 1 comes to the sum beside and to nothing else: rank 0's is held up by a collective of
  * another group, which is to blame, and both communicators end. */
 static atomic_bool held_up_is_over;
 
-static void held_up_body(struct rank *rank)
+static void held_up_body(struct device_rank *rank)
 {
-    struct tensor x = numbers(rank, 8);
+    struct tensor x = device_ranks_tensor(rank, 8);
     struct err err = {0};
 
     if (rank->rank == 0)
@@ -465,13 +390,13 @@ static void held_up_body(struct rank *rank)
 
 static void a_collective_that_is_held_up_is_not_blamed(void)
 {
-    run(2, 2, SHORT_MS, held_up_body);
+    device_ranks_run(2, 2, SHORT_MS, held_up_body);
 }
 
 /* A collective beside that nobody else comes to: found out in the wait for other work. */
-static void alone_beside_body(struct rank *rank)
+static void alone_beside_body(struct device_rank *rank)
 {
-    struct tensor x = numbers(rank, 8);
+    struct tensor x = device_ranks_tensor(rank, 8);
     struct err err = {0};
 
     if (rank->rank == 0) {
@@ -488,17 +413,17 @@ static void alone_beside_body(struct rank *rank)
 
 static void a_sum_beside_that_nobody_comes_to_ends(void)
 {
-    run(2, 2, SHORT_MS, alone_beside_body);
+    device_ranks_run(2, 2, SHORT_MS, alone_beside_body);
 }
 
-static void different_body(struct rank *rank)
+static void different_body(struct device_rank *rank)
 {
     expect_failure(rank, 8 + rank->rank, ERR_IO, "different things");
 }
 
 static void ranks_that_do_different_things_find_out(void)
 {
-    run(2, 2, TIMEOUT_MS, different_body);
+    device_ranks_run(2, 2, TIMEOUT_MS, different_body);
 }
 
 int main(void)

@@ -62,8 +62,10 @@ cuda_host_test(test_cuda_attention LABEL op SOURCES op/test_cuda_attention.c
   LIBS vneva_op_cases)
 cuda_host_test(test_cuda_cudnn LABEL op SOURCES op/test_cuda_cudnn.c
   LIBS vneva_op_cases)
-cuda_host_test(test_cuda_groups LABEL op SOURCES op/test_cuda_groups.c op/expect.c
-  LIBS vneva_nn)
+foreach(name test_cuda_groups test_cuda_group_graphs)
+  cuda_host_test(${name} LABEL op SOURCES op/${name}.c op/device_ranks.c op/expect.c
+    LIBS vneva_nn)
+endforeach()
 cuda_host_test(op_model_overlap LABEL op SOURCES op/model_overlap.c
   LIBS vneva_tiny vneva_optim)
 cuda_host_test(op_model_cuda LABEL op SOURCES op/model_cuda.c

@@ -12,7 +12,9 @@
 #   slurm_advance JOB    lets a job that waits begin: released and due now, on nodes of which
 #                        is taken back what Slurm thinks of one that died. Slurm kills and
 #                        queues what it began on a node that has just come back, now and then,
-#                        and drains such a node up to a minute later
+#                        drains such a node up to a minute later, or counts the job that it
+#                        killed there as one that has it (one time in eight; 22.05): both
+#                        nodes are idle then and the job waits for them for good
 #   slurm_begin S JOB COMMAND...   waits S seconds at most until the command is true, letting
 #                        the job begin whenever it waits
 #   slurm_finish S JOB   the same until the job is completed
@@ -233,6 +235,9 @@ slurm_hasten() {
 slurm_advance() {
     slurm_is_in "$1" PENDING || return 0
     slurm_tend
+    if [ "$(squeue -h -j "$1" -o %r 2>/dev/null)" = Resources ] && slurm_are_idle; then
+        scontrol reconfigure # it counts anew
+    fi
     scontrol release "$1" 2>/dev/null
     scontrol update JobId="$1" StartTime=now 2>/dev/null
 }

@@ -272,6 +272,24 @@ static void doubles_keep_their_digits(void)
     for_all(f64_body);
 }
 
+static void range_body(struct comm *comm)
+{
+    int64_t least = 0, greatest = 0, far = (int64_t)1 << 52;
+    struct err err = {0};
+
+    (void)comm_take_ns(comm);
+    EXPECT_OK(comm_range(comm, far - comm_rank(comm), &least, &greatest, &err), &err);
+    EXPECT(least == far - comm_size(comm) + 1 && greatest == far);
+    EXPECT_OK(comm_range(comm, -comm_rank(comm), &least, &greatest, &err), &err);
+    EXPECT(least == 1 - comm_size(comm) && greatest == 0);
+    EXPECT(comm_take_ns(comm) == 0);
+}
+
+static void ranks_know_the_range_of_what_they_say(void)
+{
+    for_all(range_body);
+}
+
 static void gather_body(struct comm *comm)
 {
     struct err err = {0};
@@ -525,6 +543,7 @@ int main(void)
 {
     EXPECT_RUN(all_reduce_sums_and_takes_the_largest);
     EXPECT_RUN(doubles_keep_their_digits);
+    EXPECT_RUN(ranks_know_the_range_of_what_they_say);
     EXPECT_RUN(all_gather_puts_ranks_in_order);
     EXPECT_RUN(reduce_scatter_gives_each_rank_its_part);
     EXPECT_RUN(broadcast_reaches_every_rank_from_any);

@@ -63,6 +63,7 @@ enum attention_choice {
 
 struct matmul_plans; /* matmul.c */
 struct nccl_set;     /* model/comm/nccl.h */
+struct nccl_stretch; /* likewise */
 struct sdpa;         /* attention_cudnn.c */
 struct cuda_graphs;  /* graph.c */
 
@@ -164,6 +165,13 @@ int cuda_ahead_used(struct backend *b, struct err *err);
 
 const struct comm_devices *cuda_devices(struct backend *b);
 void cuda_groups_fini(struct cuda *cuda);
+/* Collectives in what the stream records, as nccl_record_begin, nccl_record_end and so on;
+ * nothing happens where no group is open. */
+int cuda_groups_record_begin(struct cuda *cuda, struct err *err);
+int cuda_groups_record_end(struct cuda *cuda, struct nccl_stretch **out);
+int cuda_groups_launch_begin(struct nccl_stretch *stretch, struct err *err);
+int cuda_groups_launch_end(struct nccl_stretch *stretch, struct err *err);
+void cuda_groups_forget(struct nccl_stretch *stretch);
 /* Until the stream is through, or (event) is there. With communicators open the host asks
  * again and again, and a peer that is gone ends the wait. */
 int cuda_wait(struct cuda *cuda, struct err *err);

@@ -36,6 +36,11 @@ static int make_token(void *state, char token[COMM_DEVICE_TOKEN_BYTES], struct e
     return nccl_make_token(token, err);
 }
 
+static void forget_graphs(void *state)
+{
+    cuda_graphs_drop(state);
+}
+
 static int open_group(void *state, struct comm_device **out,
                       const struct comm_device_args *args, struct err *err)
 {
@@ -46,6 +51,8 @@ static int open_group(void *state, struct comm_device **out,
         if (!cuda->nccl)
             return err_set(err, ERR_NOMEM, "cannot allocate a set of groups");
         cuda->nccl->stream = cuda->stream;
+        cuda->nccl->forget_graphs = forget_graphs;
+        cuda->nccl->state = cuda;
     }
     if (cuda_check(cudaSetDevice(cuda->device), "opening", err) < 0)
         return -1;
@@ -66,6 +73,32 @@ void cuda_groups_fini(struct cuda *cuda)
         nccl_close(cuda->nccl);
     free(cuda->nccl);
     cuda->nccl = NULL;
+}
+
+int cuda_groups_record_begin(struct cuda *cuda, struct err *err)
+{
+    return cuda->nccl ? nccl_record_begin(cuda->nccl, err) : 0;
+}
+
+int cuda_groups_record_end(struct cuda *cuda, struct nccl_stretch **out)
+{
+    *out = NULL;
+    return cuda->nccl ? nccl_record_end(cuda->nccl, out) : 0;
+}
+
+int cuda_groups_launch_begin(struct nccl_stretch *stretch, struct err *err)
+{
+    return stretch ? nccl_launch_begin(stretch, err) : 0;
+}
+
+int cuda_groups_launch_end(struct nccl_stretch *stretch, struct err *err)
+{
+    return stretch ? nccl_launch_end(stretch, err) : 0;
+}
+
+void cuda_groups_forget(struct nccl_stretch *stretch)
+{
+    nccl_stretch_free(stretch);
 }
 
 /* event NULL: the whole stream */
@@ -106,6 +139,39 @@ const struct comm_devices *cuda_devices(struct backend *b)
 void cuda_groups_fini(struct cuda *cuda)
 {
     (void)cuda;
+}
+
+int cuda_groups_record_begin(struct cuda *cuda, struct err *err)
+{
+    (void)cuda;
+    (void)err;
+    return 0;
+}
+
+int cuda_groups_record_end(struct cuda *cuda, struct nccl_stretch **out)
+{
+    (void)cuda;
+    *out = NULL;
+    return 0;
+}
+
+int cuda_groups_launch_begin(struct nccl_stretch *stretch, struct err *err)
+{
+    (void)stretch;
+    (void)err;
+    return 0;
+}
+
+int cuda_groups_launch_end(struct nccl_stretch *stretch, struct err *err)
+{
+    (void)stretch;
+    (void)err;
+    return 0;
+}
+
+void cuda_groups_forget(struct nccl_stretch *stretch)
+{
+    (void)stretch;
 }
 
 static int poll_until(struct cuda *cuda, cudaEvent_t event, struct err *err)
