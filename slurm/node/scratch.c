@@ -4,6 +4,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
@@ -12,14 +13,16 @@
 
 #define TMPDIR_MAX 60
 #define PREFIX "vneva-node-"
+#define LOCK "lock"
+#define MAKING "lock.making"
 
-/* The lock in the folder; -1 when somebody has it, or there is none. */
-static int take_lock(const char *folder, int flags)
+/* A file in the folder, locked; -1 when somebody else has it, or there is none. */
+static int lock_file(const char *folder, const char *name, int flags)
 {
     char path[FS_PATH_MAX];
     int fd;
 
-    if (fs_path(path, NULL, "%s/lock", folder) < 0)
+    if (fs_path(path, NULL, "%s/%s", folder, name) < 0)
         return -1;
     fd = open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW | flags, 0600);
     if (fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) < 0) {
@@ -27,6 +30,22 @@ static int take_lock(const char *folder, int flags)
         return -1;
     }
     return fd;
+}
+
+/* The lock of a folder of one's own. It gets its name when it is held: others may look for it
+ * at any moment, and one that nobody holds says that the folder is nobody's. */
+static int make_lock(const char *folder)
+{
+    char making[FS_PATH_MAX], path[FS_PATH_MAX];
+    int fd = lock_file(folder, MAKING, O_CREAT | O_EXCL);
+
+    if (fd < 0)
+        return -1;
+    if (fs_path(making, NULL, "%s/" MAKING, folder) == 0 &&
+        fs_path(path, NULL, "%s/" LOCK, folder) == 0 && rename(making, path) == 0)
+        return fd;
+    close(fd);
+    return -1;
 }
 
 static void remove_left(const char *folder)
@@ -37,7 +56,7 @@ static void remove_left(const char *folder)
     if (lstat(folder, &status) < 0 || !S_ISDIR(status.st_mode) ||
         status.st_uid != getuid())
         return;
-    lock = take_lock(folder, 0);
+    lock = lock_file(folder, LOCK, 0);
     if (lock < 0) /* in use, or being made */
         return;
     fs_remove_tree(folder, NULL);
@@ -75,7 +94,7 @@ int scratch_open(struct scratch *out, struct err *err)
         out->path[0] = '\0';
         return -1;
     }
-    out->lock = take_lock(out->path, O_CREAT | O_EXCL);
+    out->lock = make_lock(out->path);
     if (out->lock < 0)
         return err_set(err, ERR_IO, "cannot lock '%s': %s", out->path, strerror(errno));
     return 0;
