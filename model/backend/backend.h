@@ -114,6 +114,7 @@ struct backend_replay {
 };
 
 struct backend;
+struct sample_args;  /* model/backend/sample.h */
 struct comm_devices; /* model/comm/device.h */
 
 struct backend_ops {
@@ -312,6 +313,15 @@ struct backend_ops {
      * n_real 0: -infinity and -1 */
     int (*argmax)(struct backend *b, struct tensor *value, struct tensor *index,
                   const struct tensor *logits, int64_t n_real, struct err *err);
+    /* tokens [N] I32: a column of each row of logits [N,V] F32, drawn as sample.h says;
+     * value [N] F32: the largest logit that counts (NaN where there is one). logits: its memory is
+     * used. seen [N, sample_words(n_real)] I32: a bit for each token that the row has had,
+     * that of the drawn one is set; without data: there is no penalty. streams, steps [N] I32:
+     * which row it is, of all there ever are, and how many tokens it has drawn */
+    int (*sample)(struct backend *b, struct tensor *value, struct tensor *tokens,
+                  struct tensor *logits, struct tensor *seen,
+                  const struct tensor *streams, const struct tensor *steps,
+                  const struct sample_args *args, struct err *err);
 
     /* ---- optimizer: all tensors of a list at once; squares (double) and verdict are in the
      * backend's memory, so that nobody waits for them between ---- */

@@ -48,6 +48,7 @@ void run_rope(struct op_run *r);
 void run_scatter_gather(struct op_run *r);
 void run_swiglu(struct op_run *r);
 void run_update(struct op_run *r);
+void run_sample(struct op_run *r);
 void run_xent(struct op_run *r);
 
 #endif

@@ -2,6 +2,7 @@
 #include "tests/op/op_cases.h"
 
 #include "common/base/rng.h"
+#include "model/backend/sample.h"
 
 /* ids [n], each below `limit` or -1 (every seventh); fixed by the case's name */
 static struct tensor make_ids(struct op_run *run, int64_t n, int64_t limit)
@@ -62,6 +63,41 @@ void run_patchify(struct op_run *r)
 
     op_check(r, r->b->ops->patchify(r->b, &y, &rgb, n[2], mean, std, &r->err));
     op_keep(r, "y", &y);
+}
+
+/* ---- drawing: n = N, V, real columns, which of the settings ---- */
+
+static const struct sample_args draws[] = {
+    {.temperature = 1, .top_p = 1, .repetition_penalty = 1, .end_token = -1},
+    {.temperature = 0.7F, .top_k = 5, .top_p = 1, .repetition_penalty = 1.2F},
+    {.temperature = 1.5F, .top_p = 0.8F, .repetition_penalty = 1, .min_tokens = 2},
+    {.temperature = 0.9F, .top_k = 20, .top_p = 0.5F, .repetition_penalty = 2},
+    {.temperature = 0, .top_p = 1, .repetition_penalty = 1.3F, .min_tokens = 1},
+};
+
+void run_sample(struct op_run *r)
+{
+    const int64_t *n = r->op->n;
+    int64_t n_words = sample_words(n[2]);
+    struct sample_args args = draws[n[3]];
+    struct tensor logits = op_input(r, "logits", DTYPE_F32, 4, 0, D(n[0], n[1]));
+    struct tensor seen = op_output(r, DTYPE_I32, D(n[0], n_words));
+    struct tensor streams = make_ids(r, n[0], 1000);
+    struct tensor steps = make_ids(r, n[0], 4);
+    struct tensor tokens = op_output(r, DTYPE_I32, D(n[0]));
+    struct tensor value = op_output(r, DTYPE_F32, D(n[0]));
+
+    args.n_real = n[2];
+    args.seed = 42;
+    args.end_token = args.min_tokens > 0 ? (int32_t)n[2] - 1 : -1;
+    op_check(r, r->b->ops->zero(r->b, seen.data, tensor_bytes(&seen), &r->err));
+    for (int i = 0; i < 3; i++) { /* what was drawn before counts */
+        op_check(r, r->b->ops->sample(r->b, &value, &tokens, &logits, &seen, &streams,
+                                      &steps, &args, &r->err));
+        op_keep(r, "tokens", &tokens);
+        op_keep(r, "value", &value);
+    }
+    op_keep(r, "seen", &seen);
 }
 
 /* ---- loss: n = N, V/R, real columns, first ---- */

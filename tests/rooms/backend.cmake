@@ -1,5 +1,6 @@
 # Operation tests: own harness (op/check.h), no cmocka.
 vneva_test(test_op_ref LABEL op SOURCES op/test_op_ref.c LIBS vneva_backend)
+vneva_test(op_sample LABEL op SOURCES op/op_sample.c op/expect.c LIBS vneva_backend m)
 vneva_test(test_op_grad LABEL op SOURCES op/test_op_grad.c LIBS vneva_backend)
 # The table of operations that backends are compared over.
 add_library(vneva_op_cases STATIC op/op_cases.c op/op_cases_dense.c op/op_cases_attention.c

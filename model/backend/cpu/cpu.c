@@ -72,6 +72,7 @@ static const struct backend_ops cpu_ops = {
     .xent_bwd = cpu_xent_bwd,
     .xent_total = cpu_xent_total,
     .argmax = cpu_argmax,
+    .sample = cpu_sample,
     .sum_squares = cpu_sum_squares,
     .judge = cpu_judge,
     .adamw = cpu_adamw,

@@ -111,6 +111,7 @@ static const struct backend_ops cuda_ops = {
     .xent_bwd = cuda_xent_bwd,
     .xent_total = cuda_xent_total,
     .argmax = cuda_argmax,
+    .sample = cuda_sample,
     .sum_squares = cuda_sum_squares,
     .judge = cuda_judge,
     .adamw = cuda_adamw,

@@ -8,4 +8,5 @@ set(nccl_sources ../../comm/nccl.c ../../comm/nccl_record.c ../../comm/nccl_watc
 set(cudnn_sources attention_parts.c attention_graph.c attention_plan.c attention_cudnn.c)
 set(cuda_kernels kernels/pointwise.cu kernels/norm.cu kernels/rows.cu kernels/attention.cu
   kernels/attention_decode.cu kernels/attention_fp32.cu kernels/attention_mma_bwd.cu
-  kernels/attention_mma_fwd.cu kernels/loss.cu kernels/optim.cu)
+  kernels/attention_mma_fwd.cu kernels/loss.cu kernels/optim.cu
+  kernels/sample.cu)

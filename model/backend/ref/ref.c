@@ -60,6 +60,7 @@ static const struct backend_ops ref_ops = {
     .xent_bwd = ref_xent_bwd,
     .xent_total = ref_xent_total,
     .argmax = ref_argmax,
+    .sample = ref_sample,
     .sum_squares = ref_sum_squares,
     .judge = ref_judge,
     .adamw = ref_adamw,

@@ -176,6 +176,38 @@ __device__ inline float block_max(float x)
     return max;
 }
 
+/* Of two candidates the larger value, of equals the lower index. */
+__device__ inline void take_better(float *value, int *at, float other, int other_at)
+{
+    if (other > *value || (other == *value && other_at < *at)) {
+        *value = other;
+        *at = other_at;
+    }
+}
+
+/* The best of the block's candidates, for thread 0. */
+__device__ inline void block_best(float *best, int *at)
+{
+    CUDA_SHARED(float, values, WARP);
+    CUDA_SHARED(int, places, WARP);
+
+    for (int with = WARP / 2; with > 0; with /= 2) {
+        float other = __shfl_xor_sync(ALL_LANES, *best, with);
+        int other_at = __shfl_xor_sync(ALL_LANES, *at, with);
+
+        take_better(best, at, other, other_at);
+    }
+    if (lane_index() == 0) {
+        values[warp_index()] = *best;
+        places[warp_index()] = *at;
+    }
+    __syncthreads();
+    if (threadIdx.x == 0)
+        for (int i = 1; i < (int)blockDim.x / WARP; i++)
+            take_better(best, at, values[i], places[i]);
+    __syncthreads(); /* they may be written again */
+}
+
 /* ---- launching ---- */
 
 /* Calls f with a zero of the C++ type of dtype. */

@@ -80,48 +80,23 @@ __global__ void __launch_bounds__(2 * BLOCK, 2)
         *total += mine;
 }
 
-/* Of two candidates the larger value, of equals the lower index. */
-__device__ inline void take_better(float *value, int *at, float other, int other_at)
-{
-    if (other > *value || (other == *value && other_at < *at)) {
-        *value = other;
-        *at = other_at;
-    }
-}
-
 template <typename T>
 __global__ void __launch_bounds__(2 * BLOCK, 2)
     argmax(float *value, int32_t *index, const T *logits, int64_t rows, int64_t v,
            int64_t n_real)
 {
-    CUDA_SHARED(float, values, WARP);
-    CUDA_SHARED(int, places, WARP);
-
     for (int64_t n = blockIdx.x; n < rows; n += gridDim.x) {
         float best = -INFINITY;
         int at = INT_MAX;
 
         for (int64_t i = threadIdx.x; i < n_real; i += blockDim.x)
             take_better(&best, &at, to_float(logits[n * v + i]), (int)i);
-        for (int with = WARP / 2; with > 0; with /= 2) {
-            float other = __shfl_xor_sync(ALL_LANES, best, with);
-            int other_at = __shfl_xor_sync(ALL_LANES, at, with);
-
-            take_better(&best, &at, other, other_at);
-        }
-        if (lane_index() == 0) {
-            values[warp_index()] = best;
-            places[warp_index()] = at;
-        }
-        __syncthreads();
+        block_best(&best, &at);
         if (threadIdx.x == 0) {
-            for (int i = 1; i < (int)blockDim.x / WARP; i++)
-                take_better(&best, &at, values[i], places[i]);
             value[n] = best;
             /* nothing above -infinity: the first, if there is one */
             index[n] = best > -INFINITY ? at : n_real > 0 ? 0 : -1;
         }
-        __syncthreads();
     }
 }
 
