@@ -52,10 +52,7 @@ of_database() { sqlite3 "$folder/$1/home/coordinator.db" "$2"; }
 checkpoint_step() { of_database "$1" 'select max(step) from checkpoints where job = 1'; }
 # The processes of a run, anywhere: whatever has RUN=... in its environment
 processes_of() {
-    for one in /proc/[0-9]*; do
-        cat "$one/environ" 2>/dev/null | tr '\0' '\n' | grep -qxF "RUN=$folder/$1" &&
-            echo "${one#/proc/}"
-    done
+    grep -lzxF "RUN=$folder/$1" /proc/[0-9]*/environ 2>/dev/null | cut -d / -f 3
 }
 # Those that run a program of vneva
 ours_of() {
@@ -65,6 +62,16 @@ ours_of() {
 }
 ranks_of() {
     ask "$1" query ranks where job=1 state=running --columns pid --format csv | tail -n +2
+}
+# The ranks stand still, and go on where they are still there
+hold() { # RUN
+    held=$(ranks_of "$1")
+    # shellcheck disable=SC2086
+    kill -STOP $held
+}
+go_on() {
+    # shellcheck disable=SC2086
+    kill -CONT $held 2>/dev/null
 }
 has_no_process() { [ -z "$(ours_of "$1")" ]; }
 
@@ -128,14 +135,11 @@ time_limit() {
     begin "a time limit, USR1 and requeue"
     submit limit --time=1 --signal=B:USR1@58
     slurm_begin 40 "$job" has_done limit 30 || fail_with limit "did not begin"
-    held=$(ranks_of limit)
-    # shellcheck disable=SC2086
-    kill -STOP $held
+    hold limit
     before=$(steps_done limit)
     slurm_until 45 grep -q "nearly over" "$folder/limit.log" ||
         fail_with limit "was not told of its time limit"
-    # shellcheck disable=SC2086
-    kill -CONT $held
+    go_on
     slurm_until 20 grep -q "start 0 ended with 75" "$folder/limit.log" ||
         fail_with limit "did not end with 75"
     kept=$(checkpoint_step limit)
@@ -178,7 +182,9 @@ dead_node() {
     begin "one node dies, and comes back"
     submit dead
     slurm_begin 40 "$job" has_done dead 60 || fail_with dead "did not begin"
+    hold dead # it shall not be done before its node is
     slurm_node_kill n2
+    go_on
     slurm_hasten "$job" || fail_with dead "was not queued again"
     slurm_until 30 has_no_process dead || fail_with dead "left processes: $(ours_of dead)"
     slurm_node_start n2
@@ -193,10 +199,12 @@ dead_agent() {
     begin "one node's agent dies: it is started again and the job goes on"
     submit agent
     slurm_begin 40 "$job" has_done agent 60 || fail_with agent "did not begin"
+    hold agent
     for one in $(ours_of agent); do
         tr '\0' ' ' <"/proc/$one/cmdline" | grep -q "vneva-worker --id [^ ]*[.]1[.]" &&
             kill -KILL "$one"
     done
+    go_on
     slurm_finish 120 "$job" || fail_with agent "did not go on"
     expect_attempts agent "lost done"
     same_bits agent
