@@ -137,6 +137,11 @@ struct spec {
         int64_t tokens_to_generate; /* inference.tokens_to_generate; 64 */
         int64_t batch_size;         /* inference.batch_size (ours); 8 */
         int64_t n_examples; /* inference.examples (ours): clips kept for the report */
+        bool greedy;        /* inference.*, as model/generate/generate.h has them; true */
+        int64_t top_k;      /* 0 */
+        double top_p, temperature, repetition_penalty; /* 1, 1, 1 */
+        int64_t min_tokens_to_generate;                /* 0 */
+        int64_t seed;                                  /* inference.seed (ours); 1234 */
     } evaluate;
     char *backend;        /* backend: (ours) "auto", "cpu", "ref", "cuda" */
     double stuck_after_s; /* stuck_after_s: (ours) of a rank in one stage; 300 */

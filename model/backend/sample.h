@@ -14,6 +14,7 @@
 
 #include <math.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -24,15 +25,17 @@
 #endif
 
 struct sample_args {
-    int64_t n_real;    /* columns; those behind are padding */
+    int64_t n_real; /* columns; those behind are padding */
+    int64_t top_k;  /* so many of the largest logits; 0: all */
+    uint64_t seed;
     float temperature; /* 0: the most probable, without noise and filters */
-    int64_t top_k;     /* so many of the largest logits; 0: all */
     float top_p;       /* (0, 1]: the fewest, from the largest on, that make up so much */
     float repetition_penalty; /* of tokens that were there before; 1: none */
     int32_t end_token;        /* not before min_tokens; -1: there is none */
     int32_t min_tokens;
-    uint64_t seed;
 };
+/* Without padding: whoever compares settings compares these. */
+#define SAMPLE_ARGS_BYTES (offsetof(struct sample_args, min_tokens) + sizeof(int32_t))
 
 SAMPLE_WHERE static inline void sample_philox(uint32_t c[4], uint64_t key)
 {

@@ -1,7 +1,9 @@
 #include "model/generate/generate.h"
 
+#include "common/base/hash.h"
 #include "model/neva/internal.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -18,11 +20,39 @@ struct run {
     struct tensor block;          /* the tables in the backend's memory, I32 */
     struct neva_table kv_lens;    /* [B]: tokens of each row so far */
     struct neva_table head_rows;  /* [B]: rows of the pass whose next token is wanted */
+    struct neva_table streams;    /* [B]: see generate_draw */
+    struct neva_table steps;      /* [B]: tokens of each row's answer so far */
     struct neva_table cache_rows; /* [B*T]: where the pass's keys go */
     struct tensor value, index;   /* F32 [B], I32 [B]: this rank's best after a pass */
     float *values;                /* [B]: the same on the host... */
     int32_t *next;                /* [B]: ...and the token each row got last */
+    const struct generate_draw *asked; /* NULL: greedy, and draw is not used */
+    struct head_draw draw;
 };
+
+#define TABLES 4 /* of [B] */
+
+int generate_check_draw(const struct generate_draw *draw, struct err *err)
+{
+    if (!(draw->temperature >= 0) || !isfinite(draw->temperature))
+        return err_set(err, ERR_INVALID, "inference.temperature is %g: 0 or more",
+                       (double)draw->temperature);
+    if (!(draw->top_p > 0 && draw->top_p <= 1))
+        return err_set(err, ERR_INVALID, "inference.top_p is %g: above 0, at most 1",
+                       (double)draw->top_p);
+    if (draw->top_k < 0)
+        return err_set(err, ERR_INVALID, "inference.top_k is %lld: 0 (all) or more",
+                       (long long)draw->top_k);
+    if (!(draw->repetition_penalty > 0) || !isfinite(draw->repetition_penalty))
+        return err_set(err, ERR_INVALID,
+                       "inference.repetition_penalty is %g: above 0, and 1 is none",
+                       (double)draw->repetition_penalty);
+    if (draw->min_new_tokens < 0 || draw->min_new_tokens > INT32_MAX)
+        return err_set(err, ERR_INVALID,
+                       "inference.min_tokens_to_generate is %lld: 0 to %d",
+                       (long long)draw->min_new_tokens, INT32_MAX);
+    return 0;
+}
 
 static int check(const struct neva *model, const struct neva_batch *batch,
                  const struct generate_args *args, struct err *err)
@@ -46,7 +76,7 @@ static int check(const struct neva *model, const struct neva_batch *batch,
                        "inference.tokens_to_generate",
                        (long long)longest, (long long)args->max_new_tokens,
                        (long long)model->config.max_tokens);
-    return 0;
+    return args->draw ? generate_check_draw(args->draw, err) : 0;
 }
 
 static void tables_layout(struct run *run)
@@ -55,10 +85,13 @@ static void tables_layout(struct run *run)
     const struct {
         struct neva_table *table;
         int64_t n;
-    } all[] = {
-        {&run->kv_lens, n}, {&run->head_rows, n}, {&run->cache_rows, n * run->n_prompt}};
+    } all[] = {{&run->kv_lens, n},
+               {&run->head_rows, n},
+               {&run->streams, n},
+               {&run->steps, n},
+               {&run->cache_rows, n * run->n_prompt}};
 
-    run->block = arena_take_1d(&run->arena, DTYPE_I32, n * (2 + run->n_prompt));
+    run->block = arena_take_1d(&run->arena, DTYPE_I32, n * (TABLES + run->n_prompt));
     for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); at += all[i++].n) {
         struct tensor part = tensor_rows(&run->block, at, all[i].n);
 
@@ -67,6 +100,30 @@ static void tables_layout(struct run *run)
     /* behind each other: they are downloaded at once */
     run->value = arena_take_1d(&run->arena, DTYPE_F32, n);
     run->index = arena_take_joined(&run->arena, DTYPE_I32, 1, &n);
+}
+
+static void draw_layout(struct run *run)
+{
+    struct neva *model = run->model;
+    int64_t n = run->n_rows, n_words = sample_words(model->config.llm.vocab);
+    const struct generate_draw *asked = run->asked;
+
+    if (!asked)
+        return;
+    run->draw =
+        (struct head_draw){.args = {.n_real = model->config.llm.vocab,
+                                    .temperature = asked->temperature,
+                                    .top_k = asked->top_k,
+                                    .top_p = asked->top_p,
+                                    .repetition_penalty = asked->repetition_penalty,
+                                    .end_token = run->end_token,
+                                    .min_tokens = (int32_t)asked->min_new_tokens,
+                                    .seed = asked->seed},
+                           .streams = run->streams.there,
+                           .steps = run->steps.there};
+    if (asked->repetition_penalty != 1)
+        run->draw.seen = arena_take_2d(&run->arena, DTYPE_I32, n, n_words);
+    head_draw_layout(&run->draw, &model->llm_nn, &model->head, n, &run->arena);
 }
 
 static void cache_layout(struct run *run)
@@ -82,12 +139,13 @@ static void cache_layout(struct run *run)
         run->caches[i].rows = &run->cache_rows.there;
     }
     tables_layout(run);
+    draw_layout(run);
 }
 
 /* For a pass of n_new tokens a row. */
 static int tables_upload(struct run *run, int64_t n_new, struct err *err)
 {
-    size_t n = (size_t)(run->n_rows * (2 + n_new));
+    size_t n = (size_t)(run->n_rows * (TABLES + n_new));
 
     return run->model->backend->ops->upload(run->model->backend, run->block.data,
                                             run->host, n * sizeof(*run->host), err);
@@ -99,7 +157,7 @@ static int run_init(struct run *run, struct err *err)
     size_t n_cache_bytes;
 
     run->caches = calloc(n_layers, sizeof(*run->caches));
-    run->host = calloc(n * (2 + (size_t)run->n_prompt), sizeof(int32_t));
+    run->host = calloc(n * (TABLES + (size_t)run->n_prompt), sizeof(int32_t));
     run->values = calloc(2 * n, sizeof(float));
     if (!run->caches || !run->host || !run->values) {
         err_set(err, ERR_NOMEM, "cannot allocate tables for %zu prompts", n);
@@ -125,20 +183,52 @@ static void run_fini(struct run *run)
 
 /* ---- passes ---- */
 
-/* True where the tokens need not go through the host to be the next pass's input. */
+/* True where the tokens need not go through the host to be the next pass's input: of greedy
+ * ones each rank has its own until the hosts have compared them. */
 static bool feeds_itself(const struct run *run)
 {
-    return comm_size(run->model->group) == 1;
+    return run->asked || comm_size(run->model->group) == 1;
 }
 
-/* The most probable tokens behind the last pass, for read_tokens. */
+/* The tokens behind the last pass, for read_begin. */
 static int pick(struct run *run, struct err *err)
 {
     struct neva *model = run->model;
 
+    if (run->asked)
+        return head_draw_ask(&model->llm_nn, &model->head, &model->head_scratch,
+                             &model->llm.x[model->llm.n_layers], &run->head_rows.there,
+                             &run->draw, &run->value, &run->index, err);
     return head_greedy_ask(&model->llm_nn, &model->head, &model->head_scratch,
                            &model->llm.x[model->llm.n_layers], &run->head_rows.there,
                            &run->value, &run->index, err);
+}
+
+/* The bits of the prompts' tokens; media have none. */
+static int mark_prompts(struct run *run, const struct neva_batch *batch, struct err *err)
+{
+    struct backend *b = run->model->backend;
+    int64_t n_words = sample_words(run->model->config.llm.vocab);
+    uint32_t *words;
+    int rc;
+
+    if (!run->draw.seen.data)
+        return 0;
+    words = calloc((size_t)(run->n_rows * n_words), sizeof(*words));
+    if (!words)
+        return err_set(err, ERR_NOMEM, "cannot allocate marks of %lld prompts",
+                       (long long)run->n_rows);
+    for (int64_t n = 0; n < run->n_rows; n++)
+        for (int64_t t = 0; t < batch->lens[n]; t++) {
+            int32_t token = batch->tokens[n * run->n_prompt + t];
+
+            if (token >= 0)
+                words[n * n_words + token / 32] |= 1U << (token % 32);
+        }
+    rc =
+        b->ops->upload(b, run->draw.seen.data, words, tensor_bytes(&run->draw.seen), err);
+    free(words);
+    return rc;
 }
 
 /* The prompts, all at once. */
@@ -154,10 +244,11 @@ static int first_pass(struct run *run, const struct neva_batch *batch, struct er
         for (int64_t t = 0; t < run->n_prompt; t++)
             run->cache_rows.host[b * run->n_prompt + t] =
                 (int32_t)(b * run->capacity + t);
+        run->streams.host[b] = run->asked ? run->asked->streams[b] : 0;
         run->kv_lens.host[b] = batch->lens[b];
         run->head_rows.host[b] = (int32_t)(b * run->n_prompt + batch->lens[b] - 1);
     }
-    if (tables_upload(run, run->n_prompt, err) < 0 ||
+    if (tables_upload(run, run->n_prompt, err) < 0 || mark_prompts(run, batch, err) < 0 ||
         neva_forward(model, batch, run->caches, err) < 0)
         return -1;
     return pick(run, err);
@@ -177,6 +268,14 @@ static int decode(void *context, struct err *err)
     return pick(run, err);
 }
 
+/* What fixes the pass beside shape and memory. */
+static uint64_t replay_part(const struct run *run)
+{
+    const struct sample_args *args = &run->draw.args;
+
+    return hash64(args, SAMPLE_ARGS_BYTES, (uint64_t)run->capacity);
+}
+
 /* One token a row: those of the last pass, or, where they go through the host, run->next. */
 static int next_pass(struct run *run, struct err *err)
 {
@@ -192,14 +291,15 @@ static int next_pass(struct run *run, struct err *err)
         run->cache_rows.host[b] = (int32_t)(b * run->capacity + run->kv_lens.host[b]);
         run->head_rows.host[b] = (int32_t)b;
         run->kv_lens.host[b]++;
+        run->steps.host[b]++;
     }
     run->cache_rows.there.dims[0] = run->n_rows;
     for (int64_t i = 0; i < model->llm.n_layers; i++)
         run->caches[i].kv_lens = &run->kv_lens.there;
     if (neva_index_upload(model, true, err) < 0 || tables_upload(run, 1, err) < 0)
         return -1;
-    return neva_replay(model, "next token", (uint64_t)run->capacity, run->arena.base,
-                       decode, run, err);
+    return neva_replay(model, "next token", replay_part(run), run->arena.base, decode,
+                       run, err);
 }
 
 /* ---- tokens ---- */
@@ -222,6 +322,13 @@ static int read_end(struct run *run, struct err *err)
 
     if (b->ops->download_end(b, err) < 0)
         return -1;
+    for (int64_t i = 0; run->asked && i < run->n_rows; i++)
+        if (!isfinite(run->values[i]))
+            return err_set(err, ERR_FORMAT,
+                           "logits of row %lld are not finite: are the weights?",
+                           (long long)i);
+    if (run->asked)
+        return 0;
     return head_greedy_join(&model->llm_nn, &model->head, &model->head_scratch,
                             run->n_rows, run->values, run->next, err);
 }
@@ -272,7 +379,7 @@ static int run_all(struct run *run, const struct generate_args *args, int32_t *o
     }
 }
 
-int generate_greedy(struct neva *model, const struct neva_batch *batch,
+int generate_tokens(struct neva *model, const struct neva_batch *batch,
                     const struct generate_args *args, int32_t *out, int64_t *out_lens,
                     struct err *err)
 {
@@ -280,7 +387,8 @@ int generate_greedy(struct neva *model, const struct neva_batch *batch,
                       .n_rows = batch->n_samples,
                       .n_prompt = batch->n_tokens,
                       .capacity = batch->n_tokens + args->max_new_tokens,
-                      .end_token = args->end_token};
+                      .end_token = args->end_token,
+                      .asked = args->draw};
     int rc;
 
     if (check(model, batch, args, err) < 0)

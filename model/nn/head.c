@@ -202,3 +202,69 @@ int head_greedy_join(struct nn *nn, struct head *head, struct head_scratch *scra
     }
     return 0;
 }
+
+/* ---- drawing ---- */
+
+void head_draw_layout(struct head_draw *draw, const struct nn *nn,
+                      const struct head *head, int64_t n, struct arena *arena)
+{
+    int64_t n_ranks = nn_is_split(nn) ? comm_size(nn->group) : 1, v = head->w.dims[0];
+    const int64_t dims[] = {n_ranks, n, v};
+
+    if (n_ranks == 1)
+        return;
+    draw->gathered = arena_take(arena, DTYPE_F32, 3, dims);
+    draw->whole = arena_take_2d(arena, DTYPE_F32, n, n_ranks * v);
+}
+
+/* All ranks' logits beside each other: *out [n, V], the padding behind them. */
+static int gather_logits(struct nn *nn, const struct tensor *part, struct head_draw *draw,
+                         struct tensor *out, struct err *err)
+{
+    struct backend *b = nn->backend;
+    int64_t n = part->dims[0], v = part->dims[1], n_ranks = comm_size(nn->group);
+    const int64_t dims[] = {n_ranks, n, v};
+    struct tensor gathered = tensor_of(draw->gathered.data, DTYPE_F32, 3, dims);
+    size_t n_bytes = (size_t)v * sizeof(float);
+
+    *out = tensor_rows(&draw->whole, 0, n);
+    if (nn_all_gather(nn, nn->group, &gathered, part, err) < 0)
+        return -1;
+    for (int64_t i = 0; i < n; i++)
+        for (int64_t r = 0; r < n_ranks; r++)
+            if (b->ops->copy(b, (char *)out->data + (size_t)(i * n_ranks + r) * n_bytes,
+                             (char *)gathered.data + (size_t)(r * n + i) * n_bytes,
+                             n_bytes, err) < 0)
+                return -1;
+    return 0;
+}
+
+int head_draw_ask(struct nn *nn, struct head *head, struct head_scratch *scratch,
+                  const struct tensor *x, const struct tensor *rows,
+                  struct head_draw *draw, struct tensor *value, struct tensor *tokens,
+                  struct err *err)
+{
+    int64_t n = rows->dims[0];
+
+    for (int64_t first = 0; first < n; first += scratch->n_rows_max) {
+        int64_t left = n - first;
+        int64_t count = left < scratch->n_rows_max ? left : scratch->n_rows_max;
+        struct head_scratch part = first_rows(scratch, count);
+        struct tensor at = tensor_rows(rows, first, count);
+        struct tensor best = tensor_rows(value, first, count);
+        struct tensor drawn = tensor_rows(tokens, first, count);
+        struct tensor streams = tensor_rows(&draw->streams, first, count);
+        struct tensor steps = tensor_rows(&draw->steps, first, count);
+        struct tensor seen = {0}, logits = part.logits;
+
+        if (draw->seen.data)
+            seen = tensor_rows(&draw->seen, first, count);
+        if (logits_fwd(nn, head, &part, x, &at, err) < 0 ||
+            (nn_is_split(nn) &&
+             gather_logits(nn, &part.logits, draw, &logits, err) < 0) ||
+            nn->backend->ops->sample(nn->backend, &best, &drawn, &logits, &seen, &streams,
+                                     &steps, &draw->args, err) < 0)
+            return -1;
+    }
+    return 0;
+}

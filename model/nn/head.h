@@ -9,6 +9,7 @@
 #ifndef VNEVA_MODEL_NN_HEAD_H
 #define VNEVA_MODEL_NN_HEAD_H
 
+#include "model/backend/sample.h"
 #include "model/nn/arena.h"
 #include "model/nn/nn.h"
 
@@ -57,5 +58,25 @@ int head_greedy_ask(struct nn *nn, struct head *head, struct head_scratch *scrat
  * ranks'. value [n] is overwritten. COLLECTIVE when split */
 int head_greedy_join(struct nn *nn, struct head *head, struct head_scratch *scratch,
                      int64_t n, float *value, int32_t *tokens, struct err *err);
+
+/* How tokens are drawn; all tensors have a row for each of n. */
+struct head_draw {
+    struct sample_args args;      /* of the whole vocabulary */
+    struct tensor seen;           /* I32 [n, sample_words(V)], or without data */
+    struct tensor streams, steps; /* I32 [n] */
+    struct tensor gathered,
+        whole; /* F32 [R,n,V/R], [n,V]; only where the head is split */
+};
+
+/* Takes gathered and whole where they are needed. */
+void head_draw_layout(struct head_draw *draw, const struct nn *nn,
+                      const struct head *head, int64_t n, struct arena *arena);
+/* One token after each of x's rows[i], drawn as ops->sample says and the same on all ranks, in
+ * tokens I32 [n]; value F32 [n]: the largest logit that counted. Does not wait for the device.
+ * COLLECTIVE when split */
+int head_draw_ask(struct nn *nn, struct head *head, struct head_scratch *scratch,
+                  const struct tensor *x, const struct tensor *rows,
+                  struct head_draw *draw, struct tensor *value, struct tensor *tokens,
+                  struct err *err);
 
 #endif

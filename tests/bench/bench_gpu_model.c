@@ -185,7 +185,7 @@ static int answer(struct neva *model, const struct neva_batch *batch, int64_t n_
     int32_t *out = must_alloc(n_rows * (size_t)n_new * sizeof(*out));
     int64_t *lens = must_alloc(n_rows * sizeof(*lens));
     int64_t start_ns = clock_mono_ns();
-    int rc = generate_greedy(model, batch, &args, out, lens, err);
+    int rc = generate_tokens(model, batch, &args, out, lens, err);
 
     *seconds = (double)(clock_mono_ns() - start_ns) * 1e-9;
     free(out);

@@ -160,7 +160,7 @@ static int generate(struct bench *bench, int64_t n_new, struct err *err)
     const struct generate_args args = {.max_new_tokens = n_new, .end_token = NO_TOKEN};
     int32_t *out = must_alloc(n_rows * NEW_MAX * sizeof(*out));
     int64_t *lens = must_alloc(n_rows * sizeof(*lens));
-    int rc = generate_greedy(bench->model, &bench->batch, &args, out, lens, err);
+    int rc = generate_tokens(bench->model, &bench->batch, &args, out, lens, err);
 
     free(out);
     free(lens);

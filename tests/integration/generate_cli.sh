@@ -201,6 +201,32 @@ what_goes_wrong_is_said_with_its_remedy() {
     says "is not a whole model"
 }
 
+drawn() { # FILE, options of vneva generate: the tokens
+    drawn_file=$1
+    shift
+    exits 0 ask --model "$model" --max-new-tokens 24 --json "$@" "What?"
+    numbers tokens out >"$drawn_file"
+}
+an_answer_is_drawn() {
+    drawn greedy
+    drawn a --temperature 2
+    drawn b --temperature 2 --seed 1234
+    drawn c --temperature 2 --seed 7
+    cmp -s a b || fail "the same seed draws something else"
+    cmp -s a c && fail "another seed draws the same"
+    cmp -s a greedy && fail "--temperature 2 draws what is most probable"
+    drawn b --top-k 1
+    cmp -s b greedy || fail "--top-k 1 is not greedy"
+    drawn b --top-p 0.000001
+    cmp -s b greedy || fail "--top-p 0.000001 is not greedy"
+    drawn b --repetition-penalty 5
+    cmp -s b greedy && fail "--repetition-penalty 5 changes nothing"
+    exits 2 ask --model "$model" --top-p 2 "What?"
+    says "--top-p must be a number from 1e-06 to 1, not '2'"
+    exits 2 ask --model "$model" --temperature warm "What?"
+    says "--temperature must be a number from 0 to 1000, not 'warm'"
+}
+
 a_dialogue_goes_on() {
     command="vneva generate --model $model --precision 32 --max-new-tokens 3 --json"
     printf 'What?\nWhy?\n/new\nWho?\n\n' | script -qec "$command" /dev/null >out 2>err
@@ -217,5 +243,6 @@ a_template_is_guessed_from_what_there_is
 an_imported_and_an_exported_model_say_the_same
 records_are_answered_line_by_line
 what_goes_wrong_is_said_with_its_remedy
+an_answer_is_drawn
 a_dialogue_goes_on
 exit $failed

@@ -140,20 +140,27 @@ static void do_steps(struct gang *gang, int64_t first, int64_t count, char path[
     buf_fini(&result);
 }
 
-static void expect_same_file(const char *folder_a, const char *folder_b, const char *name)
+static bool is_same_file(const char *folder_a, const char *folder_b, const char *name)
 {
     struct buf a = BUF_INIT, b = BUF_INIT;
     char path[512];
+    bool is_same;
 
     snprintf(path, sizeof(path), "%s/%s", folder_a, name);
     read_file(&a, path);
     snprintf(path, sizeof(path), "%s/%s", folder_b, name);
     read_file(&b, path);
     assert_true(a.n_bytes > 0);
-    assert_int_equal(a.n_bytes, b.n_bytes);
-    assert_memory_equal(a.data, b.data, a.n_bytes);
+    is_same = a.n_bytes == b.n_bytes && memcmp(a.data, b.data, a.n_bytes) == 0;
     buf_fini(&a);
     buf_fini(&b);
+    return is_same;
+}
+
+static void expect_same_file(const char *folder_a, const char *folder_b, const char *name)
+{
+    if (!is_same_file(folder_a, folder_b, name))
+        fail_msg("'%s' and '%s' have another %s", folder_a, folder_b, name);
 }
 
 /* "loss_scale" of the meta of two checkpoints. */
@@ -463,6 +470,36 @@ static void evaluation_answers_every_question_in_order(void **state)
     buf_fini(&text);
 }
 
+/* Whatever the batches and the ranks. */
+static void drawn_answers_are_the_same_again(void **state)
+{
+    static const char *const drawn[] = {"inference.greedy=false",
+                                        "inference.temperature=2",
+                                        "inference.top_p=0.95",
+                                        "inference.repetition_penalty=1.2",
+                                        "inference.min_tokens_to_generate=2",
+                                        "inference.examples=0",
+                                        "inference.batch_size=3",
+                                        "model.tensor_model_parallel_size=2",
+                                        NULL};
+    static const char *const greedy[] = {"inference.examples=0", NULL};
+    const char *alone[sizeof(drawn) / sizeof(drawn[0])] = {NULL};
+    const struct world *world = *state;
+    char path[256], run[128], a[128], b[128];
+
+    memcpy(alone, drawn, sizeof(drawn) - 3 * sizeof(drawn[0]));
+    train_through(world, "to-draw", two_tensor, NULL, path);
+    sub_folder(run, world, "to-draw");
+    json_free(run_evaluate(world, "drawn", run, 1, alone));
+    json_free(run_evaluate(world, "drawn-two", run, 2, drawn));
+    json_free(run_evaluate(world, "not-drawn", run, 1, greedy));
+    sub_folder(a, world, "drawn");
+    sub_folder(b, world, "drawn-two");
+    expect_same_file(a, b, "results.jsonl");
+    sub_folder(b, world, "not-drawn");
+    assert_false(is_same_file(a, b, "results.jsonl"));
+}
+
 static void spliced_evaluation_sees_one_frame(void **state)
 {
     static const char *const first[] = {"model.data.splice_single_frame=first",
@@ -589,6 +626,7 @@ int main(void)
         cmocka_unit_test(what_cannot_be_loaded_is_one_clear_line),
         cmocka_unit_test(video_that_vanished_fails_the_task_by_name),
         cmocka_unit_test(evaluation_answers_every_question_in_order),
+        cmocka_unit_test(drawn_answers_are_the_same_again),
         cmocka_unit_test(spliced_evaluation_sees_one_frame),
         cmocka_unit_test(training_on_cuda_loses_what_it_loses_on_the_cpu),
         cmocka_unit_test(what_does_not_fit_is_told_with_what_would),

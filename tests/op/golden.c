@@ -330,7 +330,7 @@ static void check_generated(struct run *run, struct neva *model, bool is_first)
     int64_t lens[ROWS_MAX];
     struct err err = {0};
 
-    EXPECT_OK(generate_greedy(model, &run->batch, &args, got, lens, &err), &err);
+    EXPECT_OK(generate_tokens(model, &run->batch, &args, got, lens, &err), &err);
     for (int64_t row = 0; row < n_rows && is_first; row++)
         EXPECT_MSG(lens[row] == n && memcmp(got + row * n, tokens + row * n,
                                             (size_t)n * sizeof(*got)) == 0,

@@ -114,7 +114,7 @@ static int ask(struct tiny_rank *rank, struct run *run, struct neva *model,
     int32_t tokens[NEW];
     int64_t len;
 
-    if (generate_greedy(model, &prompt, &args, tokens, &len, err) < 0)
+    if (generate_tokens(model, &prompt, &args, tokens, &len, err) < 0)
         return -1;
     if (rank->rank == 0 && rank->data_rank == 0)
         memcpy(run->answer, tokens, sizeof(tokens));

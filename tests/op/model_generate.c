@@ -36,7 +36,7 @@ static void answer(struct tiny_rank *rank)
         struct neva_batch part =
             tiny_part(&all, &mine.config, first, each, rank->rank, rank->n_ranks);
 
-        EXPECT_OK(generate_greedy(model, &part, &args, mine.tokens[first],
+        EXPECT_OK(generate_tokens(model, &part, &args, mine.tokens[first],
                                   mine.lens + first, &err),
                   &err);
     }
@@ -216,11 +216,11 @@ static void listen(struct tiny_rank *rank)
     args.state = &heard;
     tiny_batch_init(&all, &config, ROWS, PROMPT, FRAMES_EACH, 21);
     EXPECT_OK(neva_create(&model, &config, rank->backend, rank->tensor, &err), &err);
-    EXPECT_OK(generate_greedy(model, &all.batch, &args, tokens[0], lens, &err), &err);
+    EXPECT_OK(generate_tokens(model, &all.batch, &args, tokens[0], lens, &err), &err);
     EXPECT(memcmp(heard.lens, lens, sizeof(lens)) == 0);
     EXPECT(memcmp(heard.tokens, tokens, sizeof(tokens)) == 0);
     heard = (struct heard){.stop_after = ROWS + 1};
-    EXPECT(generate_greedy(model, &all.batch, &args, tokens[0], lens, &err) < 0);
+    EXPECT(generate_tokens(model, &all.batch, &args, tokens[0], lens, &err) < 0);
     EXPECT_MSG(heard.n == ROWS + 1 && strstr(err.text, "enough"), "%s", err.text);
     neva_destroy(model);
     tiny_batch_fini(&all);
@@ -243,7 +243,7 @@ static void too_long(struct tiny_rank *rank)
 
     tiny_batch_init(&all, &config, 1, PROMPT, FRAMES_EACH, 21);
     EXPECT_OK(neva_create(&model, &config, rank->backend, rank->tensor, &err), &err);
-    EXPECT(generate_greedy(model, &all.batch, &args, tokens, lens, &err) < 0);
+    EXPECT(generate_tokens(model, &all.batch, &args, tokens, lens, &err) < 0);
     EXPECT_MSG(err.code == ERR_LIMIT && strstr(err.text, "encoder_seq_length"), "%s",
                err.text);
     neva_destroy(model);
@@ -269,10 +269,10 @@ static void padded(struct tiny_rank *rank)
     row = tiny_part(&all, &config, b, 1, 0, 1);
     config.max_tokens = all.lens[b] + NEW;
     EXPECT_OK(neva_create(&model, &config, rank->backend, rank->tensor, &err), &err);
-    EXPECT_OK(generate_greedy(model, &row, &args, tokens, lens, &err), &err);
+    EXPECT_OK(generate_tokens(model, &row, &args, tokens, lens, &err), &err);
     EXPECT(lens[0] == NEW);
     args.max_new_tokens++;
-    EXPECT(generate_greedy(model, &row, &args, tokens, lens, &err) < 0);
+    EXPECT(generate_tokens(model, &row, &args, tokens, lens, &err) < 0);
     EXPECT_MSG(strstr(err.text, "lower inference.tokens_to_generate"), "%s", err.text);
     neva_destroy(model);
     tiny_batch_fini(&all);

@@ -14,6 +14,7 @@
 #define N_SHAPES 2
 #define NEW 6
 #define PROMPTS 3
+#define DRAWS 6
 #define SAME 1e-4 /* nine steps of AdamW, which divides by small numbers */
 
 static const struct optim_config optim = {.lr = 1e-2F,
@@ -46,7 +47,7 @@ struct run {
     int n_devices, n_ranks, n_steps;
     float *values;
     double norm[STEPS], evaluated[STEPS];
-    int32_t answers[3][PROMPTS * NEW];
+    int32_t answers[3][PROMPTS * NEW], drawn[DRAWS][PROMPTS * NEW];
     uint64_t asked[STEPS], launched[STEPS]; /* on the device, for each step */
     struct backend_replay replay;
 };
@@ -135,7 +136,35 @@ static int ask(struct run *run, struct tiny_rank *rank, struct neva *model, int 
 
     tiny_batch_init(&all, &run->config, n, 20, 1, 90 + (uint64_t)turn);
     prompts = tiny_part(&all, &run->config, 0, n, rank->rank, rank->n_ranks);
-    rc = generate_greedy(model, &prompts, &args, run->answers[turn], lens, err);
+    rc = generate_tokens(model, &prompts, &args, run->answers[turn], lens, err);
+    tiny_batch_fini(&all);
+    return rc;
+}
+
+/* The same prompts again and again, one setting changed: a pass that was recorded with the
+ * other must not be taken for it, though its cache lies in the same place (as on a GPU, whose
+ * pool gives the same memory again). */
+static int draw(struct run *run, struct tiny_rank *rank, struct neva *model,
+                struct err *err)
+{
+    static const int32_t streams[PROMPTS] = {3, 1, 4};
+    struct generate_draw draw = {.top_k = 30,
+                                 .top_p = 0.95F,
+                                 .repetition_penalty = 1.1F,
+                                 .seed = 9,
+                                 .streams = streams};
+    struct generate_args args = {.max_new_tokens = NEW, .end_token = -1, .draw = &draw};
+    int64_t lens[PROMPTS];
+    struct tiny_batch all;
+    struct neva_batch prompts;
+    int rc = 0;
+
+    tiny_batch_init(&all, &run->config, PROMPTS, 20, 1, 93);
+    prompts = tiny_part(&all, &run->config, 0, PROMPTS, rank->rank, rank->n_ranks);
+    for (int i = 0; i < DRAWS && rc == 0; i++) {
+        draw.temperature = i % 2 ? 2 : 0.5F;
+        rc = generate_tokens(model, &prompts, &args, run->drawn[i], lens, err);
+    }
     tiny_batch_fini(&all);
     return rc;
 }
@@ -161,6 +190,7 @@ static void body(struct tiny_rank *rank)
     }
     for (int turn = 0; is_fine && turn < 3; turn++)
         is_fine = EXPECT_OK(ask(mine, rank, model, turn, &err), &err);
+    is_fine = is_fine && EXPECT_OK(draw(mine, rank, model, &err), &err);
     if (is_fine)
         tiny_collect(model, TINY_VALUE, run->values);
     mine->replay = rank->backend->replay;
@@ -206,6 +236,9 @@ static void expect_same_bits(const struct run *got, const struct run *want)
                "weights differ");
     EXPECT_MSG(memcmp(got->answers, want->answers, sizeof(want->answers)) == 0,
                "answers differ");
+    for (int i = 0; i < DRAWS; i++)
+        EXPECT_MSG(memcmp(got->drawn[i], want->drawn[i], sizeof(want->drawn[i])) == 0,
+                   "drawn answers differ, round %d", i);
 }
 
 static void expect_same_with_graphs_on(int n_ranks, const struct neva_config *config)

@@ -303,7 +303,7 @@ static void batches_of_validation_are_a_number_or_a_part(void **state)
     }
 }
 
-/* The keys of neva_inference.yaml; sampling and the server are refused by name. */
+/* The keys of neva_inference.yaml, with its values but for the model. */
 static void inference_files_are_read(void **state)
 {
     static const char text[] =
@@ -325,9 +325,9 @@ static void inference_files_are_read(void **state)
         "web_server: False\n"
         "quantization: {algorithm: awq, enable: False}\n"
         "inference:\n"
-        "  {greedy: True, top_k: 0, top_p: 0.9, temperature: 0.2,\n"
+        "  {greedy: False, top_k: 0, top_p: 0.9, temperature: 0.2,\n"
         "   add_BOS: False, tokens_to_generate: 256,\n"
-        "   all_probs: False, repetition_penalty: 1.0,\n"
+        "   all_probs: False, repetition_penalty: 1.2,\n"
         "   min_tokens_to_generate: 0, compute_logprob: False,\n"
         "   end_strings: ['<extra_id_1>'], media_base_path: /m,\n"
         "   insert_media_token: left, insert_vid_token: null,\n"
@@ -341,13 +341,15 @@ static void inference_files_are_read(void **state)
     if (!out.spec)
         fail_msg("%s", out.err.text);
     assert_int_equal(out.spec->evaluate.tokens_to_generate, 256);
+    assert_false(out.spec->evaluate.greedy);
+    assert_true(out.spec->evaluate.top_p == 0.9 && out.spec->evaluate.temperature == 0.2);
+    assert_true(out.spec->evaluate.repetition_penalty == 1.2);
     assert_int_equal(out.notes.refused.count, 0);
     assert_true(has_note(&out.notes.ignored, "inference.insert_vid_token"));
     outcome_fini(&out);
-    out =
-        read_text(text, SPEC_EVALUATE, (const char *[]){"inference.greedy=False", NULL});
+    out = read_text(text, SPEC_EVALUATE, (const char *[]){"inference.top_p=0", NULL});
     assert_null(out.spec);
-    assert_says(out.err.text, "inference.greedy: false cannot be honoured");
+    assert_says(out.err.text, "inference.top_p");
 }
 
 int main(void)

@@ -31,6 +31,14 @@ const char options_help[] =
     "  --system TEXT            instead of the template's system text\n"
     "  --max-new-tokens N       longest answer (default: 256, or what there is room "
     "for)\n"
+    "  --temperature X          draw tokens instead of taking the most probable; logits "
+    "are\n"
+    "                           divided by X (1 unless given with the next two; 0: do "
+    "not)\n"
+    "  --top-k N, --top-p X     of the N most probable, of the fewest that make up X\n"
+    "  --repetition-penalty X   above 1: less of what question and answer had before\n"
+    "  --min-new-tokens N       shortest answer (default 0)\n"
+    "  --seed N                 of what is drawn: the same answers again (default 1234)\n"
     "  --tokenizer PATH         when FOLDER has none\n"
     "  --backend NAME           auto, cpu, ref, cuda (default auto)\n"
     "  --precision TYPE         bf16, 16 or 32 (default: what this machine is fast in)\n"
@@ -46,7 +54,16 @@ const char options_help[] =
     "  vneva generate --model ~/.vneva/jobs/2 --video cat.mp4 \"What does the cat "
     "do?\"\n";
 
-enum { OPTION_VIDEO = 256, OPTION_IMAGE };
+enum {
+    OPTION_VIDEO = 256,
+    OPTION_IMAGE,
+    OPTION_TEMPERATURE,
+    OPTION_TOP_K,
+    OPTION_TOP_P,
+    OPTION_PENALTY,
+    OPTION_MIN,
+    OPTION_SEED
+};
 
 static int parse_int(int64_t *out, const char *option, int64_t least, int64_t most,
                      struct err *err)
@@ -60,6 +77,45 @@ static int parse_int(int64_t *out, const char *option, int64_t least, int64_t mo
                        "%s must be a whole number from %lld to %lld, not '%s'", option,
                        (long long)least, (long long)most, optarg);
     return 0;
+}
+
+static int parse_number(double *out, const char *option, double least, double most,
+                        struct err *err)
+{
+    char *end;
+
+    errno = 0;
+    *out = strtod(optarg, &end);
+    if (end == optarg || *end || errno || !(*out >= least && *out <= most))
+        return err_set(err, ERR_INVALID, "%s must be a number from %g to %g, not '%s'",
+                       option, least, most, optarg);
+    return 0;
+}
+
+/* How tokens are drawn. 1: the option is another one. */
+static int parse_draw(struct options *out, int option, struct err *err)
+{
+    switch (option) {
+    case OPTION_TEMPERATURE:
+        out->is_drawn = true;
+        return parse_number(&out->temperature, "--temperature", 0, 1000, err);
+    case OPTION_TOP_K:
+        out->is_drawn = true;
+        return parse_int(&out->top_k, "--top-k", 0, OPTIONS_TOKENS_MAX, err);
+    case OPTION_TOP_P:
+        out->is_drawn = true;
+        return parse_number(&out->top_p, "--top-p", 1e-6, 1, err);
+    case OPTION_PENALTY:
+        return parse_number(&out->repetition_penalty, "--repetition-penalty", 0.01, 100,
+                            err);
+    case OPTION_MIN:
+        return parse_int(&out->min_new_tokens, "--min-new-tokens", 0, OPTIONS_TOKENS_MAX,
+                         err);
+    case OPTION_SEED:
+        return parse_int(&out->seed, "--seed", 0, INT64_MAX, err);
+    default:
+        return 1;
+    }
 }
 
 static int add_media(struct options *out, enum media_kind kind, struct err *err)
@@ -85,6 +141,10 @@ static int parse_frames(struct options *out, struct err *err)
 
 static int parse_option(struct options *out, int option, struct err *err)
 {
+    int rc = parse_draw(out, option, err);
+
+    if (rc <= 0)
+        return rc;
     switch (option) {
     case OPTION_VIDEO:
         return add_media(out, MEDIA_VIDEO, err);
@@ -175,6 +235,12 @@ int options_parse(struct options *out, int argc, char **argv, struct err *err)
         {"template", required_argument, NULL, 't'},
         {"system", required_argument, NULL, 's'},
         {"max-new-tokens", required_argument, NULL, 'x'},
+        {"temperature", required_argument, NULL, OPTION_TEMPERATURE},
+        {"top-k", required_argument, NULL, OPTION_TOP_K},
+        {"top-p", required_argument, NULL, OPTION_TOP_P},
+        {"repetition-penalty", required_argument, NULL, OPTION_PENALTY},
+        {"min-new-tokens", required_argument, NULL, OPTION_MIN},
+        {"seed", required_argument, NULL, OPTION_SEED},
         {"tokenizer", required_argument, NULL, 'k'},
         {"backend", required_argument, NULL, 'b'},
         {"precision", required_argument, NULL, 'p'},
@@ -186,6 +252,8 @@ int options_parse(struct options *out, int argc, char **argv, struct err *err)
     };
     int option;
 
+    out->temperature = out->top_p = out->repetition_penalty = 1;
+    out->seed = OPTIONS_SEED_DEFAULT;
     opterr = 0; /* parse_option says it, in the house's words */
     while ((option = getopt_long(argc, argv, "h", known, NULL)) != -1)
         if (!set_text(out, option) && !set_switch(out, option) &&

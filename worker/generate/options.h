@@ -10,6 +10,7 @@
 
 #define OPTIONS_FRAMES_MAX 4096 /* of a video; -1 is all */
 #define OPTIONS_TOKENS_MAX 1000000
+#define OPTIONS_SEED_DEFAULT 1234
 #define OPTIONS_THREADS_MAX 4096
 
 struct options_media {
@@ -23,6 +24,9 @@ struct options { /* NULL, 0: not given */
     struct options_media media[DATASET_MEDIA_MAX]; /* in their order */
     int n_media;
     int64_t num_frames, max_new_tokens, n_threads;
+    bool is_drawn; /* something below was asked for that is not greedy's */
+    double temperature, top_p, repetition_penalty; /* 1, 1, 1 */
+    int64_t top_k, min_new_tokens, seed;
     bool is_json, is_verbose, is_help;
 };
 

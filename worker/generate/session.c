@@ -43,6 +43,7 @@ struct session {
     struct frame_service service;
     struct batch *batch;
     int64_t load_ns;
+    int32_t n_asked; /* each question draws anew */
 };
 
 /* ---- open ---- */
@@ -378,14 +379,34 @@ static int on_token(void *state, int64_t row, int32_t token, struct err *err)
     return asking->stream.file ? stream_add(&asking->stream, token, err) : 0;
 }
 
+/* Without --temperature, --top-k and --top-p still the most probable tokens. */
+static struct generate_draw draw_of(const struct session *session)
+{
+    const struct options *options = session->options;
+
+    return (struct generate_draw){
+        .temperature = options->is_drawn ? (float)options->temperature : 0,
+        .top_k = options->top_k,
+        .top_p = (float)options->top_p,
+        .repetition_penalty = (float)options->repetition_penalty,
+        .min_new_tokens = options->min_new_tokens,
+        .seed = (uint64_t)options->seed,
+        .streams = &session->n_asked,
+    };
+}
+
 static int generate(struct session *session, struct asking *asking, int64_t max_new,
                     struct err *err)
 {
     const struct neva_batch *batch = batch_get(session->batch);
+    const struct generate_draw draw = draw_of(session);
+    bool is_greedy =
+        draw.temperature <= 0 && draw.repetition_penalty == 1 && draw.min_new_tokens == 0;
     struct generate_args args = {.max_new_tokens = max_new,
                                  .end_token = session->prompter.encoder.stop,
                                  .on_token = on_token,
-                                 .state = asking};
+                                 .state = asking,
+                                 .draw = is_greedy ? NULL : &draw};
     int32_t *tokens = calloc((size_t)max_new, sizeof(*tokens));
     int64_t n;
     int rc;
@@ -397,7 +418,7 @@ static int generate(struct session *session, struct asking *asking, int64_t max_
     buf_add(&asking->answer->prompt, batch->tokens,
             (size_t)batch->lens[0] * sizeof(*batch->tokens));
     asking->answer->n_frames = batch->n_frames;
-    rc = generate_greedy(session->model, batch, &args, tokens, &n, err);
+    rc = generate_tokens(session->model, batch, &args, tokens, &n, err);
     if (rc == 0 && asking->stream.file)
         rc = stream_end(&asking->stream, err);
     asking->answer->rest_ns =
@@ -446,6 +467,7 @@ int session_ask(struct session *session, struct answer *out, const struct json *
     out->frames_ns = clock_mono_ns() - start_ns;
     if (rc == 0)
         rc = generate(session, &asking, max_new, err);
+    session->n_asked++;
     if (rc == 0)
         rc = take_texts(session, out, sample, err);
     stream_fini(&asking.stream);

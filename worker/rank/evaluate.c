@@ -45,6 +45,7 @@ struct evaluate {
     const struct dataset_info *info;
     int32_t *answers;                  /* [batch_size, tokens_to_generate] */
     int64_t *answer_lens;              /* [batch_size] */
+    int32_t *streams;                  /* [batch_size]: numbers of the questions */
     const struct msg_task_start *task; /* the present one */
     int64_t reported_ms;
 };
@@ -62,6 +63,7 @@ static void evaluate_close(void *state)
     spec_free(evaluate->model_spec);
     free(evaluate->answers);
     free(evaluate->answer_lens);
+    free(evaluate->streams);
     free(evaluate);
 }
 
@@ -228,7 +230,8 @@ static int evaluate_open(void **state, struct rank *rank, struct err *err)
     evaluate->answers =
         calloc((size_t)batch_size * (size_t)n_tokens, sizeof(*evaluate->answers));
     evaluate->answer_lens = calloc((size_t)batch_size, sizeof(*evaluate->answer_lens));
-    if (!evaluate->answers || !evaluate->answer_lens)
+    evaluate->streams = calloc((size_t)batch_size, sizeof(*evaluate->streams));
+    if (!evaluate->answers || !evaluate->answer_lens || !evaluate->streams)
         return err_set(err, ERR_NOMEM, "cannot allocate an evaluation");
     if (evaluate_open_folder(evaluate, err) < 0)
         return -1;
@@ -279,21 +282,43 @@ static int evaluate_generate(struct evaluate *evaluate, const struct batch *batc
                              const struct generate_args *args, struct err *err)
 {
     struct stage_mark before = stage_begin("generate", NULL, STAGE_LIMITED);
-    int rc = generate_greedy(evaluate->engine.model, batch_get(batch), args,
+    int rc = generate_tokens(evaluate->engine.model, batch_get(batch), args,
                              evaluate->answers, evaluate->answer_lens, err);
 
     stage_end(before);
     return rc;
 }
 
+/* NeMo's greedy answers know no penalty. A question draws the same whatever stands beside it. */
+static struct generate_draw evaluate_draw(const struct evaluate *evaluate)
+{
+    const struct spec *spec = evaluate->spec;
+    bool is_greedy = spec->evaluate.greedy;
+
+    return (struct generate_draw){
+        .temperature = is_greedy ? 0 : (float)spec->evaluate.temperature,
+        .top_k = spec->evaluate.top_k,
+        .top_p = (float)spec->evaluate.top_p,
+        .repetition_penalty = is_greedy ? 1 : (float)spec->evaluate.repetition_penalty,
+        .min_new_tokens = spec->evaluate.min_tokens_to_generate,
+        .seed = (uint64_t)spec->evaluate.seed,
+        .streams = evaluate->streams,
+    };
+}
+
 static int evaluate_batch(struct evaluate *evaluate, const struct batch *batch,
                           struct buf *lines, struct err *err)
 {
+    const struct generate_draw draw = evaluate_draw(evaluate);
+    bool is_drawn = !evaluate->spec->evaluate.greedy || draw.min_new_tokens > 0;
     struct generate_args args = {
         .max_new_tokens = evaluate->spec->evaluate.tokens_to_generate,
         .end_token = (int32_t)evaluate->info->end_token,
+        .draw = is_drawn ? &draw : NULL,
     };
 
+    for (int64_t i = 0; i < batch_get(batch)->n_samples; i++)
+        evaluate->streams[i] = (int32_t)batch_sample(batch, i)->number;
     if (evaluate_generate(evaluate, batch, &args, err) < 0)
         return -1;
     for (int64_t i = 0; i < batch_get(batch)->n_samples; i++)
