@@ -142,6 +142,7 @@ struct spec {
         double top_p, temperature, repetition_penalty; /* 1, 1, 1 */
         int64_t min_tokens_to_generate;                /* 0 */
         int64_t seed;                                  /* inference.seed (ours); 1234 */
+        struct spec_list end_strings; /* texts at which an answer ends; none */
     } evaluate;
     char *backend;        /* backend: (ours) "auto", "cpu", "ref", "cuda" */
     double stuck_after_s; /* stuck_after_s: (ours) of a rank in one stage; 300 */

@@ -26,6 +26,7 @@ struct run {
     struct tensor value, index;   /* F32 [B], I32 [B]: this rank's best after a pass */
     float *values;                /* [B]: the same on the host... */
     int32_t *next;                /* [B]: ...and the token each row got last */
+    bool *has_ended;              /* [B] */
     const struct generate_draw *asked; /* NULL: greedy, and draw is not used */
     struct head_draw draw;
 };
@@ -159,7 +160,8 @@ static int run_init(struct run *run, struct err *err)
     run->caches = calloc(n_layers, sizeof(*run->caches));
     run->host = calloc(n * (TABLES + (size_t)run->n_prompt), sizeof(int32_t));
     run->values = calloc(2 * n, sizeof(float));
-    if (!run->caches || !run->host || !run->values) {
+    run->has_ended = calloc(n, sizeof(*run->has_ended));
+    if (!run->caches || !run->host || !run->values || !run->has_ended) {
         err_set(err, ERR_NOMEM, "cannot allocate tables for %zu prompts", n);
         return -1;
     }
@@ -178,6 +180,7 @@ static void run_fini(struct run *run)
     free(run->caches);
     free(run->host);
     free(run->values);
+    free(run->has_ended);
     run->model->shape = (struct neva_shape){0}; /* its positions were changed */
 }
 
@@ -334,22 +337,26 @@ static int read_end(struct run *run, struct err *err)
 }
 
 /* Takes every running row's new token; the number of rows that still run, or -1. */
-static int64_t take_tokens(const struct run *run, int64_t step,
+static int64_t take_tokens(struct run *run, int64_t step,
                            const struct generate_args *args, int32_t *out,
                            int64_t *out_lens, struct err *err)
 {
     int64_t n_running = 0;
 
     for (int64_t b = 0; b < run->n_rows; b++) {
-        if (out_lens[b] != step) /* ended before */
-            continue;
-        if (run->next[b] == run->end_token)
+        int rc = 0;
+
+        run->has_ended[b] |= run->next[b] == run->end_token;
+        if (run->has_ended[b])
             continue;
         out[b * args->max_new_tokens + step] = run->next[b];
         out_lens[b]++;
-        n_running++;
-        if (args->on_token && args->on_token(args->state, b, run->next[b], err) < 0)
+        if (args->on_token)
+            rc = args->on_token(args->state, b, run->next[b], err);
+        if (rc < 0)
             return -1;
+        run->has_ended[b] = rc > 0;
+        n_running += rc == 0;
     }
     return n_running;
 }

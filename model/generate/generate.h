@@ -24,8 +24,9 @@ struct generate_draw {
 struct generate_args {
     int64_t max_new_tokens;
     int32_t end_token; /* stops a row; not part of the answer */
-    /* Told each token of the answer as it comes, row after row; NULL: nobody is. -1 ends
-     * generation with err: every rank must then say so at the same token. */
+    /* Told each token of the answer as it comes, row after row, when it stands in out; NULL:
+     * nobody is. 1 ends the row, -1 generation, with err: every rank must then say so at the
+     * same token. */
     int (*on_token)(void *state, int64_t row, int32_t token, struct err *err);
     void *state;
     const struct generate_draw *draw; /* NULL: greedy */

@@ -500,6 +500,45 @@ static void drawn_answers_are_the_same_again(void **state)
     assert_false(is_same_file(a, b, "results.jsonl"));
 }
 
+/* The first answer of an evaluation. */
+static void first_answer(char *out, size_t n_bytes, const struct world *world,
+                         const char *job)
+{
+    struct buf text = BUF_INIT;
+    struct json *line;
+    char path[256];
+
+    snprintf(path, sizeof(path), "%s/%s/results.jsonl", world->folder, job);
+    read_file(&text, path);
+    *strchr(text.data, '\n') = '\0';
+    line = parse(text.data);
+    snprintf(out, n_bytes, "%s", json_get_string(line, "pred_answer"));
+    json_free(line);
+    buf_fini(&text);
+}
+
+/* Here at the last letter of what the first is without. */
+static void answers_end_at_their_strings(void **state)
+{
+    static const char *const plain[] = {"inference.examples=0", NULL};
+    char key[64], path[256], run[128], whole[128], cut[128];
+    const char *const ended[] = {"inference.examples=0", key, NULL};
+    const struct world *world = *state;
+    size_t n;
+
+    train_through(world, "to-end", two_tensor, NULL, path);
+    sub_folder(run, world, "to-end");
+    json_free(run_evaluate(world, "not-ended", run, 1, plain));
+    first_answer(whole, sizeof(whole), world, "not-ended");
+    n = strlen(whole);
+    assert_true(n > 1);
+    snprintf(key, sizeof(key), "inference.end_strings=['%c']", whole[n - 1]);
+    json_free(run_evaluate(world, "ended", run, 1, ended));
+    first_answer(cut, sizeof(cut), world, "ended");
+    assert_true(strlen(cut) < n && strncmp(cut, whole, strlen(cut)) == 0);
+    assert_null(strchr(cut, whole[n - 1]));
+}
+
 static void spliced_evaluation_sees_one_frame(void **state)
 {
     static const char *const first[] = {"model.data.splice_single_frame=first",
@@ -627,6 +666,7 @@ int main(void)
         cmocka_unit_test(video_that_vanished_fails_the_task_by_name),
         cmocka_unit_test(evaluation_answers_every_question_in_order),
         cmocka_unit_test(drawn_answers_are_the_same_again),
+        cmocka_unit_test(answers_end_at_their_strings),
         cmocka_unit_test(spliced_evaluation_sees_one_frame),
         cmocka_unit_test(training_on_cuda_loses_what_it_loses_on_the_cpu),
         cmocka_unit_test(what_does_not_fit_is_told_with_what_would),

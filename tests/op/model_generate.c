@@ -226,6 +226,47 @@ static void listen(struct tiny_rank *rank)
     tiny_batch_fini(&all);
 }
 
+/* The second token ends row 1, and no other. */
+static int hear_enough_of_one(void *state, int64_t row, int32_t token, struct err *err)
+{
+    struct heard *heard = state;
+
+    if (hear(state, row, token, err) < 0)
+        return -1;
+    return row == 1 && heard->lens[1] == 2;
+}
+
+static void end_one(struct tiny_rank *rank)
+{
+    struct neva_config config = tiny_config();
+    struct heard heard = {.stop_after = -1};
+    struct generate_args args = {.max_new_tokens = NEW, .end_token = -5};
+    struct neva *model = NULL;
+    struct tiny_batch all;
+    int32_t whole[ROWS][NEW], tokens[ROWS][NEW];
+    int64_t lens[ROWS];
+    struct err err = {0};
+
+    tiny_batch_init(&all, &config, ROWS, PROMPT, FRAMES_EACH, 21);
+    EXPECT_OK(neva_create(&model, &config, rank->backend, rank->tensor, &err), &err);
+    EXPECT_OK(generate_tokens(model, &all.batch, &args, whole[0], lens, &err), &err);
+    args.on_token = hear_enough_of_one;
+    args.state = &heard;
+    EXPECT_OK(generate_tokens(model, &all.batch, &args, tokens[0], lens, &err), &err);
+    for (int b = 0; b < ROWS; b++) {
+        EXPECT_MSG(lens[b] == (b == 1 ? 2 : NEW), "row %d has %d tokens", b,
+                   (int)lens[b]);
+        EXPECT(memcmp(tokens[b], whole[b], (size_t)lens[b] * sizeof(int32_t)) == 0);
+    }
+    neva_destroy(model);
+    tiny_batch_fini(&all);
+}
+
+static void a_listener_may_end_a_row(void)
+{
+    tiny_run("ref", 1, 1, end_one, NULL);
+}
+
 static void every_token_is_told_once_until_the_listener_has_enough(void)
 {
     tiny_run("ref", 1, 1, listen, NULL);
@@ -296,6 +337,7 @@ int main(void)
     EXPECT_RUN(ranks_give_what_one_gives);
     EXPECT_RUN(the_end_token_stops_its_row_only);
     EXPECT_RUN(every_token_is_told_once_until_the_listener_has_enough);
+    EXPECT_RUN(a_listener_may_end_a_row);
     EXPECT_RUN(padding_takes_no_place_from_the_answer);
     EXPECT_RUN(answers_past_the_longest_row_are_refused);
     return expect_end();

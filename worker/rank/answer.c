@@ -2,6 +2,8 @@
 
 #include "worker/rank/results.h"
 
+#include <string.h>
+
 /* Tokenizers that put a space before every text take it away again when they decode, or,
  * as transformers' do, leave it there. */
 static int leaves_space(bool *out, const struct tokenizer *tokenizer, struct err *err)
@@ -76,13 +78,54 @@ int answer_texts(struct buf *answer, struct buf *full, const struct tokenizer *t
     return rc < 0 ? -1 : buf_check(answer, err);
 }
 
+/* Where the first of them is in the text; NULL: there is none. */
+static const char *find_end(const char *text, const struct spec_list *ends)
+{
+    const char *first = NULL;
+
+    for (int64_t i = 0; i < ends->count; i++) {
+        const char *at = strstr(text, ends->items[i]);
+
+        if (at && (!first || at < first))
+            first = at;
+    }
+    return first;
+}
+
+int answer_has_ended(bool *out, const struct tokenizer *tokenizer, const int32_t *tokens,
+                     int64_t n_tokens, const struct spec_list *ends, struct err *err)
+{
+    struct buf text = BUF_INIT;
+    int rc = tokenizer_decode(tokenizer, &text, tokens, n_tokens, err);
+
+    *out = rc == 0 && find_end(buf_str(&text), ends);
+    buf_fini(&text);
+    return rc;
+}
+
+/* The whole text ends as the answer does. */
+static void cut(struct buf *answer, struct buf *full, const struct spec_list *ends)
+{
+    const char *end = find_end(buf_str(answer), ends);
+    size_t n_cut = end ? answer->n_bytes - (size_t)(end - answer->data) : 0;
+
+    if (n_cut == 0 || n_cut > full->n_bytes)
+        return;
+    answer->n_bytes -= n_cut;
+    answer->data[answer->n_bytes] = '\0';
+    full->n_bytes -= n_cut;
+    full->data[full->n_bytes] = '\0';
+}
+
 int answer_add(struct buf *lines, const struct tokenizer *tokenizer,
                const struct dataset_sample *sample, const int32_t *tokens,
-               int64_t n_tokens, struct err *err)
+               int64_t n_tokens, const struct spec_list *ends, struct err *err)
 {
     struct buf answer = BUF_INIT, full = BUF_INIT;
     int rc = answer_texts(&answer, &full, tokenizer, sample, tokens, n_tokens, err);
 
+    if (rc == 0)
+        cut(&answer, &full, ends);
     if (rc == 0)
         rc = results_add(lines, sample->record, buf_str(&full), results_trim(answer.data),
                          err);

@@ -8,6 +8,7 @@
 
 #include "dataprep/dataset/dataset.h"
 #include "dataprep/text/tokenizer.h"
+#include "jobs/spec/spec.h"
 
 /* Appends the text of the answer alone to `answer`; and to `full` prompt and answer as one
  * text (a space between them belongs to neither alone), media as NeMo marks them. tokens
@@ -16,9 +17,13 @@ int answer_texts(struct buf *answer, struct buf *full, const struct tokenizer *t
                  const struct dataset_sample *sample, const int32_t *tokens,
                  int64_t n_tokens, struct err *err);
 
-/* Appends the line of results.h. */
+/* *out: whether the text of the tokens has one of the strings that end an answer. */
+int answer_has_ended(bool *out, const struct tokenizer *tokenizer, const int32_t *tokens,
+                     int64_t n_tokens, const struct spec_list *ends, struct err *err);
+
+/* Appends the line of results.h. From the first of `ends` on nothing is part of the answer. */
 int answer_add(struct buf *lines, const struct tokenizer *tokenizer,
                const struct dataset_sample *sample, const int32_t *tokens,
-               int64_t n_tokens, struct err *err);
+               int64_t n_tokens, const struct spec_list *ends, struct err *err);
 
 #endif

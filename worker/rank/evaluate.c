@@ -289,6 +289,21 @@ static int evaluate_generate(struct evaluate *evaluate, const struct batch *batc
     return rc;
 }
 
+/* Every rank has the same tokens, and so ends the row at the same one. */
+static int evaluate_token(void *state, int64_t row, int32_t token, struct err *err)
+{
+    struct evaluate *evaluate = state;
+    int64_t n_each = evaluate->spec->evaluate.tokens_to_generate;
+    bool has_ended;
+
+    (void)token; /* the row has it */
+    if (answer_has_ended(&has_ended, evaluate->tokenizer,
+                         evaluate->answers + row * n_each, evaluate->answer_lens[row],
+                         &evaluate->spec->evaluate.end_strings, err) < 0)
+        return -1;
+    return has_ended;
+}
+
 /* NeMo's greedy answers know no penalty. A question draws the same whatever stands beside it. */
 static struct generate_draw evaluate_draw(const struct evaluate *evaluate)
 {
@@ -317,6 +332,11 @@ static int evaluate_batch(struct evaluate *evaluate, const struct batch *batch,
         .draw = is_drawn ? &draw : NULL,
     };
 
+    if (evaluate->spec->evaluate.end_strings.count > 0) {
+        args.on_token = evaluate_token;
+        args.state = evaluate;
+    }
+
     for (int64_t i = 0; i < batch_get(batch)->n_samples; i++)
         evaluate->streams[i] = (int32_t)batch_sample(batch, i)->number;
     if (evaluate_generate(evaluate, batch, &args, err) < 0)
@@ -324,7 +344,8 @@ static int evaluate_batch(struct evaluate *evaluate, const struct batch *batch,
     for (int64_t i = 0; i < batch_get(batch)->n_samples; i++)
         if (answer_add(lines, evaluate->tokenizer, batch_sample(batch, i),
                        evaluate->answers + i * args.max_new_tokens,
-                       evaluate->answer_lens[i], err) < 0)
+                       evaluate->answer_lens[i], &evaluate->spec->evaluate.end_strings,
+                       err) < 0)
             return -1;
     return 0;
 }

@@ -274,9 +274,9 @@ int cuda_xent_total(struct backend *b, double *total, const struct tensor *max,
 int cuda_argmax(struct backend *b, struct tensor *value, struct tensor *index,
                 const struct tensor *logits, int64_t n_real, struct err *err);
 int cuda_sample(struct backend *b, struct tensor *value, struct tensor *tokens,
-               struct tensor *logits, struct tensor *seen, const struct tensor *streams,
-               const struct tensor *steps, const struct sample_args *args,
-               struct err *err);
+                struct tensor *logits, struct tensor *seen, const struct tensor *streams,
+                const struct tensor *steps, const struct sample_args *args,
+                struct err *err);
 
 int cuda_sum_squares(struct backend *b, double *squares, const struct update_list *list,
                      struct err *err);
