@@ -8,7 +8,8 @@
 #include "model/nn/stack.h"
 
 #define NEVA_RANKS_MAX 1024 /* tensor-parallel ranks: bounds host tables of ranks */
-/* Micro batches of a step that the device may be behind the host, and as many again. */
+/* Micro batches of a step or an evaluation that the device may be behind the host, and as
+ * many again. */
 #define NEVA_BEHIND_MAX 4
 #define NEVA_PROJECTOR_EPS 1e-5F /* of mlp_downsample's norm: PyTorch's default */
 
@@ -106,7 +107,7 @@ struct neva_index {
 /* What a global batch adds up to. In the backend's memory, in one piece, so that one
  * download brings what is asked about a step. */
 struct neva_tally {
-    double evaluated; /* loss sum of the evaluation at work */
+    double evaluated; /* loss of the micro batches since neva_begin_evaluation */
     double loss;      /* of the micro batches since neva_zero_grad */
     struct update_verdict verdict;
     double
@@ -210,6 +211,8 @@ void neva_tally_fini(struct neva *model);
 /* Before a micro batch: waits for one that was asked for long ago, so that what the host is
  * doing tells where the device is, within NEVA_BEHIND_MAX to twice as many. */
 int neva_keep_close(struct neva *model, struct err *err);
+/* The device was waited for: none of the micro batches is behind. */
+void neva_forget_marks(struct neva *model);
 /* One of the tally's. */
 int neva_zero_loss(struct neva *model, double *loss, struct err *err);
 

@@ -321,13 +321,15 @@ static int run(struct neva *model, const struct neva_batch *batch, bool is_train
 }
 
 static int run_in_stage(struct neva *model, const struct neva_batch *batch,
-                        bool is_training, int64_t *n_labels, double *sum, struct err *err)
+                        bool is_training, struct neva_loss *loss, struct err *err)
 {
     struct stage_mark before = stage_begin("forward", NULL, STAGE_LIMITED);
-    int rc = is_training ? neva_keep_close(model, err) : 0;
+    double *sum = is_training ? &model->tally->loss : &model->tally->evaluated;
+    int rc = neva_keep_close(model, err);
 
+    loss->sum = NAN; /* the device may be behind */
     if (rc == 0)
-        rc = run(model, batch, is_training, n_labels, sum, err);
+        rc = run(model, batch, is_training, &loss->n_labels, sum, err);
     neva_ahead_forget(model); /* of this batch, used or not */
     stage_end(before);
     return rc;
@@ -339,8 +341,7 @@ int neva_step(struct neva *model, const struct neva_batch *batch, struct neva_lo
     if (neva_need_grads(model, err) < 0 || neva_check_reduction(model, err) < 0)
         return -1;
     model->has_partial_grads = true;
-    loss->sum = NAN;
-    if (run_in_stage(model, batch, true, &loss->n_labels, &model->tally->loss, err) < 0)
+    if (run_in_stage(model, batch, true, loss, err) < 0)
         return -1;
     model->n_labels_seen += loss->n_labels;
     return 0;
@@ -365,16 +366,29 @@ int neva_reserve(struct neva *model, int64_t n_samples, int64_t n_tokens,
     return neva_prepare(model, &shape, err);
 }
 
+int neva_begin_evaluation(struct neva *model, struct err *err)
+{
+    return neva_zero_loss(model, &model->tally->evaluated, err);
+}
+
 int neva_evaluate(struct neva *model, const struct neva_batch *batch,
                   struct neva_loss *loss, struct err *err)
 {
-    struct backend *b = model->backend;
-    double *sum = &model->tally->evaluated;
+    return run_in_stage(model, batch, false, loss, err);
+}
 
-    if (neva_zero_loss(model, sum, err) < 0 ||
-        run_in_stage(model, batch, false, &loss->n_labels, sum, err) < 0)
-        return -1;
-    return b->ops->download(b, &loss->sum, sum, sizeof(*sum), err);
+int neva_end_evaluation(struct neva *model, double *loss_sum, struct err *err)
+{
+    struct stage_mark before = stage_begin("evaluation", NULL, STAGE_LIMITED);
+    struct backend *b = model->backend;
+    int rc = b->ops->download_begin(b, loss_sum, &model->tally->evaluated,
+                                    sizeof(*loss_sum), err);
+
+    if (rc == 0)
+        rc = b->ops->download_end(b, err);
+    neva_forget_marks(model);
+    stage_end(before);
+    return rc < 0 ? err_wrap(err, "loss of an evaluation") : 0;
 }
 
 void neva_set_loss_scale(struct neva *model, double scale)
@@ -386,8 +400,7 @@ int neva_begin_batch(struct neva *model, struct err *err)
 {
     model->n_frames_seen = model->n_labels_seen = 0;
     model->has_partial_grads = false;
-    model->behind.n = 0;
-    model->behind.has_mark = false; /* optim_step has waited for more, or nobody cares */
+    neva_forget_marks(model); /* optim_step has waited for more, or nobody cares */
     return neva_zero_loss(model, &model->tally->loss, err);
 }
 

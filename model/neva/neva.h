@@ -162,9 +162,16 @@ int neva_prefetch(struct neva *model, const struct neva_batch *next, struct err 
  * optimizer state, activations. */
 int neva_reserve(struct neva *model, int64_t n_samples, int64_t n_tokens,
                  int64_t n_frames, struct err *err);
-/* Forward only; waits for the device. COLLECTIVE */
+/* The loss of micro batches without learning from them: begin, evaluate each, end. An
+ * evaluation may be given up before its end, and lie between two steps of a global batch. */
+int neva_begin_evaluation(struct neva *model, struct err *err);
+/* Forward only. Returns while the device works, as neva_step does: of `loss` only n_labels is
+ * known, sum is NAN; the device adds the loss to those since neva_begin_evaluation, in double
+ * and in the order of the calls. COLLECTIVE */
 int neva_evaluate(struct neva *model, const struct neva_batch *batch,
                   struct neva_loss *loss, struct err *err);
+/* *loss_sum = what this rank's micro batches add up to; 0 without any. Waits for the device. */
+int neva_end_evaluation(struct neva *model, double *loss_sum, struct err *err);
 /* Sums that neva_begin_reduction has begun are of no use any more. */
 int neva_zero_grad(struct neva *model, struct err *err);
 /* From the next neva_step on its gradients are those of `scale` times the loss, which

@@ -53,6 +53,12 @@ int neva_keep_close(struct neva *model, struct err *err)
                                   sizeof(model->behind.loss), err);
 }
 
+void neva_forget_marks(struct neva *model)
+{
+    model->behind.n = 0;
+    model->behind.has_mark = false;
+}
+
 int neva_need_list(struct neva *model, struct err *err)
 {
     int n = n_trained(model), n_items = 0;

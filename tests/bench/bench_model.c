@@ -148,7 +148,9 @@ static int forward(struct bench *bench, double *loss, struct err *err)
 {
     struct neva_loss sum;
 
-    if (neva_evaluate(bench->model, &bench->batch, &sum, err) < 0)
+    if (neva_begin_evaluation(bench->model, err) < 0 ||
+        neva_evaluate(bench->model, &bench->batch, &sum, err) < 0 ||
+        neva_end_evaluation(bench->model, &sum.sum, err) < 0)
         return -1;
     *loss = sum.sum / (double)sum.n_labels;
     return 0;

@@ -201,7 +201,7 @@ static void check_logits(struct run *run, struct neva *model)
     struct err err = {0};
     float *got;
 
-    EXPECT_OK(neva_evaluate(model, &run->batch, &loss, &err), &err);
+    EXPECT_OK(tiny_evaluate(model, &run->batch, &loss, &err), &err);
     check_loss(run, &loss);
     EXPECT(loss.n_labels == want->dims[0]);
     got = to_host(model->backend, &model->head_scratch.logits);

@@ -14,7 +14,7 @@ static double loss_of(struct neva *model, const struct neva_batch *batch)
     struct neva_loss loss = {0};
     struct err err = {0};
 
-    EXPECT_OK(neva_evaluate(model, batch, &loss, &err), &err);
+    EXPECT_OK(tiny_evaluate(model, batch, &loss, &err), &err);
     return loss.sum;
 }
 

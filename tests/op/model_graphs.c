@@ -100,7 +100,7 @@ static int evaluate(struct run *run, struct tiny_rank *rank, struct neva *model,
 
     batch_init(&all, run, 0, 77);
     part = tiny_part(&all, &run->config, 0, sizes[0][0], rank->rank, rank->n_ranks);
-    rc = neva_evaluate(model, &part, &loss, err);
+    rc = tiny_evaluate(model, &part, &loss, err);
     run->evaluated[step] = loss.sum;
     tiny_batch_fini(&all);
     return rc;

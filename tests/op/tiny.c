@@ -166,6 +166,15 @@ struct neva_batch tiny_part(const struct tiny_batch *all,
     return part;
 }
 
+int tiny_evaluate(struct neva *model, const struct neva_batch *batch,
+                  struct neva_loss *loss, struct err *err)
+{
+    if (neva_begin_evaluation(model, err) < 0 ||
+        neva_evaluate(model, batch, loss, err) < 0)
+        return -1;
+    return neva_end_evaluation(model, &loss->sum, err);
+}
+
 /* ---- ranks ---- */
 
 struct job {

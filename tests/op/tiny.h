@@ -39,6 +39,10 @@ struct neva_batch tiny_part(const struct tiny_batch *all,
                             const struct neva_config *config, int64_t first,
                             int64_t count, int rank, int n_ranks);
 
+/* The loss of one micro batch, without learning from it. COLLECTIVE */
+int tiny_evaluate(struct neva *model, const struct neva_batch *batch,
+                  struct neva_loss *loss, struct err *err);
+
 /* One rank of a layout: what a test's function gets. */
 struct tiny_rank {
     int rank, n_ranks; /* in the tensor group */

@@ -72,6 +72,8 @@ cuda_host_test(op_model_cuda LABEL op SOURCES op/model_cuda.c
   LIBS vneva_tiny vneva_optim vneva_generate)
 cuda_host_test(op_model_waits LABEL op SOURCES op/model_waits.c
   LIBS vneva_tiny vneva_optim vneva_cuda_host)
+cuda_host_test(op_model_evaluation LABEL op SOURCES op/model_evaluation.c
+  LIBS vneva_tiny vneva_cuda_host)
 cuda_host_test(op_model_graphs LABEL op SOURCES op/model_graphs.c
   LIBS vneva_tiny vneva_optim vneva_generate vneva_cuda_host)
 foreach(name unit_fiber unit_fiber_mma unit_cuda_recording)
@@ -81,9 +83,11 @@ foreach(name unit_fiber unit_fiber_mma unit_cuda_recording)
 endforeach()
 
 # Fibers are slow under the sanitizers, and what these run test_cuda_ops, test_cuda_attention,
-# op_model_cuda and op_model_overlap run there too: label slow, which tests/run.sh leaves out.
+# op_model_cuda, op_model_overlap and worker_validation run there too: label slow, which
+# tests/run.sh leaves out.
 if(VNEVA_SANITIZE AND TARGET test_cuda_cudnn)
-  set_tests_properties(test_cuda_cudnn op_model_graphs op_model_waits PROPERTIES LABELS slow)
+  set_tests_properties(test_cuda_cudnn op_model_evaluation op_model_graphs op_model_waits
+    PROPERTIES LABELS slow)
 endif()
 
 # What tests/gpu.sh runs on a GPU, here over the stand-ins, so that it works there.

@@ -36,6 +36,8 @@ add_dependencies(worker_jobs vneva-generate)
 vneva_test(worker_loader LABEL integration
   SOURCES integration/worker_loader.c integration/worker_data.c
   LIBS vneva_rank vneva_synth vneva_media vneva_text vneva_spec cmocka)
+cuda_host_test(worker_validation LABEL integration SOURCES integration/worker_validation.c
+  LIBS vneva_rank vneva_tiny vneva_cuda_host cmocka)
 vneva_test(gpu_memory LABEL unit SOURCES unit/gpu_memory.c LIBS vneva_agent cmocka)
 add_library(vneva_fake_nvml SHARED unit/fake_nvml.c)
 target_link_libraries(vneva_fake_nvml PRIVATE vneva_flags)

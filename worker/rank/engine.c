@@ -1,6 +1,7 @@
 #include "worker/rank/engine.h"
 
 #include "common/base/log.h"
+#include "worker/rank/loader.h"
 
 #include <inttypes.h>
 #include <string.h>
@@ -57,6 +58,37 @@ void engine_close(struct engine *engine)
     neva_destroy(engine->model);
     backend_destroy(engine->backend);
     *engine = (struct engine){0};
+}
+
+int engine_prefetch(struct engine *engine, struct loader *loader, struct err *err)
+{
+    const struct batch *next;
+
+    if (engine->backend->ops->is_host || !loader_peek(loader, &next))
+        return 0;
+    return neva_prefetch(engine->model, batch_get(next), err);
+}
+
+int engine_pass(struct engine *engine, struct loader *loader,
+                int (*pass)(struct neva *model, const struct neva_batch *batch,
+                            struct neva_loss *loss, struct err *err),
+                struct engine_work *work, struct err *err)
+{
+    const struct batch *batch;
+    const struct neva_batch *it;
+    struct neva_loss loss = {0};
+    int rc = loader_next(loader, &batch, err);
+
+    if (rc <= 0)
+        return rc;
+    it = batch_get(batch);
+    if (pass(engine->model, it, &loss, err) < 0)
+        return -1;
+    work->n_labels += (double)loss.n_labels;
+    work->n_tokens += (double)batch_n_real_tokens(batch);
+    work->flops += neva_step_flops(&engine->model_config, it->n_samples, it->n_tokens,
+                                   it->n_frames, loss.n_labels);
+    return engine_prefetch(engine, loader, err) < 0 ? -1 : 1;
 }
 
 /* Number of the GPU that the engine computes on; -1: it does not, or is not open. */

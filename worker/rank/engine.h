@@ -24,11 +24,30 @@ struct feed {
     struct frame_service service;
 };
 
+struct loader;
+
+/* What the micro batches that went through the model had. */
+struct engine_work {
+    double n_labels, n_tokens; /* without padding */
+    double flops;              /* of a training step over them, all ranks */
+};
+
 /* Makes the model of that configuration, without weights. How it computes (backend,
  * threads) is the rank's spec's. COLLECTIVE in the tensor group */
 int engine_open(struct engine *engine, struct rank *rank,
                 const struct neva_config *config, struct err *err);
 void engine_close(struct engine *engine);
+
+/* The loader's next micro batch goes through `pass`, neva_step or neva_evaluate, and is added
+ * to `work`; then engine_prefetch. 1: done, 0: there are no more. COLLECTIVE in the tensor
+ * group */
+int engine_pass(struct engine *engine, struct loader *loader,
+                int (*pass)(struct neva *model, const struct neva_batch *batch,
+                            struct neva_loss *loss, struct err *err),
+                struct engine_work *work, struct err *err);
+/* The frames of the loader's next micro batch come to the device while it is at work, if
+ * they are decoded already. */
+int engine_prefetch(struct engine *engine, struct loader *loader, struct err *err);
 
 /* Starts decoders for n_requests requests ahead, on the GPU that the engine computes on
  * where it is open and the spec lets them. The corpus is opened unless it is. */

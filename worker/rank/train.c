@@ -21,6 +21,7 @@
 #include "worker/rank/run_model.h"
 #include "worker/rank/sample_log.h"
 #include "worker/rank/scaling.h"
+#include "worker/rank/validation.h"
 #include "worker/rank/window.h"
 
 #include <inttypes.h>
@@ -29,7 +30,6 @@
 #include <string.h>
 
 #define TRAIN_STEPS_AHEAD 2 /* global batches decoded ahead of the one in use */
-#define TRAIN_VALID_AHEAD 4 /* micro batches */
 #define TRAIN_REPORT_MS 1000
 
 struct train {
@@ -38,11 +38,12 @@ struct train {
     struct begin begin;
     char from[FS_PATH_MAX]; /* the checkpoint this attempt goes on from; "" */
     struct engine engine;
-    struct feed feed, valid_feed;
+    struct feed feed;
     struct batch_config batch;
     struct optim_config optim;
     struct scaling scaling;
-    struct order order, valid_order;
+    struct order order;
+    struct validation validation;
     struct json *binding;
     struct carried *carried; /* rank 0's */
     struct loader *loader;
@@ -64,7 +65,7 @@ static void train_close(void *state)
     sample_log_close(train->sample_log);
     loader_destroy(train->loader);
     feed_close(&train->feed);
-    feed_close(&train->valid_feed);
+    validation_close(&train->validation);
     engine_close(&train->engine);
     json_free(train->binding);
     carried_free(train->carried);
@@ -83,18 +84,6 @@ static int64_t train_numbers(void *state, int64_t k, int64_t *out)
         return 0;
     order_train_batch(&train->order, k, out);
     return train->batch.micro;
-}
-
-static struct order make_order(const struct train *train, const struct corpus *corpus)
-{
-    return (struct order){
-        .seed = (uint64_t)train->spec->model.seed,
-        .n_samples = corpus_n_samples(corpus),
-        .micro = train->batch.micro,
-        .global = train->batch.global,
-        .data_rank = train->rank->layout.data_rank,
-        .n_data = train->rank->layout.n_data,
-    };
 }
 
 /* Weights, optimizer and step of a checkpoint: of this job, or the one it goes on from. */
@@ -157,14 +146,16 @@ static int train_open_data(struct train *train, struct err *err)
     if (feed_open(&train->feed, &train->engine, &train->spec->data.data_path,
                   (n_ahead + 1) * train->batch.micro, err) < 0)
         return -1;
-    if (train->spec->data.validation_data_path.count > 0 &&
-        feed_open(&train->valid_feed, &train->engine,
-                  &train->spec->data.validation_data_path,
-                  (TRAIN_VALID_AHEAD + 1) * train->batch.micro, err) < 0)
+    train->order = (struct order){
+        .seed = (uint64_t)train->spec->model.seed,
+        .n_samples = corpus_n_samples(train->feed.corpus),
+        .micro = train->batch.micro,
+        .global = train->batch.global,
+        .data_rank = train->rank->layout.data_rank,
+        .n_data = train->rank->layout.n_data,
+    };
+    if (validation_open(&train->validation, &train->engine, &train->order, err) < 0)
         return err_wrap(err, "model.data.validation_data_path");
-    train->order = make_order(train, train->feed.corpus);
-    if (train->valid_feed.corpus)
-        train->valid_order = make_order(train, train->valid_feed.corpus);
     return loader_create(&train->loader, &loader, err);
 }
 
@@ -215,7 +206,7 @@ static int train_open(void **state, struct rank *rank, struct err *err)
 
 /* What the ranks tell each other once a step, while their devices work on it. */
 struct totals {
-    double n_labels, n_tokens, flops; /* sums */
+    struct engine_work work;     /* sums */
     double is_stopping, wait_ns; /* of the worst rank: asked to stop, waited for data */
     double
         comm_ns; /* in collectives, of the rank that was least in them: the others waited
@@ -224,7 +215,7 @@ struct totals {
 
 static int totals_exchange(struct train *train, struct totals *totals, struct err *err)
 {
-    double sums[] = {totals->n_labels, totals->n_tokens, totals->flops};
+    double sums[] = {totals->work.n_labels, totals->work.n_tokens, totals->work.flops};
     double worst[] = {totals->is_stopping, totals->wait_ns, -totals->comm_ns};
     struct comm *data = groups_data(train->rank->groups);
 
@@ -234,44 +225,23 @@ static int totals_exchange(struct train *train, struct totals *totals, struct er
             0 ||
         comm_all_reduce_f64(data, worst, 3, COMM_MAX, err) < 0)
         return -1;
-    *totals = (struct totals){sums[0], sums[1], sums[2], worst[0], worst[1], -worst[2]};
+    *totals = (struct totals){{sums[0], sums[1], sums[2]}, worst[0], worst[1], -worst[2]};
     return 0;
-}
-
-/* Frames that are decoded already come to the device while it is at work. */
-static int train_prefetch(struct train *train, struct err *err)
-{
-    const struct batch *next;
-
-    if (train->engine.backend->ops->is_host || !loader_peek(train->loader, &next))
-        return 0;
-    return neva_prefetch(train->engine.model, batch_get(next), err);
 }
 
 static int train_micro_batches(struct train *train, struct totals *totals,
                                struct err *err)
 {
     for (int64_t m = 0; m < train->batch.n_micro; m++) {
-        const struct batch *batch;
-        const struct neva_batch *it;
-        struct neva_loss loss = {0};
-        int rc = loader_next(train->loader, &batch, err);
+        int rc;
 
+        if (m == train->batch.n_micro - 1 && train->spec->optim.overlap_grad_sync)
+            neva_begin_reduction(train->engine.model, groups_data(train->rank->groups));
+        rc = engine_pass(&train->engine, train->loader, neva_step, &totals->work, err);
         if (rc == 0)
             rc = err_set(err, ERR_STATE, "there are no more samples");
         if (rc < 0)
-            return err_wrap(err, "cannot load micro batch %" PRId64, m);
-        it = batch_get(batch);
-        if (m == train->batch.n_micro - 1 && train->spec->optim.overlap_grad_sync)
-            neva_begin_reduction(train->engine.model, groups_data(train->rank->groups));
-        if (neva_step(train->engine.model, it, &loss, err) < 0)
             return err_wrap(err, "micro batch %" PRId64, m);
-        totals->n_labels += (double)loss.n_labels;
-        totals->n_tokens += (double)batch_n_real_tokens(batch);
-        totals->flops += neva_step_flops(&train->engine.model_config, it->n_samples,
-                                         it->n_tokens, it->n_frames, loss.n_labels);
-        if (train_prefetch(train, err) < 0)
-            return err_wrap(err, "micro batch behind %" PRId64, m);
     }
     return 0;
 }
@@ -287,11 +257,11 @@ static void train_note(struct train *train, const struct totals *totals,
     window->comm_ns += (int64_t)totals->comm_ns;
     if (isfinite(report->loss_sum)) { /* else the step was skipped */
         window->loss_sum += report->loss_sum;
-        window->n_labels += totals->n_labels;
+        window->n_labels += totals->work.n_labels;
     }
     window->n_samples += (double)train->batch.global;
-    window->n_tokens += totals->n_tokens;
-    window->flops += totals->flops;
+    window->n_tokens += totals->work.n_tokens;
+    window->flops += totals->work.flops;
     window->lr = report->lr;
     window->grad_norm = report->grad_norm;
     window->loss_scale = train->scaling.is_on ? train->scaling.state.scale : 0;
@@ -303,8 +273,9 @@ static int train_update(struct train *train, const struct totals *totals,
 {
     struct stage_mark before = stage_begin("optimizer", NULL, STAGE_LIMITED);
     int64_t n_updates = scaling_n_updates(&train->scaling, train->step);
-    int rc = optim_step(train->engine.model, groups_data(train->rank->groups),
-                        &train->optim, n_updates, (int64_t)totals->n_labels, report, err);
+    int rc =
+        optim_step(train->engine.model, groups_data(train->rank->groups), &train->optim,
+                   n_updates, (int64_t)totals->work.n_labels, report, err);
 
     stage_end(before);
     if (!isfinite(report->loss_sum) && !train->scaling.is_on)
@@ -330,7 +301,7 @@ static int train_step(struct train *train, struct err *err)
                               comm_take_ns(groups_data(train->rank->groups)));
     if (totals_exchange(train, &totals, err) < 0)
         return -1;
-    if (totals.n_labels < 1)
+    if (totals.work.n_labels < 1)
         return err_set(err, ERR_INVALID, "none of its samples has a token to learn");
     if (train_update(train, &totals, &report, err) < 0)
         return -1;
@@ -374,71 +345,15 @@ static int train_report(struct train *train, struct err *err)
 
 /* ---- validation ---- */
 
-/* Samples of one validation: whole global batches, at least one of them, or all. */
-static int64_t n_validated(const struct spec_share *share, int64_t n_samples,
-                           int64_t global)
-{
-    int64_t n_all = n_samples / global, n_batches = share->count;
-
-    if (share->count < 0 && share->part >= 1)
-        return n_samples;
-    if (share->count < 0)
-        n_batches = (int64_t)((double)n_all * share->part);
-    if (n_batches < 1)
-        n_batches = 1;
-    return n_batches <= n_all ? n_batches * global : n_samples;
-}
-
-static int64_t train_valid_numbers(void *state, int64_t k, int64_t *out)
-{
-    const struct train *train = state;
-    struct order order = train->valid_order;
-
-    order.n_samples = n_validated(&train->spec->trainer.limit_val_batches,
-                                  order.n_samples, train->batch.global);
-    return order_valid_batch(&order, k, out);
-}
-
-static int train_valid_sum(struct train *train, double sums[2], struct err *err)
-{
-    struct loader_config config = {
-        .source = {.corpus = train->valid_feed.corpus,
-                   .frames = &train->engine.frames,
-                   .service = &train->valid_feed.service,
-                   .model = train->engine.model},
-        .capacity = train->batch.micro,
-        .n_ahead = TRAIN_VALID_AHEAD,
-        .state = train,
-        .numbers = train_valid_numbers,
-    };
-    struct loader *loader = NULL;
-    const struct batch *batch;
-    struct neva_loss loss;
-    int rc = loader_create(&loader, &config, err);
-
-    while (rc >= 0 && (rc = loader_next(loader, &batch, err)) > 0) {
-        rc = neva_evaluate(train->engine.model, batch_get(batch), &loss, err);
-        if (rc == 0) {
-            sums[0] += loss.sum;
-            sums[1] += (double)loss.n_labels;
-        }
-    }
-    loader_destroy(loader);
-    return rc;
-}
-
 static int train_validate(struct train *train, struct err *err)
 {
-    double sums[2] = {0, 0};
     struct json *metrics;
     int rc;
 
     if (pump_progress(train->rank->pump, "validation", -1, train->step,
                       train->optim.max_steps, NULL, err) < 0 ||
-        train_valid_sum(train, sums, err) < 0 ||
-        comm_all_reduce_f64(groups_data(train->rank->groups), sums, 2, COMM_SUM, err) < 0)
+        validation_run(&train->validation, &train->val_loss, train->loader, err) < 0)
         return err_wrap(err, "validation after step %" PRId64, train->step);
-    train->val_loss = sums[1] > 0 ? sums[0] / sums[1] : NAN;
     if (train->rank->layout.rank != 0)
         return 0;
     log_info("step %" PRId64 ": validation loss %.4f", train->step, train->val_loss);
@@ -449,16 +364,6 @@ static int train_validate(struct train *train, struct err *err)
                            train->optim.max_steps, metrics, err);
     json_free(metrics);
     return rc;
-}
-
-static bool is_validation_due(const struct train *train)
-{
-    const struct spec_share *share = &train->spec->trainer.limit_val_batches;
-    int64_t every = train->spec->trainer.val_check_interval;
-
-    return train->valid_feed.corpus && (share->count > 0 || share->part > 0) &&
-           every > 0 &&
-           (train->step % every == 0 || train->step == train->optim.max_steps);
 }
 
 /* ---- checkpoints and leases ---- */
@@ -583,7 +488,8 @@ static int train_steps(struct train *train, int64_t last, struct err *err)
             log_info("stopping after step %" PRId64, train->step);
             return 0;
         }
-        if (is_validation_due(train) && train_validate(train, err) < 0)
+        if (validation_is_due(&train->validation, train->step) &&
+            train_validate(train, err) < 0)
             return -1;
     }
     return 0;
