@@ -183,6 +183,8 @@ static void expect_same_scale(const char *folder_a, const char *folder_b)
     buf_fini(&text[1]);
 }
 
+static const char *const one[] = {"trainer.devices=1",
+                                  "model.tensor_model_parallel_size=1", NULL};
 static const char *const two_tensor[] = {"trainer.devices=2",
                                          "model.tensor_model_parallel_size=2", NULL};
 static const char *const two_data[] = {"trainer.devices=2",
@@ -323,6 +325,86 @@ static void ranks_of_two_hosts_meet_over_the_mesh(void **state)
     expect_same_file(shared, meshed, "tensors-0000.safetensors");
 }
 
+/* ---- validation ---- */
+
+#define SAME 1e-5 /* two steps, whose sums have other orders, lie before */
+
+/* The n values of a metric that were told first, in order. */
+static void read_metric(const struct gang *gang, const char *name, double *values, int n)
+{
+    const char *at = buf_str(&gang->metrics);
+    char key[32];
+
+    snprintf(key, sizeof(key), "\"%s\":", name);
+    for (int i = 0; i < n; i++) {
+        at = strstr(at, key);
+        assert_non_null(at);
+        at += strlen(key);
+        values[i] = strtod(at, NULL);
+        assert_true(values[i] > 0);
+    }
+}
+
+/* Of all samples, after two steps: twelve micro batches of one rank, six of each of two. */
+static double validation_loss(const struct world *world, const char *job, int n_ranks,
+                              const char *const layout[2])
+{
+    const char *const more[] = {layout[0], layout[1], "trainer.val_check_interval=2",
+                                "trainer.limit_val_batches=1.0", NULL};
+    struct gang gang;
+    char path[256];
+    double loss;
+
+    start_training(&gang, world, job, n_ranks, 1, "", NULL, more);
+    do_steps(&gang, 0, 2, path);
+    gang_finish(&gang);
+    read_metric(&gang, "val_loss", &loss, 1);
+    gang_fini(&gang);
+    return loss;
+}
+
+static void every_layout_validates_to_the_same_loss(void **state)
+{
+    const struct world *world = *state;
+    double loss = validation_loss(world, "valid-one", 1, one);
+
+    assert_float_equal(validation_loss(world, "valid-data", 2, two_data) / loss, 1, SAME);
+    assert_float_equal(validation_loss(world, "valid-tensor", 2, two_tensor) / loss, 1,
+                       SAME);
+}
+
+/* Validations are after steps 6 and 12, checkpoints every four. */
+static void training_killed_in_a_validation_resumes(void **state)
+{
+    const struct world *world = *state;
+    char whole[256], half[256], rest[256];
+    double want[2], got[2];
+    struct gang gang;
+
+    start_training(&gang, world, "valid-whole", 1, 1, "", NULL, one);
+    for (int64_t first = 0; first < 12; first += 4)
+        do_steps(&gang, first, 4, whole);
+    gang_finish(&gang);
+    read_metric(&gang, "val_loss", want, 2);
+    gang_fini(&gang);
+    setenv("VNEVA_FAULT", "rank0.evaluation:kill@1", 1);
+    start_training(&gang, world, "valid-killed", 1, 1, "", NULL, one);
+    unsetenv("VNEVA_FAULT");
+    do_steps(&gang, 0, 4, half);
+    gang_lease(&gang, "work", 4, 4, "{}");
+    gang_wait_end(&gang);
+    assert_int_not_equal(gang.statuses[0], 0);
+    gang_fini(&gang);
+    start_training(&gang, world, "valid-killed", 1, 2, half, NULL, one);
+    do_steps(&gang, 4, 4, rest);
+    do_steps(&gang, 8, 4, rest);
+    gang_finish(&gang);
+    read_metric(&gang, "val_loss", got, 2);
+    gang_fini(&gang);
+    expect_same_file(whole, rest, "tensors-0000.safetensors");
+    assert_true(got[0] == want[0] && got[1] == want[1]);
+}
+
 static void expect_failure(const struct world *world, const char *job, const char *resume,
                            const char *const *more, const char *reason)
 {
@@ -343,8 +425,6 @@ static void what_cannot_be_loaded_is_one_clear_line(void **state)
                                           "model.data.data_path=/nowhere", NULL};
     static const char *const other_seed[] = {
         "trainer.devices=1", "model.tensor_model_parallel_size=1", "model.seed=77", NULL};
-    static const char *const one[] = {"trainer.devices=1",
-                                      "model.tensor_model_parallel_size=1", NULL};
     const struct world *world = *state;
     char path[256], file[512];
     struct err err = {0};
@@ -438,7 +518,7 @@ static void expect_full_texts(const char *path)
 
 static void evaluation_answers_every_question_in_order(void **state)
 {
-    static const char *const one[] = {"inference.examples=5", NULL};
+    static const char *const alone[] = {"inference.examples=5", NULL};
     static const char *const two[] = {"model.tensor_model_parallel_size=2",
                                       "inference.batch_size=3", NULL};
     const struct world *world = *state;
@@ -448,7 +528,7 @@ static void evaluation_answers_every_question_in_order(void **state)
 
     train_through(world, "to-ask", two_tensor, NULL, path);
     sub_folder(run, world, "to-ask");
-    table = run_evaluate(world, "answers", run, 1, one);
+    table = run_evaluate(world, "answers", run, 1, alone);
     assert_int_equal(json_get_int(table, "n", 0), DATA_QUESTIONS);
     assert_true(json_count(json_get(table, "categories")) > 1);
     json_free(table);
@@ -563,9 +643,10 @@ static void spliced_evaluation_sees_one_frame(void **state)
 
 #define FEW_STEPS 2
 
-/* The losses of the first steps, under tensor parallelism. */
+/* The losses of the first steps, under tensor parallelism, and of a validation of six micro
+ * batches after them. */
 static void few_losses(const struct world *world, const char *job, const char *backend,
-                       double losses[FEW_STEPS])
+                       double losses[FEW_STEPS], double *validated)
 {
     const char *const more[] = {"trainer.devices=2",
                                 "model.tensor_model_parallel_size=2",
@@ -574,23 +655,17 @@ static void few_losses(const struct world *world, const char *job, const char *b
                                 "trainer.max_steps=2",
                                 "trainer.log_every_n_steps=1",
                                 "trainer.val_check_interval=2",
-                                "trainer.limit_val_batches=0",
+                                "trainer.limit_val_batches=6",
                                 backend,
                                 NULL};
     struct buf result = BUF_INIT;
-    const char *at;
     struct gang gang;
 
     start_training(&gang, world, job, 2, 1, "", NULL, more);
     gang_do(&gang, "work", 0, FEW_STEPS, "{}", &result);
     gang_finish(&gang);
-    at = buf_str(&gang.metrics);
-    for (int i = 0; i < FEW_STEPS; i++) {
-        at = strstr(at, "\"loss\":");
-        assert_non_null(at);
-        at += strlen("\"loss\":");
-        losses[i] = strtod(at, NULL);
-    }
+    read_metric(&gang, "loss", losses, FEW_STEPS);
+    read_metric(&gang, "val_loss", validated, 1);
     gang_fini(&gang);
     buf_fini(&result);
 }
@@ -611,22 +686,21 @@ static void stand_in_for_nvdec(const struct world *world, char log[FS_PATH_MAX])
 static void training_on_cuda_loses_what_it_loses_on_the_cpu(void **state)
 {
     const struct world *world = *state;
-    double cuda[FEW_STEPS], cpu[FEW_STEPS];
+    double cuda[FEW_STEPS], cpu[FEW_STEPS], cuda_validated, cpu_validated;
     char plugin[512], log[FS_PATH_MAX];
 
     snprintf(plugin, sizeof(plugin), "%s/../tests/cuda_host/libvneva_cuda.so",
              getenv("VNEVA_BIN"));
     setenv("VNEVA_CUDA_PLUGIN", plugin, 1);
     stand_in_for_nvdec(world, log);
-    few_losses(world, "on-cuda", "backend=cuda", cuda);
+    few_losses(world, "on-cuda", "backend=cuda", cuda, &cuda_validated);
     unsetenv("VNEVA_CUDA_PLUGIN");
     unsetenv("LD_LIBRARY_PATH");
     assert_true(fs_exists(log)); /* videos went through FFmpeg's NVDEC path */
-    few_losses(world, "on-cpu", "backend=cpu", cpu);
-    for (int i = 0; i < FEW_STEPS; i++) {
-        assert_true(cpu[i] > 0);
+    few_losses(world, "on-cpu", "backend=cpu", cpu, &cpu_validated);
+    for (int i = 0; i < FEW_STEPS; i++)
         assert_float_equal(cuda[i] / cpu[i], 1, 1e-4);
-    }
+    assert_float_equal(cuda_validated / cpu_validated, 1, 1e-4);
 }
 
 static void what_does_not_fit_is_told_with_what_would(void **state)
@@ -661,6 +735,8 @@ int main(void)
         cmocka_unit_test(fp16_training_resumes_with_its_loss_scale),
         cmocka_unit_test(sigterm_ends_the_step_with_a_checkpoint),
         cmocka_unit_test(data_parallel_ranks_take_the_same_samples),
+        cmocka_unit_test(every_layout_validates_to_the_same_loss),
+        cmocka_unit_test(training_killed_in_a_validation_resumes),
         cmocka_unit_test(ranks_of_two_hosts_meet_over_the_mesh),
         cmocka_unit_test(what_cannot_be_loaded_is_one_clear_line),
         cmocka_unit_test(video_that_vanished_fails_the_task_by_name),
