@@ -254,6 +254,7 @@ void nccl_close(struct nccl_set *set)
         set->groups[i]->base.slot = NULL;
     if (!is_idle(set->stream) || !is_idle(set->beside))
         nccl_abort_all(set);
+    set->forget_graphs(set->state);
     for (int i = set->n - 1; i >= 0; i--)
         close_comm(set->groups[i]);
     if (set->beside) {

@@ -1,8 +1,10 @@
 /* nccl.h - NCCL's side of comm_device: the communicators of one device
  *
  * Part of the CUDA plugin; with nccl_library.h the only files that know NCCL, whose library
- * (2.18 and up) is opened at run time. Communicators do not block: the host is never caught
- * inside NCCL, and a peer that is gone shows as an error, or as no progress for timeout_ms.
+ * (2.22 and up) is opened at run time. Communicators do not block: a peer that is gone shows as
+ * an error, or as no progress for timeout_ms. From 2.26 on NCCL takes each call in a thread of
+ * its own (src/group.cc) and the host is never caught inside; before, ranks meet inside the
+ * call when a communicator's collectives take a way for the first time.
  * Then all communicators of the device are aborted, together: the work of one may wait for
  * another's, by the events between the streams, and an abort waits for its work.
  *

@@ -8,7 +8,7 @@
 #ifndef NCCL_LIBRARY /* tests name their stand-in */
 #define NCCL_LIBRARY "libnccl.so.2"
 #endif
-#define NCCL_VERSION_MIN 21800
+#define NCCL_VERSION_MIN 22200 /* before, aborts wait one by one, see nccl_abort_all */
 
 #define NCCL_NAME(field, function) #function,
 static const char *const function_names[] = {NCCL_FUNCTIONS(NCCL_NAME)};
@@ -38,7 +38,7 @@ int nccl_load(struct nccl_api *api, struct err *err)
     for (size_t i = 0; i < N_FUNCTIONS; i++) {
         symbols[i] = dlsym(library, function_names[i]);
         if (!symbols[i]) {
-            err_set(err, ERR_UNSUPPORTED, "%s has no function %s: 2.18 is needed",
+            err_set(err, ERR_UNSUPPORTED, "%s has no function %s: 2.22 is needed",
                     NCCL_LIBRARY, function_names[i]);
             return -1;
         }

@@ -10,6 +10,7 @@
 
 #define SETTLE_FAST_NS 300000 /* NCCL takes most calls sooner: no pause between looks */
 #define POLL_NS 50000
+#define DRAIN_NS 5000000000 /* for what is left on the streams after an abort */
 /* A collective that the device has not even begun is blamed only after so many times the
  * limit: what it stands behind is more likely at fault. */
 #define LATE_TIMES 2
@@ -19,10 +20,26 @@
 
 /* ---- failures ---- */
 
-/* Graphs go first, for an abort waits for them too; one in flight goes on until its work ends.
- * Flags of all are set before the first is waited for: an abort waits for work on streams
- * that another's may hold up. NCCL defers that wait to the end of its group of calls; so its
- * source has it, and so PyTorch ends its communicators. Not yet seen on GPUs. */
+/* Waits until the streams are through, for a while: an abort's flag lets kernels end. */
+static void drain(const struct nccl_set *set)
+{
+    const struct timespec pause = {.tv_nsec = POLL_NS};
+    const cudaStream_t streams[] = {set->stream, set->beside};
+    int64_t begun_ns = clock_mono_ns();
+
+    for (size_t i = 0; i < sizeof(streams) / sizeof(streams[0]); i++)
+        while (streams[i] && cudaStreamQuery(streams[i]) == cudaErrorNotReady &&
+               clock_mono_ns() - begun_ns < DRAIN_NS)
+            nanosleep(&pause, NULL);
+    cudaGetLastError(); /* not to be ready is no error, but kept as one */
+}
+
+/* Flags of all are set before the first is waited for: an abort waits for work on streams that
+ * another's may hold up. In a group of calls NCCL sets an abort's flag at once and waits at the
+ * group's end, for all at the same time (from 2.22 on: src/init.cc, ncclCommAbort, and
+ * src/group.cc; before, in the call itself). It waits for graphs too, until CUDA has told it
+ * that they are gone (commDestroySync): so they go in between, when they have ended. Of one
+ * that has not, CUDA says that it is freed when it has (cuGraphExecDestroy). */
 void nccl_abort_all(struct nccl_set *set)
 {
     const struct nccl_api *api = set->n > 0 ? &set->groups[0]->api : NULL;
@@ -33,13 +50,14 @@ void nccl_abort_all(struct nccl_set *set)
         nccl_record_fail(set->recording);
         return;
     }
-    set->forget_graphs(set->state);
     api->group_start();
     for (int i = 0; i < set->n; i++) {
         if (set->groups[i]->comm)
             api->abort(set->groups[i]->comm);
         set->groups[i]->comm = NULL;
     }
+    drain(set);
+    set->forget_graphs(set->state);
     api->group_end();
 }
 

@@ -8,7 +8,14 @@
  */
 #include "streams.h"
 
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <memory>
+#include <thread>
+
 #define GRAPH_BYTES ((size_t)64 << 10) /* that an executable graph takes of the device */
+#define END_LOOKS 2000                 /* before what is in flight is said to hang */
 
 struct cuda_host_graph {
     std::vector<cuda_host_maker> nodes;
@@ -99,6 +106,8 @@ cudaError_t cudaGraphDestroy(cudaGraph_t graph)
 
 struct cuda_host_graph_exec {
     std::vector<cuda_host_maker> nodes;
+    std::shared_ptr<int> in_flight = std::make_shared<int>(); /* as many have it too */
+    cudaStream_t stream = nullptr;
 };
 
 cudaError_t cudaGraphInstantiateWithFlags(cudaGraphExec_t *exec, cudaGraph_t graph,
@@ -112,11 +121,25 @@ cudaError_t cudaGraphInstantiateWithFlags(cudaGraphExec_t *exec, cudaGraph_t gra
     return cudaSuccess;
 }
 
-/* What is on its way goes on. */
+/* What is on its way goes on; but where it waits for ever it is never freed. */
+static void check_flight(cudaGraphExec_t exec)
+{
+    for (int i = 0; exec->in_flight.use_count() > 1; i++) {
+        if (cuda_host_go_on(exec->stream) != cudaErrorNotReady)
+            return;
+        if (i == END_LOOKS) {
+            fprintf(stderr, "a graph in flight waits for what does not come\n");
+            std::abort();
+        }
+        std::this_thread::sleep_for(std::chrono::microseconds(50));
+    }
+}
+
 cudaError_t cudaGraphExecDestroy(cudaGraphExec_t exec)
 {
     if (is_forbidden())
         return cudaErrorStreamCaptureUnsupported;
+    check_flight(exec);
     give_memory(GRAPH_BYTES);
     delete exec;
     return cudaSuccess;
@@ -133,11 +156,12 @@ cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t stream)
     if (is_forbidden())
         return cudaErrorStreamCaptureUnsupported;
     counts.n_graphs++;
+    exec->stream = stream;
     for (const auto &node : exec->nodes) {
         cudaError_t error = enqueue(stream, node());
 
         if (error != cudaSuccess)
             return error;
     }
-    return cudaSuccess;
+    return enqueue(stream, [in_flight = exec->in_flight] { return cudaSuccess; });
 }

@@ -284,6 +284,26 @@ static void a_rank_that_does_not_launch_is_named(void)
     device_ranks_run(2, 2, SHORT_MS, lost_body);
 }
 
+static void ending_body(struct device_rank *rank)
+{
+    struct sums sums;
+    struct err err = {0};
+
+    sums_init(&sums, rank);
+    for (int i = 0; i < 3; i++)
+        use_and_check(&sums);
+    sums.leaves = rank->rank == 1;
+    EXPECT((use(&sums, &err) == 0) == (rank->rank == 0));
+    backend_destroy(rank->b);
+    rank->b = NULL;
+}
+
+/* The stand-in sees to it that an abort comes before the end of the graph. */
+static void a_backend_ends_with_a_launch_that_cannot(void)
+{
+    device_ranks_run(2, 2, TIMEOUT_MS, ending_body);
+}
+
 static int wrong(struct sums *sums, struct err *err)
 {
     float host[N] = {0};
@@ -322,6 +342,7 @@ int main(void)
     EXPECT_RUN(a_rank_that_dropped_its_own_records_with_the_others);
     EXPECT_RUN(sums_beside_are_not_recorded);
     EXPECT_RUN(a_rank_that_does_not_launch_is_named);
+    EXPECT_RUN(a_backend_ends_with_a_launch_that_cannot);
     EXPECT_RUN(a_failure_while_recording_is_told);
     return expect_end();
 }

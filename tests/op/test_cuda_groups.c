@@ -236,7 +236,7 @@ static void ranks_that_share_a_device_go_through_the_host(void)
 
 static void without_nccl_ranks_go_through_the_host(void)
 {
-    setenv("CUDA_HOST_NCCL_VERSION", "21701", 1);
+    setenv("CUDA_HOST_NCCL_VERSION", "22105", 1);
     device_ranks_run(2, 2, TIMEOUT_MS, staged_body);
     unsetenv("CUDA_HOST_NCCL_VERSION");
 }

@@ -31,8 +31,8 @@ static void cuda_destroy(struct backend *b)
     struct cuda *cuda = cuda_of(b);
 
     if (cuda->stream) {
+        cuda_groups_fini(cuda); /* first: only an abort may end a graph in flight */
         cuda_graphs_fini(cuda);
-        cuda_groups_fini(cuda);
         /* copies may be on their way from the ring */
         cudaStreamSynchronize(cuda->stream);
         cuda_attention_fini(cuda);
