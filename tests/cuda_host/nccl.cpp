@@ -11,8 +11,10 @@
  * within a group of calls at its end: work that another communicator holds up ends the
  * process, for NCCL would hang; so do graphs that have collectives of the communicator.
  * Recorded collectives are numbered with each launch, and meet only those of the same
- * place in the same recording.
- * Environment: CUDA_HOST_NCCL_VERSION (22809), CUDA_HOST_NCCL_FULL: ranks find no memory. Source: NCCL user guide, API reference.
+ * place in the same recording. Unless NCCL_GRAPH_REGISTER is 0 their buffers are registered:
+ * none is taken before all ranks record it.
+ * Environment: CUDA_HOST_NCCL_VERSION (22809), CUDA_HOST_NCCL_FULL: ranks find no memory.
+ * Source: NCCL user guide, API reference, source.
  */
 #include "nccl.h"
 
@@ -66,6 +68,8 @@ struct room {
     int n_ranks = 0;
     std::set<int> ranks, devices;
     std::map<uint64_t, meeting> meetings;
+    std::map<uint64_t, int>
+        registered; /* for the n-th that was recorded, by so many ranks */
     int n_left = 0;
     ncclResult_t wrong = ncclSuccess;
     std::string why;
@@ -84,6 +88,7 @@ struct seat {
     int rank = 0;
     uint64_t n_asked = 0;
     uint64_t recording = 0, n_recorded = 0; /* the newest: after so many, in it so many */
+    uint64_t n_registered = 0;
     std::shared_ptr<int> graphs = std::make_shared<int>(); /* as many have it too */
     bool has_left = false; /* read and written with the room's lock */
     int n_polls_left = 0;  /* until a call is taken */
@@ -214,6 +219,16 @@ struct ncclComm {
     std::string last;
 };
 
+/* The ranks meet in the call. */
+static void register_buffers(seat &seat)
+{
+    const char *text = getenv("NCCL_GRAPH_REGISTER");
+    std::lock_guard<std::mutex> hold(seat.room->lock);
+
+    if (!text || strcmp(text, "0") != 0)
+        seat.room->registered[++seat.n_registered]++;
+}
+
 /* Every rank has asked for as many before the same recording. */
 static void note_recorded(seat &seat, call &c)
 {
@@ -235,6 +250,7 @@ static ncclResult_t ask(ncclComm_t comm, call c, bool is_fine, cudaStream_t stre
     seat->streams.insert(stream);
     if (cuda_host_is_recorded(stream)) {
         note_recorded(*seat, c);
+        register_buffers(*seat);
         graph = seat->graphs;
     }
     if (cuda_host_ask_made(stream, [seat, graph, c] {
@@ -317,7 +333,9 @@ SHARED ncclResult_t ncclCommGetAsyncError(ncclComm_t comm, ncclResult_t *result)
 
     *result = room.wrong;
     if (*result == ncclSuccess &&
-        ((int)room.ranks.size() < room.n_ranks || comm->mine->n_polls_left > 0)) {
+        ((int)room.ranks.size() < room.n_ranks || comm->mine->n_polls_left > 0 ||
+         (comm->mine->n_registered > 0 &&
+          room.registered[comm->mine->n_registered] < room.n_ranks))) {
         comm->mine->n_polls_left -= comm->mine->n_polls_left > 0;
         *result = ncclInProgress;
     }
