@@ -55,7 +55,7 @@ static int begin_call(struct nccl_group *group, struct nccl_mark **mark, const c
 {
     if (check_open(group, err) < 0)
         return -1;
-    if ((group->set->recording ? nccl_record_piece(group, mark, stream, err)
+    if ((group->set->recording ? nccl_record_piece(group, mark, err)
                                : nccl_mark_begin(group, mark, stream, err)) < 0)
         return -1;
     (*mark)->what = what;
@@ -167,8 +167,7 @@ static int nccl_all_reduce_beside(struct comm_device *device, uint64_t number, f
     struct nccl_set *set = g->set;
 
     if (set->recording)
-        return err_set(err, ERR_STATE, "group '%s': no recording of what goes on beside",
-                       g->args.name);
+        return nccl_record_refuse(g, "what goes on beside", err);
     if (check_open(g, err) < 0 || order(g, set->stream, set->beside, set->asked, err) < 0)
         return -1;
     g->has_beside = true;
@@ -186,6 +185,10 @@ static int nccl_join(struct comm_device *device, struct err *err)
 
     if (!g->has_beside)
         return 0;
+    if (set->recording) /* not refused as a collective is: nobody has counted it */
+        return err_set(err, ERR_STATE,
+                       "group '%s': no recording of a wait for what goes on beside",
+                       g->args.name);
     if (g->n_marks > 0) { /* the newest is what is waited for */
         mark = nccl_newest_mark(g);
         number = mark->number;

@@ -13,7 +13,9 @@
  *
  * Collectives of the first may be recorded with whatever else the stream is asked
  * (cudaStreamBeginCapture); all ranks record, and launch, the same (user guide, "Using NCCL
- * with CUDA Graphs"). A communicator's end waits for the graphs that have some of its.
+ * with CUDA Graphs"), of one group: it is said there that CUDA was seen to hang where one thread
+ * launches graphs of several communicators. A communicator's end waits for the graphs that
+ * have some of its.
  *
  * Owns: communicators, events, the stream beside; borrows the backend's. Threads: one, with
  * the device current.
@@ -41,7 +43,8 @@ struct nccl_set { /* zeroed, but for the stream and what follows it */
     cudaEvent_t asked, done; /* of what was asked before, and of what went on beside */
     struct nccl_group *groups[NCCL_GROUPS_MAX];
     int n;
-    struct nccl_stretch *recording; /* NULL: collectives are done */
+    struct nccl_stretch *recording;    /* NULL: collectives are done */
+    const struct nccl_group *recorded; /* the one that may be; NULL: whose comes first */
 };
 
 /* ERR_UNSUPPORTED: no library, or one too old. */

@@ -55,9 +55,10 @@ int nccl_drop_done(struct nccl_group *group, struct err *err);
 /* ---- nccl_record.c ---- */
 
 /* *out: of the collective that is recorded next. */
-int nccl_record_piece(struct nccl_group *group, struct nccl_mark **out,
-                      cudaStream_t stream, struct err *err);
+int nccl_record_piece(struct nccl_group *group, struct nccl_mark **out, struct err *err);
 int nccl_record_piece_end(struct nccl_group *group, struct err *err);
+/* -1: a collective that was asked for is not recorded, and counts no more. */
+int nccl_record_refuse(const struct nccl_group *group, const char *what, struct err *err);
 /* How many of the group a launch has, and how long the device's other work stood still for
  * them: in the last launch whose times were still there to be read. */
 int64_t nccl_stretch_count(const struct nccl_stretch *stretch,

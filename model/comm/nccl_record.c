@@ -4,6 +4,9 @@
  * between two events that are part of the graph and are recorded anew by every launch
  * (cudaEventRecordExternal), to learn how long it takes. A launch has one mark for all of a
  * group's, and so one number range. Recording counts none; a launch counts all at once.
+ * Events may be made while a stream records (NCCL makes some then, src/misc/strongstream.cc),
+ * and where a recording is spoilt already recording the event says so, before NCCL is asked:
+ * it would take the stream for one that does not record.
  */
 #include "model/comm/nccl_group.h"
 
@@ -76,14 +79,29 @@ static int record_event(cudaEvent_t event, const struct nccl_group *group,
     return err_set(err, ERR_IO, "group '%s': cannot record an event", group->args.name);
 }
 
-int nccl_record_piece(struct nccl_group *group, struct nccl_mark **out,
-                      cudaStream_t stream, struct err *err)
+/* So many of the group's collectives are asked for; the number of the last. */
+static uint64_t count_on(const struct nccl_group *group, int64_t n_more)
 {
-    struct nccl_stretch *stretch = group->set->recording;
+    if (!group->base.slot) /* the group has ended */
+        return 0;
+    return group->args.count(group->args.group, n_more);
+}
 
-    if (stream != group->set->stream)
-        return err_set(err, ERR_STATE, "group '%s': no recording of what goes on beside",
-                       group->args.name);
+int nccl_record_refuse(const struct nccl_group *group, const char *what, struct err *err)
+{
+    count_on(group, -1);
+    return err_set(err, ERR_STATE, "group '%s': no recording of %s", group->args.name,
+                   what);
+}
+
+int nccl_record_piece(struct nccl_group *group, struct nccl_mark **out, struct err *err)
+{
+    struct nccl_set *set = group->set;
+    struct nccl_stretch *stretch = set->recording;
+
+    if (set->recorded && set->recorded != group)
+        return nccl_record_refuse(group, "a second group's collectives", err);
+    set->recorded = group;
     if (add_piece(stretch, group, err) < 0)
         return -1;
     stretch->asked = (struct nccl_mark){.has_begun = true};
@@ -102,14 +120,6 @@ int nccl_record_piece_end(struct nccl_group *group, struct err *err)
 void nccl_record_fail(struct nccl_stretch *recording)
 {
     recording->has_failed = true;
-}
-
-/* So many of the group's collectives are asked for; the number of the last. */
-static uint64_t count_on(const struct nccl_group *group, int64_t n_more)
-{
-    if (!group->base.slot) /* the group has ended */
-        return 0;
-    return group->args.count(group->args.group, n_more);
 }
 
 int nccl_record_end(struct nccl_set *set, struct nccl_stretch **out)

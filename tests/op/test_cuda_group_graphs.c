@@ -231,12 +231,71 @@ static void beside_body(struct device_rank *rank)
     EXPECT_MSG(
         strstr(rank->b->replay.refusal.text, "no recording of what goes on beside"),
         "'%s'", rank->b->replay.refusal.text);
+    EXPECT_MSG(rank->second->device_number == 4, "number %d: one of each use",
+               (int)rank->second->device_number);
     sums_fini(&sums);
 }
 
 static void sums_beside_are_not_recorded(void)
 {
     device_ranks_run(2, 2, TIMEOUT_MS, beside_body);
+}
+
+static int join(struct sums *sums, struct err *err)
+{
+    return comm_device_join(sums->rank->second, err);
+}
+
+static void join_body(struct device_rank *rank)
+{
+    struct sums sums;
+    struct err err = {0};
+
+    sums_init(&sums, rank);
+    sums.inside = join;
+    for (int i = 0; i < 3; i++) {
+        EXPECT_OK(comm_device_all_reduce_beside(rank->second, sums.spare.data, N,
+                                                COMM_MAX, &err),
+                  &err);
+        use_and_check(&sums);
+    }
+    expect_counts(&sums, 0, 0, 2, 5);
+    EXPECT_MSG(strstr(rank->b->replay.refusal.text, "no recording of a wait for"), "'%s'",
+               rank->b->replay.refusal.text);
+    EXPECT(rank->second->device_number == 3);
+    sums_fini(&sums);
+}
+
+static void a_wait_for_sums_beside_is_not_recorded(void)
+{
+    device_ranks_run(2, 2, TIMEOUT_MS, join_body);
+}
+
+static int of_second_group(struct sums *sums, struct err *err)
+{
+    return comm_device_all_reduce(sums->rank->second, sums->x.data, N, COMM_MAX, err);
+}
+
+static void second_group_body(struct device_rank *rank)
+{
+    struct sums sums;
+
+    sums_init(&sums, rank);
+    sums.inside = of_second_group;
+    for (int i = 0; i < 4; i++)
+        use_and_check(&sums);
+    expect_counts(&sums, 0, 0, 2, 6);
+    EXPECT_MSG(strstr(rank->b->replay.refusal.text,
+                      "group 'data': no recording of a second group's collectives"),
+               "'%s'", rank->b->replay.refusal.text);
+    EXPECT(rank->second->device_number == 4);
+    sums_fini(&sums);
+}
+
+/* CUDA was seen to hang over graphs of several communicators. */
+static void one_group_is_recorded(void)
+{
+    device_ranks_run(2, 2, TIMEOUT_MS, second_group_body);
 }
 
 /* ---- failures ---- */
@@ -341,6 +400,8 @@ int main(void)
     EXPECT_RUN(what_one_rank_cannot_record_none_does);
     EXPECT_RUN(a_rank_that_dropped_its_own_records_with_the_others);
     EXPECT_RUN(sums_beside_are_not_recorded);
+    EXPECT_RUN(a_wait_for_sums_beside_is_not_recorded);
+    EXPECT_RUN(one_group_is_recorded);
     EXPECT_RUN(a_rank_that_does_not_launch_is_named);
     EXPECT_RUN(a_backend_ends_with_a_launch_that_cannot);
     EXPECT_RUN(a_failure_while_recording_is_told);
