@@ -175,9 +175,13 @@ int cuda_download(struct backend *b, void *host, const void *src, size_t n_bytes
 
     if (cuda_graph_refuses(cuda, "a download", err) < 0)
         return -1;
-    if (n_bytes && cuda_check(cudaMemcpyAsync(host, src, n_bytes, cudaMemcpyDeviceToHost,
-                                              cuda->stream),
-                              "copy from the device", err) < 0)
+    /* The wait comes first: a copy to memory that is not pinned waits by itself for what the
+     * stream was asked before, and looks at no communicator meanwhile ("API synchronization
+     * behavior"). */
+    if (n_bytes && (cuda_wait(cuda, err) < 0 ||
+                    cuda_check(cudaMemcpyAsync(host, src, n_bytes, cudaMemcpyDeviceToHost,
+                                               cuda->stream),
+                               "copy from the device", err) < 0))
         return -1;
     return cuda_sync(b, err);
 }
