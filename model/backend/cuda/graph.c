@@ -1,9 +1,10 @@
 /* graph.c - stretches of operations, recorded as CUDA graphs and repeated
  *
  * A stretch is asked for by name and by what fixes its operations. The first time it runs as
- * it is, so that plans and scratch are made; the second time the stream
- * records it (cudaStreamBeginCapture) and nothing runs until the graph is launched; from then
- * on it is one launch. What cannot be recorded (uploads, downloads, waiting, asking for
+ * it is, so that plans, scratch and NCCL's connections are made (one for each algorithm that
+ * a collective's kind and size call for, src/enqueue.cc, ncclPrepareTasks); the second time
+ * the stream records it (cudaStreamBeginCapture) and nothing runs until the graph is
+ * launched; from then on it is one launch. What cannot be recorded (uploads, downloads, waiting, asking for
  * memory) refuses itself by cuda_graph_refuses; the stretch then runs as it is for good.
  * A graph keeps pointers: those of the caller's memory are part of its key; where the
  * backend's own move, all graphs are dropped and recorded anew.
@@ -150,7 +151,8 @@ static int record(struct cuda *cuda, cudaGraph_t *graph,
 
     err_clear(&graphs->refusal);
     graphs->has_lost_peers = false;
-    /* thread-local: other threads of the process (NCCL's) may do as they like */
+    /* thread-local: other threads of the process may do as they like; in one of its own
+     * NCCL takes what is recorded */
     error = cudaStreamBeginCapture(cuda->stream, cudaStreamCaptureModeThreadLocal);
     if (error != cudaSuccess)
         return cuda_check(error, "recording", err);
