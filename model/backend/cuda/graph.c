@@ -4,8 +4,9 @@
  * it is, so that plans, scratch and NCCL's connections are made (one for each algorithm that
  * a collective's kind and size call for, src/enqueue.cc, ncclPrepareTasks); the second time
  * the stream records it (cudaStreamBeginCapture) and nothing runs until the graph is
- * launched; from then on it is one launch. What cannot be recorded (uploads, downloads, waiting, asking for
- * memory) refuses itself by cuda_graph_refuses; the stretch then runs as it is for good.
+ * launched; from then on it is one launch. What cannot be recorded (uploads, downloads,
+ * waiting, asking for memory) refuses itself by cuda_graph_refuses; the stretch then runs as
+ * it is for good.
  * A graph keeps pointers: those of the caller's memory are part of its key; where the
  * backend's own move, all graphs are dropped and recorded anew.
  * Where other ranks have a part in a stretch, all of them do the same each time: run it,
