@@ -58,10 +58,13 @@ SAMPLE_WHERE static inline float sample_noise(const struct sample_args *args, in
                                               int32_t stream, int32_t step)
 {
     uint32_t c[4] = {(uint32_t)(i >> 2), (uint32_t)step, (uint32_t)stream, 0};
+    uint32_t bits;
     float u;
 
     sample_philox(c, args->seed);
-    u = ((float)(c[i & 3] >> 9) + 0.5F) * 0x1p-23F; /* neither 0 nor 1 */
+    /* no index that only the run knows: c shall be registers */
+    bits = i & 2 ? (i & 1 ? c[3] : c[2]) : (i & 1 ? c[1] : c[0]);
+    u = ((float)(bits >> 9) + 0.5F) * 0x1p-23F; /* neither 0 nor 1 */
     return -logf(-logf(u));
 }
 
