@@ -1,4 +1,9 @@
-/* vneva up, down: a coordinator and an agent on this machine. */
+/* vneva up, down: a coordinator and an agent on this machine.
+ *
+ * The agent holds a lock of the home for as long as it lives: it outlives a coordinator
+ * that was killed, and a second agent would give the same devices out once more.
+ */
+#define _GNU_SOURCE /* flock */
 #include "common/base/clock.h"
 #include "jobs/client/client.h"
 
@@ -7,6 +12,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -16,11 +22,13 @@
 #define SILENT_MS 2000 /* without an answer: gone */
 #define LOG_TAIL 2000  /* bytes shown of the log of what did not start */
 #define LOG_MAX (64u << 20)
+#define AGENT_LOCK "agent.lock" /* in the home */
 
 struct child {
     const char *name; /* "coordinator" */
     char log[FS_PATH_MAX];
-    pid_t pid; /* 0: not started here */
+    pid_t pid;   /* 0: not started here */
+    int lock_fd; /* the child keeps it open; -1: none */
 };
 
 static int run_ping(struct client *client, struct err *err)
@@ -65,6 +73,8 @@ static void become(const struct child *child, char *const *argv, bool is_detache
         setsid();
     if (null < 0 || log < 0 || dup2(null, 0) < 0 || dup2(log, 1) < 0 || dup2(log, 2) < 0)
         _exit(EXIT_SYSTEM);
+    if (child->lock_fd >= 0)
+        fcntl(child->lock_fd, F_SETFD, 0);
     execv(argv[0], argv);
     dprintf(2, "cannot run '%s': %s\n", argv[0], strerror(errno));
     _exit(EXIT_SYSTEM);
@@ -173,12 +183,56 @@ static int prepare_home(struct client *client, struct child *coordinator,
     return 0;
 }
 
+/* 1: no other agent of this home lives, and the lock is ours. 0: one does. */
+static int lock_agent(struct client *client, struct child *agent, struct err *err)
+{
+    char path[FS_PATH_MAX];
+
+    if (fs_path(path, err, "%s/%s", client->home, AGENT_LOCK) < 0)
+        return -1;
+    if (agent->lock_fd < 0)
+        agent->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    if (agent->lock_fd < 0)
+        return err_set(err, ERR_IO, "cannot open '%s': %s", path, strerror(errno));
+    if (flock(agent->lock_fd, LOCK_EX | LOCK_NB) == 0)
+        return 1;
+    if (errno == EWOULDBLOCK || errno == EINTR)
+        return 0;
+    return err_set(err, ERR_IO, "cannot lock '%s': %s", path, strerror(errno));
+}
+
+/* 1: an agent is to be started. 0: one is there; one that lives and has lost its
+ * coordinator is given time to find it again. */
+static int needs_agent(struct client *client, struct child *agent, struct err *err)
+{
+    int64_t deadline_ms = clock_mono_ms() + START_MS;
+    int n_agents, is_locked;
+
+    for (;;) {
+        n_agents = count_agents(client, err);
+        if (n_agents != 0)
+            return n_agents < 0 ? -1 : 0;
+        is_locked = lock_agent(client, agent, err);
+        if (is_locked != 0)
+            return is_locked;
+        if (clock_mono_ms() > deadline_ms)
+            return err_set(err, ERR_TIMEOUT,
+                           "an agent of this home runs already (it holds '%s/%s') and "
+                           "does not find the coordinator; see '%s', and end it",
+                           client->home, AGENT_LOCK, agent->log);
+        if (client_pause(STEP_MS))
+            return err_set(err, ERR_STATE,
+                           "interrupted while the agent looks for the "
+                           "coordinator");
+    }
+}
+
 /* Starts what does not run yet; what was started is in the children's pid. */
 static int bring_up(struct client *client, struct child *coordinator, struct child *agent,
                     int64_t n_devices, const char *listen, bool is_detached,
                     struct err *err)
 {
-    int n_agents;
+    int needs;
 
     if (prepare_home(client, coordinator, agent, err) < 0)
         return -1;
@@ -187,9 +241,9 @@ static int bring_up(struct client *client, struct child *coordinator, struct chi
             wait_started(client, coordinator, coordinator_answers, err) < 0)
             return -1;
     }
-    n_agents = count_agents(client, err);
-    if (n_agents != 0)
-        return n_agents < 0 ? -1 : 0;
+    needs = needs_agent(client, agent, err);
+    if (needs <= 0)
+        return needs;
     if (start_agent(client, agent, n_devices, is_detached, err) < 0)
         return -1;
     return wait_started(client, agent, agent_is_there, err);
@@ -300,7 +354,8 @@ static void print_endpoint(struct client *client)
 
 int cmd_up(struct client *client, const struct args *args)
 {
-    struct child coordinator = {.name = "coordinator"}, agent = {.name = "worker"};
+    struct child coordinator = {.name = "coordinator", .lock_fd = -1};
+    struct child agent = {.name = "worker", .lock_fd = -1};
     bool is_detached = !args_has(args, "foreground");
     const char *listen = args_value(args, "listen");
     int64_t n_devices;

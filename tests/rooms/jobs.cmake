@@ -35,3 +35,6 @@ vneva_test(client_weights LABEL unit SOURCES unit/client_weights.c LIBS vneva_cl
 add_test(NAME user_scripts COMMAND sh ${CMAKE_CURRENT_SOURCE_DIR}/integration/scripts.sh)
 set_tests_properties(user_scripts PROPERTIES LABELS integration TIMEOUT 60
   ENVIRONMENT "VNEVA_SOURCE=${CMAKE_SOURCE_DIR}")
+add_test(NAME up_cli COMMAND sh ${CMAKE_CURRENT_SOURCE_DIR}/integration/up_cli.sh)
+set_tests_properties(up_cli PROPERTIES LABELS integration TIMEOUT 120
+  ENVIRONMENT "VNEVA_BIN=$<TARGET_FILE_DIR:vneva>")

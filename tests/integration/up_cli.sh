@@ -1,0 +1,78 @@
+#!/bin/sh
+# vneva up as people run it: one coordinator and one agent a home, however often and
+# whatever was killed in between. Wants VNEVA_BIN (where the programs are).
+set -u
+work=$(mktemp -d)
+export VNEVA_HOME="$work/home"
+PATH=$VNEVA_BIN:$PATH
+failed=0
+
+fail() {
+    echo "FAILED: $*" >&2
+    failed=1
+}
+
+# processes NAME: numbers of those programs that run for this home
+processes() {
+    for folder in /proc/[0-9]*; do
+        words=$(tr '\0' ' ' 2>/dev/null <"$folder/cmdline") || continue
+        case $words in
+        */vneva-"$1"\ *"--home $VNEVA_HOME "*) echo "${folder#/proc/}" ;;
+        esac
+    done
+}
+
+count() {
+    processes "$1" | wc -l
+}
+
+finish() {
+    vneva down >"$work/out" 2>&1
+    for pid in $(processes coordinator) $(processes worker); do
+        kill -KILL "$pid"
+    done
+    rm -rf "$work"
+}
+trap finish EXIT
+
+two_at_once_start_one_agent() {
+    vneva up --devices 1 >"$work/first" 2>&1 &
+    vneva up --devices 1 >"$work/second" 2>&1 || fail "the second: $(cat "$work/second")"
+    wait $! || fail "the first: $(cat "$work/first")"
+    [ "$(count worker)" = 1 ] || fail "$(count worker) agents of two calls at once"
+    [ "$(count coordinator)" = 1 ] || fail "$(count coordinator) coordinators"
+}
+
+agent_that_outlived_its_coordinator_is_taken_back() {
+    agent=$(processes worker)
+    kill -KILL "$(processes coordinator)"
+    vneva up --devices 1 >"$work/out" 2>&1 || fail "up again: $(cat "$work/out")"
+    grep -q "^up: coordinator, home" "$work/out" || fail "it said: $(cat "$work/out")"
+    [ "$(processes worker)" = "$agent" ] || fail "not the agent that was there"
+}
+
+agent_that_was_killed_is_replaced() {
+    agent=$(processes worker)
+    kill -KILL "$agent"
+    until vneva query workers where state=lost --format csv | grep -q lost; do
+        tries=$((${tries:-0} + 1))
+        [ $tries -lt 200 ] || { fail "its loss is not seen"; return; }
+        sleep 0.2
+    done
+    vneva up --devices 1 >"$work/out" 2>&1 || fail "up again: $(cat "$work/out")"
+    grep -q "^up: an agent, home" "$work/out" || fail "it said: $(cat "$work/out")"
+    [ "$(count worker)" = 1 ] || fail "$(count worker) agents after one was killed"
+}
+
+nothing_runs_after_down() {
+    vneva down >"$work/out" 2>&1 || fail "down: $(cat "$work/out")"
+    vneva up --devices 1 >"$work/out" 2>&1 || fail "up after down: $(cat "$work/out")"
+    vneva down >"$work/out" 2>&1 || fail "down: $(cat "$work/out")"
+    [ "$(count coordinator)" = 0 ] || fail "the coordinator still runs"
+}
+
+two_at_once_start_one_agent
+agent_that_outlived_its_coordinator_is_taken_back
+agent_that_was_killed_is_replaced
+nothing_runs_after_down
+exit $failed
