@@ -241,6 +241,17 @@ static int begin(struct neva *model, const char *temporary, struct err *err)
     return fs_make_dirs(temporary, 0777, err);
 }
 
+/* A full disk needs the room to try again. One that is whole stays: it may be the one that
+ * was being replaced. */
+static void drop_unfinished(const char *temporary)
+{
+    char manifest[FS_PATH_MAX];
+
+    if (temporary[0] && fs_path(manifest, NULL, "%s/checkpoint.json", temporary) == 0 &&
+        !fs_exists(manifest))
+        fs_remove_tree(temporary, NULL);
+}
+
 int checkpoint_save_with(struct neva *model, const char *folder, const struct json *meta,
                          const struct checkpoint_extra *extra, struct err *err)
 {
@@ -259,6 +270,8 @@ int checkpoint_save_with(struct neva *model, const char *folder, const struct js
     if (rc == 0 && all)
         rc = neva_agree(model, finish(model, temporary, folder, all, meta, extra, err),
                         err);
+    if (rc < 0 && comm_rank(model->group) == 0)
+        drop_unfinished(temporary);
     free(all);
     return rc < 0 ? err_wrap(err, "cannot save checkpoint '%s'", folder) : 0;
 }

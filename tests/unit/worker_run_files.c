@@ -125,6 +125,27 @@ static void lease_that_keeps_all_clears_only_what_is_half_written(void **state)
     json_free(json);
 }
 
+static void all_that_is_half_written_goes_before_an_attempt(void **state)
+{
+    static const char *const names[] = {"step-00000010-a1.tmp", "step-00000020-a2.tmp"};
+    char half[2][FS_PATH_MAX];
+    struct err err = {0};
+
+    assert_int_equal(checkpoints_clean_unfinished(*state, &err), 0); /* no folder yet */
+    make_checkpoint(*state, 10, 1);
+    make_checkpoint(*state, 20, 1);
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(
+            fs_path(half[i], &err, "%s/checkpoints/%s", (char *)*state, names[i]), 0);
+        assert_int_equal(fs_make_dirs(half[i], 0755, &err), 0);
+    }
+    assert_int_equal(checkpoints_clean_unfinished(*state, &err), 0);
+    assert_true(has_checkpoint(*state, 10, 1));
+    assert_true(has_checkpoint(*state, 20, 1));
+    assert_false(fs_exists(half[0]));
+    assert_false(fs_exists(half[1]));
+}
+
 static void last_k_checkpoints_stay_at_the_end(void **state)
 {
     struct json *known = parse("[\"x/checkpoints/step-00000010-a1\"]"), *merged, *args;
@@ -396,6 +417,7 @@ int main(void)
         TEST(checkpoints_no_lease_keeps_are_deleted),
         TEST(lease_without_list_deletes_nothing),
         TEST(lease_that_keeps_all_clears_only_what_is_half_written),
+        TEST(all_that_is_half_written_goes_before_an_attempt),
         TEST(last_k_checkpoints_stay_at_the_end),
         TEST(newest_checkpoint_of_a_run_is_found),
         TEST(source_found_once_holds_when_its_run_goes_on),

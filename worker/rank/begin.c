@@ -271,6 +271,8 @@ static int begin_first(struct begin *begin, const struct rank *rank, const char 
     if (begin->is_shared && (take_lock(begin, rank, has_begun, err) < 0 ||
                              link_checkpoints(begin, rank, err) < 0))
         return -1;
+    if (checkpoints_clean_unfinished(begin->folder, err) < 0)
+        return -1;
     if (has_begun)
         return 0;
     if (choose(begin, rank, err) < 0)

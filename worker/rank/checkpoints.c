@@ -293,6 +293,17 @@ int checkpoints_clean(const char *folder, const struct json *args, struct err *e
     return rc;
 }
 
+int checkpoints_clean_unfinished(const char *folder, struct err *err)
+{
+    struct json *args = json_new(JSON_OBJECT);
+    int rc = json_set(args, "newest_step", json_new_int(INT64_MAX), err);
+
+    if (rc == 0)
+        rc = checkpoints_clean(folder, args, err);
+    json_free(args);
+    return rc;
+}
+
 /* The newest complete checkpoint of a step up to *step that the list does not name; its
  * step goes to *step. 1: there is one. */
 static int find_unnamed(char *out, const char *parent, const struct json *list,

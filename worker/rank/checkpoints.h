@@ -62,5 +62,8 @@ int checkpoints_clean_end(const char *folder, const struct json *known, int64_t 
  * args.newest_step that args.keep (none: all are kept) does not name, and what an earlier
  * attempt left half written. The newest is never among them. */
 int checkpoints_clean(const char *folder, const struct json *args, struct err *err);
+/* Deletes all that is half written there. Before an attempt writes anything: only those
+ * that were killed can have left it. */
+int checkpoints_clean_unfinished(const char *folder, struct err *err);
 
 #endif
