@@ -12,6 +12,7 @@
 
 #include "common/base/clock.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/futex.h>
@@ -20,6 +21,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -32,6 +34,10 @@
 #define SPINS_PER_LOOK 64 /* between two looks at the clock */
 #define SLEEP_MS 100      /* look for dead peers this often */
 #define RETRY_MS 2        /* until rank 0 has made the segment */
+#define SEGMENT_FOLDER "/dev/shm"
+#define SEGMENT_PREFIX "vneva-"
+#define SEGMENT_NAME_MAX 256
+#define STALE_S 60 /* without a living maker for so long: left behind */
 #define SLOT_BYTES_MIN 4096
 #define THREADS_SLOT_BYTES ((size_t)64 << 10)
 
@@ -415,13 +421,46 @@ static void sleep_ms(int64_t ms)
     nanosleep(&time, NULL);
 }
 
+/* Who makes a segment holds its lock until all have met and its name is gone. */
+static void remove_if_stale(const char *segment)
+{
+    int fd = shm_open(segment, O_RDWR, 0);
+    struct stat st;
+
+    if (fd < 0)
+        return;
+    if (fstat(fd, &st) == 0 && st.st_uid == geteuid() &&
+        time(NULL) - st.st_mtime > STALE_S && flock(fd, LOCK_EX | LOCK_NB) == 0)
+        shm_unlink(segment);
+    close(fd);
+}
+
+/* A rank 0 that is killed while others are on their way leaves its segment. */
+static void remove_stale(void)
+{
+    DIR *dir = opendir(SEGMENT_FOLDER);
+    const struct dirent *entry;
+    char segment[SEGMENT_NAME_MAX];
+
+    while (dir && (entry = readdir(dir)))
+        if (strncmp(entry->d_name, SEGMENT_PREFIX, strlen(SEGMENT_PREFIX)) == 0 &&
+            (size_t)snprintf(segment, sizeof(segment), "/%s", entry->d_name) <
+                sizeof(segment))
+            remove_if_stale(segment);
+    if (dir)
+        closedir(dir);
+}
+
 static int segment_make(const char *segment, size_t n_bytes, struct err *err)
 {
-    int fd = shm_open(segment, O_RDWR | O_CREAT | O_EXCL, 0600), failed;
+    int fd, failed;
 
+    remove_stale();
+    fd = shm_open(segment, O_RDWR | O_CREAT | O_EXCL, 0600);
     if (fd < 0)
         return err_set(err, errno == EEXIST ? ERR_EXISTS : ERR_IO,
                        "cannot make shared memory '%s': %s", segment, strerror(errno));
+    (void)flock(fd, LOCK_EX | LOCK_NB); /* fails only if somebody takes it for stale */
     failed = posix_fallocate(fd, 0, (off_t)n_bytes);
     if (failed) {
         err_set(err, ERR_NOMEM, "cannot reserve %zu bytes of shared memory: %s", n_bytes,
@@ -512,7 +551,7 @@ int comm_create_shm(struct comm **out, const char *name, const char *segment, in
                     int n_ranks, size_t slot_bytes, int64_t timeout_ms, struct err *err)
 {
     struct shared *s = calloc(1, sizeof(*s));
-    char path[256];
+    char path[SEGMENT_NAME_MAX];
 
     if (!s)
         return err_set(err, ERR_NOMEM, "cannot allocate group '%s'", name);

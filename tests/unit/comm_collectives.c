@@ -5,13 +5,18 @@
 #include "tests/op/expect.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -539,6 +544,52 @@ static void a_killed_process_is_named_long_before_the_timeout(void)
     comm_destroy(comm);
 }
 
+/* A segment as a rank 0 that was killed while it waited leaves it. Its lock is *fd's. */
+static void leave_segment(char path[64], const char *name, int age_s, int *fd)
+{
+    time_t then = time(NULL) - age_s;
+    struct timespec times[2] = {{.tv_sec = then}, {.tv_sec = then}};
+
+    snprintf(path, 64, "/vneva-test-%d-%s", (int)getpid(), name);
+    *fd = shm_open(path, O_RDWR | O_CREAT | O_EXCL, 0600);
+    EXPECT(*fd >= 0 && futimens(*fd, times) == 0);
+}
+
+static bool has_segment(const char *path)
+{
+    int fd = shm_open(path, O_RDWR, 0);
+
+    if (fd >= 0)
+        close(fd);
+    return fd >= 0;
+}
+
+static void meet_body(struct comm *comm)
+{
+    struct err err = {0};
+
+    EXPECT_OK(comm_barrier(comm, &err), &err);
+}
+
+static void what_a_killed_maker_left_is_removed_by_the_next(void)
+{
+    char old[64], young[64], held[64];
+    int fds[3];
+
+    leave_segment(old, "old", 3600, &fds[0]);
+    leave_segment(young, "young", 5, &fds[1]);
+    leave_segment(held, "held", 3600, &fds[2]);
+    EXPECT(flock(fds[2], LOCK_EX) == 0);
+    run_world(SHM, 2, TIMEOUT_MS, meet_body);
+    EXPECT_MSG(!has_segment(old), "'%s' is left", old);
+    EXPECT_MSG(has_segment(young), "'%s' may be in use", young);
+    EXPECT_MSG(has_segment(held), "the maker of '%s' lives", held);
+    shm_unlink(young);
+    shm_unlink(held);
+    for (int i = 0; i < 3; i++)
+        close(fds[i]);
+}
+
 int main(void)
 {
     EXPECT_RUN(all_reduce_sums_and_takes_the_largest);
@@ -551,6 +602,7 @@ int main(void)
     EXPECT_RUN(ranks_that_do_different_things_find_out);
     EXPECT_RUN(a_rank_that_never_comes_is_named);
     EXPECT_RUN(a_group_that_is_not_complete_is_not_made);
+    EXPECT_RUN(what_a_killed_maker_left_is_removed_by_the_next);
     EXPECT_RUN(a_killed_process_is_named_long_before_the_timeout);
     return expect_end();
 }
