@@ -68,8 +68,39 @@ static int add_member(void *state, const char *name, uint64_t offset, uint64_t n
                                   err);
 }
 
+/* Whether any annotation file of the dataset that is there is one of these. */
+static bool is_of_same_files(const struct prepare_config *config,
+                             const struct json *manifest)
+{
+    const struct json *old = json_get(json_get(manifest, "settings"), "data_paths");
+
+    for (size_t i = 0; i < json_count(old); i++)
+        for (int j = 0; j < config->n_data_paths; j++)
+            if (json_string(json_at(old, i)) &&
+                strcmp(json_string(json_at(old, i)), config->data_paths[j]) == 0)
+                return true;
+    return json_count(old) == 0;
+}
+
+/* Prepared again, with other settings or records, is what people do; a dataset of other
+ * files is another one, whose name was given by mistake. */
+static int check_same_files(const struct prepare_config *config,
+                            const struct json *manifest, struct err *err)
+{
+    const struct json *old = json_get(json_get(manifest, "settings"), "data_paths");
+
+    if (is_of_same_files(config, manifest))
+        return 0;
+    return err_set(err, ERR_EXISTS,
+                   "'%s' holds a dataset of %lld samples of other annotations (%s): "
+                   "choose another folder as model.data.output, or remove this one",
+                   config->output, (long long)json_get_int(manifest, "n_samples", 0),
+                   json_string(json_at(old, 0)) ? json_string(json_at(old, 0)) : "?");
+}
+
 /* Whether the manifest that stands there is ours to remove. */
-static int check_manifest(const char *path, struct err *err)
+static int check_manifest(const struct prepare_config *config, const char *path,
+                          struct err *err)
 {
     struct buf text = BUF_INIT;
     struct json *tree = NULL;
@@ -86,6 +117,8 @@ static int check_manifest(const char *path, struct err *err)
                      "'%s' is there and no prepared dataset's: choose another folder "
                      "as model.data.output",
                      path);
+    else
+        rc = check_same_files(config, tree, err);
     json_free(tree);
     buf_fini(&text);
     return rc;
@@ -150,7 +183,7 @@ static int scan_all(struct planner *planner, const struct prepare_config *config
     char path[FS_PATH_MAX];
 
     if (settings_path(path, config, MANIFEST_FILE, err) < 0 ||
-        check_manifest(path, err) < 0 ||
+        check_manifest(config, path, err) < 0 ||
         settings_path(path, config, PLAN_FILE, err) < 0 ||
         plan_writer_create(&planner->writer, path, err) < 0)
         return -1;

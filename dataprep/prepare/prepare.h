@@ -55,7 +55,8 @@ struct prepare_progress {
 };
 
 /* Makes the folder; an earlier manifest in it is removed, its shards are replaced range by
- * range. ERR_INVALID, ERR_FORMAT: settings or annotation files as a whole are wrong. */
+ * range. ERR_EXISTS: what is there is no dataset, or one of other annotation files.
+ * ERR_INVALID, ERR_FORMAT: settings or annotation files as a whole are wrong. */
 int prepare_plan(const struct prepare_config *config, int64_t *n_samples,
                  struct err *err);
 /* first is a multiple of shard_size, count is shard_size (fewer in the last). Media are

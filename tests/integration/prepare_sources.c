@@ -227,6 +227,30 @@ static void wrong_input_leaves_the_dataset_that_is_there(void **state)
     assert_whole(output);
 }
 
+static void dataset_of_other_files_is_not_replaced(void **state)
+{
+    const char *first = in_folder("first.json"), *second = in_folder("second.json");
+    const char *both[] = {second, first}, *output = in_folder("taken");
+    struct prepare_config config = config_for(&first, 1, in_folder("media"), output);
+    int64_t n;
+    struct err err;
+
+    (void)state;
+    write_text("first.json", "[{\"id\": \"a\", " ASK("\"good.mp4\"", "<video>", "b") "]");
+    write_text("second.json",
+               "[{\"id\": \"c\", " ASK("\"good.mp4\"", "<video>", "d") "]");
+    dataset_close(prepare_and_open(&config));
+    config.data_paths = &second;
+    assert_int_equal(prepare_plan(&config, &n, &err), -1);
+    assert_int_equal(err.code, ERR_EXISTS);
+    assert_non_null(strstr(err.text, "first.json"));
+    assert_non_null(strstr(err.text, "model.data.output"));
+    assert_whole(output);
+    config.data_paths = both; /* the same one, grown */
+    config.n_data_paths = 2;
+    dataset_close(prepare_and_open(&config));
+}
+
 static void files_of_others_stay_in_the_folder(void **state)
 {
     static const char *const theirs[] = {"shard-000123.tar", "shard-9.sqlite",
@@ -272,6 +296,7 @@ int main(void)
         cmocka_unit_test(files_whose_records_cannot_be_told_apart_are_refused),
         cmocka_unit_test(a_medium_of_many_samples_is_asked_for_once),
         cmocka_unit_test(wrong_input_leaves_the_dataset_that_is_there),
+        cmocka_unit_test(dataset_of_other_files_is_not_replaced),
         cmocka_unit_test(files_of_others_stay_in_the_folder),
     };
 
