@@ -74,7 +74,8 @@ static int parse_option(struct options *options, const char *name, const char *v
                         struct err *err)
 {
     if (!value)
-        return err_set(err, ERR_INVALID, "%s needs a value", name);
+        return err_set(err, ERR_INVALID,
+                       "'%s' is no option, or needs a value; see --help", name);
     if (strcmp(name, "--home") == 0) {
         options->home = value;
         return 0;

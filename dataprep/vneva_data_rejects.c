@@ -2,6 +2,7 @@
 
 #include "common/base/fs.h"
 #include "common/base/json.h"
+#include "common/base/option.h"
 #include "dataprep/dataset/manifest.h"
 
 #include <errno.h>
@@ -94,8 +95,10 @@ static int run(int argc, char **argv)
     int option;
 
     while ((option = getopt_long(argc, argv, "", known, NULL)) != -1) {
-        if (option != 'j')
-            return data_usage(&data_rejects, "unknown option");
+        if (option != 'j') {
+            option_refuse(argv, "vneva data rejects", &err);
+            return data_fail(&err);
+        }
         as_json = true;
     }
     if (optind != argc - 1)

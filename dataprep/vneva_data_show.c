@@ -2,6 +2,7 @@
 
 #include "common/base/fs.h"
 #include "common/base/json.h"
+#include "common/base/option.h"
 #include "dataprep/dataset/dataset.h"
 #include "dataprep/dataset/manifest.h"
 #include "dataprep/text/tokenizer.h"
@@ -262,9 +263,7 @@ static int parse(struct options *out, int argc, char **argv, struct err *err)
         } else if (option == 'j') {
             out->as_json = true;
         } else {
-            return err_set(err, ERR_INVALID,
-                           "unknown option or missing value; see vneva "
-                           "data show --help");
+            return option_refuse(argv, "vneva data show", err);
         }
     }
     if (optind != argc - 1)

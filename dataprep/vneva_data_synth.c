@@ -1,5 +1,7 @@
 #include "dataprep/vneva_data.h"
 
+#include "common/base/option.h"
+
 #include "dataprep/synth/synth.h"
 
 #include <stdio.h>
@@ -48,15 +50,14 @@ static int parse(struct synth_config *out, int argc, char **argv, struct err *er
         else if (option == 's')
             rc = data_parse_int(&seed, optarg, 0, INT64_MAX, "--seed", err);
         else
-            rc = err_set(err, ERR_INVALID,
-                         "unknown option or missing value; see vneva "
-                         "data synth --help");
+            rc = option_refuse(argv, "vneva data synth", err);
         if (rc < 0)
             return -1;
     }
     out->seed = (uint64_t)seed;
     if (!out->output || !out->n_clips || optind < argc)
-        return err_set(err, ERR_INVALID, "--output and --clips are needed, and no more");
+        return err_set(err, ERR_INVALID,
+                       "synth: --output DIR and --clips N are needed, and no more");
     return 0;
 }
 

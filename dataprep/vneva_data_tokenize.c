@@ -1,6 +1,7 @@
 #include "dataprep/vneva_data.h"
 
 #include "common/base/json.h"
+#include "common/base/option.h"
 #include "dataprep/annotations/annotations.h"
 #include "dataprep/text/conversation.h"
 
@@ -194,7 +195,7 @@ static int tokenize_one(void *state, const struct annotation *annotation, struct
     return 0;
 }
 
-static int parse_option(struct tokenize *out, int option, struct err *err)
+static int parse_option(struct tokenize *out, int option, char **argv, struct err *err)
 {
     switch (option) {
     case 't':
@@ -223,9 +224,7 @@ static int parse_option(struct tokenize *out, int option, struct err *err)
         out->extra_tokens[out->n_extra_tokens++] = optarg;
         return 0;
     default:
-        return err_set(err, ERR_INVALID,
-                       "unknown option or missing value; see vneva "
-                       "data tokenize --help");
+        return option_refuse(argv, "vneva data tokenize", err);
     }
 }
 
@@ -245,7 +244,7 @@ static int parse(struct tokenize *out, int argc, char **argv, struct err *err)
     int option;
 
     while ((option = getopt_long(argc, argv, "", known, NULL)) != -1)
-        if (parse_option(out, option, err) < 0)
+        if (parse_option(out, option, argv, err) < 0)
             return -1;
     if (!out->tokenizer ||
         (!out->is_texts && (!out->template || !out->n_frames || !out->n_patches)))

@@ -1,6 +1,7 @@
 #include "dataprep/vneva_data.h"
 
 #include "common/base/json.h"
+#include "common/base/option.h"
 #include "dataprep/annotations/annotations.h"
 #include "dataprep/text/conversation.h"
 
@@ -122,9 +123,7 @@ static int parse(struct options *out, int argc, char **argv, struct err *err)
         } else if (option == 'x') {
             out->template = optarg;
         } else {
-            return err_set(err, ERR_INVALID,
-                           "unknown option or missing value; see vneva "
-                           "data train-tokenizer --help");
+            return option_refuse(argv, "vneva data train-tokenizer", err);
         }
     }
     if (!out->vocab || !out->output || optind == argc)

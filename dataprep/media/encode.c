@@ -187,7 +187,8 @@ static int encoder_send(struct media_encoder *encoder, AVFrame *frame, struct er
                              encoder->stream->time_base);
         rc = av_interleaved_write_frame(encoder->format, encoder->packet);
     }
-    return err_set(err, ERR_IO, "cannot encode a frame of '%s'", encoder->path);
+    return err_set(err, ERR_IO, "cannot encode a frame of '%s': %s", encoder->path,
+                   av_err2str(rc));
 }
 
 int media_encoder_add(struct media_encoder *encoder, const uint8_t *rgb, int64_t pts,
@@ -206,8 +207,14 @@ int media_encoder_add(struct media_encoder *encoder, const uint8_t *rgb, int64_t
 
 int media_encoder_close(struct media_encoder *encoder, struct err *err)
 {
-    if (encoder_send(encoder, NULL, err) < 0 || av_write_trailer(encoder->format) < 0) {
-        err_set(err, ERR_IO, "cannot finish '%s'", encoder->path);
+    int rc = encoder_send(encoder, NULL, err);
+
+    if (rc == 0) {
+        rc = av_write_trailer(encoder->format);
+        if (rc < 0)
+            err_set(err, ERR_IO, "cannot finish '%s': %s", encoder->path, av_err2str(rc));
+    }
+    if (rc < 0) {
         media_encoder_abort(encoder);
         return -1;
     }

@@ -174,6 +174,21 @@ extern "C" int sp_decode(const struct sp_model *model, struct buf *out,
     });
 }
 
+/* The library's advice is about options of a program of its own. */
+static int say_least_vocab(struct err *err)
+{
+    const char *found = strstr(err->text, "smaller than required_chars");
+    int has, least;
+
+    if (found &&
+        sscanf(found, "smaller than required_chars. %d vs %d", &has, &least) == 2)
+        err_set(err, ERR_INVALID,
+                "these texts have so many characters that %d tokens are the least: take "
+                "more with --vocab-size",
+                least);
+    return -1;
+}
+
 extern "C" int sp_train(struct buf *out, const char *const *lines, int64_t n_lines,
                         int64_t vocab, struct err *err)
 {
@@ -201,7 +216,7 @@ extern "C" int sp_train(struct buf *out, const char *const *lines, int64_t n_lin
         std::string model;
 
         if (check(SentencePieceTrainer::Train(settings, &iterator, &model), err) < 0)
-            return -1;
+            return say_least_vocab(err);
         buf_add(out, model.data(), model.size());
         return buf_check(out, err);
     });

@@ -24,7 +24,7 @@ enum { CHUNK_MORE, CHUNK_END, CHUNK_INTERRUPTED };
 
 /* Prints one chunk and says what comes after it; -1: error. */
 static int print_chunk(struct client *client, struct msg_logs *at, bool is_following,
-                       struct err *err)
+                       size_t *n_printed, struct err *err)
 {
     struct wire reply = {.type = MSG_NONE};
     size_t n_bytes;
@@ -39,6 +39,7 @@ static int print_chunk(struct client *client, struct msg_logs *at, bool is_follo
     fflush(client->out);
     at->attempt = reply.log_chunk.attempt;
     at->offset = reply.log_chunk.next;
+    *n_printed += n_bytes;
     is_end = reply.log_chunk.is_end != 0;
     wire_fini(&reply);
     if (n_bytes)
@@ -48,10 +49,31 @@ static int print_chunk(struct client *client, struct msg_logs *at, bool is_follo
     return client_pause(client->poll_ms) ? CHUNK_INTERRUPTED : CHUNK_MORE;
 }
 
+/* Nothing was written: because there is no such rank? */
+static int check_rank(struct client *client, const struct msg_logs *at, struct err *err)
+{
+    struct json *row;
+    int64_t n_ranks;
+
+    if (at->rank < 0)
+        return 0;
+    if (client_get_job(client, &row, at->job, err) < 0)
+        return -1;
+    n_ranks = json_get_int(row, "n_ranks", 0);
+    json_free(row);
+    if (n_ranks == 0 || at->rank < n_ranks)
+        return 0;
+    return err_set(err, ERR_NOT_FOUND,
+                   "job %" PRId64 " has no rank %" PRId64 ": its attempts have %" PRId64
+                   ", from 0",
+                   at->job, at->rank, n_ranks);
+}
+
 int cmd_logs(struct client *client, const struct args *args)
 {
     struct msg_logs at = {.max_bytes = LOGS_BYTES};
     bool is_following = args_has(args, "follow");
+    size_t n_printed = 0;
     struct err err;
     int rc;
 
@@ -62,8 +84,10 @@ int cmd_logs(struct client *client, const struct args *args)
     if (is_following)
         client_catch_interrupt();
     do
-        rc = print_chunk(client, &at, is_following, &err);
+        rc = print_chunk(client, &at, is_following, &n_printed, &err);
     while (rc == CHUNK_MORE);
+    if (rc == CHUNK_END && n_printed == 0)
+        rc = check_rank(client, &at, &err);
     if (rc == CHUNK_INTERRUPTED) {
         fprintf(client->err, "the job goes on\n");
         return EXIT_INTERRUPTED;

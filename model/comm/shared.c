@@ -463,8 +463,11 @@ static int segment_make(const char *segment, size_t n_bytes, struct err *err)
     (void)flock(fd, LOCK_EX | LOCK_NB); /* fails only if somebody takes it for stale */
     failed = posix_fallocate(fd, 0, (off_t)n_bytes);
     if (failed) {
-        err_set(err, ERR_NOMEM, "cannot reserve %zu bytes of shared memory: %s", n_bytes,
-                strerror(failed));
+        err_set(
+            err, ERR_NOMEM,
+            "cannot reserve %zu bytes of shared memory: %s; make room in " SEGMENT_FOLDER
+            " (a container may want a larger --shm-size)",
+            n_bytes, strerror(failed));
         close(fd);
         shm_unlink(segment);
         return -1;

@@ -1,5 +1,7 @@
 /* vneva model diff: two folders of weights, tensor by tensor. */
 #include "model/backend/half.h"
+
+#include "common/base/option.h"
 #include "model/tools/find.h"
 #include "model/tools/tool.h"
 #include "model/weights/weights.h"
@@ -309,9 +311,7 @@ static int parse(struct diff *out, int argc, char **argv, struct err *err)
             out->is_json = true;
             break;
         default:
-            return err_set(
-                err, ERR_INVALID,
-                "unknown option or missing value; see vneva model diff --help");
+            return option_refuse(argv, "vneva model diff", err);
         }
     return tool_words(argc, argv, 2, "A B, two folders of weights", err);
 }

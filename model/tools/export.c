@@ -2,6 +2,7 @@
 #include "model/tools/export.h"
 
 #include "common/base/json_file.h"
+#include "common/base/option.h"
 #include "model/checkpoint/checkpoint.h"
 #include "model/tools/find.h"
 #include "model/tools/text_files.h"
@@ -86,8 +87,7 @@ static int parse(struct options *out, int argc, char **argv, struct err *err)
             out->is_forced = true;
             break;
         default:
-            return err_set(err, ERR_INVALID,
-                           "unknown option or missing value; see vneva export --help");
+            return option_refuse(argv, "vneva export", err);
         }
     if (tool_words(argc, argv, 2, "FOLDER OUT", err) < 0)
         return -1;

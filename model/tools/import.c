@@ -1,5 +1,7 @@
 /* vneva import: a Hugging Face folder becomes a checkpoint of ours. */
 #include "model/checkpoint/checkpoint.h"
+
+#include "common/base/option.h"
 #include "model/tools/find.h"
 #include "model/tools/text_files.h"
 #include "model/tools/tool.h"
@@ -108,7 +110,7 @@ static int parse(struct import *out, int argc, char **argv, struct err *err)
         else if (option == 'c')
             out->wants_copies = true;
         else
-            return err_set(err, ERR_INVALID, "unknown option; see vneva import --help");
+            return option_refuse(argv, "vneva import", err);
     if (tool_words(argc, argv, 2, "HF_FOLDER OUT", err) < 0)
         return -1;
     out->from = argv[optind];

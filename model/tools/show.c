@@ -1,5 +1,7 @@
 /* vneva model show: what a folder of weights holds, and what it takes to run it. */
 #include "model/tools/find.h"
+
+#include "common/base/option.h"
 #include "model/tools/text_files.h"
 #include "model/tools/tool.h"
 #include "model/weights/weights.h"
@@ -311,7 +313,7 @@ static int print_json(const struct show *show, struct err *err)
 
 /* ---- the command ---- */
 
-static int parse_option(struct show *out, int option, struct err *err)
+static int parse_option(struct show *out, int option, char **argv, struct err *err)
 {
     switch (option) {
     case 'r':
@@ -328,8 +330,7 @@ static int parse_option(struct show *out, int option, struct err *err)
         out->is_json = true;
         return 0;
     default:
-        return err_set(err, ERR_INVALID,
-                       "unknown option or missing value; see vneva model show --help");
+        return option_refuse(argv, "vneva model show", err);
     }
 }
 
@@ -346,7 +347,7 @@ static int parse(struct show *out, int argc, char **argv, struct err *err)
     int option;
 
     while ((option = getopt_long(argc, argv, "", known, NULL)) != -1)
-        if (parse_option(out, option, err) < 0)
+        if (parse_option(out, option, argv, err) < 0)
             return -1;
     return tool_words(argc, argv, 1, "FOLDER", err);
 }

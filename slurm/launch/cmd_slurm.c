@@ -2,6 +2,7 @@
 #include "slurm/launch/launch.h"
 
 #include "common/base/json.h"
+#include "common/net/keys.h"
 #include "slurm/launch/machines.h"
 #include "slurm/launch/queue.h"
 #include "slurm/launch/quote.h"
@@ -23,8 +24,8 @@
 
 static const struct option_known own_options[] = {
     {"kind", "KIND", "prepare, pretrain, finetune or evaluate (default: the file's)"},
-    {"connect", "ENDPOINT", "of a coordinator elsewhere (default: one in the job)"},
-    {"key", "FILE", "the key for it"},
+    {"key", "FILE", "of a coordinator elsewhere (default: one in the job)"},
+    {"connect", "ENDPOINT", "where it is, if not as the key says"},
     {"max-idle-requeues", "N", "how often to start again without getting on (3)"},
     {"no-check", NULL, "do not look here for the files it names: only nodes see them"},
     {"dry-run", NULL, "print the script, change nothing"},
@@ -150,24 +151,40 @@ static int find_folder(struct launch *l, struct err *err)
     return fs_path(l->script_path, err, "%s/" SCRIPT_FILE, l->machines.run_dir);
 }
 
-/* A coordinator elsewhere and its key: both or none. */
+/* Where the coordinator of a key is: as --connect says, else as the key does. */
+static int find_elsewhere(char endpoint[KEY_ENDPOINT_BYTES], const char *connect,
+                          const char *path, struct err *err)
+{
+    struct key key = {.role = KEY_NONE};
+
+    if (key_read(&key, path, err) < 0)
+        return err_wrap(err, "--key");
+    snprintf(endpoint, KEY_ENDPOINT_BYTES, "%s", connect ? connect : key.endpoint);
+    key_fini(&key);
+    if (!endpoint[0])
+        return err_set(err, ERR_INVALID,
+                       "--key: '%s' names no endpoint: say it with --connect", path);
+    return 0;
+}
+
+/* A coordinator elsewhere: none without a key. */
 static int fill_connect(struct script *script, const struct options *options,
                         struct err *err)
 {
-    const char *endpoint = options_value(options, "connect");
+    const char *connect = options_value(options, "connect");
     const char *key = options_value(options, "key");
-    char path[FS_PATH_MAX];
+    char path[FS_PATH_MAX], endpoint[KEY_ENDPOINT_BYTES];
 
-    if (!endpoint && !key)
+    if (!connect && !key)
         return 0;
-    if (!endpoint || !key)
+    if (!key)
         return err_set(err, ERR_INVALID,
-                       "--connect and --key go together: the endpoint of a coordinator, "
-                       "and the file with the key for it");
-    if (launch_absolute(path, key, err) < 0)
+                       "--connect %s takes a key: give its file with --key (`vneva keys "
+                       "add NAME --role admin`, where that coordinator runs, makes one)",
+                       connect);
+    if (launch_absolute(path, key, err) < 0 ||
+        find_elsewhere(endpoint, connect, path, err) < 0)
         return -1;
-    if (!fs_exists(path))
-        return err_set(err, ERR_NOT_FOUND, "--key: '%s' is not there", path);
     script_set_variable(script, "CONNECT", endpoint);
     script_set_variable(script, "KEY", path);
     return 0;

@@ -28,12 +28,28 @@ every_command_has_help_with_an_example() {
         grep -q "^Example" out || fail "no example in the help of $command"
         grep -q "Exit status" out || fail "no exit status in the help of $command"
         exits 2 "$data" $command --no-such-option
-        [ -s err ] || fail "$command says nothing about a wrong option"
+        wanted="unknown option '--no-such-option'"
+        [ $command != prepare ] || wanted="a SPEC.yaml is expected"
+        grep -q "$wanted; see vneva data $command --help" err ||
+            fail "$command says of a wrong option: $(cat err)"
     done
     exits 2 "$data"
     exits 2 "$data" no-such-command
     exits 2 "$data" show no-such-folder
     exits 2 "$data" rejects no-such-folder
+}
+
+a_vocabulary_too_small_is_told_with_the_least() {
+    i=33
+    while [ $i -lt 127 ]; do # a text of many letters
+        [ $i = 34 ] || [ $i = 92 ] || printf "\\$(printf %03o $i)"
+        i=$((i + 1))
+    done >letters
+    printf '{"id": "a", "conversations": [{"from": "human", "value": "%s"}, ' \
+        "$(sed 's/%/%%/' letters)" >many.jsonl
+    echo '{"from": "gpt", "value": "b"}]}' >>many.jsonl
+    exits 2 "$data" train-tokenizer --vocab-size 300 --output small.model many.jsonl
+    grep -q "tokens are the least: take more with --vocab-size" err || fail "$(cat err)"
 }
 
 # the golden file's rows of one setting, as conversations and as what must be printed
@@ -148,6 +164,7 @@ a_folder_is_no_annotation_file() {
 }
 
 every_command_has_help_with_an_example
+a_vocabulary_too_small_is_told_with_the_least
 tokenize_prints_what_nemo_gave
 tokenize_names_wrong_lines_and_prints_the_others
 clips_become_a_dataset

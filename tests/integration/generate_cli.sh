@@ -58,7 +58,9 @@ help_and_wrong_usage() {
     exits 0 vneva generate --help
     grep -q "^Example" out && grep -q "Exit status" out || fail "help: $(cat out)"
     exits 2 vneva generate --model "$model" --no-such-option
-    says "vneva generate: unknown option"
+    says "vneva generate: unknown option '--no-such-option'; see vneva generate --help"
+    exits 2 vneva generate --model "$model" --video
+    says "vneva generate: option '--video' wants a value; see vneva generate --help"
     exits 2 vneva generate "What?"
     says "--model FOLDER is needed"
     exits 2 ask --model "$model" What is it

@@ -328,7 +328,9 @@ b" launch --nodes 2 --no-check --export-env A t.yaml "${overrides[@]}" trainer.d
         says "in what is to be EXPORTS"
     ! launch --nodes 2 --time 4 --no-check t.yaml "${overrides[@]}" &&
         says "--time 4 leaves no time to work"
-    ! launch --nodes 2 --no-check t.yaml "${overrides[@]}" --key k && says "go together"
+    ! launch --nodes 2 --no-check t.yaml "${overrides[@]}" --key k && says "--key: cannot open"
+    ! launch --nodes 2 --no-check t.yaml "${overrides[@]}" --connect tcp://h:1 &&
+        says "--connect tcp://h:1 takes a key: give its file with --key"
     ! launch --nodes 2 --no-check t.yaml "${overrides[@]}" -- --array=1-2 &&
         says "one run folder is one job"
     [ ! -s "$calls" ] || fail "something was queued: $(cat "$calls")"
@@ -340,6 +342,19 @@ a_dry_run_changes_nothing() {
         -- --mem=0 || fail "exit $?"
     grep -qxF "#SBATCH --mem=0" "$work/out" || fail "$(cat "$work/out")"
     if [ -s "$calls" ] || [ -e runs ]; then fail "something was done"; fi
+}
+
+a_key_says_where_its_coordinator_is() {
+    "$vneva" keys pair bob --role admin --coordinator "$(printf 'a%.0s' {1..40})" \
+        --endpoint tcp://head:7777 >"$work/out" 2>&1 || fail "$(cat "$work/out")"
+    launch --dry-run --nodes 2 --no-check t.yaml "${overrides[@]}" trainer.devices=1 \
+        --key bob.key || fail "exit $?: $(cat "$work/err")"
+    grep -qxF "CONNECT=tcp://head:7777" "$work/out" || fail "$(grep ^CONNECT "$work/out")"
+    grep -q "^KEY=.*/bob.key'\\?$" "$work/out" || fail "$(grep ^KEY "$work/out")"
+    launch --dry-run --nodes 2 --no-check t.yaml "${overrides[@]}" trainer.devices=1 \
+        --connect tcp://other:1 --key bob.key || fail "exit $?"
+    grep -qxF "CONNECT=tcp://other:1" "$work/out" || fail "$(grep ^CONNECT "$work/out")"
+    rm bob.key
 }
 
 a_run_folder_is_of_one_specification() {
@@ -478,6 +493,7 @@ where_slurm_does_not_queue_again_it_says_how_to_go_on
 the_file_by_hand_runs_as_it_is
 wrong_sizes_and_keys_are_told_before_anything_is_queued
 a_dry_run_changes_nothing
+a_key_says_where_its_coordinator_is
 a_run_folder_is_of_one_specification
 variables_of_sbatch_do_not_win
 what_sbatch_says_comes_with_a_remedy

@@ -230,6 +230,22 @@ static void logs_are_read_to_their_end(void **state)
     fake_stop(fake);
 }
 
+static void logs_of_a_rank_that_is_not_there_are_refused(void **state)
+{
+    static const struct fake_rule rules[] = {
+        {.type = MSG_LOGS, .answer = MSG_LOG_CHUNK, .text = "", .a = 1, .b = 1},
+        {.type = MSG_QUERY,
+         .view = "job",
+         .answer = MSG_ROWS,
+         .text = "[{\"id\": 3, \"n_ranks\": 2}]"},
+        {.type = MSG_NONE}};
+
+    (void)state;
+    assert_run(rules, W("logs", "3", "--rank", "1"), EXIT_DONE, NULL, NULL);
+    assert_run(rules, W("logs", "3", "--rank", "2"), EXIT_USAGE, NULL,
+               "job 3 has no rank 2: its attempts have 2, from 0");
+}
+
 static void wishes_are_passed_on_for_each_job(void **state)
 {
     static const struct fake_rule rules[] = {{.type = MSG_CANCEL, .answer = MSG_OK},
@@ -388,6 +404,7 @@ int main(void)
         cmocka_unit_test(workers_checkpoints_and_events_are_listed),
         cmocka_unit_test(show_tells_all_about_a_job),
         cmocka_unit_test(logs_are_read_to_their_end),
+        cmocka_unit_test(logs_of_a_rank_that_is_not_there_are_refused),
         cmocka_unit_test(wishes_are_passed_on_for_each_job),
         cmocka_unit_test(wait_follows_a_job_to_its_end),
         cmocka_unit_test(wait_until_leaves_when_so_much_is_done),

@@ -1,5 +1,7 @@
 #include "worker/generate/options.h"
 
+#include "common/base/option.h"
+
 #include "dataprep/text/conversation.h"
 
 #include <errno.h>
@@ -139,7 +141,7 @@ static int parse_frames(struct options *out, struct err *err)
     return 0;
 }
 
-static int parse_option(struct options *out, int option, struct err *err)
+static int parse_option(struct options *out, int option, char **argv, struct err *err)
 {
     int rc = parse_draw(out, option, err);
 
@@ -158,8 +160,7 @@ static int parse_option(struct options *out, int option, struct err *err)
     case 'j':
         return parse_int(&out->n_threads, "--threads", 1, OPTIONS_THREADS_MAX, err);
     default:
-        return err_set(err, ERR_INVALID,
-                       "unknown option or missing value; see vneva generate --help");
+        return option_refuse(argv, "vneva generate", err);
     }
 }
 
@@ -257,7 +258,7 @@ int options_parse(struct options *out, int argc, char **argv, struct err *err)
     opterr = 0; /* parse_option says it, in the house's words */
     while ((option = getopt_long(argc, argv, "h", known, NULL)) != -1)
         if (!set_text(out, option) && !set_switch(out, option) &&
-            parse_option(out, option, err) < 0)
+            parse_option(out, option, argv, err) < 0)
             return -1;
     if (out->is_help)
         return 0;
