@@ -76,6 +76,7 @@ static int ask(struct query *q, struct err *err)
         query_printer_fini(&q->printer);
         return -1;
     }
+    q->printer.terminal_columns = format_terminal_columns(q->client->out);
     query_print_end(&q->printer);
     fflush(q->client->out);
     if (q->has_more && q->is_limit_default)

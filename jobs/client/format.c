@@ -4,7 +4,9 @@
 
 #include <inttypes.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <time.h>
+#include <unistd.h>
 
 #define TABLE_COLUMNS_MAX 16
 
@@ -70,6 +72,70 @@ void format_count(struct buf *out, int64_t n)
 
 /* ---- tables ---- */
 
+#define ELLIPSIS "\xe2\x80\xa6"
+
+int format_terminal_columns(FILE *out)
+{
+    struct winsize size = {0};
+    int fd = fileno(out);
+
+    return fd >= 0 && isatty(fd) && ioctl(fd, TIOCGWINSZ, &size) == 0 ? size.ws_col : 0;
+}
+
+static int find_widest(const int *widths, const bool *is_whole, int n_widths)
+{
+    int widest = -1;
+
+    for (int i = 0; i < n_widths; i++)
+        if (!is_whole[i] && widths[i] > FORMAT_CELL_MIN &&
+            (widest < 0 || widths[i] > widths[widest]))
+            widest = i;
+    return widest;
+}
+
+void format_fit(int *widths, const bool *is_whole, int n_widths, int columns)
+{
+    int n = n_widths > 0 ? (n_widths - 1) * FORMAT_GAP : 0;
+
+    for (int i = 0; i < n_widths; i++)
+        n += widths[i];
+    for (; columns > 0 && n > columns; n--) {
+        int widest = find_widest(widths, is_whole, n_widths);
+
+        if (widest < 0)
+            return; /* the terminal folds the lines */
+        widths[widest]--;
+    }
+}
+
+/* Bytes that do not continue a character. */
+static bool is_first_byte(char c)
+{
+    return ((unsigned char)c & 0xc0) != 0x80;
+}
+
+int format_width(const char *text)
+{
+    int n = 0;
+
+    for (; *text; text++)
+        n += is_first_byte(*text);
+    return n;
+}
+
+void format_cut(struct buf *text, int width)
+{
+    size_t at = 0;
+    int n = 0;
+
+    if (width < 1 || format_width(buf_str(text)) <= width)
+        return;
+    for (; n < width; at++) /* to the first byte of the character that gives way */
+        n += is_first_byte(text->data[at]);
+    text->n_bytes = at - 1;
+    buf_add_str(text, ELLIPSIS);
+}
+
 static void add_cell(struct buf *out, const struct json *row,
                      const struct table_column *column)
 {
@@ -87,20 +153,10 @@ static void add_cell(struct buf *out, const struct json *row,
             out->data[i] = '?';
 }
 
-/* Characters of UTF-8 text: bytes that do not continue one. */
-static int text_width(const char *text)
-{
-    int n = 0;
-
-    for (; *text; text++)
-        n += ((unsigned char)*text & 0xc0) != 0x80;
-    return n;
-}
-
 static void print_cell(FILE *out, const char *text, int width, bool is_right,
                        bool is_last)
 {
-    int pad = width - text_width(text);
+    int pad = width - format_width(text);
 
     if (is_right)
         fprintf(out, "%*s%s", pad, "", text);
@@ -116,12 +172,12 @@ void table_print(FILE *out, const struct json *rows, const struct table_column *
     struct buf cell = BUF_INIT;
 
     for (int c = 0; c < n_columns && c < TABLE_COLUMNS_MAX; c++) {
-        widths[c] = text_width(columns[c].title);
+        widths[c] = format_width(columns[c].title);
         for (size_t r = 0; r < json_count(rows); r++) {
             buf_reset(&cell);
             add_cell(&cell, json_at(rows, r), &columns[c]);
-            if (text_width(buf_str(&cell)) > widths[c])
-                widths[c] = text_width(buf_str(&cell));
+            if (format_width(buf_str(&cell)) > widths[c])
+                widths[c] = format_width(buf_str(&cell));
         }
     }
     for (int c = 0; c < n_columns; c++)

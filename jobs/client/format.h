@@ -5,6 +5,7 @@
 #include "common/base/buf.h"
 #include "common/base/json.h"
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 
@@ -14,6 +15,20 @@ void format_duration(struct buf *out, int64_t ms);  /* "3 h 02 min", "12 s" */
 void format_span(struct buf *out, const struct json *row);
 void format_bytes(struct buf *out, uint64_t bytes); /* "1.5 GiB" */
 void format_count(struct buf *out, int64_t n);      /* "22.6 B", "803 k", "512" */
+
+/* ---- tables ---- */
+
+#define FORMAT_GAP 2       /* spaces between two columns of a table */
+#define FORMAT_CELL_MIN 10 /* characters that a cell keeps on however narrow a terminal */
+
+/* Columns of the terminal that out is; 0: it is none, and nothing is to be cut. */
+int format_terminal_columns(FILE *out);
+/* Makes the widest columns narrower until all fit beside each other; is_whole: those whose
+ * cells are not cut. columns 0: they stay as they are. */
+void format_fit(int *widths, const bool *is_whole, int n_widths, int columns);
+/* Cuts UTF-8 text to a width in characters; the last of them is then an ellipsis. */
+void format_cut(struct buf *text, int width);
+int format_width(const char *text); /* characters of UTF-8 text */
 
 struct table_column {
     const char *title;

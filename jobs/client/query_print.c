@@ -5,8 +5,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define COLUMN_GAP 2 /* spaces between two columns of a table */
-
 int query_format_find(enum query_format *out, const char *name, struct err *err)
 {
     static const char *const names[] = {"table", "json", "jsonl", "csv"};
@@ -152,15 +150,6 @@ static void add_title(struct buf *out, const struct query_printer *p, size_t c)
         buf_add_char(out, (char)toupper((unsigned char)name[i]));
 }
 
-static int width_of(const char *text)
-{
-    int n = 0;
-
-    for (; *text; text++)
-        n += ((unsigned char)*text & 0xc0) != 0x80;
-    return n;
-}
-
 /* Row r of the table, -1 for the titles. */
 static void add_entry(struct buf *out, const struct query_printer *p, int64_t r, size_t c)
 {
@@ -194,14 +183,15 @@ static void print_line(struct query_printer *p, int64_t r, const int *widths)
         int pad;
 
         add_entry(&cell, p, r, c);
-        pad = widths[c] - width_of(buf_str(&cell));
+        format_cut(&cell, widths[c]);
+        pad = widths[c] - format_width(buf_str(&cell));
         if (is_right(p, c))
             fprintf(p->out, "%*s%s", pad, "", buf_str(&cell));
         else if (c + 1 < n_columns)
             fprintf(p->out, "%s%*s", buf_str(&cell), pad, "");
         else
             fputs(buf_str(&cell), p->out);
-        fprintf(p->out, "%*s", c + 1 < n_columns ? COLUMN_GAP : 0, "");
+        fprintf(p->out, "%*s", c + 1 < n_columns ? FORMAT_GAP : 0, "");
     }
     fputc('\n', p->out);
     buf_fini(&cell);
@@ -212,18 +202,25 @@ static void print_table(struct query_printer *p)
     size_t n_columns = count_columns(p);
     int64_t n_rows = (int64_t)json_count(p->rows);
     int *widths = calloc(n_columns + 1, sizeof(*widths));
+    bool *is_whole = calloc(n_columns + 1, sizeof(*is_whole));
+    bool has_memory = widths && is_whole;
     struct buf cell = BUF_INIT;
 
-    for (size_t c = 0; widths && c < n_columns; c++)
+    for (size_t c = 0; has_memory && c < n_columns; c++) {
+        is_whole[c] = is_right(p, c) || has_unit(p, c, "time");
         for (int64_t r = -1; r < n_rows; r++) {
             add_entry(&cell, p, r, c);
-            if (width_of(buf_str(&cell)) > widths[c])
-                widths[c] = width_of(buf_str(&cell));
+            if (format_width(buf_str(&cell)) > widths[c])
+                widths[c] = format_width(buf_str(&cell));
         }
-    for (int64_t r = -1; widths && r < n_rows; r++)
+    }
+    if (has_memory)
+        format_fit(widths, is_whole, (int)n_columns, p->terminal_columns);
+    for (int64_t r = -1; has_memory && r < n_rows; r++)
         print_line(p, r, widths);
     buf_fini(&cell);
     free(widths);
+    free(is_whole);
 }
 
 /* ---- parts ---- */

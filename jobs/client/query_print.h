@@ -20,6 +20,7 @@ int query_format_find(enum query_format *out, const char *name, struct err *err)
 struct query_printer {
     FILE *out;
     enum query_format format;
+    int terminal_columns; /* long texts of a table are cut to fit; 0: nothing is cut */
     bool drops_last;      /* the last column is not shown: it was asked for to go on */
     struct json *columns; /* of the first part */
     struct json *rows;    /* table: all of them */

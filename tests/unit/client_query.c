@@ -1,5 +1,6 @@
 /* vneva query against a scripted coordinator: what it asks and how it prints answers. */
 #include "client_help.h"
+#include "jobs/client/query_print.h"
 
 #include <pthread.h>
 #include <signal.h>
@@ -11,6 +12,20 @@
     " {\"name\": \"loss\", \"type\": \"real\", \"unit\": \"\"},"                         \
     " {\"name\": \"id_2\", \"type\": \"integer\", \"unit\": \"\"}], \"rows\": ["         \
     "[7, \"a \\\"b\\\", c\", 2097152, 0.123456789, 7], [8, null, null, 2, 8]]}"
+
+#define LONG_TABLE                                                                       \
+    "{\"columns\": [{\"name\": \"id\"}, {\"name\": \"reason\"}, {\"name\": \"step\"},"   \
+    " {\"name\": \"id_2\"}], \"rows\": ["                                                \
+    "[7, \"gr\u00fc\u00dfe of a place far away\", 123456789, 7]]}"
+#define TABLE_WHOLE                                                                      \
+    "ID  REASON                          STEP\n"                                         \
+    " 7  gr\u00fc\u00dfe of a place far away  123456789\n"
+#define TABLE_CUT                                                                        \
+    "ID  REASON                    STEP\n"                                               \
+    " 7  gr\u00fc\u00dfe of a place f\u2026  123456789\n"
+#define TABLE_LEAST                                                                      \
+    "ID  REASON           STEP\n"                                                        \
+    " 7  gr\u00fc\u00dfe of \u2026  123456789\n"
 
 static void query_prints_tables_json_lines_and_csv(void **state)
 {
@@ -41,6 +56,35 @@ static void query_prints_tables_json_lines_and_csv(void **state)
         assert_string_equal(said.out, cases[i].out);
         said_fini(&said);
     }
+}
+
+/* Prints the table of two on a terminal of so many columns. */
+static void expect_table(int terminal_columns, const char *wanted)
+{
+    struct query_printer printer = {
+        .format = QUERY_TABLE, .drops_last = true, .terminal_columns = terminal_columns};
+    struct json *part = NULL;
+    struct err err = {0};
+    char *text = NULL;
+    size_t n_bytes;
+
+    printer.out = open_memstream(&text, &n_bytes);
+    assert_int_equal(json_parse(&part, LONG_TABLE, strlen(LONG_TABLE), &err), 0);
+    assert_int_equal(query_print_part(&printer, part, 10, &err), 0);
+    query_print_end(&printer);
+    fclose(printer.out);
+    assert_string_equal(text, wanted);
+    json_free(part);
+    free(text);
+}
+
+static void long_texts_are_cut_to_the_terminal(void **state)
+{
+    (void)state;
+    expect_table(0, TABLE_WHOLE);
+    expect_table(80, TABLE_WHOLE);
+    expect_table(34, TABLE_CUT);
+    expect_table(5, TABLE_LEAST); /* numbers stay whole, and some of each text */
 }
 
 static void query_hands_its_words_on(void **state)
@@ -114,6 +158,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(query_prints_tables_json_lines_and_csv),
+        cmocka_unit_test(long_texts_are_cut_to_the_terminal),
         cmocka_unit_test(query_hands_its_words_on),
         cmocka_unit_test(query_that_makes_no_sense_is_not_asked),
         cmocka_unit_test(query_says_what_the_coordinator_says),
