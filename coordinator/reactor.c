@@ -128,7 +128,7 @@ static bool is_over(struct reactor *reactor)
     if (!core->is_ending)
         return false;
     if (!reactor->ending_mono_ms)
-        reactor->ending_mono_ms = core->mono_ms;
+        reactor->ending_mono_ms = reactor->open_mono_ms = core->mono_ms;
     if (core->mono_ms - reactor->ending_mono_ms >=
         core->ending_grace_ms + core->ending_linger_ms + ENDING_MS)
         return true;

@@ -302,6 +302,21 @@ static void after_shutdown_the_coordinator_waits_for_a_last_question(void **stat
     assert_true(cluster_wait(cluster, coordinator_has_ended, NULL));
 }
 
+static void coordinator_without_work_waits_for_it_too(void **state)
+{
+    struct cluster *cluster = *state;
+    struct wire lingering = {.type = MSG_SHUTDOWN, .shutdown = {"test", 0, 60000}};
+    struct wire over = {.type = MSG_SHUTDOWN, .shutdown = {"test", 0, 0}};
+    struct err err;
+
+    assert_string_equal(ask(cluster, &lingering, &err), "");
+    for (int i = 0; i < 10; i++)
+        cluster_step(cluster, 100);
+    assert_int_equal(cluster_reap(cluster, false), -1);
+    assert_string_equal(ask(cluster, &over, &err), "");
+    assert_true(cluster_wait(cluster, coordinator_has_ended, NULL));
+}
+
 static bool worker_is_gone(struct cluster *cluster, void *context)
 {
     struct json *rows = cluster_rows(cluster, "workers", 0);
@@ -375,6 +390,7 @@ int main(void)
         TEST(attempt_whose_agent_does_not_come_back_is_retried),
         TEST(shutdown_ends_agents_and_the_job_goes_on_at_the_next_start),
         TEST(after_shutdown_the_coordinator_waits_for_a_last_question),
+        TEST(coordinator_without_work_waits_for_it_too),
         TEST(agent_that_leaves_blames_nobody),
         TEST(second_coordinator_of_a_home_is_refused),
     };
