@@ -35,6 +35,7 @@ static int ping(struct node *node, int64_t timeout_ms, struct err *err)
     return 0;
 }
 
+/* The last line of a log: it says why. */
 static void log_tail(char out[LOG_TAIL + 1], const char *path)
 {
     struct buf text = BUF_INIT;
@@ -43,8 +44,11 @@ static void log_tail(char out[LOG_TAIL + 1], const char *path)
     out[0] = '\0';
     if (fs_read_file(&text, path, 64u << 20, NULL) == 0) {
         n = text.n_bytes;
-        from = n > LOG_TAIL ? n - LOG_TAIL : 0;
-        memcpy(out, text.data + from, n - from);
+        while (n > 0 && text.data[n - 1] == '\n')
+            n--;
+        for (from = n; from > 0 && text.data[from - 1] != '\n' && n - from < LOG_TAIL;)
+            from--;
+        memcpy(out, buf_str(&text) + from, n - from);
         out[n - from] = '\0';
     }
     buf_fini(&text);

@@ -43,6 +43,12 @@ two_at_once_start_one_agent() {
     [ "$(count coordinator)" = 1 ] || fail "$(count coordinator) coordinators"
 }
 
+node_program_beside_it_says_why_it_cannot() {
+    vneva-node --run-dir "$work" >"$work/out" 2>&1 && fail "two coordinators on one home"
+    tail -n 1 "$work/out" | grep -q "ends: [^ ]* error coordinator: another coordinator" ||
+        fail "it said: $(cat "$work/out")"
+}
+
 agent_that_outlived_its_coordinator_is_taken_back() {
     agent=$(processes worker)
     kill -KILL "$(processes coordinator)"
@@ -72,6 +78,7 @@ nothing_runs_after_down() {
 }
 
 two_at_once_start_one_agent
+node_program_beside_it_says_why_it_cannot
 agent_that_outlived_its_coordinator_is_taken_back
 agent_that_was_killed_is_replaced
 nothing_runs_after_down
