@@ -67,8 +67,9 @@ static int wait_ready(struct node *node, const char *log, struct err *err)
                            "the coordinator ended with status %d; '%s' ends: %s", status,
                            log, tail);
         }
-        if (keys_read_endpoint(endpoint, node->home, NULL) == 0 &&
-            ping(node, ASK_MS, err) == 0)
+        /* it answers after it has replaced the endpoint of an earlier start */
+        if (ping(node, ASK_MS, err) == 0 &&
+            keys_read_endpoint(endpoint, node->home, NULL) == 0)
             return 0;
         poll(NULL, 0, STEP_MS);
     }
@@ -89,9 +90,7 @@ static int start_coordinator(struct node *node, struct err *err)
         fs_path(log, err, "%s/coordinator.log", folder) < 0 ||
         fs_make_dirs(node->home, 0700, err) < 0 || fs_make_dirs(folder, 0700, err) < 0)
         return -1;
-    /* one of an earlier start must not be taken for that of this one */
-    if (keys_remove_endpoint(node->home, err) < 0 ||
-        process_start(&node->coordinator, &config, err) < 0)
+    if (process_start(&node->coordinator, &config, err) < 0)
         return -1;
     return wait_ready(node, log, err);
 }

@@ -156,9 +156,9 @@ static int prepare(struct node *node, struct err *err)
         return 0;
     if (!node->is_elsewhere) {
         begin(node, "coordinator");
-        node->is_head = true;
         if (head_start(node, err) < 0)
             return -1;
+        node->is_head = true; /* before, all there is belongs to another start */
         end(node, node->key.endpoint);
     }
     if (!node->options.submit)

@@ -1,6 +1,6 @@
 #!/bin/sh
-# vneva up as people run it: one coordinator and one agent a home, however often and
-# whatever was killed in between. Wants VNEVA_BIN (where the programs are).
+# vneva up and vneva-node as people run them, twice or after something was killed: one
+# coordinator a home, one agent. Wants VNEVA_BIN (where the programs are).
 set -u
 work=$(mktemp -d)
 export VNEVA_HOME="$work/home"
@@ -43,10 +43,33 @@ two_at_once_start_one_agent() {
     [ "$(count coordinator)" = 1 ] || fail "$(count coordinator) coordinators"
 }
 
-node_program_beside_it_says_why_it_cannot() {
-    vneva-node --run-dir "$work" >"$work/out" 2>&1 && fail "two coordinators on one home"
+wait_for() { # SECONDS COMMAND...
+    tries=$(($1 * 5))
+    shift
+    until "$@"; do
+        tries=$((tries - 1))
+        [ $tries -gt 0 ] || return 1
+        sleep 0.2
+    done
+}
+
+is_registered() {
+    grep -qs registered "$work/run/logs/agent-0.log"
+}
+
+second_start_of_a_run_folder_leaves_the_first_alone() {
+    vneva-node --run-dir "$work/run" >"$work/first" 2>&1 &
+    first=$!
+    wait_for 30 is_registered || fail "no agent registers: $(cat "$work/first")"
+    cp "$work/run/home/keys/authorized" "$work/run/home/endpoint" "$work/run/admin.key" "$work"
+    vneva-node --run-dir "$work/run" >"$work/out" 2>&1 && fail "two coordinators on one home"
     tail -n 1 "$work/out" | grep -q "ends: [^ ]* error coordinator: another coordinator" ||
         fail "it said: $(cat "$work/out")"
+    cmp -s "$work/authorized" "$work/run/home/keys/authorized" || fail "other keys are let in"
+    cmp -s "$work/endpoint" "$work/run/home/endpoint" || fail "another endpoint"
+    cmp -s "$work/admin.key" "$work/run/admin.key" || fail "another admin.key"
+    kill "$first"
+    wait "$first"
 }
 
 agent_that_outlived_its_coordinator_is_taken_back() {
@@ -57,14 +80,14 @@ agent_that_outlived_its_coordinator_is_taken_back() {
     [ "$(processes worker)" = "$agent" ] || fail "not the agent that was there"
 }
 
+has_lost_worker() {
+    vneva query workers where state=lost --format csv | grep -q lost
+}
+
 agent_that_was_killed_is_replaced() {
     agent=$(processes worker)
     kill -KILL "$agent"
-    until vneva query workers where state=lost --format csv | grep -q lost; do
-        tries=$((${tries:-0} + 1))
-        [ $tries -lt 200 ] || { fail "its loss is not seen"; return; }
-        sleep 0.2
-    done
+    wait_for 40 has_lost_worker || fail "its loss is not seen"
     vneva up --devices 1 >"$work/out" 2>&1 || fail "up again: $(cat "$work/out")"
     grep -q "^up: an agent, home" "$work/out" || fail "it said: $(cat "$work/out")"
     [ "$(count worker)" = 1 ] || fail "$(count worker) agents after one was killed"
@@ -78,7 +101,7 @@ nothing_runs_after_down() {
 }
 
 two_at_once_start_one_agent
-node_program_beside_it_says_why_it_cannot
+second_start_of_a_run_folder_leaves_the_first_alone
 agent_that_outlived_its_coordinator_is_taken_back
 agent_that_was_killed_is_replaced
 nothing_runs_after_down
