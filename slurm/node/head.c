@@ -16,7 +16,8 @@
 #include <sys/random.h>
 
 #define READY_MS 30000 /* until a coordinator answers */
-#define STEP_MS 20     /* between two looks */
+#define READY_ASK_MS 250
+#define STEP_MS 20 /* between two looks */
 #define ASK_MS 5000
 #define VARIABLE_MAX (FS_PATH_MAX + 32)
 #define REQUEST_BYTES 16
@@ -68,7 +69,7 @@ static int wait_ready(struct node *node, const char *log, struct err *err)
                            log, tail);
         }
         /* it answers after it has replaced the endpoint of an earlier start */
-        if (ping(node, ASK_MS, err) == 0 &&
+        if (ping(node, READY_ASK_MS, err) == 0 &&
             keys_read_endpoint(endpoint, node->home, NULL) == 0)
             return 0;
         poll(NULL, 0, STEP_MS);
