@@ -1,4 +1,5 @@
 /* vneva-dashboard: a page in a browser about everything the coordinator knows. */
+#include "common/net/keys.h"
 #include "jobs/dashboard/answers.h"
 #include "jobs/dashboard/http.h"
 #include "jobs/dashboard/listen.h"
@@ -88,6 +89,19 @@ static int serve(struct routes *routes, int fd, struct err *err)
     return rc;
 }
 
+/* A key that cannot be used would fail every question later. */
+static int check_key(const struct client *client, struct err *err)
+{
+    struct key key;
+
+    if (!client->key_path[0] || strncmp(client->endpoint, "ipc:", 4) == 0)
+        return 0;
+    if (key_read(&key, client->key_path, err) < 0)
+        return -1;
+    key_fini(&key);
+    return 0;
+}
+
 static int run(struct client *client, const struct args *args, struct err *err)
 {
     const char *listen = args_value(args, "listen");
@@ -96,7 +110,8 @@ static int run(struct client *client, const struct args *args, struct err *err)
     struct listen_at at;
     int rc;
 
-    if (listen_open(&at, listen ? listen : LISTEN_DEFAULT, err) < 0)
+    if (check_key(client, err) < 0 ||
+        listen_open(&at, listen ? listen : LISTEN_DEFAULT, err) < 0)
         return -1;
     routes.is_loopback = at.is_loopback;
     if (set_token(&routes, client, args, err) < 0 ||

@@ -185,6 +185,7 @@ static void what_is_wrong_ends_it_with_a_code_and_a_reason(void **state)
                                         "no 'word' here", "cannot open token file"};
     const char *open_file[] = {"--listen", "127.0.0.1:0", "--token-file", f->token_file,
                                NULL};
+    const char *no_key[] = {"--key", "/nowhere/a.key", NULL};
     const char *first[] = {"--listen", "127.0.0.1:0", NULL};
     char taken[64];
     const char *second[] = {"--listen", taken, NULL};
@@ -192,6 +193,9 @@ static void what_is_wrong_ends_it_with_a_code_and_a_reason(void **state)
 
     for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++)
         fails(f, wrong[i], 2, texts[i]);
+    assert_int_equal(setenv("VNEVA_ENDPOINT", "tcp://127.0.0.1:9", 1), 0);
+    fails(f, no_key, 2, "cannot open '/nowhere/a.key'");
+    assert_int_equal(unsetenv("VNEVA_ENDPOINT"), 0);
     write_token(f, 0644);
     fails(f, open_file, 4, "chmod 600");
     dashboard_start(&dashboard, &f->cluster, first);
