@@ -37,21 +37,34 @@ static const char *last_part(const char *path)
     return dot ? dot + 1 : path;
 }
 
-void spec_schema_suggest(char near[SPEC_PATH_MAX], const char *path)
+/* A path that is nearer than the best so far takes its place. */
+static void consider(char near[SPEC_PATH_MAX], size_t *best, const char *path,
+                     const char *known)
 {
     const char *last = last_part(path);
+    size_t by_last = suggest_distance(last, last_part(known));
+    size_t by_whole = suggest_distance(path, known);
+
+    if (by_last + by_whole >= *best || (!suggest_is_near(by_last, strlen(last)) &&
+                                        !suggest_is_near(by_whole, strlen(path))))
+        return;
+    *best = by_last + by_whole;
+    snprintf(near, SPEC_PATH_MAX, "%s", known);
+}
+
+void spec_schema_suggest(char near[SPEC_PATH_MAX], const char *path)
+{
     size_t best = SIZE_MAX;
+    char group[SPEC_PATH_MAX];
 
     for (size_t i = 0; i < spec_n_keys; i++) {
         const char *known = spec_keys[i].path;
-        size_t by_last = suggest_distance(last, last_part(known));
-        size_t by_whole = suggest_distance(path, known);
 
-        if (by_last + by_whole >= best || (!suggest_is_near(by_last, strlen(last)) &&
-                                           !suggest_is_near(by_whole, strlen(path))))
-            continue;
-        best = by_last + by_whole;
-        snprintf(near, SPEC_PATH_MAX, "%s", known);
+        consider(near, &best, path, known);
+        for (const char *dot = strchr(known, '.'); dot; dot = strchr(dot + 1, '.')) {
+            snprintf(group, sizeof(group), "%.*s", (int)(dot - known), known);
+            consider(near, &best, path, group);
+        }
     }
 }
 

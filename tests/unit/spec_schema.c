@@ -152,6 +152,8 @@ static void unknown_keys_are_refused_with_place_and_suggestion(void **state)
                    ":11: model.optimm: no such key", "model.optim");
     assert_refused(TRAIN_TEXT "  hiden_size: 3\n", NULL,
                    "did you mean 'model.hidden_size'?", ":11: ");
+    assert_refused("trainerr: {devices: 2}\nkind: prepare\n", NULL,
+                   ":1: trainerr: no such key; did you mean 'trainer'?", NULL);
     assert_refused(TRAIN_TEXT "zzzzqqqq: 3\n", NULL, "zzzzqqqq: no such key", NULL);
     assert_refused(TRAIN_TEXT, (const char *[]){"+model.xyzw.abcd=1", NULL},
                    "override '+model.xyzw.abcd=1': ", "no such key");
