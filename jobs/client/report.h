@@ -19,7 +19,8 @@ struct report_curves { /* of one training job, by step; NAN where nothing was me
     int64_t job;       /* 0: none */
     size_t n;
     double *step, *loss, *smooth_loss, *val_loss, *lr, *wait_ms, *step_ms, *samples_per_s;
-    double *restarts; /* steps from which a later attempt went on */
+    int64_t n_on_gpu, n_on_cpu; /* videos that rank 0 had decoded there */
+    double *restarts;           /* steps from which a later attempt went on */
     size_t n_restarts;
 };
 

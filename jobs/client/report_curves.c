@@ -100,6 +100,18 @@ static double sum(const double *values, size_t n)
     return total;
 }
 
+/* Rank 0 stands for all: they decode alike. */
+static void add_decoding(struct buf *out, const struct report_curves *c)
+{
+    long long n_gpu = (long long)c->n_on_gpu, n_cpu = (long long)c->n_on_cpu;
+
+    if (n_gpu && n_cpu)
+        buf_printf(out, "; of %lld videos of rank 0 the GPU decoded %lld, the CPU %lld",
+                   n_gpu + n_cpu, n_gpu, n_cpu);
+    else if (n_gpu || n_cpu)
+        buf_printf(out, "; videos were decoded on the %s", n_gpu ? "GPU" : "CPU");
+}
+
 void report_add_curves(struct buf *out, const struct report_curves *c)
 {
     double step_ms = sum(c->step_ms, c->n), wait_ms = sum(c->wait_ms, c->n);
@@ -115,6 +127,7 @@ void report_add_curves(struct buf *out, const struct report_curves *c)
     if (step_ms > 0)
         buf_printf(out, "; ranks waited for data %.2f %% of the time",
                    100 * wait_ms / step_ms);
+    add_decoding(out, c);
     buf_add_str(out, ".</p><div class=\"charts\">\n");
     add_loss(out, c);
     add_times(out, c);

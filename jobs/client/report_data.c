@@ -50,6 +50,8 @@ static void fill_point(struct report_curves *c, const struct json *row)
     c->wait_ms[i] = json_get_double(m, "wait_ms", NAN);
     c->step_ms[i] = json_get_double(m, "step_ms", NAN);
     c->samples_per_s[i] = json_get_double(m, "samples_per_s", NAN);
+    c->n_on_gpu += json_get_int(m, "videos_on_gpu", 0);
+    c->n_on_cpu += json_get_int(m, "videos_on_cpu", 0);
 }
 
 /* A running mean, corrected for its beginning as Adam does it. */

@@ -58,6 +58,7 @@ static void add_metrics(struct buf *out, int n)
                    step == n ? "" : ", ", 1000 - step, step,
                    0.2 + 3 * exp(-step / 20.0) + 0.1 * sin(step), 1e-3 * step / n,
                    100 + 10 * cos(step));
+        buf_add_str(out, ", \"videos_on_gpu\": 5, \"videos_on_cpu\": 3");
         if (step % 10 == 0)
             buf_printf(out, ", \"val_loss\": %g", 0.3 + 3 * exp(-step / 20.0));
         buf_add_str(out, "}}");
@@ -138,6 +139,7 @@ static void page_holds_every_part(void **state)
     assert_says(page, ">right 1</button>");
     assert_says(page, ">wrong 1</button>");
     assert_says(page, "Job 3, measured at 60 steps up to 60, 1 restart;");
+    assert_says(page, "; of 480 videos of rank 0 the GPU decoded 300, the CPU 180.");
     assert_int_equal(count(page, "<svg "), 4);
     assert_says(page, "restart after step 20");
     assert_int_equal(count(page, "<circle class=\"line2\""), 6); /* validations */

@@ -39,6 +39,7 @@ struct train {
     char from[FS_PATH_MAX]; /* the checkpoint this attempt goes on from; "" */
     struct engine engine;
     struct feed feed;
+    struct decode_counts told; /* of the videos decoded, as last reported */
     struct batch_config batch;
     struct optim_config optim;
     struct scaling scaling;
@@ -315,6 +316,22 @@ static int train_step(struct train *train, struct err *err)
 
 /* ---- reports ---- */
 
+/* Who decoded the videos since the last report, of this rank; nothing where frames are
+ * stored. */
+static int add_decoding(struct train *train, struct json *metrics, struct err *err)
+{
+    struct decode_counts now = decode_pool_counts(train->feed.pool);
+    int64_t n_gpu = now.n_on_gpu - train->told.n_on_gpu;
+    int64_t n_cpu = now.n_on_cpu - train->told.n_on_cpu;
+
+    train->told = now;
+    if (n_gpu + n_cpu == 0)
+        return 0;
+    if (json_set(metrics, "videos_on_gpu", json_new_int(n_gpu), err) < 0)
+        return -1;
+    return json_set(metrics, "videos_on_cpu", json_new_int(n_cpu), err);
+}
+
 /* Metrics every log_every_n_steps (rank 0), a sign of life every second. */
 static int train_report(struct train *train, struct err *err)
 {
@@ -337,8 +354,10 @@ static int train_report(struct train *train, struct err *err)
              train->step, max_steps, json_get_double(metrics, "loss", 0),
              json_get_double(metrics, "step_ms", 0),
              json_get_double(metrics, "wait_ms", 0));
-    rc = pump_progress(train->rank->pump, "training", train->step, train->step, max_steps,
-                       metrics, err);
+    rc = add_decoding(train, metrics, err);
+    if (rc == 0)
+        rc = pump_progress(train->rank->pump, "training", train->step, train->step,
+                           max_steps, metrics, err);
     json_free(metrics);
     return rc;
 }
