@@ -1,6 +1,7 @@
 /* The views people ask about. docs/query.md lists them; a test compares it with this. */
 #include "coordinator/store/query.h"
-#include "jobs/spec/suggest.h"
+
+#include "common/base/suggest.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -298,21 +299,15 @@ const struct query_view query_views[] = {
 
 const struct query_view *query_find_view(const char *name, struct err *err)
 {
-    const char *near = NULL;
-    size_t best = SIZE_MAX;
+    struct suggest known = {.word = name};
 
     for (const struct query_view *v = query_views; v->name; v++) {
-        size_t distance = suggest_distance(name, v->name);
-
-        if (distance == 0 && strcmp(name, v->name) == 0)
+        if (strcmp(name, v->name) == 0)
             return v;
-        if (distance < best && suggest_is_near(distance, strlen(v->name))) {
-            best = distance;
-            near = v->name;
-        }
+        suggest_offer(&known, v->name);
     }
-    if (near)
-        err_set(err, ERR_INVALID, "no view '%s'; did you mean '%s'?", name, near);
+    if (known.near)
+        err_set(err, ERR_INVALID, "no view '%s'; did you mean '%s'?", name, known.near);
     else
         err_set(err, ERR_INVALID,
                 "no view '%s'; there are jobs, tasks, attempts, ranks, workers, pools, "
@@ -333,25 +328,19 @@ static bool is_without_unit(const char *name, const char *column)
 const struct query_column *query_find_column(const struct query_view *view,
                                              const char *name, struct err *err)
 {
-    const struct query_column *near = NULL;
-    size_t best = SIZE_MAX;
+    struct suggest known = {.word = name};
 
     for (const struct query_column *c = view->columns; c->name; c++)
         if (strcmp(c->name, name) == 0)
             return c;
     for (const struct query_column *c = view->columns; c->name; c++) {
-        size_t distance = suggest_distance(name, c->name);
-
         if (is_without_unit(name, c->name))
             return c;
-        if (distance < best && suggest_is_near(distance, strlen(c->name))) {
-            best = distance;
-            near = c;
-        }
+        suggest_offer(&known, c->name);
     }
-    if (near)
+    if (known.near)
         err_set(err, ERR_INVALID, "view %s has no column '%s'; did you mean '%s'?",
-                view->name, name, near->name);
+                view->name, name, known.near);
     else
         err_set(err, ERR_INVALID,
                 "view %s has no column '%s'; `vneva query views where view=%s` lists "

@@ -1,6 +1,6 @@
 #include "jobs/client/args.h"
 
-#include "jobs/spec/suggest.h"
+#include "common/base/suggest.h"
 
 #include <errno.h>
 #include <stdio.h>

@@ -1,7 +1,7 @@
 /* vneva submit: reads a specification, looks at what it asks for, hands it in. */
+#include "common/base/suggest.h"
 #include "jobs/client/client.h"
 #include "jobs/client/preflight.h"
-#include "jobs/spec/suggest.h"
 
 #include <errno.h>
 #include <inttypes.h>

@@ -1,6 +1,6 @@
 /* The table of commands, their help, and finding one. */
+#include "common/base/suggest.h"
 #include "jobs/client/client.h"
-#include "jobs/spec/suggest.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -218,19 +218,13 @@ static void print_overview(FILE *out)
 
 static int fail_unknown(struct client *client, const char *name)
 {
-    const char *near = NULL;
-    size_t best = SIZE_MAX;
+    struct suggest known = {.word = name};
 
-    for (const struct command *c = client_commands; c->name; c++) {
-        size_t distance = suggest_distance(name, c->name);
-
-        if (distance < best && suggest_is_near(distance, strlen(c->name))) {
-            best = distance;
-            near = c->name;
-        }
-    }
-    if (near)
-        fprintf(client->err, "vneva: no command '%s'; did you mean '%s'?\n", name, near);
+    for (const struct command *c = client_commands; c->name; c++)
+        suggest_offer(&known, c->name);
+    if (known.near)
+        fprintf(client->err, "vneva: no command '%s'; did you mean '%s'?\n", name,
+                known.near);
     else
         fprintf(client->err, "vneva: no command '%s'; `vneva help` lists them\n", name);
     return EXIT_USAGE;

@@ -1,6 +1,6 @@
 #include "jobs/spec/spec_schema.h"
 
-#include "jobs/spec/suggest.h"
+#include "common/base/suggest.h"
 
 #include <stdio.h>
 #include <stdlib.h>

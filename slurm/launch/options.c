@@ -1,6 +1,6 @@
 #include "slurm/launch/options.h"
 
-#include "jobs/spec/suggest.h"
+#include "common/base/suggest.h"
 
 #include <errno.h>
 #include <stdlib.h>

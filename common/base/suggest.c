@@ -1,4 +1,4 @@
-#include "jobs/spec/suggest.h"
+#include "common/base/suggest.h"
 
 #include <ctype.h>
 #include <string.h>
@@ -47,4 +47,15 @@ int suggest_is_near(size_t distance, size_t n_letters)
     size_t allowed = n_letters / 3;
 
     return distance <= (allowed ? allowed : 1);
+}
+
+void suggest_offer(struct suggest *suggest, const char *known)
+{
+    size_t distance = suggest_distance(suggest->word, known);
+
+    if ((suggest->near && distance >= suggest->distance) ||
+        !suggest_is_near(distance, strlen(known)))
+        return;
+    suggest->near = known;
+    suggest->distance = distance;
 }

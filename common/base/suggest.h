@@ -1,6 +1,6 @@
 /* suggest.h - the nearest of some known words, for messages about unknown ones */
-#ifndef VNEVA_JOBS_SPEC_SUGGEST_H
-#define VNEVA_JOBS_SPEC_SUGGEST_H
+#ifndef VNEVA_COMMON_BASE_SUGGEST_H
+#define VNEVA_COMMON_BASE_SUGGEST_H
 
 #include <stddef.h>
 
@@ -10,5 +10,13 @@ size_t suggest_distance(const char *a, const char *b);
 
 /* Whether a word of n letters may be meant at that distance: a third of it, at least 1. */
 int suggest_is_near(size_t distance, size_t n_letters);
+
+/* The nearest so far of the words offered, where one is near. Borrows both. */
+struct suggest {
+    const char *word; /* that is not known: set it, and nothing else */
+    const char *near; /* NULL: none of them */
+    size_t distance;
+};
+void suggest_offer(struct suggest *suggest, const char *known);
 
 #endif
