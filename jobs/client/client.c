@@ -2,6 +2,7 @@
 
 #include "common/base/clock.h"
 
+#include <errno.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -90,6 +91,19 @@ int client_fail(struct client *client, const struct err *err)
     fflush(client->out);
     fprintf(client->err, "vneva: %s\n", err->text);
     return exit_of(err->code);
+}
+
+int client_read_job(const char *word, int64_t *out, struct err *err)
+{
+    char *end;
+
+    errno = 0;
+    *out = strtoll(word, &end, 10);
+    if (errno || end == word || *end || *out < 1)
+        return err_set(
+            err, ERR_INVALID,
+            "expected the number of a job, got '%s'; `vneva status` lists them", word);
+    return 0;
 }
 
 bool client_is_served(const struct client *client)

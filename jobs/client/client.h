@@ -8,10 +8,10 @@
 #ifndef VNEVA_JOBS_CLIENT_CLIENT_H
 #define VNEVA_JOBS_CLIENT_CLIENT_H
 
+#include "common/base/args.h"
 #include "common/base/fs.h"
 #include "common/base/json.h"
 #include "common/net/net.h"
-#include "jobs/client/args.h"
 
 #include <stdio.h>
 
@@ -60,6 +60,9 @@ int client_run(struct client *client, int argc, char *const *argv);
 
 /* Prints "vneva: text" and returns the exit code that fits. */
 int client_fail(struct client *client, const struct err *err);
+
+/* A word as the number of a job. ERR_INVALID. */
+int client_read_job(const char *word, int64_t *out, struct err *err);
 
 /* Leaves endpoint and key aside: what the home itself serves is asked. */
 int client_use_home(struct client *client, struct err *err);

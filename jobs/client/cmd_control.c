@@ -14,7 +14,7 @@ static int ask_each(struct client *client, const struct args *args, enum msg_typ
         struct wire request = {.type = type}, reply = {.type = MSG_NONE};
         int64_t job = 0;
         struct err err;
-        int rc = args_job(args->words[i], &job, &err);
+        int rc = client_read_job(args->words[i], &job, &err);
 
         if (type == MSG_CANCEL) {
             request.cancel.job = job;

@@ -77,7 +77,7 @@ int cmd_logs(struct client *client, const struct args *args)
     struct err err;
     int rc;
 
-    if (args_job(args->words[0], &at.job, &err) < 0 ||
+    if (client_read_job(args->words[0], &at.job, &err) < 0 ||
         args_int(args, "rank", -1, 65535, 0, &at.rank, &err) < 0 ||
         args_int(args, "attempt", 1, INT64_MAX, 0, &at.attempt, &err) < 0)
         return client_fail(client, &err);

@@ -14,7 +14,7 @@ int cmd_report(struct client *client, const struct args *args)
 
     if (!path)
         path = "report.html";
-    if (args_job(args->words[0], &job, &err) < 0 ||
+    if (client_read_job(args->words[0], &job, &err) < 0 ||
         report_gather(&report, client, job, &err) < 0)
         return client_fail(client, &err);
     rc = report_write(&page, &report, &err);

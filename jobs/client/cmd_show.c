@@ -163,7 +163,7 @@ int cmd_show(struct client *client, const struct args *args)
     int64_t job;
     int status;
 
-    if (args_job(args->words[0], &job, &err) < 0 ||
+    if (client_read_job(args->words[0], &job, &err) < 0 ||
         client_get_job(client, &row, job, &err) < 0 ||
         client_query_all(client, &attempts, "attempts", job, 0, &err) < 0 ||
         job_summary_add(client, row, attempts, &err) < 0)

@@ -151,7 +151,7 @@ int cmd_checkpoints(struct client *client, const struct args *args)
     struct json *rows;
     struct err err;
 
-    if ((args->n_words && args_job(args->words[0], &job, &err) < 0) ||
+    if ((args->n_words && client_read_job(args->words[0], &job, &err) < 0) ||
         client_query_all(client, &rows, "checkpoints", job, 0, &err) < 0)
         return client_fail(client, &err);
     return print_rows(client, args, rows, columns, 6, "no checkpoints");
@@ -168,7 +168,7 @@ int cmd_events(struct client *client, const struct args *args)
     int64_t job;
     struct err err;
 
-    if (args_job(args->words[0], &job, &err) < 0 ||
+    if (client_read_job(args->words[0], &job, &err) < 0 ||
         client_get_job(client, &row, job, &err) < 0) /* no such job is an error */
         return client_fail(client, &err);
     json_free(row);

@@ -184,7 +184,7 @@ int cmd_wait(struct client *client, const struct args *args)
     int64_t job, timeout_s, until;
     struct err err;
 
-    if (args_job(args->words[0], &job, &err) < 0 ||
+    if (client_read_job(args->words[0], &job, &err) < 0 ||
         args_int(args, "timeout", 0, 1 << 30, -1, &timeout_s, &err) < 0 ||
         args_int(args, "until", 0, INT64_MAX, -1, &until, &err) < 0)
         return client_fail(client, &err);

@@ -30,7 +30,7 @@ int cmd_why(struct client *client, const struct args *args)
 {
     struct err err;
     int64_t job;
-    int rc = args_job(args->words[0], &job, &err);
+    int rc = client_read_job(args->words[0], &job, &err);
 
     if (rc == 0)
         rc = args_has(args, "json") ? print_json(client, job, &err)

@@ -268,7 +268,11 @@ static int use_key(struct client *client, const char *path, struct err *err)
 static int run_command(struct client *client, const struct command *command, int argc,
                        char *const *argv)
 {
+    static const struct args_option every_command[] = {{"key", 0, "FILE", "a key file"},
+                                                       {NULL, 0, NULL, NULL}};
+    const struct args_known known = {command->options, every_command, ARGS_HINT};
     struct args args = {.n_words = 0};
+    const char *key;
     struct err err;
 
     if (command->max_words < 0) { /* the other program reads them */
@@ -281,7 +285,7 @@ static int run_command(struct client *client, const struct command *command, int
             args.words[args.n_words++] = argv[i];
         return command->run(client, &args);
     }
-    if (args_parse(&args, command->options, argc, argv, &err) < 0) {
+    if (args_parse(&args, &known, argc, argv, &err) < 0) {
         err_wrap(&err, "%s", command->name);
         return client_fail(client, &err);
     }
@@ -289,12 +293,14 @@ static int run_command(struct client *client, const struct command *command, int
         client_print_help(client->out, command);
         return EXIT_DONE;
     }
+    args.n_words += args.n_rest; /* here "--" only ends the options */
     if (args.n_words < command->min_words || args.n_words > command->max_words) {
         fprintf(client->err, "vneva: usage: vneva %s %s (--help says more)\n",
                 command->name, command->words);
         return EXIT_USAGE;
     }
-    if (args.key && use_key(client, args.key, &err) < 0)
+    key = args_value(&args, "key");
+    if (key && use_key(client, key, &err) < 0)
         return client_fail(client, &err);
     return command->run(client, &args);
 }

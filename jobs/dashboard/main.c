@@ -130,12 +130,14 @@ static int run(struct client *client, const struct args *args, struct err *err)
 static int read_args(struct args *args, int argc, char **argv, bool *is_over,
                      struct err *err)
 {
-    if (args_parse(args, options, argc - 1, argv + 1, err) < 0)
+    const struct args_known known = {options, NULL, ARGS_HINT};
+
+    if (args_parse(args, &known, argc - 1, argv + 1, err) < 0)
         return -1;
     *is_over = args->wants_help;
     if (args->wants_help)
         fputs(usage, stdout);
-    else if (args->n_words)
+    else if (args->n_words + args->n_rest > 0)
         return err_set(err, ERR_INVALID, "no '%s' here (--help says what it takes)",
                        args->words[0]);
     return 0;

@@ -11,23 +11,23 @@
 #include <stdlib.h>
 #include <string.h>
 
-const struct option_known bcp_options[] = {
-    {"name", "NAME", "of the job (default: the specification's)"},
-    {"image", "IMAGE", "container image with vneva in it"},
-    {"ace", "ACE", "which cluster (`ngc base-command ace list`)"},
-    {"instance", "INSTANCE", "of each replica: dgxa100.80g.8.norm"},
-    {"replicas", "N", "nodes (default: trainer.num_nodes, or 1)"},
-    {"array-type", "TYPE", "PYTORCH (default), or MPI: bcprun then uses mpirun"},
-    {"gpus-per-node", "G", "ranks on each node (default: the instance's GPUs)"},
-    {"datasetid", "ID:/MOUNT", "a dataset; may be given again"},
-    {"workspace", "ID:/MOUNT[:RW]", "a workspace; may be given again"},
-    {"result", "/MOUNT", "for results of each replica (default /result)"},
-    {"run-dir", "DIR", "what lasts (default: in the first workspace)"},
-    {"export-env", "NAME=VALUE", "a variable for the job; may be given again"},
-    {"node-program", "PATH", "vneva-node in the image (default: in its $PATH)"},
-    {"org", "ORG", "(default: ngc's configuration)"},
-    {"team", "TEAM", "(default: ngc's configuration)"},
-    {NULL, NULL, NULL},
+const struct args_option bcp_options[] = {
+    {"name", 0, "NAME", "of the job (default: the specification's)"},
+    {"image", 0, "IMAGE", "container image with vneva in it"},
+    {"ace", 0, "ACE", "which cluster (`ngc base-command ace list`)"},
+    {"instance", 0, "INSTANCE", "of each replica: dgxa100.80g.8.norm"},
+    {"replicas", 0, "N", "nodes (default: trainer.num_nodes, or 1)"},
+    {"array-type", 0, "TYPE", "PYTORCH (default), or MPI: bcprun then uses mpirun"},
+    {"gpus-per-node", 0, "G", "ranks on each node (default: the instance's GPUs)"},
+    {"datasetid", 0, "ID:/MOUNT", "a dataset; may be given again"},
+    {"workspace", 0, "ID:/MOUNT[:RW]", "a workspace; may be given again"},
+    {"result", 0, "/MOUNT", "for results of each replica (default /result)"},
+    {"run-dir", 0, "DIR", "what lasts (default: in the first workspace)"},
+    {"export-env", 0, "NAME=VALUE", "a variable for the job; may be given again"},
+    {"node-program", 0, "PATH", "vneva-node in the image (default: in its $PATH)"},
+    {"org", 0, "ORG", "(default: ngc's configuration)"},
+    {"team", 0, "TEAM", "(default: ngc's configuration)"},
+    {NULL, 0, NULL, NULL},
 };
 
 static const char *const required[] = {"image", "ace", "instance"};
@@ -76,11 +76,11 @@ static bool is_below(const char *path, const char *mount, size_t n)
 }
 
 /* Whether path lies in what options of that name mount. */
-static bool is_in(const struct options *options, const char *name, bool must_write,
+static bool is_in(const struct args *options, const char *name, bool must_write,
                   const char *path)
 {
-    const char *given[OPTIONS_WORDS_MAX], *mount;
-    int n = options_values(options, name, given);
+    const char *given[ARGS_WORDS_MAX], *mount;
+    int n = args_values(options, name, given);
 
     for (int i = 0; i < n; i++) {
         size_t n_mount = mount_of(given[i], &mount);
@@ -92,16 +92,16 @@ static bool is_in(const struct options *options, const char *name, bool must_wri
     return false;
 }
 
-bool bcp_is_mounted(const struct options *options, const char *path)
+bool bcp_is_mounted(const struct args *options, const char *path)
 {
     return is_in(options, "workspace", false, path) ||
            is_in(options, "datasetid", false, path);
 }
 
-static int check_mounts(const struct options *options, const char *name, struct err *err)
+static int check_mounts(const struct args *options, const char *name, struct err *err)
 {
-    const char *given[OPTIONS_WORDS_MAX], *mount;
-    int n = options_values(options, name, given);
+    const char *given[ARGS_WORDS_MAX], *mount;
+    int n = args_values(options, name, given);
 
     for (int i = 0; i < n; i++) {
         size_t n_mount = mount_of(given[i], &mount);
@@ -116,9 +116,9 @@ static int check_mounts(const struct options *options, const char *name, struct 
     return 0;
 }
 
-static const char *result_of(const struct options *options)
+static const char *result_of(const struct args *options)
 {
-    const char *given = options_value(options, "result");
+    const char *given = args_value(options, "result");
 
     return given ? given : "/result";
 }
@@ -126,8 +126,8 @@ static const char *result_of(const struct options *options)
 /* The first workspace that can be written: replicas share it, unlike their results. */
 static int find_run_dir(struct buf *out, const struct bcp *bcp, struct err *err)
 {
-    const char *given[OPTIONS_WORDS_MAX], *mount;
-    int n = options_values(bcp->options, "workspace", given);
+    const char *given[ARGS_WORDS_MAX], *mount;
+    int n = args_values(bcp->options, "workspace", given);
     char name[LAUNCH_NAME_MAX];
 
     launch_plain_name(name, bcp->name);
@@ -150,7 +150,7 @@ static int find_run_dir(struct buf *out, const struct bcp *bcp, struct err *err)
 
 static int settle_run_dir(struct buf *out, const struct bcp *bcp, struct err *err)
 {
-    const char *given = options_value(bcp->options, "run-dir");
+    const char *given = args_value(bcp->options, "run-dir");
 
     if (!given)
         return find_run_dir(out, bcp, err);
@@ -192,8 +192,8 @@ static void add_base64(struct buf *out, const struct buf *text)
 static int add_node_command(struct buf *out, const struct bcp *bcp, const char *run_dir,
                             const char *spec_path, struct err *err)
 {
-    const char *program = options_value(bcp->options, "node-program");
-    const char *words[OPTIONS_WORDS_MAX + 16];
+    const char *program = args_value(bcp->options, "node-program");
+    const char *words[ARGS_WORDS_MAX + 16];
     char devices[32];
     int n = 0;
 
@@ -229,9 +229,9 @@ static void add_spec_file(struct buf *out, const struct bcp *bcp, const char *ru
     buf_add_str(out, " && ");
 }
 
-static bool is_mpi(const struct options *options)
+static bool is_mpi(const struct args *options)
 {
-    const char *type = options_value(options, "array-type");
+    const char *type = args_value(options, "array-type");
 
     return type && strcmp(type, "MPI") == 0;
 }
@@ -269,11 +269,11 @@ static void add_word(struct bcp_command *command, const char *name, const char *
         command->words[command->n_words++] = value;
 }
 
-static int add_variables(struct bcp_command *command, const struct options *options,
+static int add_variables(struct bcp_command *command, const struct args *options,
                          struct err *err)
 {
-    const char *given[OPTIONS_WORDS_MAX];
-    int n = options_values(options, "export-env", given);
+    const char *given[ARGS_WORDS_MAX];
+    int n = args_values(options, "export-env", given);
 
     for (int i = 0; i < n; i++) {
         size_t n_name = strcspn(given[i], "=");
@@ -290,22 +290,22 @@ static int add_variables(struct bcp_command *command, const struct options *opti
     return 0;
 }
 
-static void add_all(struct bcp_command *command, const struct options *options,
+static void add_all(struct bcp_command *command, const struct args *options,
                     const char *name, const char *as)
 {
-    const char *given[OPTIONS_WORDS_MAX];
-    int n = options_values(options, name, given);
+    const char *given[ARGS_WORDS_MAX];
+    int n = args_values(options, name, given);
 
     for (int i = 0; i < n; i++)
         add_word(command, as, given[i]);
 }
 
-int bcp_check_options(const struct options *options, struct err *err)
+int bcp_check_options(const struct args *options, struct err *err)
 {
-    const char *type = options_value(options, "array-type");
+    const char *type = args_value(options, "array-type");
 
     for (size_t i = 0; i < sizeof(required) / sizeof(*required); i++)
-        if (!options_has(options, required[i]))
+        if (!args_has(options, required[i]))
             return err_set(err, ERR_INVALID, "--%s is needed (--help says what it is)",
                            required[i]);
     if (type && strcmp(type, "MPI") != 0 && strcmp(type, "PYTORCH") != 0)
@@ -318,9 +318,9 @@ int bcp_check_options(const struct options *options, struct err *err)
 
 static void add_words(struct bcp_command *command, const struct bcp *bcp)
 {
-    const struct options *options = bcp->options;
+    const struct args *options = bcp->options;
     static const char *const start[] = {"ngc", "base-command", "job", "run", "--name"};
-    const char *type = options_value(options, "array-type");
+    const char *type = args_value(options, "array-type");
 
     for (size_t i = 0; i < sizeof(start) / sizeof(*start); i++)
         add_word(command, start[i], NULL);
@@ -329,8 +329,8 @@ static void add_words(struct bcp_command *command, const struct bcp *bcp)
         static const char *const as[] = {"--image", "--ace", "--instance", "--org",
                                          "--team"};
 
-        if (options_has(options, passed[i]))
-            add_word(command, as[i], options_value(options, passed[i]));
+        if (args_has(options, passed[i]))
+            add_word(command, as[i], args_value(options, passed[i]));
     }
     if (bcp->n_replicas > 1) {
         buf_printf(&command->replicas, "%" PRId64, bcp->n_replicas);
@@ -356,7 +356,7 @@ int bcp_make(struct bcp_command *out, const struct bcp *bcp, struct err *err)
         return -1;
     }
     for (int i = 0; i < bcp->options->n_rest; i++)
-        add_word(out, bcp->options->rest[i], NULL);
+        add_word(out, bcp->options->words[bcp->options->n_words + i], NULL);
     add_word(out, "--commandline", buf_str(&out->command_line));
     out->words[out->n_words] = NULL;
     return 0;

@@ -10,16 +10,16 @@
 #ifndef VNEVA_SLURM_LAUNCH_BCP_H
 #define VNEVA_SLURM_LAUNCH_BCP_H
 
-#include "slurm/launch/options.h"
+#include "common/base/args.h"
 
 #include "common/base/buf.h"
 
 #define BCP_SPEC_MAX (64u << 10) /* bytes of a specification that goes along */
 
-extern const struct option_known bcp_options[];
+extern const struct args_option bcp_options[];
 
 struct bcp {
-    const struct options *options;
+    const struct args *options;
     const char *name;
     int64_t n_replicas, n_devices; /* n_devices 0: as many ranks as a replica has GPUs */
     const char *spec_path;         /* as the job sees it; NULL: spec_text goes along */
@@ -30,22 +30,22 @@ struct bcp {
 };
 
 struct bcp_command {
-    const char *words[2 * OPTIONS_WORDS_MAX]; /* argv, ended by NULL */
+    const char *words[2 * ARGS_WORDS_MAX]; /* argv, ended by NULL */
     int n_words;
     struct buf run_dir, command_line, replicas;
-    struct buf variables[OPTIONS_WORDS_MAX]; /* "NAME:VALUE" */
+    struct buf variables[ARGS_WORDS_MAX]; /* "NAME:VALUE" */
     int n_variables;
 };
 
 /* ERR_INVALID names the option that is missing or not in its form. */
-int bcp_check_options(const struct options *options, struct err *err);
+int bcp_check_options(const struct args *options, struct err *err);
 
 /* Of checked options. ERR_INVALID: replicas without a folder that all of them write. */
 int bcp_make(struct bcp_command *out, const struct bcp *bcp, struct err *err);
 void bcp_command_fini(struct bcp_command *command);
 
 /* Whether a path of the job lies in something that is mounted. */
-bool bcp_is_mounted(const struct options *options, const char *path);
+bool bcp_is_mounted(const struct args *options, const char *path);
 
 /* GPUs of an instance by its name, "dgxa100.80g.8.norm"; 0: the name does not say. */
 int64_t bcp_instance_gpus(const char *instance);

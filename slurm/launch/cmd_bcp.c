@@ -12,13 +12,11 @@
 #include <string.h>
 #include <unistd.h>
 
-static const struct option_known own_options[] = {
-    {"kind", "KIND", "prepare, pretrain, finetune or evaluate (default: the file's)"},
-    {"dry-run", NULL, "print the command, run nothing"},
-    {NULL, NULL, NULL},
+static const struct args_option own_options[] = {
+    {"kind", 0, "KIND", "prepare, pretrain, finetune or evaluate (default: the file's)"},
+    {"dry-run", 0, NULL, "print the command, run nothing"},
+    {NULL, 0, NULL, NULL},
 };
-
-static const struct option_known *const all_options[] = {bcp_options, own_options};
 
 static void print_help(void)
 {
@@ -27,8 +25,8 @@ static void print_help(void)
           "runs it on Base Command Platform,\nand runs that. FILE goes along, unless it "
           "is a path in a dataset or workspace. Paths\nin it are those of the job.\n\n",
           stdout);
-    options_print(stdout, bcp_options);
-    options_print(stdout, own_options);
+    launch_print_options(bcp_options);
+    launch_print_options(own_options);
     fputs("\nExample: vneva launch bcp --image nvcr.io/my-org/vneva:0.1 --ace my-ace "
           "\\\n             --instance dgxa100.80g.8.norm --replicas 4 \\\n             "
           "--datasetid 1602645:/data --workspace my-runs:/runs:RW \\\n             "
@@ -37,7 +35,7 @@ static void print_help(void)
 }
 
 struct launch {
-    struct options options;
+    struct args options;
     struct sizes sizes;
     struct buf spec_text;
     struct bcp bcp;
@@ -75,7 +73,7 @@ static void take_unseen(struct launch *l, int64_t n_replicas, int64_t n_devices)
 
 static int take_seen(struct launch *l, const struct sizes_asked *asked, struct err *err)
 {
-    const struct options *o = &l->options;
+    const struct args *o = &l->options;
 
     if (sizes_read(&l->sizes, o->words[0], o->words + 1, o->n_words - 1, asked, err) <
             0 ||
@@ -97,18 +95,17 @@ static int take_seen(struct launch *l, const struct sizes_asked *asked, struct e
 
 static int read_job(struct launch *l, struct err *err)
 {
-    const struct options *o = &l->options;
-    const char *instance = options_value(o, "instance"), *name = options_value(o, "name");
+    const struct args *o = &l->options;
+    const char *instance = args_value(o, "instance"), *name = args_value(o, "name");
     struct sizes_asked asked = {.nodes_option = "--replicas",
-                                .devices_option = options_has(o, "gpus-per-node")
+                                .devices_option = args_has(o, "gpus-per-node")
                                                       ? "--gpus-per-node"
                                                       : "the instance's number of GPUs,",
-                                .kind = options_value(o, "kind")};
+                                .kind = args_value(o, "kind")};
 
-    if (options_int(o, "replicas", 1, LAUNCH_NODES_MAX, 0, &asked.n_nodes, err) < 0 ||
-        options_int(o, "gpus-per-node", 1, LAUNCH_DEVICES_MAX,
-                    instance ? bcp_instance_gpus(instance) : 0, &asked.n_devices,
-                    err) < 0)
+    if (args_int(o, "replicas", 1, LAUNCH_NODES_MAX, 0, &asked.n_nodes, err) < 0 ||
+        args_int(o, "gpus-per-node", 1, LAUNCH_DEVICES_MAX,
+                 instance ? bcp_instance_gpus(instance) : 0, &asked.n_devices, err) < 0)
         return -1;
     l->bcp.options = o;
     if (!fs_exists(o->words[0]) && bcp_is_mounted(o, o->words[0]))
@@ -147,7 +144,7 @@ static int run(struct launch *l)
         bcp_make(&l->command, &l->bcp, &err) < 0)
         return launch_fail(&err);
     print_command(&l->command);
-    return options_has(&l->options, "dry-run") ? EXIT_DONE : become_ngc(&l->command);
+    return args_has(&l->options, "dry-run") ? EXIT_DONE : become_ngc(&l->command);
 }
 
 int cmd_bcp(int argc, char *const *argv)
@@ -160,7 +157,7 @@ int cmd_bcp(int argc, char *const *argv)
         err_set(&err, ERR_NOMEM, "no memory for a command");
         return launch_fail(&err);
     }
-    if (options_parse(&l->options, all_options, 2, argc, argv, &err) < 0) {
+    if (launch_parse(&l->options, bcp_options, own_options, argc, argv, &err) < 0) {
         status = launch_fail(&err);
     } else if (l->options.wants_help) {
         print_help();

@@ -21,23 +21,18 @@
 #define IDLE_MAX_MS (INT64_C(7) * 86400000) /* vneva-node's */
 #define SCRIPT_FILE "vneva.sbatch"
 
-static const struct option_known agents_options[] = {
-    {"pool", "NAME", "which pool they are of"},
-    {"connect", "ENDPOINT", "of the coordinator"},
-    {"key", "FILE", "the key for it, as the nodes see it"},
-    {"idle", "S", "agents end after so long without work: 300, 5m (default: never)"},
-    {"dry-run", NULL, "print the script, change nothing"},
-    {NULL, NULL, NULL},
+static const struct args_option agents_options[] = {
+    {"pool", 0, "NAME", "which pool they are of"},
+    {"connect", 0, "ENDPOINT", "of the coordinator"},
+    {"key", 0, "FILE", "the key for it, as the nodes see it"},
+    {"idle", 0, "S", "agents end after so long without work: 300, 5m (default: never)"},
+    {"dry-run", 0, NULL, "print the script, change nothing"},
+    {NULL, 0, NULL, NULL},
 };
-static const struct option_known list_options[] = {
-    {"pool", "NAME", "only of that pool"},
-    {NULL, NULL, NULL},
+static const struct args_option list_options[] = {
+    {"pool", 0, "NAME", "only of that pool"},
+    {NULL, 0, NULL, NULL},
 };
-static const struct option_known no_options[] = {{NULL, NULL, NULL}};
-
-static const struct option_known *const of_agents[] = {machines_options, agents_options};
-static const struct option_known *const of_list[] = {list_options};
-static const struct option_known *const of_cancel[] = {no_options};
 
 static int check_name(const char *option, const char *name, struct err *err)
 {
@@ -69,7 +64,7 @@ static int print_line(struct json *object, struct err *err)
 /* ---- agents ---- */
 
 struct agents {
-    struct options options;
+    struct args options;
     struct machines machines;
     const char *pool, *name; /* name: NULL where none is given */
     char job_name[sizeof(NAME_PREFIX) + 2 * LAUNCH_NAME_MAX];
@@ -80,7 +75,7 @@ struct agents {
 /* A folder for every allocation, unless one is given. */
 static int find_agents_folder(struct agents *a, struct err *err)
 {
-    const char *given = options_value(&a->options, "run-dir");
+    const char *given = args_value(&a->options, "run-dir");
     const char *home = getenv("VNEVA_HOME"), *user_home = getenv("HOME");
     char path[FS_PATH_MAX], stamp[LAUNCH_STAMP_MAX];
     int rc;
@@ -104,17 +99,17 @@ static int find_agents_folder(struct agents *a, struct err *err)
 
 static int read_agents(struct agents *a, struct err *err)
 {
-    const struct options *o = &a->options;
-    const char *key = options_value(o, "key");
-    const char *idle = options_value(o, "idle");
+    const struct args *o = &a->options;
+    const char *key = args_value(o, "key");
+    const char *idle = args_value(o, "idle");
     int64_t idle_ms, gpus;
 
-    a->pool = options_value(o, "pool");
-    a->name = options_value(o, "name");
+    a->pool = args_value(o, "pool");
+    a->name = args_value(o, "name");
     if (check_name("--pool", a->pool, err) < 0 ||
         (a->name && check_name("--name", a->name, err) < 0))
         return -1;
-    if (!options_has(o, "connect") || !key)
+    if (!args_has(o, "connect") || !key)
         return err_set(err, ERR_INVALID,
                        "agents need --connect ENDPOINT of their coordinator and --key "
                        "FILE with the key for it");
@@ -128,10 +123,10 @@ static int read_agents(struct agents *a, struct err *err)
         snprintf(a->job_name, sizeof(a->job_name), NAME_PREFIX "%s", a->pool);
     a->machines.options = o;
     a->machines.name = a->job_name;
-    if (options_int(o, "nodes", 1, LAUNCH_NODES_MAX, 1, &a->machines.n_nodes, err) < 0 ||
-        options_int(o, "gpus-per-node", 1, LAUNCH_DEVICES_MAX, 0, &gpus, err) < 0 ||
-        options_int(o, "devices", 1, LAUNCH_DEVICES_MAX, gpus, &a->machines.n_devices,
-                    err) < 0 ||
+    if (args_int(o, "nodes", 1, LAUNCH_NODES_MAX, 1, &a->machines.n_nodes, err) < 0 ||
+        args_int(o, "gpus-per-node", 1, LAUNCH_DEVICES_MAX, 0, &gpus, err) < 0 ||
+        args_int(o, "devices", 1, LAUNCH_DEVICES_MAX, gpus, &a->machines.n_devices, err) <
+            0 ||
         launch_absolute(a->key, key, err) < 0)
         return -1;
     if (idle && (!clock_read_duration(&idle_ms, idle, 1000) || idle_ms > IDLE_MAX_MS))
@@ -158,9 +153,9 @@ static int make_agents_script(struct agents *a, struct err *err)
         rc = machines_fill(script, &a->machines, err);
     script_set_variable(script, "SPEC", "");
     script_set_variable(script, "POOL", a->pool);
-    script_set_variable(script, "CONNECT", options_value(&a->options, "connect"));
+    script_set_variable(script, "CONNECT", args_value(&a->options, "connect"));
     script_set_variable(script, "KEY", a->key);
-    script_set_variable(script, "IDLE", options_value(&a->options, "idle"));
+    script_set_variable(script, "IDLE", args_value(&a->options, "idle"));
     if (rc == 0)
         rc = script_write(&a->script, script, err);
     script_destroy(script);
@@ -188,7 +183,7 @@ static int run_agents(struct agents *a, struct err *err)
 
     if (read_agents(a, err) < 0 || make_agents_script(a, err) < 0)
         return -1;
-    if (options_has(&a->options, "dry-run")) {
+    if (args_has(&a->options, "dry-run")) {
         fputs(buf_str(&a->script), stdout);
         return 0;
     }
@@ -198,7 +193,7 @@ static int run_agents(struct agents *a, struct err *err)
         return -1;
     if (machines_submit(id, a->script_path, err) < 0) {
         /* refused for sure, and a pool tries again: its folder is of no use */
-        if (err->code == ERR_STATE && !options_has(&a->options, "run-dir"))
+        if (err->code == ERR_STATE && !args_has(&a->options, "run-dir"))
             (void)fs_remove_tree(a->machines.run_dir, NULL);
         return -1;
     }
@@ -209,15 +204,15 @@ int cmd_agents(int argc, char *const *argv)
 {
     struct agents a = {.script = BUF_INIT};
     struct err err;
-    int rc = options_parse(&a.options, of_agents, 2, argc, argv, &err);
+    int rc = launch_parse(&a.options, machines_options, agents_options, argc, argv, &err);
 
     if (rc == 0 && a.options.wants_help) {
         fputs(
             "usage: vneva-launch agents slurm --pool NAME --connect ENDPOINT --key FILE "
             "[options] [-- options of sbatch]\n\nQueues an allocation of agents.\n\n",
             stdout);
-        options_print(stdout, agents_options);
-        options_print(stdout, machines_options);
+        launch_print_options(agents_options);
+        launch_print_options(machines_options);
         return EXIT_DONE;
     }
     if (rc == 0)
@@ -262,9 +257,9 @@ static int print_entry(const struct queue_entry *entry, const char *pool,
     return rc;
 }
 
-static int run_list(const struct options *options, struct err *err)
+static int run_list(const struct args *options, struct err *err)
 {
-    const char *asked = options_value(options, "pool"), *pool, *name;
+    const char *asked = args_value(options, "pool"), *pool, *name;
     struct queue queue = {NULL, 0};
     int rc = 0;
 
@@ -284,15 +279,15 @@ static int run_list(const struct options *options, struct err *err)
 
 int cmd_list(int argc, char *const *argv)
 {
-    struct options options;
+    struct args options;
     struct err err;
-    int rc = options_parse(&options, of_list, 1, argc, argv, &err);
+    int rc = launch_parse(&options, list_options, NULL, argc, argv, &err);
 
     if (rc == 0 && options.wants_help) {
         fputs("usage: vneva-launch list slurm [--pool NAME]\n\nLists the allocations of "
               "agents, a JSON object a line.\n\n",
               stdout);
-        options_print(stdout, list_options);
+        launch_print_options(list_options);
         return EXIT_DONE;
     }
     if (rc == 0)
@@ -353,7 +348,7 @@ static int cancel_one(const char *id, struct err *err)
     return rc;
 }
 
-static int run_cancel(const struct options *options, struct err *err)
+static int run_cancel(const struct args *options, struct err *err)
 {
     if (!options->n_words || options->has_rest)
         return err_set(err, ERR_INVALID, "usage: vneva-launch cancel slurm ID ...");
@@ -374,9 +369,9 @@ static int run_cancel(const struct options *options, struct err *err)
 
 int cmd_cancel(int argc, char *const *argv)
 {
-    struct options options;
+    struct args options;
     struct err err;
-    int rc = options_parse(&options, of_cancel, 1, argc, argv, &err);
+    int rc = launch_parse(&options, NULL, NULL, argc, argv, &err);
 
     if (rc == 0 && options.wants_help) {
         fputs("usage: vneva-launch cancel slurm ID ...\n\nEnds allocations of agents.\n",

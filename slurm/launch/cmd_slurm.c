@@ -22,19 +22,17 @@
 #define SPEC_FILE "spec.yaml"
 #define SCRIPT_FILE "vneva.sbatch"
 
-static const struct option_known own_options[] = {
-    {"kind", "KIND", "prepare, pretrain, finetune or evaluate (default: the file's)"},
-    {"key", "FILE", "of a coordinator elsewhere (default: one in the job)"},
-    {"connect", "ENDPOINT", "where it is, if not as the key says"},
-    {"max-idle-requeues", "N", "how often to start again without getting on (3)"},
-    {"no-check", NULL, "do not look here for the files it names: only nodes see them"},
-    {"dry-run", NULL, "print the script, change nothing"},
-    {"wait", NULL, "wait for the job's end"},
-    {"json", NULL, "print JSON"},
-    {NULL, NULL, NULL},
+static const struct args_option own_options[] = {
+    {"kind", 0, "KIND", "prepare, pretrain, finetune or evaluate (default: the file's)"},
+    {"key", 0, "FILE", "of a coordinator elsewhere (default: one in the job)"},
+    {"connect", 0, "ENDPOINT", "where it is, if not as the key says"},
+    {"max-idle-requeues", 0, "N", "how often to start again without getting on (3)"},
+    {"no-check", 0, NULL, "do not look here for the files it names: only nodes see them"},
+    {"dry-run", 0, NULL, "print the script, change nothing"},
+    {"wait", 0, NULL, "wait for the job's end"},
+    {"json", 0, NULL, "print JSON"},
+    {NULL, 0, NULL, NULL},
 };
-
-static const struct option_known *const all_options[] = {machines_options, own_options};
 
 static void print_help(void)
 {
@@ -42,15 +40,15 @@ static void print_help(void)
           "sbatch]\n\nChecks the specification, writes a batch script into a run folder "
           "and queues it.\nEvery node runs vneva-node; the first coordinates.\n\n",
           stdout);
-    options_print(stdout, machines_options);
-    options_print(stdout, own_options);
+    launch_print_options(machines_options);
+    launch_print_options(own_options);
     fputs("\nExample: vneva launch slurm --nodes 4 --gpus-per-node 8 --time 8:00:00 "
           "\\\n             train.yaml model.optim.lr=1e-4 -- --mem=0 --exclusive\n",
           stdout);
 }
 
 struct launch {
-    struct options options;
+    struct args options;
     struct sizes sizes;
     char name[LAUNCH_NAME_MAX]; /* of the job, as a part of paths */
     struct machines machines;
@@ -79,7 +77,7 @@ static int take_report(const struct run *run, struct err *err)
 
 static int check_here(struct launch *l, struct err *err)
 {
-    const char *argv[OPTIONS_WORDS_MAX + 8];
+    const char *argv[ARGS_WORDS_MAX + 8];
     char program[FS_PATH_MAX], folder[FS_PATH_MAX];
     static const char prefix[] = "vneva: ";
     const char *complaint;
@@ -110,25 +108,23 @@ static int check_here(struct launch *l, struct err *err)
 
 static int read_spec(struct launch *l, struct err *err)
 {
-    struct options *o = &l->options;
+    struct args *o = &l->options;
     struct sizes_asked asked = {.nodes_option = "--nodes",
                                 .devices_option = "--gpus-per-node",
-                                .kind = options_value(o, "kind")};
+                                .kind = args_value(o, "kind")};
 
-    if (options_int(o, "nodes", 1, LAUNCH_NODES_MAX, 0, &asked.n_nodes, err) < 0 ||
-        options_int(o, "gpus-per-node", 1, LAUNCH_DEVICES_MAX, 0, &asked.n_devices, err) <
-            0)
+    if (args_int(o, "nodes", 1, LAUNCH_NODES_MAX, 0, &asked.n_nodes, err) < 0 ||
+        args_int(o, "gpus-per-node", 1, LAUNCH_DEVICES_MAX, 0, &asked.n_devices, err) < 0)
         return -1;
-    if (options_has(o, "devices")) {
+    if (args_has(o, "devices")) {
         asked.devices_option = "--devices";
-        if (options_int(o, "devices", 1, LAUNCH_DEVICES_MAX, 0, &asked.n_devices, err) <
-            0)
+        if (args_int(o, "devices", 1, LAUNCH_DEVICES_MAX, 0, &asked.n_devices, err) < 0)
             return -1;
     }
     if (sizes_read(&l->sizes, o->words[0], o->words + 1, o->n_words - 1, &asked, err) < 0)
         return -1;
     /* in a container the files have other names; where only nodes see them, none here */
-    if (!options_has(o, "container-image") && !options_has(o, "no-check") &&
+    if (!args_has(o, "container-image") && !args_has(o, "no-check") &&
         check_here(l, err) < 0)
         return -1;
     return fs_read_file(&l->spec_text, o->words[0], SIZES_FILE_MAX, err);
@@ -136,8 +132,8 @@ static int read_spec(struct launch *l, struct err *err)
 
 static int find_folder(struct launch *l, struct err *err)
 {
-    const char *given = options_value(&l->options, "run-dir");
-    const char *name = options_value(&l->options, "name");
+    const char *given = args_value(&l->options, "run-dir");
+    const char *name = args_value(&l->options, "name");
     char stamp[LAUNCH_STAMP_MAX], path[FS_PATH_MAX];
 
     l->machines.name = name ? name : l->sizes.spec->name;
@@ -168,11 +164,11 @@ static int find_elsewhere(char endpoint[KEY_ENDPOINT_BYTES], const char *connect
 }
 
 /* A coordinator elsewhere: none without a key. */
-static int fill_connect(struct script *script, const struct options *options,
+static int fill_connect(struct script *script, const struct args *options,
                         struct err *err)
 {
-    const char *connect = options_value(options, "connect");
-    const char *key = options_value(options, "key");
+    const char *connect = args_value(options, "connect");
+    const char *key = args_value(options, "key");
     char path[FS_PATH_MAX], endpoint[KEY_ENDPOINT_BYTES];
 
     if (!connect && !key)
@@ -192,11 +188,11 @@ static int fill_connect(struct script *script, const struct options *options,
 
 static int fill_script(struct launch *l, struct script *script, struct err *err)
 {
-    const struct options *o = &l->options;
+    const struct args *o = &l->options;
     char text[32];
     int64_t idle;
 
-    if (options_int(o, "max-idle-requeues", 0, 1000000, -1, &idle, err) < 0 ||
+    if (args_int(o, "max-idle-requeues", 0, 1000000, -1, &idle, err) < 0 ||
         fill_connect(script, o, err) < 0 || machines_fill(script, &l->machines, err) < 0)
         return -1;
     snprintf(text, sizeof(text), "%" PRId64, idle);
@@ -286,7 +282,7 @@ static void print_line(const char *what, const char *command, const char *path,
 
 static void print_submitted(const struct launch *l, const char *id)
 {
-    const char *key = options_value(&l->options, "key"); /* of a coordinator elsewhere */
+    const char *key = args_value(&l->options, "key"); /* of a coordinator elsewhere */
     const struct spec *spec = l->sizes.spec;
     char log[sizeof("/slurm-.out") + MACHINES_ID_MAX];
 
@@ -363,12 +359,12 @@ static int submit(struct launch *l)
 
     if (write_files(l, &err) < 0 || queue(l, id, &err) < 0)
         return launch_fail(&err);
-    if (!options_has(&l->options, "json"))
+    if (!args_has(&l->options, "json"))
         print_submitted(l, id);
     else if (print_json(l, id, &err) < 0)
         return launch_fail(&err);
     fflush(stdout);
-    return options_has(&l->options, "wait") ? wait_for_end(id) : EXIT_DONE;
+    return args_has(&l->options, "wait") ? wait_for_end(id) : EXIT_DONE;
 }
 
 static int run(struct launch *l)
@@ -377,7 +373,7 @@ static int run(struct launch *l)
 
     if (read_spec(l, &err) < 0 || make_script(l, &err) < 0)
         return launch_fail(&err);
-    if (options_has(&l->options, "dry-run")) {
+    if (args_has(&l->options, "dry-run")) {
         fputs(buf_str(&l->script), stdout);
         return EXIT_DONE;
     }
@@ -390,7 +386,7 @@ int cmd_slurm(int argc, char *const *argv)
     struct err err;
     int status;
 
-    if (options_parse(&l.options, all_options, 2, argc, argv, &err) < 0)
+    if (launch_parse(&l.options, machines_options, own_options, argc, argv, &err) < 0)
         return launch_fail(&err);
     if (l.options.wants_help) {
         print_help();

@@ -9,6 +9,45 @@
 #include <time.h>
 #include <unistd.h>
 
+#define HELP_COLUMN 28
+
+static int check_printable(const char *word, struct err *err)
+{
+    for (const unsigned char *c = (const unsigned char *)word; *c; c++)
+        if (*c < ' ' || *c == 0x7f)
+            return err_set(err, ERR_INVALID,
+                           "a line break or control character in '%.*s...': a batch "
+                           "script cannot hold it",
+                           (int)((const char *)c - word), word);
+    return 0;
+}
+
+int launch_parse(struct args *out, const struct args_option *options,
+                 const struct args_option *more, int argc, char *const *argv,
+                 struct err *err)
+{
+    const struct args_known known = {
+        options, more,
+        "--help lists them, and what follows `--` is passed on to the cluster's own "
+        "program"};
+
+    for (int i = 0; i < argc; i++)
+        if (check_printable(argv[i], err) < 0)
+            return -1;
+    return args_parse(out, &known, argc, argv, err);
+}
+
+void launch_print_options(const struct args_option *options)
+{
+    for (; options->name; options++) {
+        char name[64];
+
+        snprintf(name, sizeof(name), "--%s%s%s", options->name, options->value ? " " : "",
+                 options->value ? options->value : "");
+        printf("  %-*s %s\n", HELP_COLUMN, name, options->meaning);
+    }
+}
+
 static enum launch_exit exit_of(enum err_code code)
 {
     switch (code) {

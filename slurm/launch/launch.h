@@ -6,7 +6,7 @@
 #ifndef VNEVA_SLURM_LAUNCH_LAUNCH_H
 #define VNEVA_SLURM_LAUNCH_LAUNCH_H
 
-#include "common/base/err.h"
+#include "common/base/args.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -24,6 +24,13 @@ enum launch_exit {
     EXIT_REFUSED = 4, /* it refuses */
     EXIT_SYSTEM = 5,
 };
+
+/* The words of a verb with its lists of options (NULL: none); what follows "--" is another
+ * program's. A control character anywhere is ERR_INVALID: no script could hold it. */
+int launch_parse(struct args *out, const struct args_option *options,
+                 const struct args_option *more, int argc, char *const *argv,
+                 struct err *err);
+void launch_print_options(const struct args_option *options); /* for help */
 
 /* Prints "vneva: text" and returns the exit code that fits. */
 int launch_fail(const struct err *err);

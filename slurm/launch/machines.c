@@ -15,27 +15,27 @@
 #define SIGNAL_EARLY_S 60  /* so much earlier Slurm may send it (man sbatch, --signal) */
 #define END_S_MIN 20       /* of the notice, for the end of the programs */
 
-const struct option_known machines_options[] = {
-    {"nodes", "N", "nodes (default: trainer.num_nodes, or 1)"},
-    {"gpus-per-node", "G", "GPUs of each, a rank on each GPU"},
-    {"cpus-per-task", "C", "CPUs on each node (default: the cluster's)"},
-    {"partition", "NAME", "of the cluster (`sinfo`)"},
-    {"account", "NAME", "whose share it counts against"},
-    {"qos", "NAME", "quality of service"},
-    {"time", "LIMIT", "4:00:00, 2-12 (days-hours)"},
-    {"name", "NAME", "of the Slurm job (default: the specification's)"},
-    {"run-dir", "DIR", "what lasts; on a file system all nodes share"},
-    {"signal-seconds", "S", "notice before the time limit, for a checkpoint (180)"},
-    {"devices", "D", "ranks at once on a node (default: its GPUs)"},
-    {"container-image", "IMAGE", "run in it (pyxis and enroot)"},
-    {"container-mounts", "A:B,...", "folders to mount besides the run folder"},
-    {"container-workdir", "DIR", "current folder in the container"},
-    {"node-program", "PATH", "vneva-node as the nodes see it"},
-    {"export-env", "NAME[=VALUE]", "a variable for the nodes; may be given again"},
-    {"srun", "OPTION", "one more option of srun; may be given again"},
-    {"mpi", "TYPE", "of `srun --mpi` (pmix)"},
-    {"exchange", "WAY", "how nodes meet: auto, pmix or files"},
-    {NULL, NULL, NULL},
+const struct args_option machines_options[] = {
+    {"nodes", 0, "N", "nodes (default: trainer.num_nodes, or 1)"},
+    {"gpus-per-node", 0, "G", "GPUs of each, a rank on each GPU"},
+    {"cpus-per-task", 0, "C", "CPUs on each node (default: the cluster's)"},
+    {"partition", 0, "NAME", "of the cluster (`sinfo`)"},
+    {"account", 0, "NAME", "whose share it counts against"},
+    {"qos", 0, "NAME", "quality of service"},
+    {"time", 0, "LIMIT", "4:00:00, 2-12 (days-hours)"},
+    {"name", 0, "NAME", "of the Slurm job (default: the specification's)"},
+    {"run-dir", 0, "DIR", "what lasts; on a file system all nodes share"},
+    {"signal-seconds", 0, "S", "notice before the time limit, for a checkpoint (180)"},
+    {"devices", 0, "D", "ranks at once on a node (default: its GPUs)"},
+    {"container-image", 0, "IMAGE", "run in it (pyxis and enroot)"},
+    {"container-mounts", 0, "A:B,...", "folders to mount besides the run folder"},
+    {"container-workdir", 0, "DIR", "current folder in the container"},
+    {"node-program", 0, "PATH", "vneva-node as the nodes see it"},
+    {"export-env", 0, "NAME[=VALUE]", "a variable for the nodes; may be given again"},
+    {"srun", 0, "OPTION", "one more option of srun; may be given again"},
+    {"mpi", 0, "TYPE", "of `srun --mpi` (pmix)"},
+    {"exchange", 0, "WAY", "how nodes meet: auto, pmix or files"},
+    {NULL, 0, NULL, NULL},
 };
 
 /* Options of sbatch that are passed on as they are, and its variables that would win over
@@ -92,15 +92,14 @@ int64_t machines_time_s(const char *text)
     }
 }
 
-static int fill_signal(struct script *script, const struct options *options,
-                       struct err *err)
+static int fill_signal(struct script *script, const struct args *options, struct err *err)
 {
-    const char *time = options_value(options, "time");
+    const char *time = args_value(options, "time");
     int64_t signal_s, end_s, time_s = time ? machines_time_s(time) : -1;
     char text[64];
 
-    if (options_int(options, "signal-seconds", SIGNAL_S_MIN, SIGNAL_S_MAX,
-                    MACHINES_SIGNAL_S, &signal_s, err) < 0)
+    if (args_int(options, "signal-seconds", SIGNAL_S_MIN, SIGNAL_S_MAX, MACHINES_SIGNAL_S,
+                 &signal_s, err) < 0)
         return -1;
     end_s = signal_s / 4 > END_S_MIN ? signal_s / 4 : END_S_MIN;
     if (time_s >= 0 && time_s <= signal_s + SIGNAL_EARLY_S)
@@ -138,11 +137,11 @@ static int add_export(struct buf *out, const char *text, struct err *err)
     return buf_check(out, err);
 }
 
-static int fill_exports(struct script *script, const struct options *options,
+static int fill_exports(struct script *script, const struct args *options,
                         struct err *err)
 {
-    const char *given[OPTIONS_WORDS_MAX], *words[OPTIONS_WORDS_MAX];
-    int n = options_values(options, "export-env", given), rc = 0;
+    const char *given[ARGS_WORDS_MAX], *words[ARGS_WORDS_MAX];
+    int n = args_values(options, "export-env", given), rc = 0;
     struct buf *texts = n ? calloc((size_t)n, sizeof(*texts)) : NULL;
 
     if (n && !texts)
@@ -162,11 +161,11 @@ static int fill_exports(struct script *script, const struct options *options,
 static int fill_container(struct script *script, const struct machines *machines,
                           struct err *err)
 {
-    const struct options *options = machines->options;
-    const char *image = options_value(options, "container-image");
+    const struct args *options = machines->options;
+    const char *image = args_value(options, "container-image");
 
-    if (!image && (options_has(options, "container-mounts") ||
-                   options_has(options, "container-workdir")))
+    if (!image &&
+        (args_has(options, "container-mounts") || args_has(options, "container-workdir")))
         return err_set(err, ERR_INVALID,
                        "--container-mounts and --container-workdir are of a container: "
                        "--container-image names it");
@@ -176,20 +175,20 @@ static int fill_container(struct script *script, const struct machines *machines
                        machines->run_dir);
     script_set_variable(script, "CONTAINER_IMAGE", image);
     script_set_variable(script, "CONTAINER_MOUNTS",
-                        options_value(options, "container-mounts"));
+                        args_value(options, "container-mounts"));
     script_set_variable(script, "CONTAINER_WORKDIR",
-                        options_value(options, "container-workdir"));
+                        args_value(options, "container-workdir"));
     return 0;
 }
 
 /* The program beside this one, or the one in the container. */
-static int fill_program(struct script *script, const struct options *options,
+static int fill_program(struct script *script, const struct args *options,
                         struct err *err)
 {
-    const char *program = options_value(options, "node-program");
+    const char *program = args_value(options, "node-program");
     char folder[FS_PATH_MAX], path[FS_PATH_MAX];
 
-    if (program || options_has(options, "container-image")) {
+    if (program || args_has(options, "container-image")) {
         script_set_variable(script, "NODE_PROGRAM", program);
         return 0;
     }
@@ -211,40 +210,41 @@ static void fill_numbers(struct script *script, const struct machines *machines)
         script_set_variable(script, "DEVICES", text);
 }
 
-static int fill_exchange(struct script *script, const struct options *options,
+static int fill_exchange(struct script *script, const struct args *options,
                          struct err *err)
 {
-    const char *way = options_value(options, "exchange");
+    const char *way = args_value(options, "exchange");
 
     if (way && strcmp(way, "auto") != 0 && strcmp(way, "pmix") != 0 &&
         strcmp(way, "files") != 0)
         return err_set(err, ERR_INVALID, "--exchange is auto, pmix or files, not '%s'",
                        way);
     script_set_variable(script, "EXCHANGE", way);
-    script_set_variable(script, "MPI", options_value(options, "mpi"));
+    script_set_variable(script, "MPI", args_value(options, "mpi"));
     return 0;
 }
 
 int machines_fill(struct script *script, const struct machines *machines, struct err *err)
 {
-    const struct options *options = machines->options;
-    const char *srun[OPTIONS_WORDS_MAX];
+    const struct args *options = machines->options;
+    const char *srun[ARGS_WORDS_MAX];
     char folder[FS_PATH_MAX];
     int64_t cpus;
 
     if (!getcwd(folder, sizeof(folder)))
         return err_set(err, ERR_IO, "cannot tell the current folder");
-    if (options_int(options, "cpus-per-task", 1, 65535, 0, &cpus, err) < 0 ||
+    if (args_int(options, "cpus-per-task", 1, 65535, 0, &cpus, err) < 0 ||
         fill_signal(script, options, err) < 0 ||
         fill_container(script, machines, err) < 0 ||
         fill_program(script, options, err) < 0 ||
         fill_exchange(script, options, err) < 0 ||
         fill_exports(script, options, err) < 0 ||
-        script_add_options(script, options->rest, options->n_rest, err) < 0)
+        script_add_options(script, options->words + options->n_words, options->n_rest,
+                           err) < 0)
         return -1;
     fill_numbers(script, machines);
     for (size_t i = 0; i < sizeof(passed) / sizeof(*passed); i++) {
-        const char *value = options_value(options, passed[i].name);
+        const char *value = args_value(options, passed[i].name);
 
         script_set_option(script, passed[i].name, value);
         if (value && passed[i].variable)
@@ -254,7 +254,7 @@ int machines_fill(struct script *script, const struct machines *machines, struct
     script_set_option(script, "chdir", folder);
     script_set_output(script, "output", machines->run_dir, "slurm-%j.out");
     script_set_variable(script, "RUN_DIR", machines->run_dir);
-    script_set_list(script, "SRUN_OPTIONS", srun, options_values(options, "srun", srun));
+    script_set_list(script, "SRUN_OPTIONS", srun, args_values(options, "srun", srun));
     return 0;
 }
 

@@ -5,16 +5,16 @@
 #ifndef VNEVA_SLURM_LAUNCH_MACHINES_H
 #define VNEVA_SLURM_LAUNCH_MACHINES_H
 
+#include "common/base/args.h"
 #include "common/base/fs.h"
-#include "slurm/launch/options.h"
 #include "slurm/launch/script.h"
 
 #define MACHINES_SIGNAL_S 180 /* notice before the time limit, unless said */
 
-extern const struct option_known machines_options[];
+extern const struct args_option machines_options[];
 
 struct machines {
-    const struct options *options;
+    const struct args *options;
     const char *name;          /* of the Slurm job */
     int64_t n_nodes;           /* known by now */
     int64_t n_devices;         /* ranks at once on a node; 0: not settled here */

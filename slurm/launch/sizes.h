@@ -8,8 +8,8 @@
 #ifndef VNEVA_SLURM_LAUNCH_SIZES_H
 #define VNEVA_SLURM_LAUNCH_SIZES_H
 
+#include "common/base/args.h"
 #include "jobs/spec/spec.h"
-#include "slurm/launch/options.h"
 
 #define SIZES_TEXT_MAX 64
 #define SIZES_FILE_MAX (1u << 20) /* bytes of a specification, as its reader has it */
@@ -23,7 +23,7 @@ struct sizes_asked {
 struct sizes {
     struct spec *spec;
     /* The user's and what follows from the machines. */
-    const char *overrides[OPTIONS_WORDS_MAX + 3];
+    const char *overrides[ARGS_WORDS_MAX + 3];
     int n_overrides;
     int64_t n_nodes;
     int64_t n_devices; /* ranks at once on a node; 0: as many as it has GPUs */

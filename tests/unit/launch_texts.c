@@ -1,7 +1,8 @@
 /* What vneva-launch writes and reads: scripts, quotes, the queue, commands. */
+#include "common/base/args.h"
 #include "slurm/launch/bcp.h"
+#include "slurm/launch/launch.h"
 #include "slurm/launch/machines.h"
-#include "slurm/launch/options.h"
 #include "slurm/launch/queue.h"
 #include "slurm/launch/quote.h"
 #include "slurm/launch/script.h"
@@ -260,38 +261,38 @@ static void a_percent_in_a_path_is_no_pattern(void **state)
 
 static void options_are_read_until_two_dashes(void **state)
 {
-    static const struct option_known known[] = {
-        {"nodes", "N", ""}, {"wait", NULL, ""}, {"env", "X", ""}, {NULL, NULL, NULL}};
-    static const struct option_known *const lists[] = {known};
+    static const struct args_option known[] = {{"nodes", 0, "N", ""},
+                                               {"wait", 0, NULL, ""},
+                                               {"env", 0, "X", ""},
+                                               {NULL, 0, NULL, NULL}};
     static char *const argv[] = {"--nodes", "2",  "file", "--env=a=b", "--env", "--c",
                                  "k=v",     "--", "-N",   "--",        "--wait"};
-    const char *values[OPTIONS_WORDS_MAX];
-    struct options *o = calloc(1, sizeof(*o));
+    const char *values[ARGS_WORDS_MAX];
+    struct args *o = calloc(1, sizeof(*o));
     struct err err;
     int64_t n;
 
     (void)state;
-    assert_int_equal(options_parse(o, lists, 1, 11, argv, &err), 0);
-    assert_int_equal(options_int(o, "nodes", 1, 4, 1, &n, &err), 0);
+    assert_int_equal(launch_parse(o, known, NULL, 11, argv, &err), 0);
+    assert_int_equal(args_int(o, "nodes", 1, 4, 1, &n, &err), 0);
     assert_int_equal(n, 2);
-    assert_int_equal(options_int(o, "nodes", 3, 4, 1, &n, &err), -1);
+    assert_int_equal(args_int(o, "nodes", 3, 4, 1, &n, &err), -1);
     assert_has(err.text, "expected a whole number from 3 to 4, got '2'");
-    assert_int_equal(options_values(o, "env", values), 2);
+    assert_int_equal(args_values(o, "env", values), 2);
     assert_string_equal(values[0], "a=b");
     assert_string_equal(values[1], "--c");
-    assert_false(options_has(o, "wait"));
+    assert_false(args_has(o, "wait"));
     assert_int_equal(o->n_words, 2);
     assert_string_equal(o->words[1], "k=v");
     assert_int_equal(o->n_rest, 3);
-    assert_string_equal(o->rest[1], "--");
+    assert_string_equal(o->words[3], "--");
     free(o);
 }
 
 static void wrong_options_name_the_nearest(void **state)
 {
-    static const struct option_known known[] = {
-        {"nodes", "N", ""}, {"wait", NULL, ""}, {NULL, NULL, NULL}};
-    static const struct option_known *const lists[] = {known};
+    static const struct args_option known[] = {
+        {"nodes", 0, "N", ""}, {"wait", 0, NULL, ""}, {NULL, 0, NULL, NULL}};
     static const struct {
         char *words[2];
         const char *says;
@@ -303,13 +304,13 @@ static void wrong_options_name_the_nearest(void **state)
         {{"file", "a\nb"}, "line break"},
         {{"a\x1b[2J", "file"}, "control character"},
     };
-    struct options *o = calloc(1, sizeof(*o));
+    struct args *o = calloc(1, sizeof(*o));
 
     (void)state;
     for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
         struct err err;
 
-        assert_int_equal(options_parse(o, lists, 1, 2, cases[i].words, &err), -1);
+        assert_int_equal(launch_parse(o, known, NULL, 2, cases[i].words, &err), -1);
         assert_has(err.text, cases[i].says);
     }
     free(o);
