@@ -2,7 +2,6 @@
 
 #include <errno.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -15,21 +14,7 @@ static const struct data_command *const commands[] = {
 int data_fail(const struct err *err)
 {
     fprintf(stderr, "vneva data: %s\n", err->text);
-    switch (err->code) {
-    case ERR_INVALID:
-    case ERR_NOT_FOUND:
-    case ERR_FORMAT:
-    case ERR_LIMIT:
-    case ERR_UNSUPPORTED:
-    case ERR_DENIED:
-        return DATA_USAGE;
-    case ERR_STATE:
-    case ERR_PEER:
-    case ERR_TIMEOUT:
-        return DATA_FAILED;
-    default:
-        return DATA_SYSTEM;
-    }
+    return err_exit_status(err);
 }
 
 int data_usage(const struct data_command *command, const char *what)
@@ -37,23 +22,6 @@ int data_usage(const struct data_command *command, const char *what)
     fprintf(stderr, "vneva data %s: %s; see vneva data %s --help\n", command->name, what,
             command->name);
     return DATA_USAGE;
-}
-
-int data_parse_int(int64_t *out, const char *text, int64_t least, int64_t most,
-                   const char *option, struct err *err)
-{
-    char *end;
-    long long value;
-
-    errno = 0;
-    value = strtoll(text, &end, 10);
-    if (end == text || *end || errno || value < least || value > most)
-        return err_set(err, ERR_INVALID,
-                       "%s must be a whole number from %lld to %lld, "
-                       "not '%s'",
-                       option, (long long)least, (long long)most, text);
-    *out = value;
-    return 0;
 }
 
 void data_progress(const char *what, int64_t n_done, int64_t n_total)

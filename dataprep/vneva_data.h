@@ -7,7 +7,7 @@
 #ifndef VNEVA_DATAPREP_VNEVA_DATA_H
 #define VNEVA_DATAPREP_VNEVA_DATA_H
 
-#include "common/base/err.h"
+#include "common/base/args.h"
 
 #include <getopt.h>
 #include <stdint.h>
@@ -31,10 +31,6 @@ extern const struct data_command data_prepare, data_rejects, data_show, data_syn
 int data_fail(const struct err *err);
 /* Says what is wrong with the arguments and where to look. */
 int data_usage(const struct data_command *command, const char *what);
-
-/* A whole number in [least, most]; option for the error. */
-int data_parse_int(int64_t *out, const char *text, int64_t least, int64_t most,
-                   const char *option, struct err *err);
 
 /* One line of progress: rewritten on a terminal, else one every tenth of the way. */
 void data_progress(const char *what, int64_t n_done, int64_t n_total);

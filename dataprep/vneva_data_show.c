@@ -256,7 +256,7 @@ static int parse(struct options *out, int argc, char **argv, struct err *err)
 
     while ((option = getopt_long(argc, argv, "", known, NULL)) != -1) {
         if (option == 's') {
-            if (data_parse_int(&out->sample, optarg, 0, INT64_MAX, "--sample", err) < 0)
+            if (args_whole(&out->sample, optarg, 0, INT64_MAX, "--sample", err) < 0)
                 return -1;
         } else if (option == 'v') {
             out->verify = true;

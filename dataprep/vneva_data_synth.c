@@ -45,10 +45,9 @@ static int parse(struct synth_config *out, int argc, char **argv, struct err *er
         if (option == 'o')
             out->output = optarg;
         else if (option == 'c')
-            rc =
-                data_parse_int(&out->n_clips, optarg, 1, SYNTH_CLIPS_MAX, "--clips", err);
+            rc = args_whole(&out->n_clips, optarg, 1, SYNTH_CLIPS_MAX, "--clips", err);
         else if (option == 's')
-            rc = data_parse_int(&seed, optarg, 0, INT64_MAX, "--seed", err);
+            rc = args_whole(&seed, optarg, 0, INT64_MAX, "--seed", err);
         else
             rc = option_refuse(argv, "vneva data synth", err);
         if (rc < 0)

@@ -205,10 +205,10 @@ static int parse_option(struct tokenize *out, int option, char **argv, struct er
         out->template = optarg;
         return 0;
     case 'n':
-        return data_parse_int(&out->n_frames, optarg, 1, 100000, "--num-frames", err);
+        return args_whole(&out->n_frames, optarg, 1, 100000, "--num-frames", err);
     case 'p':
-        return data_parse_int(&out->n_patches, optarg, 1, 1000000, "--patches-per-frame",
-                              err);
+        return args_whole(&out->n_patches, optarg, 1, 1000000, "--patches-per-frame",
+                          err);
     case 's':
         out->use_im_start_end = true;
         return 0;

@@ -115,8 +115,8 @@ static int parse(struct options *out, int argc, char **argv, struct err *err)
 
     while ((option = getopt_long(argc, argv, "", known, NULL)) != -1) {
         if (option == 'v') {
-            if (data_parse_int(&out->vocab, optarg, TOKENIZER_VOCAB_MIN, 1000000,
-                               "--vocab-size", err) < 0)
+            if (args_whole(&out->vocab, optarg, TOKENIZER_VOCAB_MIN, 1000000,
+                           "--vocab-size", err) < 0)
                 return -1;
         } else if (option == 'o') {
             out->output = optarg;

@@ -59,3 +59,23 @@ const char *err_code_name(enum err_code code)
 
     return (unsigned)code < sizeof(names) / sizeof(names[0]) ? names[code] : "unknown";
 }
+
+int err_exit_status(const struct err *err)
+{
+    switch (err->code) {
+    case ERR_STATE:
+    case ERR_PEER:
+    case ERR_TIMEOUT:
+        return 1;
+    case ERR_INVALID:
+    case ERR_NOT_FOUND:
+    case ERR_FORMAT:
+    case ERR_EXISTS:
+    case ERR_LIMIT:
+    case ERR_UNSUPPORTED:
+    case ERR_DENIED:
+        return 2;
+    default:
+        return 5;
+    }
+}

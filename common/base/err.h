@@ -48,4 +48,8 @@ void err_clear(struct err *err);
 /* The name of a code as it goes over the wire and into JSON: "invalid", "not-found". */
 const char *err_code_name(enum err_code code);
 
+/* The exit status, of those in docs/architecture.md, of a program that asks no
+ * coordinator: 1 it failed, 2 bad input, 5 an error of the system. */
+int err_exit_status(const struct err *err);
+
 #endif

@@ -238,7 +238,6 @@ static int walk(struct diff *diff, struct err *err)
 static int print_json(struct diff *diff, bool is_equal, struct err *err)
 {
     struct json *root = json_new(JSON_OBJECT);
-    struct buf text = BUF_INIT;
     int rc = -1;
 
     if (json_set(root, "equal", json_new_bool(is_equal), err) == 0 &&
@@ -250,13 +249,8 @@ static int print_json(struct diff *diff, bool is_equal, struct err *err)
         rc = json_set(root, "tensors", diff->list, err);
         diff->list = NULL; /* root's now */
     }
-    if (rc == 0) {
-        json_write(&text, root, 2);
-        rc = buf_check(&text, err);
-    }
     if (rc == 0)
-        puts(buf_str(&text));
-    buf_fini(&text);
+        rc = tool_print_json(root, err);
     json_free(root);
     return rc;
 }

@@ -287,7 +287,6 @@ static int print_json(const struct show *show, struct err *err)
     struct stored_files files = count_files(show->folder);
     const char *tokenizer = text_files_tokenizer(show->folder);
     struct json *root = json_new(JSON_OBJECT);
-    struct buf text = BUF_INIT;
     int rc = -1;
 
     if (json_set(root, "folder", json_new_string(show->folder), err) == 0 &&
@@ -300,13 +299,8 @@ static int print_json(const struct show *show, struct err *err)
         json_set(root, "tokenizer",
                  tokenizer ? json_new_string(tokenizer) : json_new(JSON_NULL), err) == 0)
         rc = json_set(root, "memory_bytes", memory_json(show, err), err);
-    if (rc == 0) {
-        json_write(&text, root, 2);
-        rc = buf_check(&text, err);
-    }
     if (rc == 0)
-        puts(buf_str(&text));
-    buf_fini(&text);
+        rc = tool_print_json(root, err);
     json_free(root);
     return rc;
 }
@@ -317,15 +311,15 @@ static int parse_option(struct show *out, int option, char **argv, struct err *e
 {
     switch (option) {
     case 'r':
-        return tool_int(&out->n_ranks, optarg, 1, SHOW_RANKS_MAX, "--tensor-parallel",
-                        err);
+        return args_whole(&out->n_ranks, optarg, 1, SHOW_RANKS_MAX, "--tensor-parallel",
+                          err);
     case 'b':
-        return tool_int(&out->n_samples, optarg, 1, SHOW_SAMPLES_MAX, "--micro-batch",
-                        err);
+        return args_whole(&out->n_samples, optarg, 1, SHOW_SAMPLES_MAX, "--micro-batch",
+                          err);
     case 't':
-        return tool_int(&out->n_tokens, optarg, 1, INT32_MAX, "--tokens", err);
+        return args_whole(&out->n_tokens, optarg, 1, INT32_MAX, "--tokens", err);
     case 'f':
-        return tool_int(&out->n_frames, optarg, 0, INT32_MAX, "--frames", err);
+        return args_whole(&out->n_frames, optarg, 0, INT32_MAX, "--frames", err);
     case 'j':
         out->is_json = true;
         return 0;

@@ -1,40 +1,24 @@
 #include "model/tools/tool.h"
 
-#include <errno.h>
 #include <stdio.h>
-#include <stdlib.h>
 
 int tool_fail(const struct tool_command *command, const struct err *err)
 {
     fprintf(stderr, "vneva %s: %s\n", command->said, err->text);
-    switch (err->code) {
-    case ERR_INVALID:
-    case ERR_NOT_FOUND:
-    case ERR_FORMAT:
-    case ERR_EXISTS:
-    case ERR_LIMIT:
-    case ERR_UNSUPPORTED:
-    case ERR_DENIED:
-        return TOOL_USAGE;
-    case ERR_STATE:
-        return TOOL_FAILED;
-    default:
-        return TOOL_SYSTEM;
-    }
+    return err_exit_status(err);
 }
 
-int tool_int(int64_t *out, const char *text, int64_t least, int64_t most,
-             const char *option, struct err *err)
+int tool_print_json(const struct json *json, struct err *err)
 {
-    char *end;
+    struct buf text = BUF_INIT;
+    int rc;
 
-    errno = 0;
-    *out = strtoll(text, &end, 10);
-    if (end == text || *end || errno || *out < least || *out > most)
-        return err_set(err, ERR_INVALID,
-                       "%s must be a whole number from %lld to %lld, not '%s'", option,
-                       (long long)least, (long long)most, text);
-    return 0;
+    json_write(&text, json, 2);
+    rc = buf_check(&text, err);
+    if (rc == 0)
+        puts(buf_str(&text));
+    buf_fini(&text);
+    return rc;
 }
 
 int tool_words(int argc, char **argv, int n, const char *what, struct err *err)

@@ -8,6 +8,7 @@
 #ifndef VNEVA_MODEL_TOOLS_TOOL_H
 #define VNEVA_MODEL_TOOLS_TOOL_H
 
+#include "common/base/args.h"
 #include "common/base/fs.h"
 #include "common/base/json.h"
 
@@ -29,9 +30,9 @@ extern const struct tool_command tool_show, tool_diff, tool_import, tool_export;
 /* Prints "vneva model diff: text" and returns the exit code that fits. */
 int tool_fail(const struct tool_command *command, const struct err *err);
 
-/* A whole number in [least, most]. */
-int tool_int(int64_t *out, const char *text, int64_t least, int64_t most,
-             const char *option, struct err *err);
+/* A line or more on standard output. */
+int tool_print_json(const struct json *json, struct err *err);
+
 /* ERR_INVALID when there are not exactly n words behind the options. */
 int tool_words(int argc, char **argv, int n, const char *what, struct err *err);
 

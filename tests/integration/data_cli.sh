@@ -96,6 +96,9 @@ clips_become_a_dataset() {
     grep -q "Which way does it move? ASSISTANT:\[\[" out || fail "sample 0: $(cat out)"
     exits 0 "$data" show good --sample 5 --json
     exits 2 "$data" show good --sample 6
+    mkdir -p taken && echo '{}' >taken/manifest.json # of something else: left alone
+    exits 2 "$data" prepare "$spec" "$@" model.data.output=taken
+    grep -q "taken/manifest.json' is there and no prepared dataset's" err || fail "$(cat err)"
     # one clip cut off in the middle: both its questions are refused, by name
     head -c 1500 motion/clip_00001.mp4 >short.mp4 && mv short.mp4 motion/clip_00001.mp4
     exits 1 "$data" prepare "$spec" "$@" model.data.output=bad

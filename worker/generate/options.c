@@ -1,7 +1,7 @@
 #include "worker/generate/options.h"
 
+#include "common/base/args.h"
 #include "common/base/option.h"
-
 #include "dataprep/text/conversation.h"
 
 #include <errno.h>
@@ -67,20 +67,6 @@ enum {
     OPTION_SEED
 };
 
-static int parse_int(int64_t *out, const char *option, int64_t least, int64_t most,
-                     struct err *err)
-{
-    char *end;
-
-    errno = 0;
-    *out = strtoll(optarg, &end, 10);
-    if (end == optarg || *end || errno || *out < least || *out > most)
-        return err_set(err, ERR_INVALID,
-                       "%s must be a whole number from %lld to %lld, not '%s'", option,
-                       (long long)least, (long long)most, optarg);
-    return 0;
-}
-
 static int parse_number(double *out, const char *option, double least, double most,
                         struct err *err)
 {
@@ -103,7 +89,7 @@ static int parse_draw(struct options *out, int option, struct err *err)
         return parse_number(&out->temperature, "--temperature", 0, 1000, err);
     case OPTION_TOP_K:
         out->is_drawn = true;
-        return parse_int(&out->top_k, "--top-k", 0, OPTIONS_TOKENS_MAX, err);
+        return args_whole(&out->top_k, optarg, 0, OPTIONS_TOKENS_MAX, "--top-k", err);
     case OPTION_TOP_P:
         out->is_drawn = true;
         return parse_number(&out->top_p, "--top-p", 1e-6, 1, err);
@@ -111,10 +97,10 @@ static int parse_draw(struct options *out, int option, struct err *err)
         return parse_number(&out->repetition_penalty, "--repetition-penalty", 0.01, 100,
                             err);
     case OPTION_MIN:
-        return parse_int(&out->min_new_tokens, "--min-new-tokens", 0, OPTIONS_TOKENS_MAX,
-                         err);
+        return args_whole(&out->min_new_tokens, optarg, 0, OPTIONS_TOKENS_MAX,
+                          "--min-new-tokens", err);
     case OPTION_SEED:
-        return parse_int(&out->seed, "--seed", 0, INT64_MAX, err);
+        return args_whole(&out->seed, optarg, 0, INT64_MAX, "--seed", err);
     default:
         return 1;
     }
@@ -134,7 +120,8 @@ static int add_media(struct options *out, enum media_kind kind, struct err *err)
 
 static int parse_frames(struct options *out, struct err *err)
 {
-    if (parse_int(&out->num_frames, "--num-frames", -1, OPTIONS_FRAMES_MAX, err) < 0)
+    if (args_whole(&out->num_frames, optarg, -1, OPTIONS_FRAMES_MAX, "--num-frames",
+                   err) < 0)
         return -1;
     if (out->num_frames == 0)
         return err_set(err, ERR_INVALID, "--num-frames 0: 1 or more, or -1 for all");
@@ -155,10 +142,11 @@ static int parse_option(struct options *out, int option, char **argv, struct err
     case 'n':
         return parse_frames(out, err);
     case 'x':
-        return parse_int(&out->max_new_tokens, "--max-new-tokens", 1, OPTIONS_TOKENS_MAX,
-                         err);
+        return args_whole(&out->max_new_tokens, optarg, 1, OPTIONS_TOKENS_MAX,
+                          "--max-new-tokens", err);
     case 'j':
-        return parse_int(&out->n_threads, "--threads", 1, OPTIONS_THREADS_MAX, err);
+        return args_whole(&out->n_threads, optarg, 1, OPTIONS_THREADS_MAX, "--threads",
+                          err);
     default:
         return option_refuse(argv, "vneva generate", err);
     }

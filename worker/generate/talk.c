@@ -12,21 +12,7 @@
 int talk_fail(const struct err *err)
 {
     fprintf(stderr, "vneva generate: %s\n", err->text);
-    switch (err->code) {
-    case ERR_INVALID:
-    case ERR_NOT_FOUND:
-    case ERR_FORMAT:
-    case ERR_LIMIT:
-    case ERR_UNSUPPORTED:
-    case ERR_DENIED:
-        return TALK_USAGE;
-    case ERR_STATE:
-    case ERR_PEER:
-    case ERR_TIMEOUT:
-        return TALK_FAILED;
-    default:
-        return TALK_SYSTEM;
-    }
+    return err_exit_status(err);
 }
 
 void talk_tell_guess(const struct talk *talk)
