@@ -1,10 +1,8 @@
 #include "dataprep/dataset/plan.h"
 
-#include "common/base/fs.h"
 #include "dataprep/dataset/sql.h"
 
 #include <stdlib.h>
-#include <unistd.h>
 
 static const char plan_schema[] =
     "CREATE TABLE records (number INTEGER PRIMARY KEY, file INTEGER NOT NULL,"
@@ -17,8 +15,7 @@ static const char plan_schema[] =
     "CREATE TABLE meta (hash INTEGER NOT NULL, n_records INTEGER NOT NULL);";
 
 struct plan_writer {
-    char path[FS_PATH_MAX], temporary[FS_PATH_MAX];
-    sqlite3 *db;
+    struct sql_file file;
     sqlite3_stmt *record, *id, *find_id, *member;
     int64_t n_records;
 };
@@ -29,15 +26,14 @@ int plan_writer_create(struct plan_writer **out, const char *path, struct err *e
 
     if (!writer)
         return err_set(err, ERR_NOMEM, "cannot allocate a plan");
-    if (fs_path(writer->path, err, "%s", path) < 0 ||
-        fs_path(writer->temporary, err, "%s.tmp-%ld", path, (long)getpid()) < 0 ||
-        sql_create(&writer->db, writer->temporary, plan_schema, err) < 0 ||
-        sql_prepare(writer->db, &writer->record,
+    if (sql_create(&writer->file, path, plan_schema, err) < 0 ||
+        sql_prepare(writer->file.db, &writer->record,
                     "INSERT INTO records VALUES (?, ?, ?, ?, ?, ?, ?, ?)", err) < 0 ||
-        sql_prepare(writer->db, &writer->id, "INSERT INTO ids VALUES (?, ?)", err) < 0 ||
-        sql_prepare(writer->db, &writer->find_id, "SELECT number FROM ids WHERE id = ?",
-                    err) < 0 ||
-        sql_prepare(writer->db, &writer->member,
+        sql_prepare(writer->file.db, &writer->id, "INSERT INTO ids VALUES (?, ?)", err) <
+            0 ||
+        sql_prepare(writer->file.db, &writer->find_id,
+                    "SELECT number FROM ids WHERE id = ?", err) < 0 ||
+        sql_prepare(writer->file.db, &writer->member,
                     "INSERT OR REPLACE INTO members VALUES (?, ?, ?, ?)", err) < 0) {
         plan_writer_destroy(writer);
         return err_wrap(err, "cannot begin plan '%s'", path);
@@ -46,24 +42,11 @@ int plan_writer_create(struct plan_writer **out, const char *path, struct err *e
     return 0;
 }
 
-static void finalize_all(struct plan_writer *writer)
-{
-    sqlite3_finalize(writer->record);
-    sqlite3_finalize(writer->id);
-    sqlite3_finalize(writer->find_id);
-    sqlite3_finalize(writer->member);
-    writer->record = writer->id = writer->find_id = writer->member = NULL;
-}
-
 void plan_writer_destroy(struct plan_writer *writer)
 {
     if (!writer)
         return;
-    finalize_all(writer);
-    if (writer->db) {
-        sqlite3_close(writer->db);
-        unlink(writer->temporary);
-    }
+    sql_discard(&writer->file);
     free(writer);
 }
 
@@ -82,10 +65,10 @@ static int claim_id(struct plan_writer *writer, const char *id, int64_t *owner,
     if (step == SQLITE_ROW)
         return 0;
     if (step != SQLITE_DONE)
-        return sql_fail(writer->db, err, "cannot look for an id");
+        return sql_fail(writer->file.db, err, "cannot look for an id");
     sqlite3_bind_text(writer->id, 1, id, -1, SQLITE_STATIC);
     sqlite3_bind_int64(writer->id, 2, writer->n_records);
-    return sql_run(writer->db, writer->id, err);
+    return sql_run(writer->file.db, writer->id, err);
 }
 
 int plan_writer_add(struct plan_writer *writer, const struct plan_record *record,
@@ -95,7 +78,7 @@ int plan_writer_add(struct plan_writer *writer, const struct plan_record *record
     int64_t owner = -1;
 
     if (id && claim_id(writer, id, &owner, err) < 0)
-        return err_wrap(err, "'%s'", writer->temporary);
+        return err_wrap(err, "'%s'", writer->file.temporary);
     sqlite3_bind_int64(s, 1, writer->n_records);
     sqlite3_bind_int64(s, 2, record->file);
     sqlite3_bind_int64(s, 3, record->line);
@@ -104,8 +87,8 @@ int plan_writer_add(struct plan_writer *writer, const struct plan_record *record
     sqlite3_bind_int64(s, 6, record->n_bytes);
     sqlite3_bind_int64(s, 7, (int64_t)record->hash);
     sqlite3_bind_int64(s, 8, owner);
-    if (sql_run(writer->db, s, err) < 0)
-        return err_wrap(err, "'%s'", writer->temporary);
+    if (sql_run(writer->file.db, s, err) < 0)
+        return err_wrap(err, "'%s'", writer->file.temporary);
     writer->n_records++;
     return 0;
 }
@@ -117,8 +100,8 @@ int plan_writer_add_member(struct plan_writer *writer, int root, const char *nam
     sqlite3_bind_text(writer->member, 2, name, -1, SQLITE_STATIC);
     sqlite3_bind_int64(writer->member, 3, (int64_t)offset);
     sqlite3_bind_int64(writer->member, 4, (int64_t)n_bytes);
-    if (sql_run(writer->db, writer->member, err) < 0)
-        return err_wrap(err, "'%s'", writer->temporary);
+    if (sql_run(writer->file.db, writer->member, err) < 0)
+        return err_wrap(err, "'%s'", writer->file.temporary);
     return 0;
 }
 
@@ -126,17 +109,16 @@ int plan_writer_commit(struct plan_writer *writer, uint64_t hash, int64_t *n_rec
                        struct err *err)
 {
     sqlite3_stmt *s = NULL;
-    int rc = sql_prepare(writer->db, &s, "INSERT INTO meta VALUES (?, ?)", err);
+    int rc = sql_prepare(writer->file.db, &s, "INSERT INTO meta VALUES (?, ?)", err);
 
     if (rc == 0) {
         sqlite3_bind_int64(s, 1, (int64_t)hash);
         sqlite3_bind_int64(s, 2, writer->n_records);
-        rc = sql_run(writer->db, s, err);
+        rc = sql_run(writer->file.db, s, err);
     }
     sqlite3_finalize(s);
-    finalize_all(writer);
-    if (rc < 0 || sql_publish(&writer->db, writer->temporary, writer->path, err) < 0)
-        return err_wrap(err, "cannot finish plan '%s'", writer->path);
+    if (rc < 0 || sql_publish(&writer->file, err) < 0)
+        return err_wrap(err, "cannot finish plan '%s'", writer->file.path);
     *n_records = writer->n_records;
     return 0;
 }
@@ -192,9 +174,7 @@ void plan_close(struct plan *plan)
 {
     if (!plan)
         return;
-    sqlite3_finalize(plan->record);
-    sqlite3_finalize(plan->member);
-    sqlite3_close(plan->db);
+    sql_close(plan->db);
     free(plan);
 }
 

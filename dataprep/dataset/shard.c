@@ -1,13 +1,11 @@
 #include "dataprep/dataset/shard.h"
 
 #include "common/base/fault.h"
-#include "common/base/fs.h"
 #include "common/base/hash.h"
 #include "dataprep/dataset/sql.h"
 
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 static const char shard_schema[] =
     "CREATE TABLE meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;"
@@ -63,8 +61,7 @@ static uint64_t sample_checksum(const struct dataset_sample *sample)
 /* ---- writing ---- */
 
 struct shard_writer {
-    char path[FS_PATH_MAX], temporary[FS_PATH_MAX];
-    sqlite3 *db;
+    struct sql_file file;
     sqlite3_stmt *sample, *media, *frames, *reject;
     struct shard_meta meta;
 };
@@ -75,16 +72,14 @@ int shard_writer_create(struct shard_writer **out, const char *path, struct err 
 
     if (!writer)
         return err_set(err, ERR_NOMEM, "cannot allocate a shard");
-    if (fs_path(writer->path, err, "%s", path) < 0 ||
-        fs_path(writer->temporary, err, "%s.tmp-%ld", path, (long)getpid()) < 0 ||
-        sql_create(&writer->db, writer->temporary, shard_schema, err) < 0 ||
-        sql_prepare(writer->db, &writer->sample,
+    if (sql_create(&writer->file, path, shard_schema, err) < 0 ||
+        sql_prepare(writer->file.db, &writer->sample,
                     "INSERT INTO samples VALUES (?, ?, ?, ?, ?, ?, ?, ?)", err) < 0 ||
-        sql_prepare(writer->db, &writer->media,
+        sql_prepare(writer->file.db, &writer->media,
                     "INSERT INTO media VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", err) < 0 ||
-        sql_prepare(writer->db, &writer->frames, "INSERT INTO frames VALUES (?, ?)",
+        sql_prepare(writer->file.db, &writer->frames, "INSERT INTO frames VALUES (?, ?)",
                     err) < 0 ||
-        sql_prepare(writer->db, &writer->reject,
+        sql_prepare(writer->file.db, &writer->reject,
                     "INSERT INTO rejects VALUES (?, ?, ?, ?, ?)", err) < 0) {
         shard_writer_destroy(writer);
         return err_wrap(err, "cannot begin shard '%s'", path);
@@ -93,24 +88,11 @@ int shard_writer_create(struct shard_writer **out, const char *path, struct err 
     return 0;
 }
 
-static void finalize_all(struct shard_writer *writer)
-{
-    sqlite3_finalize(writer->sample);
-    sqlite3_finalize(writer->media);
-    sqlite3_finalize(writer->frames);
-    sqlite3_finalize(writer->reject);
-    writer->sample = writer->media = writer->frames = writer->reject = NULL;
-}
-
 void shard_writer_destroy(struct shard_writer *writer)
 {
     if (!writer)
         return;
-    finalize_all(writer);
-    if (writer->db) {
-        sqlite3_close(writer->db);
-        unlink(writer->temporary);
-    }
+    sql_discard(&writer->file);
     free(writer);
 }
 
@@ -131,7 +113,7 @@ static int add_media(struct shard_writer *writer, const struct dataset_sample *s
         sqlite3_bind_double(s, 7, ref->start_s);
         sqlite3_bind_double(s, 8, ref->end_s);
         sqlite3_bind_int64(s, 9, sample->media[i].n_frames);
-        if (sql_run(writer->db, s, err) < 0)
+        if (sql_run(writer->file.db, s, err) < 0)
             return -1;
     }
     return 0;
@@ -154,15 +136,15 @@ int shard_writer_add(struct shard_writer *writer, const struct dataset_sample *s
                         SQLITE_STATIC);
     sqlite3_bind_int64(s, 7, sample->n_media);
     sqlite3_bind_int64(s, 8, (int64_t)checksum);
-    if (sql_run(writer->db, s, err) < 0 || add_media(writer, sample, err) < 0)
-        return err_wrap(err, "sample '%s' into '%s'", sample->id, writer->temporary);
+    if (sql_run(writer->file.db, s, err) < 0 || add_media(writer, sample, err) < 0)
+        return err_wrap(err, "sample '%s' into '%s'", sample->id, writer->file.temporary);
     if (sample->frames) {
         sqlite3_bind_int64(writer->frames, 1, meta->n_samples);
         sqlite3_bind_blob64(writer->frames, 2, sample->frames, sample->n_frame_bytes,
                             SQLITE_STATIC);
-        if (sql_run(writer->db, writer->frames, err) < 0)
+        if (sql_run(writer->file.db, writer->frames, err) < 0)
             return err_wrap(err, "frames of '%s' into '%s'", sample->id,
-                            writer->temporary);
+                            writer->file.temporary);
     }
     meta->n_samples++;
     meta->digest = add_hash_int(meta->digest, (int64_t)checksum);
@@ -182,7 +164,7 @@ int shard_writer_reject(struct shard_writer *writer, const struct shard_reject *
     sqlite3_bind_text(s, 4, reject->kind, -1, SQLITE_STATIC);
     sqlite3_bind_text(s, 5, reject->reason, -1, SQLITE_STATIC);
     writer->meta.n_rejects++;
-    return sql_run(writer->db, s, err);
+    return sql_run(writer->file.db, s, err);
 }
 
 /* The meta table: one name for each field, for writing and for reading. */
@@ -197,13 +179,13 @@ enum { META_FIELDS(COUNT) N_META_FIELDS };
 static int write_meta(struct shard_writer *writer, struct err *err)
 {
     sqlite3_stmt *s = NULL;
-    int rc = sql_prepare(writer->db, &s, "INSERT INTO meta VALUES (?, ?)", err);
+    int rc = sql_prepare(writer->file.db, &s, "INSERT INTO meta VALUES (?, ?)", err);
 
 #define WRITE(field)                                                                     \
     if (rc == 0) {                                                                       \
         sqlite3_bind_text(s, 1, #field, -1, SQLITE_STATIC);                              \
         sqlite3_bind_int64(s, 2, (int64_t)writer->meta.field);                           \
-        rc = sql_run(writer->db, s, err);                                                \
+        rc = sql_run(writer->file.db, s, err);                                           \
     }
     META_FIELDS(WRITE)
 #undef WRITE
@@ -218,12 +200,11 @@ int shard_writer_commit(struct shard_writer *writer, struct shard_meta *meta,
     writer->meta.first_record = meta->first_record;
     writer->meta.n_records = meta->n_records;
     if (write_meta(writer, err) < 0)
-        return err_wrap(err, "cannot finish shard '%s'", writer->path);
-    finalize_all(writer);
+        return err_wrap(err, "cannot finish shard '%s'", writer->file.path);
     if (fault_hit("prepare.shard"))
         return err_set(err, ERR_IO, "fault point prepare.shard");
-    if (sql_publish(&writer->db, writer->temporary, writer->path, err) < 0)
-        return err_wrap(err, "cannot finish shard '%s'", writer->path);
+    if (sql_publish(&writer->file, err) < 0)
+        return err_wrap(err, "cannot finish shard '%s'", writer->file.path);
     *meta = writer->meta;
     return 0;
 }
@@ -289,10 +270,7 @@ void shard_close(struct shard *shard)
 {
     if (!shard)
         return;
-    sqlite3_finalize(shard->sample);
-    sqlite3_finalize(shard->media);
-    sqlite3_finalize(shard->frames);
-    sqlite3_close(shard->db);
+    sql_close(shard->db);
     free(shard);
 }
 

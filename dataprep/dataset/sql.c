@@ -1,7 +1,6 @@
 #include "dataprep/dataset/sql.h"
 
 #include "common/base/buf.h"
-#include "common/base/fs.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -27,28 +26,52 @@ static int execute(sqlite3 *db, const char *text, struct err *err)
     return 0;
 }
 
-int sql_create(sqlite3 **out, const char *path, const char *schema, struct err *err)
+int sql_create(struct sql_file *out, const char *path, const char *schema,
+               struct err *err)
 {
-    sqlite3 *db = NULL;
+    int rc;
 
-    if (unlink(path) < 0 && errno != ENOENT)
-        return err_set(err, ERR_IO, "cannot remove '%s': %s", path, strerror(errno));
-    if (sqlite3_open_v2(path, &db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, NULL) !=
-        SQLITE_OK) {
-        sql_fail(db, err, "cannot create the database");
-        goto failed;
-    }
-    if (execute(db,
+    if (fs_path(out->path, err, "%s", path) < 0 ||
+        fs_path(out->temporary, err, "%s.tmp-%ld", path, (long)getpid()) < 0)
+        return -1;
+    if (unlink(out->temporary) < 0 && errno != ENOENT)
+        return err_set(err, ERR_IO, "cannot remove '%s': %s", out->temporary,
+                       strerror(errno));
+    rc = sqlite3_open_v2(out->temporary, &out->db,
+                         SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, NULL);
+    if (rc != SQLITE_OK)
+        sql_fail(out->db, err, "cannot create the database");
+    if (rc != SQLITE_OK ||
+        execute(out->db,
                 "PRAGMA page_size = 4096; PRAGMA journal_mode = OFF;"
                 "PRAGMA synchronous = OFF; PRAGMA locking_mode = EXCLUSIVE; BEGIN;",
                 err) < 0 ||
-        execute(db, schema, err) < 0)
-        goto failed;
-    *out = db;
+        execute(out->db, schema, err) < 0)
+        return err_wrap(err, "'%s'", out->temporary);
     return 0;
-failed:
+}
+
+static void finalize_all(sqlite3 *db)
+{
+    sqlite3_stmt *s;
+
+    while (db && (s = sqlite3_next_stmt(db, NULL)))
+        sqlite3_finalize(s);
+}
+
+void sql_close(sqlite3 *db)
+{
+    finalize_all(db);
     sqlite3_close(db);
-    return err_wrap(err, "'%s'", path);
+}
+
+void sql_discard(struct sql_file *file)
+{
+    if (!file->db)
+        return;
+    sql_close(file->db);
+    file->db = NULL;
+    unlink(file->temporary);
 }
 
 static int sync_file(const char *path, struct err *err)
@@ -63,21 +86,22 @@ static int sync_file(const char *path, struct err *err)
     return rc;
 }
 
-int sql_publish(sqlite3 **db, const char *temporary, const char *path, struct err *err)
+int sql_publish(struct sql_file *file, struct err *err)
 {
     char folder[FS_PATH_MAX];
     char *slash;
 
-    if (sqlite3_exec(*db, "COMMIT", NULL, NULL, NULL) != SQLITE_OK)
-        return sql_fail(*db, err, "cannot commit");
-    if (sqlite3_close(*db) != SQLITE_OK)
-        return sql_fail(*db, err, "cannot close");
-    *db = NULL;
-    if (sync_file(temporary, err) < 0 || fs_path(folder, err, "%s", path) < 0)
+    finalize_all(file->db);
+    if (sqlite3_exec(file->db, "COMMIT", NULL, NULL, NULL) != SQLITE_OK)
+        return sql_fail(file->db, err, "cannot commit");
+    if (sqlite3_close(file->db) != SQLITE_OK)
+        return sql_fail(file->db, err, "cannot close");
+    file->db = NULL;
+    if (sync_file(file->temporary, err) < 0 || fs_path(folder, err, "%s", file->path) < 0)
         return -1;
-    if (rename(temporary, path) < 0)
-        return err_set(err, ERR_IO, "cannot rename '%s' to '%s': %s", temporary, path,
-                       strerror(errno));
+    if (rename(file->temporary, file->path) < 0)
+        return err_set(err, ERR_IO, "cannot rename '%s' to '%s': %s", file->temporary,
+                       file->path, strerror(errno));
     slash = strrchr(folder, '/');
     if (!slash)
         return fs_sync_dir(".", err);

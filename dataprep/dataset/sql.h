@@ -6,21 +6,33 @@
 #define VNEVA_DATAPREP_DATASET_SQL_H
 
 #include "common/base/err.h"
+#include "common/base/fs.h"
 
 #include <sqlite3.h>
 #include <stddef.h>
 #include <stdint.h>
 
-/* Makes a new database at path (one that is there is removed), with the page size fixed
- * and no journal: it is published by a rename, so a crash leaves nothing to repair.
- * Runs `schema` inside of the transaction that it begins. */
-int sql_create(sqlite3 **out, const char *path, const char *schema, struct err *err);
+/* A database that is being written: under a name of this process until it is published. */
+struct sql_file {
+    char path[FS_PATH_MAX], temporary[FS_PATH_MAX];
+    sqlite3 *db; /* NULL before and after */
+};
 
-/* Commits, closes, fsyncs `temporary` and renames it over `path`. *db is NULL after. */
-int sql_publish(sqlite3 **db, const char *temporary, const char *path, struct err *err);
+/* Begins a file for `path`, with the page size fixed and no journal: it is published by a
+ * rename, so a crash leaves nothing to repair. Runs `schema` inside of the transaction
+ * that it begins. out is zero before; whatever comes of it, sql_discard ends it. */
+int sql_create(struct sql_file *out, const char *path, const char *schema,
+               struct err *err);
+
+/* Finalizes its statements, commits, closes, fsyncs and renames it over its path. */
+int sql_publish(struct sql_file *file, struct err *err);
+
+/* Removes it, unless it has been published, with its statements. */
+void sql_discard(struct sql_file *file);
 
 /* Opens a published database for reading; nobody writes it any more. */
 int sql_open(sqlite3 **out, const char *path, struct err *err);
+void sql_close(sqlite3 *db); /* and finalizes its statements; NULL is fine */
 
 int sql_prepare(sqlite3 *db, sqlite3_stmt **out, const char *text, struct err *err);
 
