@@ -64,12 +64,7 @@ int store_load_pools(struct store *store, int (*each)(void *, const struct pool_
     while ((rc = store_next(store, st, err)) > 0) {
         READ_INTS(st, &r.id, &r.min_nodes, &r.max_nodes, &r.idle_ms, &r.gpus_per_node,
                   &r.n_devices, &r.n_failures, &r.retry_ms, &r.created_ms);
-        r.name = store_text_at(st, 9);
-        r.tag = store_text_at(st, 10);
-        r.manager = store_text_at(st, 11);
-        r.options = store_text_at(st, 12);
-        r.state = store_text_at(st, 13);
-        r.failure = store_text_at(st, 14);
+        READ_TEXTS(st, 9, &r.name, &r.tag, &r.manager, &r.options, &r.state, &r.failure);
         if (each(context, &r) < 0) {
             sqlite3_reset(st);
             return err_set(err, ERR_FORMAT, "pool '%s' cannot be loaded", r.name);
@@ -90,10 +85,7 @@ int store_load_allocations(struct store *store, int64_t pool,
     while ((rc = store_next(store, st, err)) > 0) {
         READ_INTS(st, &r.id, &r.pool, &had_agent);
         r.had_agent = had_agent != 0;
-        r.name = store_text_at(st, 3);
-        r.allocation = store_text_at(st, 4);
-        r.state = store_text_at(st, 5);
-        r.reason = store_text_at(st, 6);
+        READ_TEXTS(st, 3, &r.name, &r.allocation, &r.state, &r.reason);
         if (each(context, &r) < 0) {
             sqlite3_reset(st);
             return err_set(err, ERR_FORMAT, "allocation %lld cannot be loaded",

@@ -199,14 +199,8 @@ int store_load_jobs(struct store *store, int (*each)(void *, const struct job_ro
         READ_INTS(st, &r.id, &r.attempt, &r.n_fruitless, &r.not_before_ms, &r.n_ranks,
                   &r.group_size, &r.shard_size, &r.max_steps, &r.checkpoint_steps,
                   &r.n_kept, &r.n_samples, &r.done, &r.total, &r.submitted_ms);
-        r.request_id = store_text_at(st, 14);
-        r.name = store_text_at(st, 15);
-        r.kind = store_text_at(st, 16);
-        r.spec = store_text_at(st, 17);
-        r.state = store_text_at(st, 18);
-        r.goal = store_text_at(st, 19);
-        r.reason = store_text_at(st, 20);
-        r.resume = store_text_at(st, 21);
+        READ_TEXTS(st, 14, &r.request_id, &r.name, &r.kind, &r.spec, &r.state, &r.goal,
+                   &r.reason, &r.resume);
         if (each(context, &r) < 0) {
             sqlite3_reset(st);
             return err_set(err, ERR_FORMAT, "job %lld cannot be loaded", (long long)r.id);
@@ -226,8 +220,7 @@ int store_load_tasks(struct store *store, int64_t job,
     while ((rc = store_next(store, st, err)) > 0) {
         READ_INTS(st, &r.id, &r.job, &r.first, &r.count, &r.attempt, &r.n_failures,
                   &r.not_before_ms);
-        r.phase = store_text_at(st, 7);
-        r.state = store_text_at(st, 8);
+        READ_TEXTS(st, 7, &r.phase, &r.state);
         if (each(context, &r) < 0) {
             sqlite3_reset(st);
             return err_set(err, ERR_FORMAT, "task %lld cannot be loaded",
@@ -247,10 +240,7 @@ int store_load_attempts(struct store *store, int64_t job,
 
     while ((rc = store_next(store, st, err)) > 0) {
         READ_INTS(st, &r.id, &r.job, &r.number, &r.n_ranks, &r.started_ms);
-        r.state = store_text_at(st, 5);
-        r.cause = store_text_at(st, 6);
-        r.reason = store_text_at(st, 7);
-        r.ranks = store_text_at(st, 8);
+        READ_TEXTS(st, 5, &r.state, &r.cause, &r.reason, &r.ranks);
         if (each(context, &r) < 0) {
             sqlite3_reset(st);
             return err_set(err, ERR_FORMAT, "attempt %lld of job %lld cannot be loaded",

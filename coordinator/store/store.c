@@ -200,17 +200,20 @@ int store_next(struct store *store, sqlite3_stmt *statement, struct err *err)
     return rc == SQLITE_DONE ? 0 : -1;
 }
 
-const char *store_text_at(sqlite3_stmt *statement, int column)
-{
-    const char *text = (const char *)sqlite3_column_text(statement, column);
-
-    return text ? text : "";
-}
-
 void store_read_ints(sqlite3_stmt *statement, int64_t *const *places, int count)
 {
     for (int i = 0; i < count; i++)
         *places[i] = sqlite3_column_int64(statement, i);
+}
+
+void store_read_texts(sqlite3_stmt *statement, int first, const char **const *places,
+                      int count)
+{
+    for (int i = 0; i < count; i++) {
+        const unsigned char *text = sqlite3_column_text(statement, first + i);
+
+        *places[i] = text ? (const char *)text : "";
+    }
 }
 
 /* ---- transactions ---- */

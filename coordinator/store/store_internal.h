@@ -62,11 +62,17 @@ sqlite3_stmt *store_read(struct store *store, enum statement which,
                          const struct value *values, size_t n_values);
 int store_next(struct store *store, sqlite3_stmt *statement, struct err *err);
 
-const char *store_text_at(sqlite3_stmt *statement, int column); /* "" for NULL */
 /* Columns 0, 1, ... of whole numbers into the places given. */
 void store_read_ints(sqlite3_stmt *statement, int64_t *const *places, int count);
 #define READ_INTS(statement, ...)                                                        \
     store_read_ints(statement, (int64_t *const[]){__VA_ARGS__},                          \
                     (int)(sizeof((int64_t *const[]){__VA_ARGS__}) / sizeof(int64_t *)))
+/* Columns first, first + 1, ... of texts, "" for NULL. */
+void store_read_texts(sqlite3_stmt *statement, int first, const char **const *places,
+                      int count);
+#define READ_TEXTS(statement, first, ...)                                                \
+    store_read_texts(                                                                    \
+        statement, first, (const char **const[]){__VA_ARGS__},                           \
+        (int)(sizeof((const char **const[]){__VA_ARGS__}) / sizeof(char **)))
 
 #endif
