@@ -4,7 +4,7 @@
  * open the socket may run jobs. A tcp host is a name, an IPv4 address, an IPv6 address in
  * brackets, or, to listen on all of the machine's addresses, "*"; whoever serves or uses
  * one asks for keys (or, between ranks, a secret) whatever the host is.
- * Owns: nothing. Shared by the sockets of common/net; not for other rooms.
+ * Owns: nothing. For the sockets of common/net, and for who looks at what they reach.
  */
 #ifndef VNEVA_COMMON_NET_ENDPOINT_H
 #define VNEVA_COMMON_NET_ENDPOINT_H

@@ -4,6 +4,7 @@
 #define _GNU_SOURCE /* getaddrinfo, SOCK_CLOEXEC */
 #include "common/base/clock.h"
 #include "common/base/utf8.h"
+#include "common/net/endpoint.h"
 #include "common/net/net.h"
 #include "slurm/node/preflight_facts.h"
 
@@ -17,29 +18,11 @@
 #include <unistd.h>
 
 #define REACH_MS 10000 /* for connecting and for the answer, together */
-#define HOST_MAX 256
-#define TOLD_MAX 4 /* nodes whose reason is given in an error */
+#define TOLD_MAX 4     /* nodes whose reason is given in an error */
 
 #define REACH_KEY "reach.why"
 #define REACH_VERDICT "reach.verdict"
 #define REACH_WELL "ok"
-
-/* "tcp://host:port" or "tcp://[v6]:port" in two. */
-static int split(char *host, char *port, const char *endpoint)
-{
-    const char *at = endpoint + strlen("tcp://"), *colon = strrchr(at, ':');
-    size_t n = colon ? (size_t)(colon - at) : 0;
-
-    if (strncmp(endpoint, "tcp://", strlen("tcp://")) != 0 || !colon)
-        return -1;
-    if (n >= 2 && at[0] == '[' && at[n - 1] == ']') {
-        at++;
-        n -= 2;
-    }
-    snprintf(host, HOST_MAX, "%.*s", (int)n, at);
-    snprintf(port, 16, "%s", colon + 1);
-    return 0;
-}
 
 /* The errno that a connect under way ends with, 0: none. */
 static int wait_connected(int fd, int64_t timeout_ms)
@@ -73,14 +56,17 @@ static void connect_tcp(char *why, const char *endpoint, int64_t timeout_ms)
 {
     const struct addrinfo hints = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM};
     struct addrinfo *addresses = NULL;
-    char host[HOST_MAX], port[16];
+    struct endpoint at;
+    char port[16];
     int last = 0, rc;
 
-    if (split(host, port, endpoint) < 0)
-        return; /* ipc: the question itself will tell */
-    rc = getaddrinfo(host, port, &hints, &addresses);
+    if (endpoint_parse(&at, endpoint, NULL) < 0 || at.is_ipc)
+        return; /* the question itself will tell */
+    snprintf(port, sizeof(port), "%u", at.port);
+    rc = getaddrinfo(at.host, port, &hints, &addresses);
     if (rc != 0) {
-        snprintf(why, FACTS_WHY_MAX, "cannot find '%.200s': %s", host, gai_strerror(rc));
+        snprintf(why, FACTS_WHY_MAX, "cannot find '%.200s': %s", at.host,
+                 gai_strerror(rc));
         return;
     }
     for (const struct addrinfo *a = addresses; a; a = a->ai_next)

@@ -348,16 +348,24 @@ static void phase_deadline(struct run *run)
 
 /* ---- all of it ---- */
 
-static int run_open(struct run *run, struct node *node, struct err *err)
+/* The signals that supervise() takes from a descriptor. */
+static sigset_t signals_taken(void)
 {
     sigset_t set;
 
-    *run = (struct run){.node = node, .stranded_ms = clock_mono_ms()};
     sigemptyset(&set);
     sigaddset(&set, SIGCHLD);
     sigaddset(&set, SIGTERM);
     sigaddset(&set, SIGINT);
     sigaddset(&set, SIGUSR1);
+    return set;
+}
+
+static int run_open(struct run *run, struct node *node, struct err *err)
+{
+    sigset_t set = signals_taken();
+
+    *run = (struct run){.node = node, .stranded_ms = clock_mono_ms()};
     run->signal_fd = signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
     if (run->signal_fd < 0)
         return err_set(err, ERR_IO, "cannot open a signalfd: %s", strerror(errno));
@@ -403,13 +411,8 @@ int supervise(struct node *node, struct err *err)
 
 void node_block_signals(void)
 {
-    sigset_t set;
+    sigset_t set = signals_taken();
 
-    sigemptyset(&set);
-    sigaddset(&set, SIGCHLD);
-    sigaddset(&set, SIGTERM);
-    sigaddset(&set, SIGINT);
-    sigaddset(&set, SIGUSR1);
     sigprocmask(SIG_BLOCK, &set, NULL);
     (void)signal(SIGPIPE, SIG_IGN);
 }
