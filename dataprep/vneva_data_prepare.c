@@ -1,13 +1,10 @@
 #include "dataprep/vneva_data.h"
 
 #include "common/base/json.h"
-#include "dataprep/dataset/manifest.h"
-#include "dataprep/prepare/prepare.h"
-#include "jobs/spec/spec.h"
+#include "dataprep/prepare/from_spec.h"
 
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
 static const char help[] =
     "usage: vneva data prepare SPEC.yaml [key=value ...]\n"
@@ -27,72 +24,6 @@ static const char help[] =
     "      model.data.data_path=motion/annotations.jsonl model.data.video_folder=motion "
     "\\\n"
     "      model.data.output=datasets/motion model.tokenizer.model=tokenizer.model\n";
-
-static int read_splice(enum media_splice *out, const char *name, struct err *err)
-{
-    *out = MEDIA_SPLICE_NONE;
-    if (!name || !*name)
-        return 0;
-    for (int i = MEDIA_SPLICE_NONE; i <= MEDIA_SPLICE_LAST; i++)
-        if (strcmp(name, manifest_splice_name((enum media_splice)i)) == 0) {
-            *out = (enum media_splice)i;
-            return 0;
-        }
-    return err_set(err, ERR_INVALID,
-                   "model.data.splice_single_frame is '%s', not first, middle or last",
-                   name);
-}
-
-static int read_aspect(enum media_aspect *out, const char *name, struct err *err)
-{
-    *out = MEDIA_ASPECT_SQUARE;
-    if (!name || !*name)
-        return 0;
-    for (int i = MEDIA_ASPECT_SQUARE; i <= MEDIA_ASPECT_KEEP; i++)
-        if (strcmp(name, manifest_aspect_name((enum media_aspect)i)) == 0) {
-            *out = (enum media_aspect)i;
-            return 0;
-        }
-    return err_set(err, ERR_INVALID,
-                   "model.data.image_aspect_ratio is '%s', not square, pad or keep",
-                   name);
-}
-
-/* Borrows from the spec. */
-static int read_config(struct prepare_config *out, const struct spec *spec,
-                       struct err *err)
-{
-    const char *tokenizer_key;
-
-    *out = (struct prepare_config){
-        .data_paths = (const char *const *)spec->data.data_path.items,
-        .n_data_paths = (int)spec->data.data_path.count,
-        .video_root = spec->data.video_folder,
-        .image_root = spec->data.image_folder,
-        .output = spec->data.output,
-        .tokenizer = spec_tokenizer(spec, &tokenizer_key),
-        .conv_template = spec->data.conv_template,
-        .extra_tokens =
-            (const char *const *)spec->tokenizer.additional_special_tokens.items,
-        .n_extra_tokens = (int)spec->tokenizer.additional_special_tokens.count,
-        .use_im_start_end = spec->mm_cfg.use_im_start_end,
-        .media_first = spec->data.sep_image_conv_front,
-        .num_frames = spec->data.num_frames,
-        .image_size = spec->vision.crop_size,
-        .patch = spec->vision.patch_dim,
-        .frame_tokens = spec_frame_tokens(spec),
-        .max_tokens = spec->model.encoder_seq_length,
-        .shard_size = spec->data.shard_size,
-        .store_frames = spec->data.store_frames,
-        .prompts_only = spec->data.prompts_only,
-        .max_reject_fraction = spec->data.max_reject_fraction,
-    };
-    if (spec->vision.model_type && strcmp(spec->vision.model_type, "siglip") == 0)
-        out->processor = MEDIA_PROCESSOR_SIGLIP; /* the spec allows no third */
-    if (read_splice(&out->splice, spec->data.splice_single_frame, err) < 0)
-        return -1;
-    return read_aspect(&out->aspect, spec->data.image_aspect_ratio, err);
-}
 
 struct progress {
     int64_t first, n_samples;
@@ -138,7 +69,7 @@ static int prepare(const struct spec *spec)
     struct err err = {0};
     int rc;
 
-    if (read_config(&config, spec, &err) < 0 ||
+    if (prepare_from_spec(&config, spec, &err) < 0 ||
         media_direct_service(&frames, &limits, &err) < 0)
         return data_fail(&err);
     rc = prepare_ranges(&config, &frames, &err);

@@ -53,8 +53,8 @@ BEGIN {
     else if (theirs != mine && theirs != "common/base" &&
              index(" " allowed[mine] " ", " " theirs " ") == 0)
         complain(mine " may not include " theirs)
-    else if (mine == "dataprep" && theirs == "jobs/spec" && FILENAME !~ /^dataprep\/vneva_data/)
-        complain("only the programs of dataprep may read job specs")
+    else if (mine == "dataprep" && theirs == "jobs/spec" && FILENAME !~ /^dataprep\/(vneva_data|prepare\/from_spec)/)
+        complain("only the programs of dataprep and prepare/from_spec may read job specs")
 }
 /^[ \t]*#[ \t]*include[ \t]*</ {
     split($0, angled, /[<>]/); target = angled[2]

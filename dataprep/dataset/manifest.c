@@ -30,28 +30,32 @@ static const char *const processor_names[] = {
     [MEDIA_PROCESSOR_SIGLIP] = "siglip",
 };
 
-const char *manifest_aspect_name(enum media_aspect aspect)
+static int find_name(const char *const *names, size_t n_names, const char *name)
 {
-    return aspect_names[aspect];
-}
-
-const char *manifest_splice_name(enum media_splice splice)
-{
-    return splice_names[splice];
-}
-
-const char *manifest_processor_name(enum media_processor processor)
-{
-    return processor_names[processor];
-}
-
-static int find_name(const char *const *names, int n_names, const char *name)
-{
-    for (int i = 0; name && i < n_names; i++)
+    for (size_t i = 0; name && i < n_names; i++)
         if (strcmp(names[i], name) == 0)
-            return i;
+            return (int)i;
     return -1;
 }
+
+#define NAMED(noun)                                                                      \
+    const char *manifest_##noun##_name(enum media_##noun noun)                           \
+    {                                                                                    \
+        return noun##_names[noun];                                                       \
+    }                                                                                    \
+    bool manifest_##noun##_find(enum media_##noun *out, const char *name)                \
+    {                                                                                    \
+        int at =                                                                         \
+            find_name(noun##_names, sizeof(noun##_names) / sizeof(*noun##_names), name); \
+                                                                                         \
+        if (at >= 0)                                                                     \
+            *out = (enum media_##noun)at;                                                \
+        return at >= 0;                                                                  \
+    }
+
+NAMED(aspect)
+NAMED(splice)
+NAMED(processor)
 
 int manifest_hash_file(uint64_t *out, const char *path, struct err *err)
 {
@@ -170,15 +174,13 @@ static void read_roots(struct manifest *out, const struct json *settings)
  * whatever its aspect, as SigLIP's does. */
 static int read_processor(struct dataset_info *info, const struct json *settings)
 {
-    const char *name = json_get_string(settings, "processor");
-    int processor = find_name(processor_names, 2, name);
-
-    if (!name && json_type(json_get(settings, "processor")) == JSON_NULL)
-        processor = info->aspect == MEDIA_ASPECT_SQUARE ? MEDIA_PROCESSOR_SIGLIP
-                                                        : MEDIA_PROCESSOR_CLIP;
-    if (processor < 0)
-        return -1;
-    info->processor = (enum media_processor)processor;
+    if (json_type(json_get(settings, "processor")) != JSON_NULL)
+        return manifest_processor_find(&info->processor,
+                                       json_get_string(settings, "processor"))
+                   ? 0
+                   : -1;
+    info->processor = info->aspect == MEDIA_ASPECT_SQUARE ? MEDIA_PROCESSOR_SIGLIP
+                                                          : MEDIA_PROCESSOR_CLIP;
     return 0;
 }
 
@@ -186,8 +188,6 @@ static int read_settings(struct manifest *out, struct err *err)
 {
     const struct json *settings = json_get(out->tree, "settings");
     struct dataset_info *info = &out->info;
-    int aspect = find_name(aspect_names, 3, json_get_string(settings, "aspect"));
-    int splice = find_name(splice_names, 4, json_get_string(settings, "splice"));
 
     info->conv_template = json_get_string(settings, "conv_template");
     info->tokenizer = json_get_string(settings, "tokenizer");
@@ -205,13 +205,12 @@ static int read_settings(struct manifest *out, struct err *err)
     info->vocab = json_get_int(settings, "vocab", 0);
     info->end_token = json_get_int(settings, "end_token", -2);
     read_roots(out, settings);
-    if (aspect < 0 || splice < 0 || !info->conv_template || !info->tokenizer ||
-        !out->roots[MEDIA_VIDEO].path || info->num_frames == 0 || info->image_size < 1 ||
-        info->patch < 1 || info->frame_tokens < 1 || info->vocab < 1 ||
-        info->end_token < -1)
+    if (!manifest_aspect_find(&info->aspect, json_get_string(settings, "aspect")) ||
+        !manifest_splice_find(&info->splice, json_get_string(settings, "splice")) ||
+        !info->conv_template || !info->tokenizer || !out->roots[MEDIA_VIDEO].path ||
+        info->num_frames == 0 || info->image_size < 1 || info->patch < 1 ||
+        info->frame_tokens < 1 || info->vocab < 1 || info->end_token < -1)
         return err_set(err, ERR_FORMAT, "its settings are not complete");
-    info->aspect = (enum media_aspect)aspect;
-    info->splice = (enum media_splice)splice;
     if (read_processor(info, settings) < 0)
         return err_set(err, ERR_FORMAT, "its processor is neither clip nor siglip");
     return read_extra_tokens(out, settings, err);

@@ -40,6 +40,10 @@ struct manifest {
 const char *manifest_aspect_name(enum media_aspect aspect);
 const char *manifest_splice_name(enum media_splice splice);
 const char *manifest_processor_name(enum media_processor processor);
+/* false, and *out as it was: there is no such name (NULL is none). */
+bool manifest_aspect_find(enum media_aspect *out, const char *name);
+bool manifest_splice_find(enum media_splice *out, const char *name);
+bool manifest_processor_find(enum media_processor *out, const char *name);
 
 /* hash64 of a whole file. */
 int manifest_hash_file(uint64_t *out, const char *path, struct err *err);

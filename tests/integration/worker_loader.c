@@ -2,7 +2,7 @@
  */
 #define _GNU_SOURCE /* mkdtemp */
 #include "common/base/fs.h"
-#include "jobs/spec/spec.h"
+#include "dataprep/prepare/from_spec.h"
 #include "tests/integration/worker_data.h"
 #include "worker/rank/loader.h"
 #include "worker/rank/order.h"
@@ -110,7 +110,7 @@ static void prepare(const struct world *world, const char *output,
 
     data_spec_prepare(&text, world->folder, output, more);
     if (spec_from_json(&spec, buf_str(&text), text.n_bytes, &err) < 0 ||
-        config_prepare(&config, spec, &err) < 0 ||
+        prepare_from_spec(&config, spec, &err) < 0 ||
         media_direct_service(&service, &limits, &err) < 0 ||
         prepare_plan(&config, &n, &err) < 0)
         fail_msg("%s", err.text);

@@ -1,5 +1,7 @@
 #include "worker/rank/config.h"
 
+#include "dataprep/prepare/from_spec.h"
+
 #include <inttypes.h>
 #include <string.h>
 
@@ -270,45 +272,6 @@ int config_batch(struct batch_config *out, const struct spec *spec, int64_t n_da
 
 /* ---- media ---- */
 
-int config_splice(enum media_splice *out, const char *text, struct err *err)
-{
-    static const struct word words[] = {{"first", MEDIA_SPLICE_FIRST},
-                                        {"middle", MEDIA_SPLICE_MIDDLE},
-                                        {"last", MEDIA_SPLICE_LAST}};
-    int value = MEDIA_SPLICE_NONE;
-
-    if (text && WORD_FIND(&value, words, text, "model.data.splice_single_frame", err) < 0)
-        return -1;
-    *out = (enum media_splice)value;
-    return 0;
-}
-
-static int config_aspect(enum media_aspect *out, const char *text, struct err *err)
-{
-    static const struct word words[] = {{"square", MEDIA_ASPECT_SQUARE},
-                                        {"pad", MEDIA_ASPECT_PAD},
-                                        {"keep", MEDIA_ASPECT_KEEP}};
-    int value = MEDIA_ASPECT_SQUARE;
-
-    if (text && WORD_FIND(&value, words, text, "model.data.image_aspect_ratio", err) < 0)
-        return -1;
-    *out = (enum media_aspect)value;
-    return 0;
-}
-
-static int config_processor(enum media_processor *out, const char *text, struct err *err)
-{
-    static const struct word words[] = {{"clip", MEDIA_PROCESSOR_CLIP},
-                                        {"siglip", MEDIA_PROCESSOR_SIGLIP}};
-    int value = MEDIA_PROCESSOR_CLIP;
-
-    if (text &&
-        WORD_FIND(&value, words, text, "model.mm_cfg.vision_encoder.model_type", err) < 0)
-        return -1;
-    *out = (enum media_processor)value;
-    return 0;
-}
-
 int config_frames(struct frame_config *out, const struct spec *spec,
                   const struct neva_config *model, struct err *err)
 {
@@ -327,9 +290,9 @@ int config_frames(struct frame_config *out, const struct spec *spec,
                        "model.mm_cfg.vision_encoder.crop_size (%" PRId64
                        ") must not be under patch_dim (%" PRId64 ")",
                        out->image_size, spec->vision.patch_dim);
-    if (config_splice(&out->splice, spec->data.splice_single_frame, err) < 0 ||
-        config_processor(&out->processor, spec->vision.model_type, err) < 0 ||
-        config_aspect(&out->aspect, spec->data.image_aspect_ratio, err) < 0)
+    if (splice_from_spec(&out->splice, spec->data.splice_single_frame, err) < 0 ||
+        processor_from_spec(&out->processor, spec->vision.model_type, err) < 0 ||
+        aspect_from_spec(&out->aspect, spec->data.image_aspect_ratio, err) < 0)
         return -1;
     return media_check_processor(out->processor, out->aspect, err);
 }
@@ -384,45 +347,4 @@ void config_decode(struct decode_pool_config *out, const struct spec *spec, int 
         out->decode = MEDIA_DECODE_CPU;
     else
         out->decode = strcmp(device, "cuda") == 0 ? MEDIA_DECODE_CUDA : MEDIA_DECODE_AUTO;
-}
-
-int config_prepare(struct prepare_config *out, const struct spec *spec, struct err *err)
-{
-    const char *tokenizer_key;
-    struct frame_config frames;
-
-    if (config_frames(&frames, spec, NULL, err) < 0)
-        return -1;
-    *out = (struct prepare_config){
-        .data_paths = (const char *const *)spec->data.data_path.items,
-        .n_data_paths = (int)spec->data.data_path.count,
-        .video_root = spec->data.video_folder,
-        .image_root = spec->data.image_folder,
-        .output = spec->data.output,
-        .tokenizer = spec_tokenizer(spec, &tokenizer_key),
-        .conv_template = spec->data.conv_template,
-        .extra_tokens =
-            (const char *const *)spec->tokenizer.additional_special_tokens.items,
-        .n_extra_tokens = (int)spec->tokenizer.additional_special_tokens.count,
-        .use_im_start_end = spec->mm_cfg.use_im_start_end,
-        .media_first = spec->data.sep_image_conv_front,
-        .num_frames = frames.num_frames,
-        .image_size = frames.image_size,
-        .patch = spec->vision.patch_dim,
-        .frame_tokens = frames.frame_tokens,
-        .splice = frames.splice,
-        .aspect = frames.aspect,
-        .processor = frames.processor,
-        .max_tokens = frames.max_tokens,
-        .shard_size = spec->data.shard_size,
-        .store_frames = spec->data.store_frames,
-        .prompts_only = spec->data.prompts_only,
-        .max_reject_fraction = spec->data.max_reject_fraction,
-    };
-    if (!out->output || !out->tokenizer || out->n_data_paths == 0)
-        return err_set(err, ERR_INVALID, "%s is not set",
-                       !out->output      ? "model.data.output"
-                       : !out->tokenizer ? tokenizer_key
-                                         : "model.data.data_path");
-    return 0;
 }

@@ -1,13 +1,14 @@
 /* config.h - from a job's spec to the settings of model, optimizer, batches and decoders
  *
- * The one place where NeMo's keys become ours. What the spec's reader accepts but this
- * model cannot do is refused here, with the key and what would do.
+ * The one place where NeMo's keys become ours, beside dataprep/prepare/from_spec.h. What
+ * the spec's reader accepts but this model cannot do is refused here, with the key and
+ * what would do.
  * Pure. Strings in the results are borrowed from the spec.
  */
 #ifndef VNEVA_WORKER_RANK_CONFIG_H
 #define VNEVA_WORKER_RANK_CONFIG_H
 
-#include "dataprep/prepare/prepare.h"
+#include "dataprep/media/media.h"
 #include "jobs/spec/spec.h"
 #include "model/optim/optim.h"
 #include "model/weights/weights.h"
@@ -44,8 +45,6 @@ int config_optim(struct optim_config *out, const struct spec *spec, struct err *
 /* model: says what it makes of a frame; NULL: the spec does, of a job without a model. */
 int config_frames(struct frame_config *out, const struct spec *spec,
                   const struct neva_config *model, struct err *err);
-/* text: splice_single_frame, NULL for none. */
-int config_splice(enum media_splice *out, const char *text, struct err *err);
 /* n_data: data-parallel ranks. */
 int config_batch(struct batch_config *out, const struct spec *spec, int64_t n_data,
                  struct err *err);
@@ -60,7 +59,5 @@ void config_pool(struct decode_pool_config *out, const struct spec *spec,
 /* Who decodes videos (model.data.decode_device). gpu: number of the GPU that the rank computes
  * on, -1 for none; "auto" is the CPU then. */
 void config_decode(struct decode_pool_config *out, const struct spec *spec, int gpu);
-/* Lists are borrowed from the spec. */
-int config_prepare(struct prepare_config *out, const struct spec *spec, struct err *err);
 
 #endif

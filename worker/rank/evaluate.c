@@ -12,6 +12,7 @@
 #include "common/base/json_file.h"
 #include "common/base/log.h"
 #include "common/base/stage.h"
+#include "dataprep/prepare/from_spec.h"
 #include "dataprep/text/tokenizer.h"
 #include "model/generate/generate.h"
 #include "worker/rank/answer.h"
@@ -146,7 +147,8 @@ static int evaluate_frames(struct evaluate *evaluate, const struct neva_config *
             return -1;
         frames->aspect = info->aspect; /* the questions' own */
     }
-    return config_splice(&frames->splice, evaluate->spec->data.splice_single_frame, err);
+    return splice_from_spec(&frames->splice, evaluate->spec->data.splice_single_frame,
+                            err);
 }
 
 static int find_config(const struct evaluate *evaluate, struct neva_config *config,

@@ -4,6 +4,7 @@
 #include "common/base/clock.h"
 #include "common/base/stage.h"
 #include "dataprep/dataset/dataset.h"
+#include "dataprep/prepare/from_spec.h"
 #include "worker/rank/engine.h"
 #include "worker/rank/rank.h"
 
@@ -44,7 +45,7 @@ static int prepare_open(void **state, struct rank *rank, struct err *err)
         return err_set(err, ERR_NOMEM, "cannot allocate a prepare job");
     *state = job;
     job->rank = rank;
-    if (config_prepare(&job->config, rank->spec, err) < 0 ||
+    if (prepare_from_spec(&job->config, rank->spec, err) < 0 ||
         config_frames(&frames, rank->spec, NULL, err) < 0)
         return -1;
     config_pool(&pool, rank->spec, &frames, rank->decode_program, rank->n_cpus,
