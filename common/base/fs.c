@@ -30,6 +30,15 @@ int fs_path(char *out, struct err *err, const char *format, ...)
     return 0;
 }
 
+int fs_parent(char *out, const char *path, struct err *err)
+{
+    const char *slash = strrchr(path, '/');
+
+    if (!slash)
+        return fs_path(out, err, ".");
+    return fs_path(out, err, "%.*s", slash == path ? 1 : (int)(slash - path), path);
+}
+
 int fs_make_dirs(const char *path, unsigned mode, struct err *err)
 {
     char part[FS_PATH_MAX];
@@ -79,16 +88,16 @@ int fs_read_file(struct buf *out, const char *path, size_t max_bytes, struct err
     return n < 0 ? -1 : buf_check(out, err);
 }
 
-static int write_all(int fd, const char *bytes, size_t n_bytes)
+int fs_write_all(int fd, const void *bytes, size_t n_bytes)
 {
-    while (n_bytes) {
-        ssize_t n = write(fd, bytes, n_bytes);
+    for (const char *at = bytes; n_bytes;) {
+        ssize_t n = write(fd, at, n_bytes);
 
         if (n < 0 && errno == EINTR)
             continue;
         if (n < 0)
             return -1;
-        bytes += n;
+        at += n;
         n_bytes -= (size_t)n;
     }
     return 0;
@@ -98,24 +107,22 @@ int fs_write_file_atomic(const char *path, const void *bytes, size_t n_bytes,
                          struct err *err)
 {
     char temporary[FS_PATH_MAX], folder[FS_PATH_MAX];
-    const char *slash = strrchr(path, '/');
     int fd, failed;
 
     if (fs_path(temporary, err, "%s.tmp-%d", path, (int)getpid()) < 0 ||
-        fs_path(folder, err, "%.*s", slash ? (int)(slash - path) : 1,
-                slash ? path : ".") < 0)
+        fs_parent(folder, path, err) < 0)
         return -1;
     fd = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
     if (fd < 0)
         return err_set(err, ERR_IO, "cannot create '%s': %s", temporary, strerror(errno));
-    failed = write_all(fd, bytes, n_bytes) < 0 || fsync(fd) < 0;
+    failed = fs_write_all(fd, bytes, n_bytes) < 0 || fsync(fd) < 0;
     failed |= close(fd) < 0;
     if (failed || rename(temporary, path) < 0) {
         err_set(err, ERR_IO, "cannot write '%s': %s", path, strerror(errno));
         unlink(temporary);
         return -1;
     }
-    return fs_sync_dir(slash == path ? "/" : folder, err);
+    return fs_sync_dir(folder, err);
 }
 
 /* The rest of one open file into another; names the file at fault. */
@@ -129,7 +136,7 @@ static int copy_bytes(int out, const char *to, int in, const char *from, struct 
             continue;
         if (n < 0)
             return err_set(err, ERR_IO, "cannot read '%s': %s", from, strerror(errno));
-        if (write_all(out, block, (size_t)n) < 0)
+        if (fs_write_all(out, block, (size_t)n) < 0)
             return err_set(err, ERR_IO, "cannot write '%s': %s", to, strerror(errno));
     }
     if (fsync(out) < 0)
@@ -189,7 +196,6 @@ int fs_remove_tree(const char *path, struct err *err)
 int fs_put_dir(const char *from, const char *to, struct err *err)
 {
     char parent[FS_PATH_MAX];
-    const char *slash = strrchr(to, '/');
 
     if (fs_exists(to)) {
         if (renameat2(AT_FDCWD, from, AT_FDCWD, to, RENAME_EXCHANGE) < 0)
@@ -200,9 +206,7 @@ int fs_put_dir(const char *from, const char *to, struct err *err)
     }
     if (fault_hit("fs.put_dir"))
         return err_set(err, ERR_IO, "fault point fs.put_dir");
-    if (fs_path(parent, err, "%.*s", slash ? (int)(slash - to) : 1, slash ? to : ".") <
-            0 ||
-        fs_sync_dir(slash == to ? "/" : parent, err) < 0)
+    if (fs_parent(parent, to, err) < 0 || fs_sync_dir(parent, err) < 0)
         return -1;
     return fs_remove_tree(from, err); /* the one that was replaced */
 }

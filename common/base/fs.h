@@ -18,11 +18,17 @@
 int fs_path(char *out, struct err *err, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
+/* The folder that holds path: "." of a plain name, "/" of "/x". out[FS_PATH_MAX] */
+int fs_parent(char *out, const char *path, struct err *err);
+
 /* Makes a folder and its parents; one that exists is fine. */
 int fs_make_dirs(const char *path, unsigned mode, struct err *err);
 
 /* Reads a whole file, at most max_bytes (more is ERR_LIMIT), appended to out. */
 int fs_read_file(struct buf *out, const char *path, size_t max_bytes, struct err *err);
+
+/* Writes all of it, however many calls that takes; -1 with errno. */
+int fs_write_all(int fd, const void *bytes, size_t n_bytes);
 
 /* Writes path.tmp-PID, fsyncs it, renames it over path, fsyncs the folder. */
 int fs_write_file_atomic(const char *path, const void *bytes, size_t n_bytes,

@@ -119,15 +119,13 @@ int endpoint_parse(struct endpoint *out, const char *text, struct err *err)
 
 int endpoint_check_private(const struct endpoint *endpoint, struct err *err)
 {
-    char folder[FS_PATH_MAX], *slash;
+    char folder[FS_PATH_MAX];
     struct stat st;
 
     if (!endpoint->is_ipc)
         return 0;
-    if (fs_path(folder, err, "%s", endpoint->path) < 0)
+    if (fs_parent(folder, endpoint->path, err) < 0)
         return -1;
-    slash = strrchr(folder, '/');
-    slash[slash == folder ? 1 : 0] = '\0'; /* the folder of "/x" is "/" */
     if (stat(folder, &st) < 0)
         return err_set(err, errno == ENOENT ? ERR_NOT_FOUND : ERR_IO,
                        "cannot look at folder '%s' of the socket: %s", folder,

@@ -71,28 +71,6 @@ int keys_file_read(const char *path, char *out, size_t capacity, size_t *n_bytes
 
 /* ---- writing ---- */
 
-static int folder_of(char *out, const char *path, struct err *err)
-{
-    const char *slash = strrchr(path, '/');
-
-    if (!slash)
-        return fs_path(out, err, ".");
-    return fs_path(out, err, "%.*s", slash == path ? 1 : (int)(slash - path), path);
-}
-
-static int write_all(int fd, const char *bytes, size_t n_bytes)
-{
-    while (n_bytes) {
-        ssize_t n = write(fd, bytes, n_bytes);
-
-        if (n < 0 && errno != EINTR)
-            return -1;
-        bytes += n > 0 ? n : 0;
-        n_bytes -= n > 0 ? (size_t)n : 0;
-    }
-    return 0;
-}
-
 /* A synced file; one that a process left there when it was killed is replaced. */
 static int write_temporary(const char *temporary, const char *text, size_t n_bytes,
                            struct err *err)
@@ -104,7 +82,7 @@ static int write_temporary(const char *temporary, const char *text, size_t n_byt
     fd = open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (fd < 0)
         return err_set(err, ERR_IO, "cannot create '%s': %s", temporary, strerror(errno));
-    has_failed = write_all(fd, text, n_bytes) < 0 || fsync(fd) < 0;
+    has_failed = fs_write_all(fd, text, n_bytes) < 0 || fsync(fd) < 0;
     has_failed |= close(fd) < 0;
     if (!has_failed)
         return 0;
@@ -135,7 +113,7 @@ int keys_file_create(const char *path, const char *text, size_t n_bytes, struct 
 {
     char temporary[FS_PATH_MAX], folder[FS_PATH_MAX];
 
-    if (folder_of(folder, path, err) < 0 ||
+    if (fs_parent(folder, path, err) < 0 ||
         fs_path(temporary, err, "%s.tmp-%d", path, (int)getpid()) < 0 ||
         write_temporary(temporary, text, n_bytes, err) < 0)
         return -1;
@@ -151,7 +129,7 @@ int keys_file_replace(const char *path, const char *text, size_t n_bytes, struct
 {
     char temporary[FS_PATH_MAX], folder[FS_PATH_MAX];
 
-    if (folder_of(folder, path, err) < 0 || fs_path(temporary, err, "%s.tmp", path) < 0 ||
+    if (fs_parent(folder, path, err) < 0 || fs_path(temporary, err, "%s.tmp", path) < 0 ||
         write_temporary(temporary, text, n_bytes, err) < 0)
         return -1;
     if (rename(temporary, path) == 0)

@@ -89,7 +89,6 @@ static int sync_file(const char *path, struct err *err)
 int sql_publish(struct sql_file *file, struct err *err)
 {
     char folder[FS_PATH_MAX];
-    char *slash;
 
     finalize_all(file->db);
     if (sqlite3_exec(file->db, "COMMIT", NULL, NULL, NULL) != SQLITE_OK)
@@ -97,15 +96,11 @@ int sql_publish(struct sql_file *file, struct err *err)
     if (sqlite3_close(file->db) != SQLITE_OK)
         return sql_fail(file->db, err, "cannot close");
     file->db = NULL;
-    if (sync_file(file->temporary, err) < 0 || fs_path(folder, err, "%s", file->path) < 0)
+    if (sync_file(file->temporary, err) < 0 || fs_parent(folder, file->path, err) < 0)
         return -1;
     if (rename(file->temporary, file->path) < 0)
         return err_set(err, ERR_IO, "cannot rename '%s' to '%s': %s", file->temporary,
                        file->path, strerror(errno));
-    slash = strrchr(folder, '/');
-    if (!slash)
-        return fs_sync_dir(".", err);
-    slash[slash == folder] = '\0'; /* "/" stays */
     return fs_sync_dir(folder, err);
 }
 

@@ -40,8 +40,6 @@ static int find_in(struct token_folder *out, const char *path, struct err *err)
 static int find(struct token_folder *out, char folder[FS_PATH_MAX], const char *path,
                 struct err *err)
 {
-    char *slash;
-
     if (!fs_exists(path))
         return err_set(err, ERR_NOT_FOUND, "no tokenizer at '%s'%s", path,
                        *path == '/'
@@ -54,9 +52,7 @@ static int find(struct token_folder *out, char folder[FS_PATH_MAX], const char *
         return -1;
     out->is_json = ends_with(path, ".json");
     out->is_alone = !out->is_json;
-    slash = strrchr(out->file, '/');
-    return fs_path(folder, err, "%.*s", slash ? (int)(slash - out->file) : 1,
-                   slash ? out->file : ".");
+    return fs_parent(folder, path, err);
 }
 
 static int add_path(struct token_folder *out, const char *path, struct err *err)

@@ -134,6 +134,19 @@ static void files_are_replaced_whole(void **state)
 }
 
 /* field 1: 150, field 2: "hi", field 3: four bytes, field 4: eight, then a cut one */
+static void the_folder_of_a_path_is_named(void **state)
+{
+    static const char *const cases[][2] = {{"a/b/c", "a/b"}, {"/a/b", "/a"}, {"/a", "/"},
+                                           {"/", "/"},       {"a", "."},     {"a/", "a"}};
+    char folder[FS_PATH_MAX];
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        assert_int_equal(fs_parent(folder, cases[i][0], NULL), 0);
+        assert_string_equal(folder, cases[i][1]);
+    }
+}
+
 static void protocol_buffers_are_read_field_by_field(void **state)
 {
     static const uint8_t bytes[] = {0x08, 0x96, 0x01, 0x12, 2,    'h',  'i', 0x1D,
@@ -325,6 +338,7 @@ int main(void)
         cmocka_unit_test(normals_have_mean_zero_and_variance_one),
         cmocka_unit_test(below_stays_below_and_reaches_all),
         cmocka_unit_test(files_are_replaced_whole),
+        cmocka_unit_test(the_folder_of_a_path_is_named),
         cmocka_unit_test(protocol_buffers_are_read_field_by_field),
         cmocka_unit_test(texts_are_mended_to_utf8),
         cmocka_unit_test(durations_are_read_with_their_units),

@@ -69,14 +69,12 @@ static void put_exit(struct ranks *ranks, struct child_id id, int status,
  * one: else no other machine has ranks of its jobs. */
 static const char *network_endpoint(const char *endpoint, char out[KEY_ENDPOINT_BYTES])
 {
-    char home[FS_PATH_MAX], *slash;
+    char home[FS_PATH_MAX];
 
     if (strncmp(endpoint, IPC_PREFIX, strlen(IPC_PREFIX)) != 0)
         return endpoint;
-    if (fs_path(home, NULL, "%s", endpoint + strlen(IPC_PREFIX)) < 0 ||
-        !(slash = strrchr(home, '/')))
+    if (fs_parent(home, endpoint + strlen(IPC_PREFIX), NULL) < 0)
         return endpoint;
-    *slash = '\0';
     return keys_read_endpoint(out, home, NULL) == 0 ? out : endpoint;
 }
 

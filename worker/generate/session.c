@@ -59,14 +59,10 @@ static int n_cpus(void)
 static int find_media_root(struct session *session, struct err *err)
 {
     const char *file = session->options->questions;
-    const char *slash = file ? strrchr(file, '/') : NULL;
 
     if (session->options->media_root)
         return fs_path(session->media_root, err, "%s", session->options->media_root);
-    if (!slash)
-        return fs_path(session->media_root, err, ".");
-    return fs_path(session->media_root, err, "%.*s",
-                   slash == file ? 1 : (int)(slash - file), file);
+    return fs_parent(session->media_root, file ? file : "", err);
 }
 
 static int open_encoder(struct session *session, struct err *err)
