@@ -27,7 +27,7 @@ static bool has_file(const char *folder, const char *name)
     return fs_path(path, NULL, "%s/%s", folder, name) == 0 && fs_exists(path);
 }
 
-/* Names of checkpoints begin so (worker/rank/checkpoints.h). */
+/* Names of checkpoints begin so (model/checkpoint/checkpoint.h). */
 static bool has_steps(const char *folder)
 {
     DIR *dir = opendir(folder);

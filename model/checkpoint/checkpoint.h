@@ -54,4 +54,16 @@ int checkpoint_load(struct neva *model, const char *folder, bool with_optim,
  * complete checkpoint. */
 int checkpoint_read_meta(struct json **out, const char *folder, struct err *err);
 
+/* ---- checkpoints of a run: RUN/checkpoints/step-SSSSSSSS-aA (names.c) ---- */
+
+/* Of the steps done and the attempt that writes it. out[FS_PATH_MAX] */
+int checkpoint_path(char *out, const char *run, int64_t step, int64_t attempt,
+                    struct err *err);
+/* The step in such a name, or -1. Half-written folders have the same name with more behind
+ * it and are not meant unless asked for. */
+int64_t checkpoint_name_step(const char *name, bool with_unfinished);
+/* The newest complete one in a folder of them. out[FS_PATH_MAX]; 1: there is one; 0 also
+ * where there is no such folder. */
+int checkpoint_find_newest(char *out, const char *folder, struct err *err);
+
 #endif

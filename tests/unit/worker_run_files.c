@@ -50,7 +50,7 @@ static void make_checkpoint(const char *folder, int64_t step, int64_t attempt)
     char path[FS_PATH_MAX], file[FS_PATH_MAX];
     struct err err = {0};
 
-    assert_int_equal(checkpoints_path(path, folder, step, attempt, &err), 0);
+    assert_int_equal(checkpoint_path(path, folder, step, attempt, &err), 0);
     assert_int_equal(fs_make_dirs(path, 0755, &err), 0);
     assert_int_equal(fs_path(file, &err, "%s/checkpoint.json", path), 0);
     assert_int_equal(fs_write_file_atomic(file, "{}", 2, &err), 0);
@@ -61,7 +61,7 @@ static bool has_checkpoint(const char *folder, int64_t step, int64_t attempt)
     char path[FS_PATH_MAX];
     struct err err = {0};
 
-    assert_int_equal(checkpoints_path(path, folder, step, attempt, &err), 0);
+    assert_int_equal(checkpoint_path(path, folder, step, attempt, &err), 0);
     return fs_is_dir(path);
 }
 
@@ -81,7 +81,7 @@ static void checkpoints_no_lease_keeps_are_deleted(void **state)
     assert_int_equal(fs_path(half, &err, "%s/checkpoints/step-00000010-a1.tmp", folder),
                      0);
     assert_int_equal(fs_make_dirs(half, 0755, &err), 0);
-    assert_int_equal(checkpoints_path(path, folder, 20, 1, &err), 0);
+    assert_int_equal(checkpoint_path(path, folder, 20, 1, &err), 0);
     buf_printf(&args, "{\"newest_step\":30,\"keep\":[\"%s\"]}", path);
     json = parse(buf_str(&args));
     assert_int_equal(checkpoints_clean(folder, json, &err), 0);
@@ -155,11 +155,11 @@ static void last_k_checkpoints_stay_at_the_end(void **state)
 
     for (int64_t step = 10; step <= 50; step += 10) {
         make_checkpoint(*state, step, 1);
-        assert_int_equal(checkpoints_path(path, *state, step, 1, &err), 0);
+        assert_int_equal(checkpoint_path(path, *state, step, 1, &err), 0);
         if (step > 10)
             assert_int_equal(checkpoints_add(known, path, &err), 0);
     }
-    assert_int_equal(checkpoints_path(path, *state, 30, 1, &err), 0);
+    assert_int_equal(checkpoint_path(path, *state, 30, 1, &err), 0);
     buf_printf(&text, "{\"newest_step\":30,\"keep\":[\"%s\"]}", path);
     args = parse(buf_str(&text));
     merged = checkpoints_merge(known, args, &err); /* 30 is kept, 40 and 50 are newer */
@@ -187,7 +187,7 @@ static void newest_checkpoint_of_a_run_is_found(void **state)
     assert_int_equal(
         fs_path(half, &err, "%s/checkpoints/step-00000200-a2.tmp", (char *)*state), 0);
     assert_int_equal(fs_make_dirs(half, 0755, &err), 0);
-    assert_int_equal(checkpoints_path(path, *state, 100, 2, &err), 0);
+    assert_int_equal(checkpoint_path(path, *state, 100, 2, &err), 0);
     assert_int_equal(checkpoints_find(found, *state, &err), 0);
     assert_string_equal(found, path);
     assert_int_equal(checkpoints_find(found, path, &err), 0); /* the checkpoint itself */

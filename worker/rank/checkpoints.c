@@ -3,37 +3,10 @@
 #include <dirent.h>
 #include <errno.h>
 #include <inttypes.h>
-#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-
-int checkpoints_path(char *out, const char *folder, int64_t step, int64_t attempt,
-                     struct err *err)
-{
-    return fs_path(out, err, "%s/checkpoints/step-%08" PRId64 "-a%" PRId64, folder, step,
-                   attempt);
-}
-
-/* The step in a name that checkpoints_path made, or -1. Half-written folders have the
- * same name with more behind it and are not meant unless asked for. */
-static int64_t name_step(const char *name, bool with_unfinished)
-{
-    long long step;
-    char *end;
-
-    if (strncmp(name, "step-", 5) != 0)
-        return -1;
-    step = strtoll(name + 5, &end, 10);
-    if (end == name + 5 || strncmp(end, "-a", 2) != 0 || step < 0)
-        return -1;
-    name = end + 2;
-    (void)strtoll(name, &end, 10);
-    if (end == name || (*end && !with_unfinished))
-        return -1;
-    return step;
-}
 
 /* ---- what a checkpoint is bound to ---- */
 
@@ -154,34 +127,10 @@ int checkpoints_check(int64_t *step, const struct json *meta, const struct json 
 
 /* ---- finding ---- */
 
-/* The name of the newest complete checkpoint in a folder of them; "" when there is none. */
-static int find_newest(char *name, size_t n_bytes, const char *folder, struct err *err)
-{
-    DIR *dir = opendir(folder);
-    struct dirent *entry;
-    int64_t newest = -1;
-
-    name[0] = '\0';
-    if (!dir)
-        return errno == ENOENT || errno == ENOTDIR
-                   ? 0
-                   : err_set(err, ERR_IO, "cannot list '%s': %s", folder,
-                             strerror(errno));
-    while ((entry = readdir(dir))) {
-        int64_t step = name_step(entry->d_name, false);
-
-        if (step > newest && strlen(entry->d_name) < n_bytes) {
-            newest = step;
-            memcpy(name, entry->d_name, strlen(entry->d_name) + 1);
-        }
-    }
-    closedir(dir);
-    return 0;
-}
-
 int checkpoints_find(char *out, const char *path, struct err *err)
 {
-    char folder[FS_PATH_MAX], name[NAME_MAX + 1];
+    char folder[FS_PATH_MAX];
+    int found;
 
     if (fs_path(folder, err, "%s/checkpoint.json", path) < 0)
         return -1;
@@ -191,13 +140,12 @@ int checkpoints_find(char *out, const char *path, struct err *err)
         return -1;
     if (!fs_is_dir(folder) && fs_path(folder, err, "%s", path) < 0)
         return -1;
-    if (find_newest(name, sizeof(name), folder, err) < 0)
-        return -1;
-    if (!name[0])
+    found = checkpoint_find_newest(out, folder, err);
+    if (found == 0)
         return err_set(
             err, ERR_NOT_FOUND,
             "'%s' is neither a checkpoint nor the folder of a run that has one", path);
-    return fs_path(out, err, "%s/%s", folder, name);
+    return found < 0 ? -1 : 0;
 }
 
 /* The first of several ranks that come here at once wins. */
@@ -238,7 +186,7 @@ int64_t checkpoints_step(const char *path)
 {
     const char *slash = path ? strrchr(path, '/') : NULL;
 
-    return slash ? name_step(slash + 1, false) : -1;
+    return slash ? checkpoint_name_step(slash + 1, false) : -1;
 }
 
 /* ---- cleaning ---- */
@@ -279,14 +227,14 @@ int checkpoints_clean(const char *folder, const struct json *args, struct err *e
     if (!dir)
         return 0; /* none were written yet */
     while (rc == 0 && (entry = readdir(dir))) {
-        int64_t step = name_step(entry->d_name, true);
+        int64_t step = checkpoint_name_step(entry->d_name, true);
 
         if (step < 0 || step >= newest)
             continue;
         rc = fs_path(path, err, "%s/%s", parent, entry->d_name);
         /* without a list all are kept, but what is half written goes */
-        if (rc == 0 &&
-            !(keep ? is_kept(keep, path) : name_step(entry->d_name, false) >= 0))
+        if (rc == 0 && !(keep ? is_kept(keep, path)
+                              : checkpoint_name_step(entry->d_name, false) >= 0))
             rc = remove_checkpoint(path, err);
     }
     closedir(dir);
@@ -316,7 +264,7 @@ static int find_unnamed(char *out, const char *parent, const struct json *list,
     int rc = 0;
 
     while (dir && rc == 0 && (entry = readdir(dir))) {
-        int64_t at = name_step(entry->d_name, false);
+        int64_t at = checkpoint_name_step(entry->d_name, false);
 
         if (at <= newest || at > *step)
             continue;

@@ -15,10 +15,6 @@
 #include "jobs/spec/spec.h"
 #include "model/checkpoint/checkpoint.h"
 
-/* out[FS_PATH_MAX] */
-int checkpoints_path(char *out, const char *folder, int64_t step, int64_t attempt,
-                     struct err *err);
-
 /* The binding of a run on data of this fingerprint; the caller frees it. */
 int checkpoints_binding(struct json **out, const struct spec *spec, uint64_t fingerprint,
                         struct err *err);

@@ -398,8 +398,8 @@ static int train_save(struct train *train, char *path, struct err *err)
                       NULL, err) < 0 ||
         fs_path(path, err, "%s/checkpoints", train->begin.folder) < 0 ||
         fs_make_dirs(path, 0755, err) < 0 ||
-        checkpoints_path(path, train->begin.folder, train->step, rank->start->attempt,
-                         err) < 0 ||
+        checkpoint_path(path, train->begin.folder, train->step, rank->start->attempt,
+                        err) < 0 ||
         checkpoints_meta(&meta, train->spec, train->binding, train->step,
                          corpus_info(train->feed.corpus), err) < 0)
         return -1;
