@@ -225,6 +225,13 @@ int fs_program_folder(char *out, struct err *err)
     return 0;
 }
 
+bool fs_ends(const char *path, const char *with)
+{
+    size_t n = strlen(path), n_with = strlen(with);
+
+    return n >= n_with && strcmp(path + n - n_with, with) == 0;
+}
+
 bool fs_exists(const char *path)
 {
     return access(path, F_OK) == 0;

@@ -51,6 +51,7 @@ int fs_remove_tree(const char *path, struct err *err);
 int fs_program_folder(char *out, struct err *err);
 
 bool fs_exists(const char *path);
+bool fs_ends(const char *path, const char *with); /* ".json" */
 bool fs_is_dir(const char *path);
 
 /* Bytes free on the file system that holds path. */

@@ -172,6 +172,13 @@ const char *json_get_string(const struct json *json, const char *key)
     return json_string(json_get(json, key));
 }
 
+const char *json_get_text(const struct json *json, const char *key)
+{
+    const char *text = json_get_string(json, key);
+
+    return text ? text : "";
+}
+
 int64_t json_get_int(const struct json *json, const char *key, int64_t otherwise)
 {
     return json_int(json_get(json, key), otherwise);

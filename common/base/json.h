@@ -60,6 +60,7 @@ const char *json_key_at(const struct json *json, size_t i);
 /* Member of an object by key; NULL when absent or json is no object. */
 struct json *json_get(const struct json *json, const char *key);
 const char *json_get_string(const struct json *json, const char *key); /* NULL: absent */
+const char *json_get_text(const struct json *json, const char *key);   /* "": absent */
 int64_t json_get_int(const struct json *json, const char *key, int64_t otherwise);
 double json_get_double(const struct json *json, const char *key, double otherwise);
 

@@ -13,13 +13,6 @@
 
 /* ---- finding ---- */
 
-static bool ends_with(const char *text, const char *end)
-{
-    size_t n = strlen(text), n_end = strlen(end);
-
-    return n >= n_end && strcmp(text + n - n_end, end) == 0;
-}
-
 static int find_in(struct token_folder *out, const char *path, struct err *err)
 {
     if (fs_path(out->file, err, "%s/%s", path, JSON_FILE) < 0)
@@ -50,7 +43,7 @@ static int find(struct token_folder *out, char folder[FS_PATH_MAX], const char *
         return fs_path(folder, err, "%s", path) < 0 ? -1 : find_in(out, path, err);
     if (fs_path(out->file, err, "%s", path) < 0)
         return -1;
-    out->is_json = ends_with(path, ".json");
+    out->is_json = fs_ends(path, ".json");
     out->is_alone = !out->is_json;
     return fs_parent(folder, path, err);
 }

@@ -40,9 +40,7 @@ static bool has_unit(const struct query_printer *p, size_t c, const char *unit)
 
 static const char *name_of(const struct query_printer *p, size_t c)
 {
-    const char *name = json_get_string(column_at(p, c), "name");
-
-    return name ? name : "";
+    return json_get_text(column_at(p, c), "name");
 }
 
 /* ---- JSON ---- */

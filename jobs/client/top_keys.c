@@ -18,13 +18,6 @@ void top_data_fini(struct top_data *data)
 
 /* ---- the list ---- */
 
-static const char *text_of(const struct json *row, const char *key)
-{
-    const char *text = json_get_string(row, key);
-
-    return text ? text : "";
-}
-
 /* Running ones first, then what waits, then what has ended. */
 static int order_of_state(const struct json *row)
 {
@@ -32,7 +25,7 @@ static int order_of_state(const struct json *row)
                                          "queued",   "submitted", "held"};
 
     for (int i = 0; i < 6; i++)
-        if (strcmp(text_of(row, "state"), states[i]) == 0)
+        if (strcmp(json_get_text(row, "state"), states[i]) == 0)
             return i;
     return 6;
 }
@@ -62,8 +55,8 @@ static int by_state(const void *a, const void *b)
 
 static int by_name(const void *a, const void *b)
 {
-    int order = strcmp(text_of(*(const struct json *const *)a, "name"),
-                       text_of(*(const struct json *const *)b, "name"));
+    int order = strcmp(json_get_text(*(const struct json *const *)a, "name"),
+                       json_get_text(*(const struct json *const *)b, "name"));
 
     return order ? order : by_id(a, b);
 }
@@ -78,11 +71,11 @@ static int by_progress(const void *a, const void *b) /* the least done first */
 
 static bool is_listed(const struct top *top, const struct json *row)
 {
-    if (!top->shows_ended && is_job_ended(text_of(row, "state")))
+    if (!top->shows_ended && is_job_ended(json_get_text(row, "state")))
         return false;
-    return !top->filter[0] || strstr(text_of(row, "name"), top->filter) ||
-           strstr(text_of(row, "kind"), top->filter) ||
-           strstr(text_of(row, "state"), top->filter);
+    return !top->filter[0] || strstr(json_get_text(row, "name"), top->filter) ||
+           strstr(json_get_text(row, "kind"), top->filter) ||
+           strstr(json_get_text(row, "state"), top->filter);
 }
 
 int top_list(const struct top *top, const struct top_data *data,

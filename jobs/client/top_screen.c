@@ -25,13 +25,6 @@ struct drawing {
     struct buf line; /* the one being made */
 };
 
-static const char *text_of(const struct json *row, const char *key)
-{
-    const char *text = json_get_string(row, key);
-
-    return text ? text : "";
-}
-
 static int64_t since(const struct drawing *d, const struct json *row, const char *key)
 {
     int64_t ms = d->data->now_ms - json_get_int(row, key, d->data->now_ms);
@@ -145,7 +138,7 @@ static int count_state(const struct json *rows, const char *state)
     int n = 0;
 
     for (size_t i = 0; i < json_count(rows); i++)
-        n += strcmp(text_of(json_at(rows, i), "state"), state) == 0;
+        n += strcmp(json_get_text(json_at(rows, i), "state"), state) == 0;
     return n;
 }
 
@@ -217,7 +210,7 @@ static void add_left(struct buf *line, const struct drawing *d, const struct jso
     int64_t done = json_get_int(row, "done", 0), total = json_get_int(row, "total", 0);
     struct buf text = BUF_INIT;
 
-    if (strcmp(text_of(row, "state"), "running") == 0 && done > 0 && total > done)
+    if (strcmp(json_get_text(row, "state"), "running") == 0 && done > 0 && total > done)
         format_duration(&text, (int64_t)((double)since(d, row, "started_ms") *
                                          (double)(total - done) / (double)done));
     add_cell(line, buf_str(&text), 11, true);
@@ -239,12 +232,12 @@ static void draw_job_titles(struct drawing *d)
 static void draw_job_row(struct drawing *d, const struct json *row)
 {
     add_int_cell(&d->line, row, "id", 5);
-    add_cell(&d->line, text_of(row, "kind"), 9, false);
-    add_cell(&d->line, text_of(row, "name"), 20, false);
-    add_cell(&d->line, text_of(row, "state"), 9, false);
+    add_cell(&d->line, json_get_text(row, "kind"), 9, false);
+    add_cell(&d->line, json_get_text(row, "name"), 20, false);
+    add_cell(&d->line, json_get_text(row, "state"), 9, false);
     add_progress(&d->line, row);
     add_left(&d->line, d, row);
-    buf_add_str(&d->line, text_of(row, "reason"));
+    buf_add_str(&d->line, json_get_text(row, "reason"));
     end_line(d, json_get_int(row, "id", 0) == d->top->job ? TOP_REVERSE : TOP_PLAIN);
 }
 
@@ -285,8 +278,9 @@ static void draw_job_line(struct drawing *d, const struct json *job)
     const struct json *step = json_at(d->data->step, 0);
 
     buf_printf(&d->line, "job %" PRId64 " '%s'  %s  %" PRId64 " of %" PRId64 " done",
-               json_get_int(job, "id", 0), text_of(job, "name"), text_of(job, "state"),
-               json_get_int(job, "done", 0), json_get_int(job, "total", 0));
+               json_get_int(job, "id", 0), json_get_text(job, "name"),
+               json_get_text(job, "state"), json_get_int(job, "done", 0),
+               json_get_int(job, "total", 0));
     if (json_type(json_get(step, "loss")) == JSON_DOUBLE)
         buf_printf(&d->line, "  loss %.4f", json_get_double(step, "loss", 0));
     if (json_type(json_get(step, "val_loss")) == JSON_DOUBLE)
@@ -427,10 +421,11 @@ static void draw_rank(struct drawing *d, const struct json *rank)
     bool is_silent = since(d, rank, "seen_ms") > SILENT_MS;
 
     add_int_cell(&d->line, rank, "rank", 4);
-    add_cell(&d->line, text_of(rank, "host"), 16, false);
+    add_cell(&d->line, json_get_text(rank, "host"), 16, false);
     add_int_cell(&d->line, rank, "device", 6);
     add_int_cell(&d->line, rank, "pid", 8);
-    add_cell(&d->line, is_silent ? "not heard of" : text_of(rank, "stage"), 30, false);
+    add_cell(&d->line, is_silent ? "not heard of" : json_get_text(rank, "stage"), 30,
+             false);
     format_duration(&text, since(d, rank, is_silent ? "seen_ms" : "since_ms"));
     add_cell(&d->line, buf_str(&text), 11, true);
     buf_reset(&text);

@@ -9,13 +9,6 @@
 #define SILENT_MS 5000 /* so long without a word from an agent is too */
 #define HOLDERS_MAX 4  /* jobs named as holding devices */
 
-static const char *text_of(const struct json *row, const char *key)
-{
-    const char *text = json_get_string(row, key);
-
-    return text ? text : "";
-}
-
 static int64_t since(const struct why_facts *f, const struct json *row, const char *key)
 {
     int64_t ms = f->now_ms - json_get_int(row, key, f->now_ms);
@@ -59,10 +52,10 @@ static const struct json *find_pending(const struct why_facts *f)
 {
     for (size_t i = 0; i < json_count(f->allocations); i++) {
         const struct json *one = json_at(f->allocations, i);
-        const char *state = text_of(one, "state");
+        const char *state = json_get_text(one, "state");
 
         if (strcmp(state, "pending") == 0 || strcmp(state, "intended") == 0 ||
-            (strcmp(state, "running") == 0 && !*text_of(one, "host")))
+            (strcmp(state, "running") == 0 && !*json_get_text(one, "host")))
             return one;
     }
     return NULL;
@@ -72,10 +65,10 @@ static const struct json *find_pending(const struct why_facts *f)
 static void write_pool(struct buf *out, const struct why_facts *f)
 {
     const struct json *pending = find_pending(f);
-    const char *reason = text_of(pending, "reason");
-    const char *submits = text_of(f->pool, "submits");
+    const char *reason = json_get_text(pending, "reason");
+    const char *submits = json_get_text(f->pool, "submits");
 
-    buf_printf(out, " %s", text_of(f->job, "reason"));
+    buf_printf(out, " %s", json_get_text(f->job, "reason"));
     add_since(out, f);
     if (!pending) {
         if (*submits)
@@ -83,14 +76,15 @@ static void write_pool(struct buf *out, const struct why_facts *f)
         return;
     }
     buf_printf(out, ": allocation %s of it is %s for ",
-               *text_of(pending, "allocation") ? text_of(pending, "allocation")
-                                               : text_of(pending, "name"),
-               text_of(pending, "state"));
+               *json_get_text(pending, "allocation")
+                   ? json_get_text(pending, "allocation")
+                   : json_get_text(pending, "name"),
+               json_get_text(pending, "state"));
     format_duration(out, json_get_int(pending, "started_ms", 0)
                              ? since(f, pending, "started_ms")
                              : since(f, pending, "created_ms"));
     /* of one that could not be submitted the job's own reason has told */
-    if (*reason && strcmp(text_of(pending, "state"), "intended") != 0)
+    if (*reason && strcmp(json_get_text(pending, "state"), "intended") != 0)
         buf_printf(out, " (%s)", reason);
 }
 
@@ -98,7 +92,7 @@ static void write_waiting(struct buf *out, const struct why_facts *f)
 {
     int64_t n_wanted = json_get_int(f->job, "n_ranks", 1);
     int64_t n_devices = sum(f->workers, "n_devices"), n_busy = sum(f->workers, "n_busy");
-    const char *reason = text_of(f->job, "reason");
+    const char *reason = json_get_text(f->job, "reason");
     const char *plural = n_wanted == 1 ? "" : "s";
 
     if (strncmp(reason, "attempt ", 8) == 0) { /* it tells of the attempt before */
@@ -134,7 +128,7 @@ static void write_waiting(struct buf *out, const struct why_facts *f)
 /* Does it wait for other ranks, or for the coordinator? */
 static bool is_waiting(const struct json *rank)
 {
-    const char *stage = text_of(rank, "stage");
+    const char *stage = json_get_text(rank, "stage");
 
     return strstr(stage, " of group ") || strncmp(stage, "waiting", 7) == 0 ||
            strncmp(stage, "meeting", 7) == 0;
@@ -149,7 +143,7 @@ static const struct json *find_longest(const struct why_facts *f, bool waits)
     for (size_t i = 0; i < json_count(f->ranks); i++) {
         const struct json *rank = json_at(f->ranks, i);
 
-        if (*text_of(rank, "stage") && is_waiting(rank) == waits &&
+        if (*json_get_text(rank, "stage") && is_waiting(rank) == waits &&
             (!longest || since(f, rank, "since_ms") > since(f, longest, "since_ms")))
             longest = rank;
     }
@@ -169,7 +163,7 @@ static void add_rank(struct buf *out, const struct why_facts *f, const struct js
 {
     buf_printf(out, "rank %" PRId64 " of %" PRId64 " on %s (device %" PRId64,
                json_get_int(rank, "rank", 0), json_get_int(f->job, "n_ranks", 1),
-               text_of(rank, "host"), json_get_int(rank, "device", 0));
+               json_get_text(rank, "host"), json_get_int(rank, "device", 0));
     if (json_get_int(rank, "pid", 0) > 0)
         buf_printf(out, ", process %" PRId64, json_get_int(rank, "pid", 0));
     buf_add_char(out, ')');
@@ -178,7 +172,7 @@ static void add_rank(struct buf *out, const struct why_facts *f, const struct js
 /* "in forward of step 40 for 95 s" */
 static void add_stage(struct buf *out, const struct why_facts *f, const struct json *rank)
 {
-    buf_printf(out, "in %s", text_of(rank, "stage"));
+    buf_printf(out, "in %s", json_get_text(rank, "stage"));
     if (json_get_int(rank, "step", -1) >= 0)
         buf_printf(out, " of step %" PRId64, json_get_int(rank, "step", 0));
     buf_add_str(out, " for ");
@@ -189,7 +183,7 @@ static void write_silent(struct buf *out, const struct why_facts *f,
                          const struct json *rank)
 {
     buf_printf(out, " waits for a word of the agent on %s, which has ",
-               text_of(rank, "host"));
+               json_get_text(rank, "host"));
     add_rank(out, f, rank);
     buf_add_str(out, " and was silent for ");
     format_duration(out, since(f, rank, "seen_ms"));
@@ -204,9 +198,9 @@ static void write_slow(struct buf *out, const struct why_facts *f,
     add_rank(out, f, rank);
     buf_add_str(out, ", which has been ");
     add_stage(out, f, rank);
-    if (other && strstr(text_of(other, "stage"), " of group "))
+    if (other && strstr(json_get_text(other, "stage"), " of group "))
         buf_printf(out, "; rank %" PRId64 " waits for it in %s",
-                   json_get_int(other, "rank", 0), text_of(other, "stage"));
+                   json_get_int(other, "rank", 0), json_get_text(other, "stage"));
     if (json_get_int(rank, "limit_ms", 0) > 0) {
         buf_add_str(out, "; after ");
         format_duration(out, json_get_int(rank, "limit_ms", 0));
@@ -231,13 +225,13 @@ static void write_progress(struct buf *out, const struct why_facts *f,
             total = json_get_int(f->job, "total", 0);
 
     buf_printf(out, " %s and waits for nothing",
-               strcmp(text_of(f->job, "state"), "placed") == 0 ? "starts" : "runs");
+               strcmp(json_get_text(f->job, "state"), "placed") == 0 ? "starts" : "runs");
     if (total > 0)
         buf_printf(out, ": %" PRId64 " of %" PRId64 " done", done, total);
     if (rank) {
         buf_add_str(out, total > 0 ? ", " : ": ");
         add_rank(out, f, rank);
-        buf_printf(out, " is in %s", text_of(rank, "stage"));
+        buf_printf(out, " is in %s", json_get_text(rank, "stage"));
     }
 }
 
@@ -267,7 +261,7 @@ static void write_running(struct buf *out, const struct why_facts *f)
 
 static void write_stopping(struct buf *out, const struct why_facts *f)
 {
-    const char *reason = text_of(f->job, "reason");
+    const char *reason = json_get_text(f->job, "reason");
 
     buf_printf(out, " is being stopped%s%s", *reason ? ", " : "", reason);
     add_since(out, f);
@@ -280,7 +274,7 @@ static void write_stopping(struct buf *out, const struct why_facts *f)
 
 static void write_ended(struct buf *out, const struct why_facts *f, const char *state)
 {
-    const char *reason = text_of(f->job, "reason");
+    const char *reason = json_get_text(f->job, "reason");
 
     buf_printf(out, "%s%s ", strcmp(state, "failed") == 0 ? " " : " is ", state);
     if (*reason)
@@ -294,7 +288,7 @@ static void write_ended(struct buf *out, const struct why_facts *f, const char *
 
 void why_write(struct buf *out, const struct why_facts *facts)
 {
-    const char *state = text_of(facts->job, "state");
+    const char *state = json_get_text(facts->job, "state");
 
     buf_printf(out, "job %" PRId64, json_get_int(facts->job, "id", 0));
     if (strcmp(state, "queued") == 0 || strcmp(state, "submitted") == 0)

@@ -60,13 +60,6 @@ static void add_labelled(struct family *f, const char *label, const char *text,
 
 /* ---- rows ---- */
 
-static const char *text_of(const struct json *row, const char *key)
-{
-    const char *text = json_get_string(row, key);
-
-    return text ? text : "";
-}
-
 static double sum(const struct json *rows, const char *key)
 {
     double total = 0;
@@ -80,7 +73,7 @@ static double sum(const struct json *rows, const char *key)
 static double number_of(const struct json *rows, const char *key, const char *name)
 {
     for (size_t i = 0; i < json_count(rows); i++)
-        if (strcmp(text_of(json_at(rows, i), key), name) == 0)
+        if (strcmp(json_get_text(json_at(rows, i), key), name) == 0)
             return json_get_double(json_at(rows, i), "n", 0);
     return 0;
 }
@@ -129,7 +122,7 @@ static void add_worker_counts(struct buf *out, const struct json *workers)
     for (size_t i = 0; i < json_count(workers); i++) {
         const struct json *row = json_at(workers, i);
 
-        if (strcmp(text_of(row, "state"), "up") != 0)
+        if (strcmp(json_get_text(row, "state"), "up") != 0)
             continue;
         n_up++;
         n_devices += json_get_double(row, "n_devices", 0);
@@ -157,13 +150,13 @@ static void add_heartbeats(struct buf *out, const struct json *workers, int64_t 
         const struct json *row = json_at(workers, i);
         double age = seconds_since(now_ms, row, "last_seen_ms");
 
-        if (strcmp(text_of(row, "state"), "up") != 0 || isnan(age))
+        if (strcmp(json_get_text(row, "state"), "up") != 0 || isnan(age))
             continue;
         begin_value(&f);
         buf_add_str(out, "{host=\"");
-        add_label_value(out, text_of(row, "host"));
+        add_label_value(out, json_get_text(row, "host"));
         buf_add_str(out, "\",agent=\"");
-        add_label_value(out, text_of(row, "agent"));
+        add_label_value(out, json_get_text(row, "agent"));
         buf_add_str(out, "\"}");
         end_value(&f, age);
     }
@@ -194,9 +187,9 @@ static void add_job_infos(struct buf *out, const struct json *jobs)
 
         begin_value(&f);
         buf_printf(out, "{job=\"%" PRId64 "\",name=\"", json_get_int(row, "job", 0));
-        add_label_value(out, text_of(row, "name"));
+        add_label_value(out, json_get_text(row, "name"));
         buf_add_str(out, "\",kind=\"");
-        add_label_value(out, text_of(row, "kind"));
+        add_label_value(out, json_get_text(row, "kind"));
         buf_add_str(out, "\"}");
         end_value(&f, 1);
     }

@@ -1,4 +1,5 @@
 /* Where weights come from: which keys name a place, and what is no place we can read. */
+#include "common/base/fs.h"
 #include "jobs/spec/spec_schema.h"
 
 #include <stdio.h>
@@ -33,13 +34,6 @@ unsigned spec_in_weights(const struct json *tree, enum spec_kind kind)
     return parts;
 }
 
-static bool ends_with(const char *text, const char *end)
-{
-    size_t n = strlen(text), n_end = strlen(end);
-
-    return n >= n_end && strcmp(text + n - n_end, end) == 0;
-}
-
 static int refuse(struct spec_notes *notes, const char *key, const char *path,
                   const char *why, struct err *err)
 {
@@ -53,14 +47,14 @@ static int refuse(struct spec_notes *notes, const char *key, const char *path,
 static int check_format(struct spec_notes *notes, const char *key, const char *path,
                         struct err *err)
 {
-    if (path && ends_with(path, ".nemo"))
+    if (path && fs_ends(path, ".nemo"))
         return refuse(notes, key, path,
                       "is a NeMo archive, which is not read: make a Hugging Face folder "
                       "of it with NeMo's scripts/checkpoint_converters (for example "
                       "convert_llama_nemo_to_hf.py, convert_mistral_7b_nemo_to_hf.py, "
                       "convert_nemotron_nemo_to_hf.py) and give that folder",
                       err);
-    if (path && ends_with(path, ".ckpt"))
+    if (path && fs_ends(path, ".ckpt"))
         return refuse(notes, key, path,
                       "is a checkpoint of PyTorch Lightning, which is not read: let NeMo "
                       "make a .nemo archive of it, and its scripts/checkpoint_converters "

@@ -18,13 +18,6 @@
 
 /* ---- opening ---- */
 
-static bool ends(const char *name, const char *with)
-{
-    size_t n = strlen(name), n_with = strlen(with);
-
-    return n >= n_with && strcmp(name + n - n_with, with) == 0;
-}
-
 static int open_map(struct files *out, const char *path, struct err *err)
 {
     struct safetensors *maps =
@@ -40,7 +33,7 @@ static int open_map(struct files *out, const char *path, struct err *err)
         return err_set(err, ERR_NOMEM, "cannot allocate a table of files");
     maps[out->n_maps] = (struct safetensors){0};
     out->n_maps++;
-    if (ends(path, ".safetensors"))
+    if (fs_ends(path, ".safetensors"))
         return safetensors_open(&maps[out->n_maps - 1], path, err);
     return torch_file_open(&maps[out->n_maps - 1], path, err);
 }
@@ -258,8 +251,8 @@ int files_open_folder(struct files *out, const char *folder, enum hf_layout layo
             return -1;
         if (!fs_exists(path))
             continue;
-        if ((ends(path, ".json") ? open_index(out, folder, names[i], err)
-                                 : open_map(out, path, err)) < 0)
+        if ((fs_ends(path, ".json") ? open_index(out, folder, names[i], err)
+                                    : open_map(out, path, err)) < 0)
             return -1;
         return take_foreign_maps(out, layout, err);
     }

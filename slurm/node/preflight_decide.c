@@ -52,21 +52,14 @@ static void add(struct judge *j, enum weight weight, const char *check,
     }
 }
 
-static const char *text_of(const struct json *object, const char *key)
-{
-    const char *text = json_get_string(object, key);
-
-    return text ? text : "";
-}
-
 static const char *why_of(const struct judge *j, const char *key)
 {
-    return text_of(json_get(j->facts, key), "why");
+    return json_get_text(json_get(j->facts, key), "why");
 }
 
 static const char *first_host(const struct judge *j)
 {
-    return text_of(j->c->facts[0], "host");
+    return json_get_text(j->c->facts[0], "host");
 }
 
 /* ---- programs ---- */
@@ -74,8 +67,10 @@ static const char *first_host(const struct judge *j)
 static void check_version(struct judge *j)
 {
     const struct json *first = j->c->facts[0];
-    const char *mine = text_of(j->facts, "version"), *theirs = text_of(first, "version");
-    const char *build = text_of(j->facts, "build"), *other = text_of(first, "build");
+    const char *mine = json_get_text(j->facts, "version"),
+               *theirs = json_get_text(first, "version");
+    const char *build = json_get_text(j->facts, "build"),
+               *other = json_get_text(first, "build");
 
     if (strcmp(mine, theirs) != 0)
         add(j, FAULT, "version",
@@ -104,8 +99,9 @@ static void check_programs(struct judge *j)
 
 static void check_pmix(struct judge *j)
 {
-    const char *way = text_of(j->facts, "way"), *wire = text_of(j->facts, "wire");
-    const char *first = text_of(j->c->facts[0], "wire");
+    const char *way = json_get_text(j->facts, "way"),
+               *wire = json_get_text(j->facts, "wire");
+    const char *first = json_get_text(j->c->facts[0], "wire");
     long major = strtol(wire, NULL, 10);
 
     if (*j->c->way && strcmp(way, j->c->way) != 0)
@@ -129,7 +125,7 @@ static void check_pmix(struct judge *j)
 static void check_coordinator(struct judge *j)
 {
     const char *why = why_of(j, "coordinator");
-    const char *theirs = text_of(json_get(j->facts, "coordinator"), "version");
+    const char *theirs = json_get_text(json_get(j->facts, "coordinator"), "version");
 
     if (*why)
         add(j, FAULT, "coordinator",
@@ -137,10 +133,10 @@ static void check_coordinator(struct judge *j)
             "name "
             "lookup), and check that the key is one of the coordinator's",
             "does not reach the coordinator at %s: %s", j->c->endpoint, why);
-    else if (*theirs && strcmp(theirs, text_of(j->facts, "version")) != 0)
+    else if (*theirs && strcmp(theirs, json_get_text(j->facts, "version")) != 0)
         add(j, FAULT, "version", "run the coordinator and the nodes with the same vneva",
             "runs vneva %s, but the coordinator at %s runs %s",
-            text_of(j->facts, "version"), j->c->endpoint, theirs);
+            json_get_text(j->facts, "version"), j->c->endpoint, theirs);
 }
 
 /* ---- folders and paths ---- */
@@ -150,30 +146,32 @@ static void check_run_folder(struct judge *j)
     const struct json *run = json_get(j->facts, "run");
     const struct json *unseen = json_get(run, "unseen");
 
-    if (*text_of(run, "why"))
+    if (*json_get_text(run, "why"))
         add(j, FAULT, "run folder",
             "choose a run folder that this user may write on every node (--run-dir)",
-            "cannot write in '%s': %s", j->c->run_folder, text_of(run, "why"));
+            "cannot write in '%s': %s", j->c->run_folder, json_get_text(run, "why"));
     /* where node 0 could not write, there is nothing to see */
-    if (*text_of(run, "seen_why") && !*text_of(json_get(j->c->facts[0], "run"), "why"))
+    if (*json_get_text(run, "seen_why") &&
+        !*json_get_text(json_get(j->c->facts[0], "run"), "why"))
         add(j, FAULT, "run folder",
             "choose a run folder on a file system that all nodes mount (--run-dir), such "
             "as "
             "NFS or Lustre",
             "'%s' is not shared: what %s wrote there cannot be read here: %s",
-            j->c->run_folder, first_host(j), text_of(run, "seen_why"));
+            j->c->run_folder, first_host(j), json_get_text(run, "seen_why"));
     for (size_t i = 0; i < json_count(unseen); i++) {
         const struct json *one = json_at(unseen, i);
         int node = (int)json_get_int(one, "node", -1);
 
         if (node < 0 || node >= j->c->n_nodes || !j->c->facts[node] ||
-            *text_of(json_get(j->c->facts[node], "run"), "why"))
+            *json_get_text(json_get(j->c->facts[node], "run"), "why"))
             continue; /* it could not write, and says so itself */
         add(j, FAULT, "run folder",
             "choose a run folder that all nodes share, and one user with one number on "
             "all",
-            "cannot read what %s wrote in '%s': %s", text_of(j->c->facts[node], "host"),
-            j->c->run_folder, text_of(one, "why"));
+            "cannot read what %s wrote in '%s': %s",
+            json_get_text(j->c->facts[node], "host"), j->c->run_folder,
+            json_get_text(one, "why"));
     }
 }
 
@@ -183,18 +181,18 @@ static void check_path(struct judge *j, size_t i)
     const struct json *asked = json_at(j->c->paths, i);
     const struct json *mine = json_at(json_get(j->facts, "paths"), i);
     const struct json *theirs = json_at(json_get(j->c->facts[0], "paths"), i);
-    const char *key = text_of(asked, "key"), *path = text_of(asked, "path");
+    const char *key = json_get_text(asked, "key"), *path = json_get_text(asked, "path");
     bool is_made = json_bool(json_get(asked, "is_made"), false);
 
     if (!mine)
         add(j, FAULT, "paths", "look at this node's log", "has not looked at %s: '%s'",
             key, path);
-    else if (*text_of(mine, "why"))
+    else if (*json_get_text(mine, "why"))
         add(j, FAULT, "paths",
             is_made ? "let this user write there on every node"
                     : "put it where every node can read it, under the same path",
-            "%s: '%s': %s", key, path, text_of(mine, "why"));
-    else if (theirs && !*text_of(theirs, "why") &&
+            "%s: '%s': %s", key, path, json_get_text(mine, "why"));
+    else if (theirs && !*json_get_text(theirs, "why") &&
              json_get_int(mine, "bytes", -1) != json_get_int(theirs, "bytes", -1))
         add(j, WARNING, "paths", "make sure that all nodes read the same data",
             "%s: '%s' is not the same as on %s (%" PRId64 " and %" PRId64 " bytes)", key,
@@ -223,7 +221,7 @@ static void check_gpus(struct judge *j)
             "driver "
             "seen to (`nvidia-smi` must list them)",
             "%" PRId64 " GPUs are asked for, %" PRId64 " can be seen%s%s", asked, visible,
-            *text_of(gpus, "why") ? ": " : "", text_of(gpus, "why"));
+            *json_get_text(gpus, "why") ? ": " : "", json_get_text(gpus, "why"));
     for (size_t i = 0; i < json_count(busy); i++) {
         const struct json *one = json_at(busy, i);
 
@@ -232,7 +230,8 @@ static void check_gpus(struct judge *j)
             "the "
             "cluster",
             "GPU %s is not free: process %" PRId64 " has %" PRId64 " MB of it",
-            text_of(one, "gpu"), json_get_int(one, "pid", 0), json_get_int(one, "mb", 0));
+            json_get_text(one, "gpu"), json_get_int(one, "pid", 0),
+            json_get_int(one, "mb", 0));
     }
 }
 
@@ -317,7 +316,7 @@ static void check_clock_spread(struct judge *j)
     if (ahead - behind <= PREFLIGHT_CLOCK_US)
         return;
     j->node = last;
-    j->host = text_of(j->c->facts[last], "host");
+    j->host = json_get_text(j->c->facts[last], "host");
     add(j, FAULT, "clock", CLOCK_REMEDY,
         "the clock is at least %.2f s behind that of another node; 1 s is allowed",
         (double)(ahead - behind) / US_PER_S);
@@ -331,8 +330,8 @@ static void check_free(struct judge *j, const char *key, const char *path, uint6
     const struct json *place = json_get(j->facts, key);
     int64_t has = json_get_int(place, "free_bytes", -1);
 
-    if (*text_of(place, "why") && strcmp(key, "run") != 0)
-        add(j, FAULT, "disk", remedy, "'%s': %s", path, text_of(place, "why"));
+    if (*json_get_text(place, "why") && strcmp(key, "run") != 0)
+        add(j, FAULT, "disk", remedy, "'%s': %s", path, json_get_text(place, "why"));
     else if (has >= 0 && (uint64_t)has < need)
         add(j, FAULT, "disk", remedy,
             "'%s' has %" PRId64 " MB free, %" PRIu64 " MB are wanted", path, MB(has),
@@ -353,8 +352,8 @@ static void check_disk(struct judge *j)
         j, "shm", "/dev/shm", need->shm_bytes,
         "make it larger (in a container: --shm-size, or mount the host's): ranks of "
         "one host meet in it");
-    check_free(j, "tmp", text_of(json_get(j->facts, "tmp"), "path"), need->tmp_bytes,
-               "free some, or set TMPDIR to a folder with room");
+    check_free(j, "tmp", json_get_text(json_get(j->facts, "tmp"), "path"),
+               need->tmp_bytes, "free some, or set TMPDIR to a folder with room");
 }
 
 static void check_limits(struct judge *j)
@@ -387,7 +386,7 @@ int preflight_decide(struct json **faults, const struct preflight_case *c,
     for (int node = 0; node < c->n_nodes; node++) {
         j.node = node;
         j.facts = c->facts[node];
-        j.host = text_of(j.facts, "host");
+        j.host = json_get_text(j.facts, "host");
         if (!j.facts)
             add(&j, FAULT, "facts", "look at this node's log",
                 "node %d has not told what it has", node);
@@ -396,7 +395,7 @@ int preflight_decide(struct json **faults, const struct preflight_case *c,
         for (int node = 0; node < c->n_nodes; node++) {
             j.node = node;
             j.facts = c->facts[node];
-            j.host = text_of(j.facts, "host");
+            j.host = json_get_text(j.facts, "host");
             if (j.facts)
                 checks[i](&j);
         }
