@@ -65,9 +65,15 @@ static void add_table(struct buf *out, const struct json *table)
         return;
     buf_add_str(out,
                 "<section><h2>Answers</h2><p class=\"note\">Right is the whole answer, "
-                "letter for letter.</p><table><tr><th>kind of question</th>"
-                "<th class=\"number\">questions</th><th class=\"number\">right</th>"
-                "<th class=\"number\">share</th><th></th></tr>\n");
+                "letter for letter.");
+    if (json_get_string(table, "trained_on")) {
+        buf_add_str(out, " The model was trained on samples of the same file, ");
+        html_text(out, json_get_string(table, "trained_on"));
+        buf_add_str(out, ": this is what it remembers.");
+    }
+    buf_add_str(out, "</p><table><tr><th>kind of question</th>"
+                     "<th class=\"number\">questions</th><th class=\"number\">right</th>"
+                     "<th class=\"number\">share</th><th></th></tr>\n");
     for (size_t i = 0; i < json_count(rows); i++) {
         const struct json *row = json_at(rows, i);
 

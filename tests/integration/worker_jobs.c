@@ -111,6 +111,8 @@ static void prepare_train_and_ask(const char *const *keys)
     expect_file(&home, job, "examples/examples.json");
     row = home_job(&home, job);
     assert_int_equal(json_get_int(json_get(row, "result"), "n", 0), DATA_QUESTIONS);
+    /* it was asked what it was trained on */
+    assert_non_null(json_get_string(json_get(row, "result"), "trained_on"));
     json_free(row);
     expect_same_answers(&home, job, run);
     home_fini(&home);

@@ -203,6 +203,7 @@ static void train_through(const struct world *world, const char *job,
     gang_finish(&gang);
     assert_non_null(strstr(buf_str(&gang.metrics), "\"loss\""));
     assert_non_null(strstr(buf_str(&gang.metrics), "\"val_loss\""));
+    assert_non_null(strstr(buf_str(&gang.metrics), "\"videos_on_cpu\""));
     gang_fini(&gang);
 }
 

@@ -22,7 +22,7 @@ static void make_outputs(const char *home)
         {"table.json", "{\"categories\": [{\"category\": \"motion<&>\", \"n\": 3, "
                        "\"correct\": 2, \"accuracy\": 0.6666666}, {\"category\": "
                        "\"colour\", \"n\": 1, \"correct\": 1, \"accuracy\": 1.0}], "
-                       "\"n\": 4, \"accuracy\": 0.75}"},
+                       "\"n\": 4, \"accuracy\": 0.75, \"trained_on\": \"/a<b>.jsonl\"}"},
         {"examples/examples.json",
          "[{\"id\": \"a1\", \"category\": \"motion\", \"question\": "
          "\"<script>alert(1)</script>\", \"expected\": \"left & up\", \"given\": "
@@ -134,6 +134,8 @@ static void page_holds_every_part(void **state)
     (void)state;
     assert_says(page, "75.0 %");
     assert_says(page, "<h2>Answers</h2>");
+    assert_says(page,
+                "trained on samples of the same file, /a&lt;b&gt;.jsonl: this is what");
     assert_says(page,
                 "<td>all</td><td class=\"number\">4</td><td class=\"number\">3</td>");
     assert_says(page, ">right 1</button>");

@@ -23,6 +23,7 @@
 #include "worker/rank/pictures.h"
 #include "worker/rank/results.h"
 #include "worker/rank/sources.h"
+#include "worker/rank/trained_on.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
@@ -461,6 +462,9 @@ static int evaluate_finish(struct evaluate *evaluate, struct buf *result, struct
                 wanted ? "" : "/results.jsonl") == 0 &&
         results_merge(folder, corpus_n_samples(evaluate->feed.corpus), output, &table,
                       &results, err) == 0 &&
+        (!evaluate->model_spec ||
+         trained_on_note(table, evaluate->spec->evaluate.prompt_file,
+                         &evaluate->model_spec->data.data_path, err) == 0) &&
         examples_write(folder, &source, results, evaluate->spec->evaluate.n_examples,
                        err) == 0 &&
         evaluate_save_table(evaluate, table, result, err) == 0)
