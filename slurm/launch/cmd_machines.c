@@ -5,7 +5,6 @@
 #include "common/base/json.h"
 #include "slurm/launch/machines.h"
 #include "slurm/launch/queue.h"
-#include "slurm/launch/run.h"
 
 #include <ctype.h>
 #include <inttypes.h>
@@ -298,13 +297,13 @@ int cmd_list(int argc, char *const *argv)
 /* ---- cancel ---- */
 
 /* What scancel says of a job that has ended or is not known (any more). */
-static bool is_gone(struct run *run)
+static bool is_gone(const struct spawn_said *said)
 {
     static const char *const parts[] = {"Invalid job id", "already completing",
                                         "already completed"};
 
     for (size_t i = 0; i < sizeof(parts) / sizeof(*parts); i++)
-        if (strstr(buf_str(&run->errors), parts[i]))
+        if (strstr(buf_str(&said->errors), parts[i]))
             return true;
     return false;
 }
@@ -326,25 +325,25 @@ static int cancel_one(const char *id, struct err *err)
 {
     /* verbose: only then it tells of jobs that had ended */
     const char *const argv[] = {"scancel", "--verbose", id, NULL};
-    const char *said;
-    struct run run;
+    struct spawn_said said;
+    const char *errors;
     int rc;
 
-    if (run_program(&run, argv, LAUNCH_CALL_MS, err) < 0) {
+    if (launch_call(&said, argv, err) < 0) {
         if (err->code == ERR_NOT_FOUND)
             return err_set(
                 err, ERR_UNSUPPORTED,
                 "there is no scancel here: cancel on a machine of the cluster");
         return -1;
     }
-    said = buf_str(&run.errors);
-    if (run.status == 0 || is_gone(&run))
-        rc = print_cancelled(id, is_gone(&run), err);
-    else if (strstr(said, "ermission") || strstr(said, "denied"))
-        rc = err_set(err, ERR_DENIED, "allocation %s: %s", id, run_complaint(&run));
+    errors = buf_str(&said.errors);
+    if (said.status == 0 || is_gone(&said))
+        rc = print_cancelled(id, is_gone(&said), err);
+    else if (strstr(errors, "ermission") || strstr(errors, "denied"))
+        rc = err_set(err, ERR_DENIED, "allocation %s: %s", id, launch_complaint(&said));
     else
-        rc = err_set(err, ERR_TIMEOUT, "allocation %s: %s", id, run_complaint(&run));
-    run_fini(&run);
+        rc = err_set(err, ERR_TIMEOUT, "allocation %s: %s", id, launch_complaint(&said));
+    spawn_said_fini(&said);
     return rc;
 }
 

@@ -6,7 +6,6 @@
 #include "slurm/launch/machines.h"
 #include "slurm/launch/queue.h"
 #include "slurm/launch/quote.h"
-#include "slurm/launch/run.h"
 #include "slurm/launch/sizes.h"
 #include "slurm/node/phases.h"
 
@@ -16,7 +15,6 @@
 #include <time.h>
 #include <unistd.h>
 
-#define CHECK_MS 50000
 #define WAIT_FIRST_MS 1000 /* between looks at the queue, growing to ... */
 #define WAIT_MOST_MS 10000 /* ... ended jobs are remembered for minutes (MinJobAge) */
 #define SPEC_FILE "spec.yaml"
@@ -58,11 +56,11 @@ struct launch {
 
 /* What `vneva submit --check` finds: files that are not there, datasets that do not fit.
  * Its report's "refused" as one error. */
-static int take_report(const struct run *run, struct err *err)
+static int take_report(const struct spawn_said *said, struct err *err)
 {
     const struct json *refused;
     struct json *report = NULL;
-    int rc = json_parse(&report, buf_str(&run->out), run->out.n_bytes, err);
+    int rc = json_parse(&report, buf_str(&said->out), said->out.n_bytes, err);
 
     if (rc < 0)
         return err_wrap(err, "the report of `vneva submit --check`");
@@ -81,7 +79,7 @@ static int check_here(struct launch *l, struct err *err)
     char program[FS_PATH_MAX], folder[FS_PATH_MAX];
     static const char prefix[] = "vneva: ";
     const char *complaint;
-    struct run run;
+    struct spawn_said said;
     int n = 0, rc;
 
     if (fs_program_folder(folder, err) < 0 ||
@@ -96,13 +94,13 @@ static int check_here(struct launch *l, struct err *err)
     for (int i = 0; i < l->sizes.n_overrides; i++)
         argv[n++] = l->sizes.overrides[i];
     argv[n] = NULL;
-    if (run_program(&run, argv, CHECK_MS, err) < 0)
+    if (launch_call(&said, argv, err) < 0)
         return -1;
-    complaint = run.status == 0 ? NULL : run_complaint(&run);
+    complaint = said.status == 0 ? NULL : launch_complaint(&said);
     if (complaint && strncmp(complaint, prefix, sizeof(prefix) - 1) == 0)
         complaint += sizeof(prefix) - 1;
-    rc = complaint ? err_set(err, ERR_INVALID, "%s", complaint) : take_report(&run, err);
-    run_fini(&run);
+    rc = complaint ? err_set(err, ERR_INVALID, "%s", complaint) : take_report(&said, err);
+    spawn_said_fini(&said);
     return rc;
 }
 

@@ -102,3 +102,27 @@ int launch_absolute(char *out, const char *path, struct err *err)
                        strerror(errno));
     return fs_path(out, err, "%s/%s", folder, path);
 }
+
+int launch_call(struct spawn_said *out, const char *const *argv, struct err *err)
+{
+    struct spawn how = {.argv = argv, .err_fd = -1};
+    int rc = spawn_run(out, &how, LAUNCH_CALL_MS, err);
+
+    if (rc < 0)
+        spawn_said_fini(out);
+    return rc;
+}
+
+const char *launch_complaint(struct spawn_said *said)
+{
+    char *text = said->errors.n_bytes ? said->errors.data : said->out.data;
+    char *error = text ? strstr(text, "error") : NULL;
+
+    if (!text)
+        return "it says nothing";
+    while (error && error > text && error[-1] != '\n')
+        error--;
+    text = error ? error : text;
+    text[strcspn(text, "\n")] = '\0';
+    return text;
+}

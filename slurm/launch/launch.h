@@ -7,9 +7,7 @@
 #define VNEVA_SLURM_LAUNCH_LAUNCH_H
 
 #include "common/base/args.h"
-
-#include <stdbool.h>
-#include <stdint.h>
+#include "common/base/spawn.h"
 
 #define LAUNCH_CALL_MS 50000 /* for the manager's programs; a verb takes at most 60 s */
 #define LAUNCH_NODES_MAX 4096
@@ -34,6 +32,13 @@ void launch_print_options(const struct args_option *options); /* for help */
 
 /* Prints "vneva: text" and returns the exit code that fits. */
 int launch_fail(const struct err *err);
+
+/* Runs a program to its end, as spawn_run. Only where it returns 0, *out is for the caller
+ * to end (spawn_said_fini). */
+int launch_call(struct spawn_said *out, const char *const *argv, struct err *err);
+/* One line of what it said on standard error, or else on standard output: the first with
+ * the word error, or the first. For errors. Borrowed; cuts the text. */
+const char *launch_complaint(struct spawn_said *said);
 
 /* argv begins behind the verb's words ("slurm", "agents slurm"). */
 int cmd_slurm(int argc, char *const *argv);

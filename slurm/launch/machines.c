@@ -1,7 +1,6 @@
 #include "slurm/launch/machines.h"
 
 #include "slurm/launch/launch.h"
-#include "slurm/launch/run.h"
 
 #include <ctype.h>
 #include <inttypes.h>
@@ -315,19 +314,19 @@ const char *machines_remedy(const char *complaint)
 }
 
 /* All of sbatch's lines as one; the remedy is for the whole. */
-static int fail_refused(struct run *run, struct err *err)
+static int fail_refused(struct spawn_said *said, struct err *err)
 {
     const char *remedy;
     bool is_silent;
 
-    for (size_t i = 0; i < run->errors.n_bytes; i++)
-        if (run->errors.data[i] == '\n')
-            run->errors.data[i] = i + 1 < run->errors.n_bytes ? ' ' : '\0';
-    remedy = machines_remedy(buf_str(&run->errors));
-    is_silent = has_part(buf_str(&run->errors), "unable to contact") ||
-                has_part(buf_str(&run->errors), "not responding");
+    for (size_t i = 0; i < said->errors.n_bytes; i++)
+        if (said->errors.data[i] == '\n')
+            said->errors.data[i] = i + 1 < said->errors.n_bytes ? ' ' : '\0';
+    remedy = machines_remedy(buf_str(&said->errors));
+    is_silent = has_part(buf_str(&said->errors), "unable to contact") ||
+                has_part(buf_str(&said->errors), "not responding");
     return err_set(err, is_silent ? ERR_TIMEOUT : ERR_STATE, "%s%s%s",
-                   run->errors.n_bytes ? buf_str(&run->errors) : "sbatch says nothing",
+                   said->errors.n_bytes ? buf_str(&said->errors) : "sbatch says nothing",
                    remedy ? "; " : "", remedy ? remedy : "");
 }
 
@@ -346,19 +345,26 @@ static int take_id(char *id, const char *text, struct err *err)
 int machines_submit(char *id, const char *script_path, struct err *err)
 {
     const char *const argv[] = {"sbatch", "--parsable", script_path, NULL};
-    struct run run;
+    struct spawn_said said;
     int rc;
 
     for (size_t i = 0; i < sizeof(always_ours) / sizeof(*always_ours); i++)
         unsetenv(always_ours[i]);
-    if (run_program(&run, argv, LAUNCH_CALL_MS, err) < 0) {
+    if (launch_call(&said, argv, err) < 0) {
         if (err->code == ERR_NOT_FOUND)
             return err_set(err, ERR_UNSUPPORTED,
                            "there is no sbatch here: launch from a machine of the "
                            "cluster (its login node), or see the script with --dry-run");
+        if (err->code == ERR_TIMEOUT) /* to run it by hand might queue a second job */
+            return err_set(err, ERR_TIMEOUT,
+                           "sbatch did not end within %d s and was killed: `squeue --me` "
+                           "tells whether it queued the job, `scontrol ping` whether the "
+                           "cluster answers",
+                           LAUNCH_CALL_MS / 1000);
         return -1;
     }
-    rc = run.status == 0 ? take_id(id, buf_str(&run.out), err) : fail_refused(&run, err);
-    run_fini(&run);
+    rc = said.status == 0 ? take_id(id, buf_str(&said.out), err)
+                          : fail_refused(&said, err);
+    spawn_said_fini(&said);
     return rc;
 }

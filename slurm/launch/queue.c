@@ -1,7 +1,6 @@
 #include "slurm/launch/queue.h"
 
 #include "slurm/launch/launch.h"
-#include "slurm/launch/run.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -160,26 +159,26 @@ static int ask(struct queue *out, const char *id, struct err *err)
     char of_job[64];
     const char *const argv[] = {
         "squeue", "--noheader", "--states=all", id ? of_job : "--me", QUEUE_FORMAT, NULL};
-    struct run run;
+    struct spawn_said said;
     int rc;
 
     snprintf(of_job, sizeof(of_job), "--jobs=%s", id ? id : "");
     setenv("TZ", "UTC0", 1); /* squeue prints local times */
     setenv("SLURM_TIME_FORMAT", "standard", 1);
     unsetenv("SQUEUE_FORMAT");
-    if (run_program(&run, argv, LAUNCH_CALL_MS, err) < 0) {
+    if (launch_call(&said, argv, err) < 0) {
         if (err->code == ERR_NOT_FOUND)
             return err_set(err, ERR_UNSUPPORTED,
                            "there is no squeue here: ask on a machine of the cluster");
         return -1;
     }
-    if (run.status == 0)
-        rc = queue_parse(out, buf_str(&run.out), err);
-    else if (id && strstr(buf_str(&run.errors), "Invalid job id"))
+    if (said.status == 0)
+        rc = queue_parse(out, buf_str(&said.out), err);
+    else if (id && strstr(buf_str(&said.errors), "Invalid job id"))
         rc = queue_parse(out, "", err);
     else
-        rc = err_set(err, ERR_TIMEOUT, "%s", run_complaint(&run));
-    run_fini(&run);
+        rc = err_set(err, ERR_TIMEOUT, "%s", launch_complaint(&said));
+    spawn_said_fini(&said);
     return rc;
 }
 

@@ -1,6 +1,6 @@
 #include "slurm/node/gpus.h"
 
-#include "slurm/node/child.h"
+#include "slurm/node/process.h"
 
 #include <ctype.h>
 #include <stdio.h>
@@ -10,6 +10,7 @@
 #define GPUS_MAX 64
 #define BUSY_MAX 16 /* processes told of; more change nothing */
 #define FIELD_MAX 64
+#define WHY_MAX 80
 
 struct gpu {
     char index[FIELD_MAX], uuid[FIELD_MAX];
@@ -129,36 +130,42 @@ int gpus_parse(struct json **out, const char *devices, const char *apps,
     return make(out, n ? "" : "nvidia-smi lists none", n_visible, busy, err);
 }
 
-static int ask(struct buf *out, int *status, char *question, int64_t timeout_ms,
-               struct err *err)
+/* why: what is wrong, where there is no answer. */
+static void ask(struct buf *out, char why[WHY_MAX], const char *question,
+                int64_t timeout_ms)
 {
-    char *argv[] = {"nvidia-smi", question, "--format=csv,noheader,nounits", NULL};
+    const char *const argv[] = {"nvidia-smi", question, "--format=csv,noheader,nounits",
+                                NULL};
+    struct spawn how = {.argv = argv, .err_fd = -1, PROCESS_DEAF};
+    struct spawn_said said;
+    struct err err;
+    int rc = spawn_run(&said, &how, timeout_ms, &err);
 
-    return child_capture(out, status, argv, NULL, timeout_ms, err);
+    if (said.is_late)
+        snprintf(why, WHY_MAX, "nvidia-smi does not answer within %.0f s",
+                 (double)timeout_ms / 1000);
+    else if (rc < 0)
+        snprintf(why, WHY_MAX, "%.70s",
+                 err.code == ERR_NOT_FOUND ? "there is no nvidia-smi" : err.text);
+    else if (said.status)
+        snprintf(why, WHY_MAX, "nvidia-smi fails: %.50s", buf_str(&said.out));
+    why[strcspn(why, "\n")] = '\0';
+    buf_add(out, buf_str(&said.out), said.out.n_bytes);
+    spawn_said_fini(&said);
 }
 
 int gpus_look(struct json **out, int64_t timeout_ms, struct err *err)
 {
     struct buf devices = BUF_INIT, apps = BUF_INIT;
-    int of_devices = 0, of_apps = 0, rc;
-    char why[80] = "";
+    char why[WHY_MAX] = "";
+    int rc;
 
-    rc = ask(&devices, &of_devices, "--query-gpu=index,uuid", timeout_ms / 2, err);
-    if (rc == 0 && of_devices == 0)
-        rc = ask(&apps, &of_apps, "--query-compute-apps=gpu_uuid,pid,used_memory",
-                 timeout_ms / 2, err);
-    if (of_devices == -1 || of_apps == -1)
-        snprintf(why, sizeof(why), "nvidia-smi does not answer within %.0f s",
-                 (double)timeout_ms / 2000);
-    else if (of_devices >> 8 == 127)
-        snprintf(why, sizeof(why), "there is no nvidia-smi");
-    else if (of_devices || of_apps)
-        snprintf(why, sizeof(why), "nvidia-smi fails: %.50s", buf_str(&devices));
-    why[strcspn(why, "\n")] = '\0';
-    if (rc == 0)
-        rc = *why ? make(out, why, 0, json_new(JSON_ARRAY), err)
-                  : gpus_parse(out, buf_str(&devices), buf_str(&apps),
-                               getenv("CUDA_VISIBLE_DEVICES"), err);
+    ask(&devices, why, "--query-gpu=index,uuid", timeout_ms / 2);
+    if (!*why)
+        ask(&apps, why, "--query-compute-apps=gpu_uuid,pid,used_memory", timeout_ms / 2);
+    rc = *why ? make(out, why, 0, json_new(JSON_ARRAY), err)
+              : gpus_parse(out, buf_str(&devices), buf_str(&apps),
+                           getenv("CUDA_VISIBLE_DEVICES"), err);
     buf_fini(&devices);
     buf_fini(&apps);
     return rc;

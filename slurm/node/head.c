@@ -14,11 +14,13 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
+#include <unistd.h>
 
 #define READY_MS 30000 /* until a coordinator answers */
 #define READY_ASK_MS 250
 #define STEP_MS 20 /* between two looks */
 #define ASK_MS 5000
+#define SUBMIT_MS 120000 /* for `vneva submit`, which reads what a job names */
 #define VARIABLE_MAX (FS_PATH_MAX + 32)
 #define REQUEST_BYTES 16
 #define ARGUMENTS_MAX 512
@@ -82,16 +84,16 @@ static int wait_ready(struct node *node, const char *log, struct err *err)
 static int start_coordinator(struct node *node, struct err *err)
 {
     char program[FS_PATH_MAX], folder[FS_PATH_MAX], log[FS_PATH_MAX];
-    char *argv[] = {program,       (char *)"--home",   node->home,   (char *)"--listen",
-                    node->control, (char *)"--listen", node->listen, NULL};
-    struct process_config config = {"coordinator", argv, NULL, log, false};
+    const char *const argv[] = {program,       "--home",   node->home,   "--listen",
+                                node->control, "--listen", node->listen, NULL};
+    struct spawn how = {.argv = argv, PROCESS_DEAF};
 
     if (fs_path(program, err, "%s/vneva-coordinator", node->programs) < 0 ||
         fs_path(folder, err, "%s/logs", node->home) < 0 ||
         fs_path(log, err, "%s/coordinator.log", folder) < 0 ||
         fs_make_dirs(node->home, 0700, err) < 0 || fs_make_dirs(folder, 0700, err) < 0)
         return -1;
-    if (process_start(&node->coordinator, &config, err) < 0)
+    if (process_start(&node->coordinator, how, log, err) < 0)
         return -1;
     return wait_ready(node, log, err);
 }
@@ -225,7 +227,7 @@ static int read_request(const struct node *node, struct buf *out, struct err *er
 /* What a client of this node's coordinator needs to know. */
 struct client_variables {
     char endpoint[VARIABLE_MAX], key[VARIABLE_MAX];
-    char *list[3];
+    const char *list[3];
 };
 
 static void client_variables(struct client_variables *out, const struct node *node)
@@ -237,26 +239,28 @@ static void client_variables(struct client_variables *out, const struct node *no
     out->list[2] = NULL;
 }
 
-static int run_submit(const struct node *node, const char *request, struct buf *out,
-                      int *status, struct err *err)
+static int run_submit(const struct node *node, const char *request,
+                      struct spawn_said *said, struct err *err)
 {
-    char program[FS_PATH_MAX], *argv[ARGUMENTS_MAX + 8];
+    char program[FS_PATH_MAX];
+    const char *argv[ARGUMENTS_MAX + 8];
     struct client_variables variables;
-    struct process_config config = {"submission", argv, variables.list, NULL, false};
+    struct spawn how = {
+        .argv = argv, .variables = variables.list, .err_fd = STDERR_FILENO, PROCESS_DEAF};
     int n = 0;
 
     if (fs_path(program, err, "%s/vneva", node->programs) < 0)
         return -1;
     client_variables(&variables, node);
     argv[n++] = program;
-    argv[n++] = (char *)"submit";
-    argv[n++] = (char *)"--quiet";
-    argv[n++] = (char *)"--request-id";
-    argv[n++] = (char *)(uintptr_t)request;
+    argv[n++] = "submit";
+    argv[n++] = "--quiet";
+    argv[n++] = "--request-id";
+    argv[n++] = request;
     for (char *const *word = node->options.submit; *word; word++)
         argv[n++] = *word; /* head_read_spec has counted them */
     argv[n] = NULL;
-    return process_capture(&config, out, status, err);
+    return spawn_run(said, &how, SUBMIT_MS, err);
 }
 
 static void note_job(struct node *node, const struct head_job *job)
@@ -269,19 +273,26 @@ static void note_job(struct node *node, const struct head_job *job)
 
 int head_submit(struct node *node, struct err *err)
 {
-    struct buf request = BUF_INIT, out = BUF_INIT;
+    struct buf request = BUF_INIT;
+    struct spawn_said said = {.status = 0};
     struct head_job job;
-    int status = 0, rc = read_request(node, &request, err);
+    int rc = read_request(node, &request, err);
 
     if (rc == 0)
-        rc = run_submit(node, buf_str(&request), &out, &status, err);
-    if (rc == 0 && status != 0)
-        rc = err_set(err, status == NODE_USAGE ? ERR_INVALID : ERR_STATE,
-                     "the job was not accepted (`vneva submit`: status %d)", status);
+        rc = run_submit(node, buf_str(&request), &said, err);
+    if (said.is_late)
+        rc = err_set(
+            err, ERR_TIMEOUT,
+            "`vneva submit` did not end within %d s and was killed: does the file "
+            "system with the job's files answer? the same start again is safe",
+            SUBMIT_MS / 1000);
+    if (rc == 0 && said.status != 0)
+        rc = err_set(err, said.status == NODE_USAGE ? ERR_INVALID : ERR_STATE,
+                     "the job was not accepted (`vneva submit`: status %d)", said.status);
     if (rc == 0)
-        node->job = strtoll(buf_str(&out), NULL, 10);
+        node->job = strtoll(buf_str(&said.out), NULL, 10);
     buf_fini(&request);
-    buf_fini(&out);
+    spawn_said_fini(&said);
     if (rc < 0 || head_ask_job(node, &job, err) < 0)
         return -1;
     note_job(node, &job);
@@ -298,15 +309,15 @@ int head_submit(struct node *node, struct err *err)
 int head_start_wait(struct node *node, struct err *err)
 {
     char program[FS_PATH_MAX], job[24];
-    char *argv[] = {program, (char *)"wait", job, NULL};
+    const char *const argv[] = {program, "wait", job, NULL};
     struct client_variables variables;
-    struct process_config config = {"`vneva wait`", argv, variables.list, NULL, false};
+    struct spawn how = {.argv = argv, .variables = variables.list, PROCESS_DEAF};
 
     if (fs_path(program, err, "%s/vneva", node->programs) < 0)
         return -1;
     client_variables(&variables, node);
     snprintf(job, sizeof(job), "%" PRId64, node->job);
-    return process_start(&node->wait, &config, err);
+    return process_start(&node->wait, how, NULL, err);
 }
 
 /* ---- how it is ---- */

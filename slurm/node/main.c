@@ -255,7 +255,7 @@ void node_close(struct node *node)
 
     process_kill(&node->wait);
     process_kill(&node->agent);
-    if (node->is_head && node->coordinator.pid) {
+    if (node->is_head && node->coordinator) {
         /* it keeps what is in its database; nobody is there to be told more */
         if (head_shut_down(node, 1, 0, "the node program ends", &err) < 0)
             process_kill(&node->coordinator);

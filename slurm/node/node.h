@@ -53,8 +53,8 @@ struct node {
     /* the coordinator, as this node reaches it */
     char control[FS_PATH_MAX], key_path[FS_PATH_MAX]; /* key_path "": none needed */
     char agent_key[FS_PATH_MAX];                      /* "": none */
-    struct net_client *client; /* NULL on nodes that have nothing to ask */
-    struct process coordinator, agent, wait;
+    struct net_client *client;       /* NULL on nodes that have nothing to ask */
+    pid_t coordinator, agent, wait;  /* 0: none runs */
     char listen[KEY_ENDPOINT_BYTES]; /* where it is started again */
     int64_t n_spec_devices;          /* trainer.devices; 0: no job */
     struct json *paths;              /* that the job names; NULL: no job, or not node 0 */

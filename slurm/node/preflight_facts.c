@@ -4,9 +4,9 @@
 #include "common/base/fault.h"
 #include "common/base/fs.h"
 #include "common/base/hash.h"
-#include "slurm/node/child.h"
 #include "slurm/node/gpus.h"
 #include "slurm/node/probe.h"
+#include "slurm/node/process.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -38,21 +38,18 @@ int facts_int(struct json *facts, const char *key, int64_t value, struct err *er
 
 /* What the loader does not find ("libx.so.1 => not found") of a program; asked as ldd asks
  * it, without running the program. */
-static void missing_libraries(struct buf *out, char *path)
+static void missing_libraries(struct buf *out, const char *path)
 {
-    char *argv[] = {path, NULL};
-    struct buf listed = BUF_INIT;
-    int status = 0, n = 0;
-    char *save = NULL;
+    static const char *const variables[] = {"LD_TRACE_LOADED_OBJECTS=1", NULL};
+    const char *const argv[] = {path, NULL};
+    struct spawn how = {.argv = argv, .variables = variables, .err_fd = -1, PROCESS_DEAF};
+    struct spawn_said said;
+    char *rest;
+    int n = 0;
 
-    if (child_capture(&listed, &status, argv, "LD_TRACE_LOADED_OBJECTS=1", LOAD_MS,
-                      NULL) < 0 ||
-        !listed.data) {
-        buf_fini(&listed);
-        return;
-    }
-    for (char *line = strtok_r(listed.data, "\n", &save); line;
-         line = strtok_r(NULL, "\n", &save)) {
+    (void)spawn_run(&said, &how, LOAD_MS, NULL);
+    rest = said.out.data;
+    for (char *line; rest && (line = strtok_r(rest, "\n", &rest));) {
         char *arrow = strstr(line, " => not found");
 
         if (!arrow)
@@ -60,9 +57,9 @@ static void missing_libraries(struct buf *out, char *path)
         *arrow = '\0';
         buf_printf(out, "%s%s", n++ ? ", " : "", line + strspn(line, " \t"));
     }
-    if (status == -1 && !n)
+    if (said.is_late && !n)
         buf_printf(out, "its loader does not answer");
-    buf_fini(&listed);
+    spawn_said_fini(&said);
 }
 
 static int add_program(struct json *programs, const char *folder, const char *name,

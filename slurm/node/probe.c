@@ -3,7 +3,7 @@
 
 #include "common/base/clock.h"
 #include "common/base/fs.h"
-#include "slurm/node/child.h"
+#include "slurm/node/process.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -127,7 +127,7 @@ static void look_one(struct probe *probe)
 }
 
 /* In the child: "NUMBER BYTES WHY" and a NUL for each. */
-static void look_all(void *state, int fd)
+static void look_all(void *state)
 {
     const struct look *look = state;
 
@@ -139,33 +139,41 @@ static void look_all(void *state, int fd)
         look_one(probe);
         n = snprintf(line, sizeof(line), "%d %" PRId64 " %s", i, probe->n_bytes,
                      probe->why);
-        if (write(fd, line, (size_t)n + 1) != n + 1)
+        if (write(STDOUT_FILENO, line, (size_t)n + 1) != n + 1)
             return;
     }
 }
 
 int probe_all(struct probe *probes, int n, int64_t timeout_ms, struct err *err)
 {
+    static const char *const argv[] = {"a look at files", NULL};
     struct look look = {probes, n};
-    struct buf out = BUF_INIT;
-    int status, i = 0, rc;
+    struct spawn how = {.argv = argv,
+                        .err_fd = STDERR_FILENO,
+                        .work = look_all,
+                        .state = &look,
+                        PROCESS_DEAF};
+    struct spawn_said said;
+    int i = 0, rc;
 
     for (int k = 0; k < n; k++)
         probes[k].why[0] = '\0';
-    rc = child_call(&out, &status, look_all, &look, timeout_ms, err);
-    for (const char *at = out.data; rc == 0 && i < n && at < out.data + out.n_bytes;
-         at += strlen(at) + 1, i++) {
-        char *end;
+    rc = spawn_run(&said, &how, timeout_ms, err);
+    if (said.is_late)
+        rc = 0;
+    for (const char *at = said.out.data, *end = at + said.out.n_bytes;
+         rc == 0 && i < n && at < end; at += strlen(at) + 1, i++) {
+        char *why;
 
-        strtol(at, &end, 10);
-        probes[i].n_bytes = strtoll(end, &end, 10);
-        snprintf(probes[i].why, sizeof(probes[i].why), "%s", *end ? end + 1 : "");
+        strtol(at, &why, 10);
+        probes[i].n_bytes = strtoll(why, &why, 10);
+        snprintf(probes[i].why, sizeof(probes[i].why), "%s", *why ? why + 1 : "");
     }
     for (int k = i; k < n; k++)
         snprintf(probes[k].why, sizeof(probes[k].why),
                  k == i ? "it does not answer within %.1f s"
                         : "not looked at: one before it took all of %.1f s",
                  (double)timeout_ms / 1000);
-    buf_fini(&out);
+    spawn_said_fini(&said);
     return rc;
 }

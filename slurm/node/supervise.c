@@ -51,11 +51,11 @@ struct run {
 
 /* ---- the agent ---- */
 
-static void add(char **argv, int *n, const char *word, const char *value)
+static void add(const char **argv, int *n, const char *word, const char *value)
 {
-    argv[(*n)++] = (char *)(uintptr_t)word;
+    argv[(*n)++] = word;
     if (value)
-        argv[(*n)++] = (char *)(uintptr_t)value;
+        argv[(*n)++] = value;
 }
 
 /* Texts that start_agent's words and variables point to. */
@@ -85,8 +85,8 @@ static int start_agent(struct node *node, struct err *err)
 {
     const struct node_options *options = &node->options;
     struct agent_texts texts;
-    char *argv[AGENT_WORDS_MAX], *variables[3] = {NULL, NULL, NULL};
-    struct process_config config = {"agent", argv, variables, texts.log, true};
+    const char *argv[AGENT_WORDS_MAX], *variables[3] = {NULL, NULL, NULL};
+    struct spawn how = {.argv = argv, .variables = variables, PROCESS_HEARS_SIGTERM};
     int n = 0, n_variables = 0;
 
     if (fill_texts(&texts, node, err) < 0)
@@ -109,7 +109,7 @@ static int start_agent(struct node *node, struct err *err)
     if (node->agent_key[0])
         add(argv, &n, "--key", node->agent_key);
     argv[n] = NULL;
-    return process_start(&node->agent, &config, err);
+    return process_start(&node->agent, how, texts.log, err);
 }
 
 /* ---- ending ---- */
@@ -136,13 +136,13 @@ static void begin_end(struct run *run, int64_t grace_ms, int status, const char 
     run->grace_ms = grace_ms;
     run->end_by_ms = clock_mono_ms() + grace_ms + END_MS;
     process_kill(&node->wait);
-    if (!node->is_head || node->coordinator.pid == 0) {
-        process_signal(&node->agent, SIGTERM);
+    if (!node->is_head || node->coordinator == 0) {
+        process_signal(node->agent, SIGTERM);
     } else if (head_shut_down(node, grace_ms, node->job ? LINGER_MS : 0, reason, &err) <
                0) {
         log_warn("the coordinator does not hear: %s", err.text);
-        process_signal(&node->agent, SIGTERM);
-        process_signal(&node->coordinator, SIGINT);
+        process_signal(node->agent, SIGTERM);
+        process_signal(node->coordinator, SIGINT);
     }
 }
 
@@ -220,7 +220,7 @@ static int agent_ended(struct run *run, int status, struct err *err)
 static int coordinator_ended(struct run *run, int status, struct err *err)
 {
     if (run->is_ending) { /* an agent that it did not reach hears it from here */
-        process_signal(&run->node->agent, SIGTERM);
+        process_signal(run->node->agent, SIGTERM);
         return 0;
     }
     if (status == 0) { /* told so by a client; its agents were too */
@@ -250,7 +250,7 @@ static int phase_reap(struct run *run, struct err *err)
         coordinator_ended(run, status, err) < 0)
         return -1;
     process_reap(&node->wait, &status); /* the job's end is seen below */
-    if (run->is_ending && node->agent.pid == 0 && node->coordinator.pid == 0)
+    if (run->is_ending && node->agent == 0 && node->coordinator == 0)
         run->is_over = true;
     return 0;
 }
@@ -314,7 +314,7 @@ static void phase_job(struct run *run)
     struct err err;
 
     if (!node->client || !node->job || now_ms < run->ask_ms ||
-        (node->is_head && node->coordinator.pid == 0))
+        (node->is_head && node->coordinator == 0))
         return;
     run->ask_ms = now_ms + (run->is_ending ? ASK_ENDING_MS : ASK_EVERY_MS);
     if (head_ask_job(node, &job, &err) < 0) {

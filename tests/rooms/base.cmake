@@ -1,5 +1,6 @@
 vneva_test(base_json LABEL unit SOURCES unit/base_json.c LIBS vneva_base cmocka)
 vneva_test(base_stage LABEL unit SOURCES unit/base_stage.c LIBS vneva_base cmocka)
+vneva_test(base_spawn LABEL unit SOURCES unit/base_spawn.c LIBS vneva_base cmocka)
 vneva_test(base_misc LABEL unit SOURCES unit/base_misc.c LIBS vneva_base cmocka)
 
 add_test(NAME lint_includes COMMAND sh ${CMAKE_SOURCE_DIR}/tests/lint_includes.sh)
