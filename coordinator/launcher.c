@@ -1,16 +1,15 @@
 #define _GNU_SOURCE /* pipe2 */
 #include "coordinator/launcher.h"
 
+#include "common/base/spawn.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/prctl.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
-#define STATUS_NO_PROGRAM 127
 #define SAYS "vneva: " /* how its errors begin */
 
 struct child {
@@ -70,8 +69,7 @@ void launcher_destroy(struct launcher *launcher)
 
         if (!child->is_used)
             continue;
-        kill(-child->pid, SIGKILL);
-        (void)waitpid(child->pid, NULL, WNOHANG); /* else init does it, soon after us */
+        spawn_kill(-child->pid, 0); /* init reaps what does not end at once */
         child_free(child);
     }
     buf_fini(&launcher->last_out);
@@ -81,30 +79,6 @@ void launcher_destroy(struct launcher *launcher)
 }
 
 /* ---- starting ---- */
-
-/* In the child; other threads may have held any lock, so nothing here allocates. */
-static void run(const char *program, char **argv, const int *fds, pid_t parent)
-{
-    static const char what[] = "cannot execute ";
-    sigset_t none;
-    int null_fd = open("/dev/null", O_RDONLY);
-
-    setpgid(0, 0);
-    prctl(PR_SET_PDEATHSIG, SIGKILL);
-    if (getppid() != parent || null_fd < 0)
-        _exit(STATUS_NO_PROGRAM);
-    sigemptyset(&none);
-    sigprocmask(SIG_SETMASK, &none, NULL);
-    (void)signal(SIGPIPE, SIG_DFL);
-    dup2(null_fd, STDIN_FILENO);
-    dup2(fds[0], STDOUT_FILENO);
-    dup2(fds[1], STDERR_FILENO);
-    execv(program, argv);
-    if (write(STDERR_FILENO, what, sizeof(what) - 1) < 0 ||
-        write(STDERR_FILENO, program, strlen(program)) < 0)
-        _exit(STATUS_NO_PROGRAM);
-    _exit(STATUS_NO_PROGRAM);
-}
 
 /* The reading ends into the child's fields, the writing ends into fds. */
 static int open_pipes(struct child *child, int *fds, struct err *err)
@@ -128,22 +102,15 @@ static int open_pipes(struct child *child, int *fds, struct err *err)
     return 0;
 }
 
-static int start(struct launcher *launcher, struct child *child, char **argv,
-                 struct err *err)
+static int start(struct child *child, const char *const *argv, struct err *err)
 {
-    pid_t parent = getpid();
     int fds[2];
     int rc = open_pipes(child, fds, err);
+    struct spawn how = {
+        .argv = argv, .out_fd = fds[0], .err_fd = fds[1], .has_group = true};
 
-    if (rc == 0) {
-        child->pid = fork();
-        if (child->pid == 0)
-            run(launcher->program, argv, fds, parent);
-        if (child->pid < 0)
-            rc = err_set(err, ERR_IO, "cannot start a process: %s", strerror(errno));
-        else
-            setpgid(child->pid, child->pid); /* whoever of both comes first */
-    }
+    if (rc == 0)
+        rc = spawn_start(&child->pid, &how, err);
     close_fd(&fds[0]);
     close_fd(&fds[1]);
     return rc;
@@ -152,7 +119,7 @@ static int start(struct launcher *launcher, struct child *child, char **argv,
 int launcher_start(struct launcher *launcher, const struct launcher_call *call,
                    const char *const *args, int64_t now_ms, struct err *err)
 {
-    char *argv[LAUNCHER_ARGS_MAX + 2] = {launcher->program};
+    const char *argv[LAUNCHER_ARGS_MAX + 2] = {launcher->program};
     struct child *child = NULL;
     int n = 0;
 
@@ -160,7 +127,7 @@ int launcher_start(struct launcher *launcher, const struct launcher_call *call,
         if (!launcher->children[i].is_used)
             child = &launcher->children[i];
     for (; args[n] && n < LAUNCHER_ARGS_MAX; n++)
-        argv[n + 1] = (char *)(uintptr_t)args[n]; /* exec does not change them */
+        argv[n + 1] = args[n];
     if (!child || args[n])
         return err_set(err, ERR_LIMIT, "%s",
                        child ? "too many words for the launcher"
@@ -168,7 +135,7 @@ int launcher_start(struct launcher *launcher, const struct launcher_call *call,
     *child = (struct child){.is_used = true, .call = *call};
     child->call.started_ms = now_ms;
     child->end_ms = now_ms + launcher->timeout_ms;
-    if (start(launcher, child, argv, err) == 0)
+    if (start(child, argv, err) == 0)
         return 0;
     child_free(child);
     return -1;
@@ -217,12 +184,10 @@ static void describe(struct launcher *launcher, struct child *child, int status)
                    LAUNCHER_OUTPUT_MAX);
     else
         add_last_line(error, &child->err);
-    if (!error->n_bytes && WIFSIGNALED(status))
-        buf_printf(error, "%s was killed by signal %d", launcher->program,
-                   WTERMSIG(status));
+    if (!error->n_bytes && status > 128)
+        buf_printf(error, "%s was killed by signal %d", launcher->program, status - 128);
     if (!error->n_bytes)
-        buf_printf(error, "%s ended with status %d", launcher->program,
-                   WEXITSTATUS(status));
+        buf_printf(error, "%s ended with status %d", launcher->program, status);
 }
 
 static void give_result(struct launcher *launcher, struct child *child, int status,
@@ -233,8 +198,8 @@ static void give_result(struct launcher *launcher, struct child *child, int stat
     launcher->last_out = child->out;
     child->out = (struct buf)BUF_INIT;
     *out = (struct launcher_result){.call = child->call, .is_late = child->is_late};
-    out->is_ok = WIFEXITED(status) && WEXITSTATUS(status) == 0 && !child->is_late &&
-                 !child->is_too_much && !launcher->last_out.failed;
+    out->is_ok = status == 0 && !child->is_late && !child->is_too_much &&
+                 !launcher->last_out.failed;
     if (!out->is_ok)
         describe(launcher, child, status);
     out->out = buf_str(&launcher->last_out);
@@ -245,7 +210,7 @@ static void give_result(struct launcher *launcher, struct child *child, int stat
 /* True when it has ended. What it wrote last is in the pipe by then. */
 static bool step(struct child *child, int64_t now_ms, int *status)
 {
-    bool has_ended = waitpid(child->pid, status, WNOHANG) == child->pid;
+    bool has_ended = spawn_reap(child->pid, status);
 
     read_all(child->out_fd, &child->out, LAUNCHER_OUTPUT_MAX, &child->is_too_much);
     read_all(child->err_fd, &child->err, LAUNCHER_ERRORS_MAX, &child->is_too_much);

@@ -61,12 +61,9 @@ static void settle(const struct spawn *how, pid_t parent)
 
     if (how->has_group)
         setpgid(0, 0);
-    if (how->has_session)
-        setsid();
-    if (!how->outlives_us)
-        prctl(PR_SET_PDEATHSIG, SIGKILL);
-    if (null < 0 || (!how->outlives_us && getppid() != parent))
-        _exit(SPAWN_NOT_EXECUTED); /* the parent died before it could be told of */
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (null < 0 || getppid() != parent)
+        _exit(SPAWN_NOT_EXECUTED); /* the parent died before the line above */
     (void)signal(SIGPIPE, SIG_DFL);
     if (how->ignored_signal)
         (void)signal(how->ignored_signal, SIG_IGN);
@@ -95,7 +92,7 @@ static void become(const struct spawn *how, const char **environment, int failur
     }
     execvpe(how->argv[0], (char *const *)how->argv, (char *const *)environment);
     if (failure_fd >= 0 ? write(failure_fd, &errno, sizeof(errno)) < 0
-                        : !say("cannot execute ") || !say(how->argv[0]) || !say("\n"))
+                        : !say(SPAWN_CANNOT) || !say(how->argv[0]) || !say("\n"))
         _exit(SPAWN_NOT_EXECUTED); /* nowhere left to say so */
     _exit(SPAWN_NOT_EXECUTED);
 }

@@ -1,10 +1,9 @@
 /* spawn.h - other programs: started, waited for, heard out until a deadline, ended
  *
- * Every child has no input, no blocked signals, and no descriptor that is close-on-exec
- * here (as all are, but those it is to keep); it dies with the process that started it
- * (PR_SET_PDEATHSIG) where nothing else is said. Between fork and exec nothing allocates,
- * so the caller may have threads; the one that starts a child must outlive it, for the
- * kernel takes the end of that thread for the end of the parent.
+ * A child has no input, no blocked signals, and no descriptor of ours that is
+ * close-on-exec (as all are) but those it is to keep; it dies with us (PR_SET_PDEATHSIG).
+ * Between fork and exec nothing allocates, so the caller may have threads; the one that
+ * starts a child must outlive it, for the kernel takes its end for the parent's.
  * Owns: the texts in struct spawn_said. A process is its starter's until it is reaped.
  * Units: ms.
  */
@@ -17,26 +16,29 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-#define SPAWN_NOT_EXECUTED 127 /* exit status of a child that could not execute it */
-#define SPAWN_TEXT_MAX                                                                   \
-    (64u << 20) /* bytes of either text; the queue of a large cluster */
+#define SPAWN_NOT_EXECUTED 127         /* exit status where there is no such program; */
+#define SPAWN_CANNOT "cannot execute " /* it says this then, and the program's name */
+#define SPAWN_TEXT_MAX (64u << 20)     /* bytes of a text; the queue of a large cluster */
 
 struct spawn {
-    const char *const *argv; /* NULL at the end; argv[0] is looked for as shells do it */
-    const char *const *variables; /* "NAME=value", in place of those of the environment
-                                     with these names; NULL at the end; NULL: none */
-    int out_fd, err_fd;           /* its standard output and error */
-    const int *kept_fds;          /* it has them too, under the same numbers */
+    /* NULL at the end; argv[0] is looked for as shells do it. */
+    const char *const *argv;
+    /* "NAME=value", in place of those of the environment with these names; NULL at the
+     * end; NULL: none. */
+    const char *const *variables;
+    int out_fd, err_fd; /* its standard output and error */
+    /* It has these too, under the same numbers. */
+    const int *kept_fds;
     int n_kept_fds;
-    int blocked_signal, ignored_signal; /* 0: none; ignored by what it starts, too */
-    bool has_group, has_session;        /* of its own */
-    bool outlives_us;
-    void (*work)(void *state); /* done in the fork in place of a program; NULL: none */
+    int blocked_signal, ignored_signal; /* 0: none; whatever it starts ignores it too */
+    bool has_group;                     /* of its own */
+    /* Done in the fork in place of a program, which argv[0] only names; NULL: none. */
+    void (*work)(void *state);
     void *state;
 };
 
-/* ERR_IO: there is no process. A program that cannot be executed ends with status
- * SPAWN_NOT_EXECUTED and says "cannot execute PROGRAM" on its standard error. */
+/* ERR_IO, ERR_NOMEM: there is no process. A program that cannot be executed ends with
+ * SPAWN_NOT_EXECUTED and says on its standard error "cannot execute PROGRAM". */
 int spawn_start(pid_t *pid, const struct spawn *how, struct err *err);
 
 /* True once it has ended, then *status: its exit status or 128 + signal. Never waits. */

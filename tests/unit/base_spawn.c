@@ -279,33 +279,26 @@ static void program_that_cannot_be_executed_says_so(void **state)
     assert_string_equal(said, "cannot execute /nowhere/program\n");
 }
 
-/* A parent that starts it and ends at once; true when the child is still there. */
-static bool is_left_by_its_parent(bool outlives)
+/* It goes on when another process is its parent, as the dead one's child never does. */
+static void child_dies_with_its_parent(void **state)
 {
-    /* it goes on when another process is its parent, as the dead one's never is */
     const char script[] = "echo begun; while read -r _ _ _ now _ </proc/$$/stat; "
                           "test $now = $PPID; do sleep 0.01; done; echo left";
-    int out[2];
     char said[160];
     pid_t parent;
+    int out[2];
 
+    (void)state;
     open_pipe(out);
     parent = fork();
     if (parent == 0) {
-        (void)start_script(script, out, (struct spawn){.outlives_us = outlives});
+        (void)start_script(script, out, (struct spawn){.argv = NULL});
         _exit(read(out[0], said, strlen("begun\n")) < 0);
     }
     close(out[1]);
     assert_int_equal(wait_for(parent), 0);
     read_to_end(said, sizeof(said), out[0]);
-    return strcmp(said, "left\n") == 0;
-}
-
-static void child_dies_with_its_parent_unless_it_is_to_outlive_it(void **state)
-{
-    (void)state;
-    assert_false(is_left_by_its_parent(false));
-    assert_true(is_left_by_its_parent(true));
+    assert_string_equal(said, "");
 }
 
 int main(void)
@@ -322,7 +315,7 @@ int main(void)
         cmocka_unit_test(descriptors_are_kept_that_are_named_and_no_others),
         cmocka_unit_test(group_is_killed_as_a_whole),
         cmocka_unit_test(program_that_cannot_be_executed_says_so),
-        cmocka_unit_test(child_dies_with_its_parent_unless_it_is_to_outlive_it),
+        cmocka_unit_test(child_dies_with_its_parent),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

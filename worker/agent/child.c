@@ -1,8 +1,9 @@
-#define _GNU_SOURCE /* pipe2, execve's environ */
+#define _GNU_SOURCE /* pipe2 */
 #include "worker/agent/child.h"
 
 #include "common/base/fs.h"
 #include "common/base/log.h"
+#include "common/base/spawn.h"
 #include "common/base/utf8.h"
 
 #include <errno.h>
@@ -12,14 +13,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/prctl.h>
 #include <sys/socket.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
-#define CHILD_SOCKET_FD 3  /* where the rank finds its socket */
-#define CHILD_STAGE_FD 4   /* and the page of stages */
-#define CHILD_LIFTED_FD 10 /* above both: moved there before they are put in place */
+#define KILLED_MS 10000 /* for a killed rank to end; then it is left behind */
 
 struct child {
     struct child_id id;
@@ -103,82 +100,30 @@ static int pipes_open(struct child_pipes *pipes, struct err *err)
     return 0;
 }
 
-/* Variables of our own, then the agent's environment: of two with one name the first
- * counts. Made before the fork, where memory may be allocated. Strings are borrowed. */
-static char **child_environment(char *const *variables, size_t n_variables)
-{
-    size_t n = 0;
-    char **environment;
-
-    while (environ[n])
-        n++;
-    environment = calloc(n + n_variables + 1, sizeof(*environment));
-    if (!environment)
-        return NULL;
-    memcpy(environment, variables, n_variables * sizeof(*environment));
-    memcpy(environment + n_variables, environ, n * sizeof(*environment));
-    return environment;
-}
-
-static void say(const char *text)
-{
-    if (write(STDERR_FILENO, text, strlen(text)) < 0)
-        return; /* nowhere left to say so */
-}
-
-/* In the forked process: only calls that are safe after fork. Does not return. */
-static void child_exec(const char *program, char **environment,
-                       const struct child_pipes *pipes, pid_t parent)
-{
-    char *const argv[] = {(char *)(uintptr_t)program, NULL};
-    int null = open("/dev/null", O_RDONLY), socket_fd, stage_fd;
-    sigset_t none;
-
-    setpgid(0, 0);
-    prctl(PR_SET_PDEATHSIG, SIGKILL);
-    if (getppid() != parent)
-        _exit(127); /* the agent died before the line above */
-    sigemptyset(&none);
-    sigprocmask(SIG_SETMASK, &none, NULL);
-    dup2(null, STDIN_FILENO);
-    dup2(pipes->log[1], STDOUT_FILENO);
-    dup2(pipes->log[1], STDERR_FILENO);
-    /* Either may have the other's number. */
-    socket_fd = fcntl(pipes->sockets[1], F_DUPFD_CLOEXEC, CHILD_LIFTED_FD);
-    stage_fd = fcntl(pipes->stage, F_DUPFD_CLOEXEC, CHILD_LIFTED_FD);
-    dup2(socket_fd, CHILD_SOCKET_FD);
-    dup2(stage_fd, CHILD_STAGE_FD);
-    execve(program, argv, environment);
-    say("- error agent: cannot execute ");
-    say(program);
-    say("\n");
-    _exit(127);
-}
-
-static int child_fork(struct child *child, const struct child_config *config,
-                      const struct child_pipes *pipes, struct err *err)
+static int child_spawn(struct child *child, const struct child_config *config,
+                       const struct child_pipes *pipes, struct err *err)
 {
     char fd[32], stage[32], host[300], address[80], devices[48];
-    char *const variables[] = {fd, stage, host, address, devices};
-    char **environment;
-    pid_t parent = getpid();
+    const char *const argv[] = {config->program, NULL};
+    const char *const variables[] = {fd, stage, host, address, devices, NULL};
+    const int fds[] = {pipes->sockets[1], pipes->stage};
+    struct spawn how = {
+        .argv = argv,
+        .variables = variables,
+        .out_fd = pipes->log[1],
+        .err_fd = pipes->log[1],
+        .kept_fds = fds,
+        .n_kept_fds = 2,
+        .ignored_signal = SIGPIPE,
+        .has_group = true,
+    };
 
-    snprintf(fd, sizeof(fd), "VNEVA_AGENT_FD=%d", CHILD_SOCKET_FD);
-    snprintf(stage, sizeof(stage), "VNEVA_STAGE_FD=%d", CHILD_STAGE_FD);
+    snprintf(fd, sizeof(fd), "VNEVA_AGENT_FD=%d", pipes->sockets[1]);
+    snprintf(stage, sizeof(stage), "VNEVA_STAGE_FD=%d", pipes->stage);
     snprintf(host, sizeof(host), "VNEVA_HOST=%s", config->host);
     snprintf(address, sizeof(address), "VNEVA_ADDRESS=%s", config->address);
     snprintf(devices, sizeof(devices), "VNEVA_DEVICES=%" PRId64, config->n_devices);
-    environment = child_environment(variables, sizeof(variables) / sizeof(variables[0]));
-    if (!environment)
-        return err_set(err, ERR_NOMEM, "out of memory");
-    child->pid = fork();
-    if (child->pid == 0)
-        child_exec(config->program, environment, pipes, parent);
-    free(environment);
-    if (child->pid < 0)
-        return err_set(err, ERR_IO, "cannot fork: %s", strerror(errno));
-    setpgid(child->pid, child->pid); /* also here: whoever comes first */
-    return 0;
+    return spawn_start(&child->pid, &how, err);
 }
 
 static int child_open_log(struct child *child, struct child_pipes *pipes,
@@ -214,7 +159,7 @@ int child_start(struct child **out, const struct child_config *config,
     pipes.sockets[0] = -1;
     /* Before the fork: a rank that ends at once must not turn this into an error. */
     if (child_send(child, &message, err) < 0 ||
-        child_fork(child, config, &pipes, err) < 0)
+        child_spawn(child, config, &pipes, err) < 0)
         goto fail;
     pipes_close(&pipes);
     *out = child;
@@ -227,15 +172,10 @@ fail:
 
 void child_destroy(struct child *child)
 {
-    int status;
-
     if (!child)
         return;
-    if (child->pid > 0 && !child->has_ended) {
-        kill(-child->pid, SIGKILL);
-        kill(child->pid, SIGKILL); /* the group may not exist yet */
-        waitpid(child->pid, &status, 0);
-    }
+    if (child->pid > 0 && !child->has_ended)
+        spawn_kill(-child->pid, KILLED_MS);
     if (child->fd >= 0)
         close(child->fd);
     child_log_close(child->log);
@@ -338,12 +278,9 @@ int64_t child_next_ms(const struct child *child)
 
 bool child_reap(struct child *child, int *status)
 {
-    int raw;
-
-    if (child->has_ended || waitpid(child->pid, &raw, WNOHANG) != child->pid)
+    if (child->has_ended || !spawn_reap(child->pid, status))
         return false;
     child->has_ended = true;
     kill(-child->pid, SIGKILL); /* its decoders, if any are left */
-    *status = WIFSIGNALED(raw) ? 128 + WTERMSIG(raw) : WEXITSTATUS(raw);
     return true;
 }

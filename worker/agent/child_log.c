@@ -1,5 +1,7 @@
 #include "worker/agent/child_log.h"
 
+#include "common/base/spawn.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -69,12 +71,14 @@ static void copy_clean(char *out, const char *text)
     out[i] = '\0';
 }
 
-/* "TIME error SPEAKER: text" as common/base/log.h writes it. */
+/* "TIME error SPEAKER: text" as common/base/log.h writes it; or there is no rank. */
 static void log_watch_line(struct child_log *log)
 {
     const char *level = strchr(log->line, ' ');
     const char *text;
 
+    if (strncmp(log->line, SPAWN_CANNOT, strlen(SPAWN_CANNOT)) == 0)
+        copy_clean(log->last_error, log->line);
     if (!level || strncmp(level, " error ", 7) != 0)
         return;
     text = strstr(level + 7, ": ");
