@@ -97,6 +97,16 @@ static void become(const struct spawn *how, const char **environment, int failur
     _exit(SPAWN_NOT_EXECUTED);
 }
 
+/* Where SIGCHLD is ignored, as whoever started this program may have left it, the kernel
+ * reaps children and nobody learns their status. */
+static void notice_children(void)
+{
+    struct sigaction now;
+
+    if (sigaction(SIGCHLD, NULL, &now) == 0 && now.sa_handler == SIG_IGN)
+        (void)signal(SIGCHLD, SIG_DFL);
+}
+
 static int start(pid_t *pid, const struct spawn *how, int failure_fd, struct err *err)
 {
     const char **environment = make_environment(how->variables, err);
@@ -105,6 +115,7 @@ static int start(pid_t *pid, const struct spawn *how, int failure_fd, struct err
     *pid = 0;
     if (!environment)
         return -1;
+    notice_children();
     *pid = fork();
     if (*pid == 0) {
         settle(how, parent);

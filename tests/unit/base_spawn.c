@@ -1,4 +1,5 @@
 /* Child processes: what they get, what is heard of them, and how they are ended. */
+#include "common/base/clock.h"
 #include "common/base/spawn.h"
 
 #include <fcntl.h>
@@ -46,6 +47,18 @@ static void program_is_found_heard_and_its_status_told(void **state)
     spawn_said_fini(&said);
     assert_int_equal(run_script(&said, "kill -9 $$", PATIENT_MS, NULL), 0);
     assert_int_equal(said.status, 128 + SIGKILL);
+    spawn_said_fini(&said);
+}
+
+/* As what a daemon with such a setting starts is born; it lasts over exec. */
+static void status_is_told_where_ended_children_were_ignored(void **state)
+{
+    struct spawn_said said;
+
+    (void)state;
+    (void)signal(SIGCHLD, SIG_IGN);
+    assert_int_equal(run_script(&said, "exit 7", PATIENT_MS, NULL), 0);
+    assert_int_equal(said.status, 7);
     spawn_said_fini(&said);
 }
 
@@ -191,10 +204,13 @@ static void read_to_end(char *out, size_t size, int fd)
 
 static int wait_for(pid_t pid)
 {
+    int64_t deadline_ms = clock_mono_ms() + PATIENT_MS;
     int status;
 
-    while (!spawn_reap(pid, &status))
+    while (!spawn_reap(pid, &status)) {
+        assert_true(clock_mono_ms() < deadline_ms);
         poll(NULL, 0, LOOK_MS);
+    }
     return status;
 }
 
@@ -305,6 +321,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(program_is_found_heard_and_its_status_told),
+        cmocka_unit_test(status_is_told_where_ended_children_were_ignored),
         cmocka_unit_test(program_that_is_not_there_is_told_of),
         cmocka_unit_test(program_that_hangs_is_killed_at_its_deadline),
         cmocka_unit_test(program_that_closes_its_outputs_and_hangs_is_killed_too),
