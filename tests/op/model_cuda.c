@@ -34,16 +34,6 @@
 #define WIDE 65536                  /* feed-forward: so that few layers are too many */
 #define STAND_IN_MEMORY "134217728" /* bytes of a device that is too small */
 
-static const struct optim_config optim = {.lr = 1e-2F,
-                                          .min_lr = 1e-3F,
-                                          .warmup_steps = 1,
-                                          .max_steps = 10,
-                                          .beta1 = 0.9F,
-                                          .beta2 = 0.95F,
-                                          .eps = 1e-8F,
-                                          .weight_decay = 0.1F,
-                                          .clip = 1};
-
 /* One layout, and what came out of it. */
 struct run {
     struct neva_config config;
@@ -58,21 +48,6 @@ struct run {
     int32_t answer[NEW];
 };
 
-static int global_batch(struct tiny_rank *rank, const struct run *run, struct neva *model,
-                        const struct tiny_batch *all, double totals[2], struct err *err)
-{
-    int64_t each = SAMPLES / run->n_data;
-    struct neva_batch part = tiny_part(all, &run->config, rank->data_rank * each, each,
-                                       rank->rank, rank->n_ranks);
-    struct neva_loss loss;
-
-    if (neva_step(model, &part, &loss, err) < 0 || neva_read_loss(model, &loss, err) < 0)
-        return -1;
-    totals[0] = loss.sum;
-    totals[1] = (double)loss.n_labels;
-    return comm_all_reduce_f64(rank->data, totals, 2, COMM_SUM, err);
-}
-
 static int train(struct tiny_rank *rank, struct run *run, struct neva *model,
                  const struct tiny_batch *all, struct err *err)
 {
@@ -84,7 +59,7 @@ static int train(struct tiny_rank *rank, struct run *run, struct neva *model,
         struct optim_report report;
         double totals[2];
 
-        if (global_batch(rank, run, model, all, totals, err) < 0)
+        if (tiny_global_batch(rank, model, all, 1, totals, err) < 0)
             return -1;
         if (step == 0) { /* of this data rank alone, before optim_step sums them */
             if (neva_reduce_grad(model, err) < 0)
@@ -92,7 +67,7 @@ static int train(struct tiny_rank *rank, struct run *run, struct neva *model,
             if (rank->data_rank == 0)
                 tiny_collect(model, TINY_GRAD, run->grads);
         }
-        if (optim_step(model, rank->data, &optim, step, (int64_t)totals[1], &report,
+        if (optim_step(model, rank->data, &tiny_optim, step, (int64_t)totals[1], &report,
                        err) < 0)
             return -1;
         if (is_first) {
@@ -179,23 +154,12 @@ static void run_fini(struct run *run)
     free(run->values);
 }
 
-static double distance(const float *got, const float *want, int64_t n)
-{
-    double diff = 0, all = 0;
-
-    for (int64_t i = 0; i < n; i++) {
-        diff += ((double)got[i] - (double)want[i]) * ((double)got[i] - (double)want[i]);
-        all += (double)want[i] * (double)want[i];
-    }
-    return diff > 0 ? sqrt(diff / all) : diff;
-}
-
 static void compare(const struct run *got, const struct run *want, bool has_grads,
                     double bound, double weights_bound)
 {
     int64_t n = neva_n_params(&want->config);
-    double grads = distance(got->grads, want->grads, n);
-    double values = distance(got->values, want->values, n);
+    double grads = tiny_distance(got->grads, want->grads, n);
+    double values = tiny_distance(got->values, want->values, n);
 
     for (int step = 0; step < STEPS; step++) {
         EXPECT_MSG(expect_near(got->loss[step], want->loss[step], bound, 0),
@@ -332,7 +296,7 @@ static void tf32_is_near_fp32(void)
 
     run_start(&got);
     compare(&got, &want, true, SAME_TF32, SAME_TF32);
-    EXPECT(distance(got.grads, want.grads, neva_n_params(&config)) > SAME);
+    EXPECT(tiny_distance(got.grads, want.grads, neva_n_params(&config)) > SAME);
     run_fini(&got);
     run_fini(&want);
 }
@@ -384,7 +348,7 @@ static void recomputation_changes_no_gradient(void)
             EXPECT_MSG(memcmp(got.grads, want.grads, n * sizeof(float)) == 0,
                        "%s, way %zu: gradients differ by %g of their norm",
                        dtype_name(config.dtype), i,
-                       distance(got.grads, want.grads, (int64_t)n));
+                       tiny_distance(got.grads, want.grads, (int64_t)n));
             run_fini(&got);
         }
         run_fini(&want);

@@ -17,16 +17,6 @@
 #define DRAWS 6
 #define SAME 1e-4 /* nine steps of AdamW, which divides by small numbers */
 
-static const struct optim_config optim = {.lr = 1e-2F,
-                                          .min_lr = 1e-3F,
-                                          .warmup_steps = 1,
-                                          .max_steps = 20,
-                                          .beta1 = 0.9F,
-                                          .beta2 = 0.95F,
-                                          .eps = 1e-8F,
-                                          .weight_decay = 0.1F,
-                                          .clip = 1};
-
 /* What a global batch is made of, and what is done before it. */
 static const struct step {
     int shapes[2]; /* of its micro batches, -1: none */
@@ -118,7 +108,7 @@ static int train_step(struct run *run, struct tiny_rank *rank, struct neva *mode
         if (micro_batch(run, rank, model, steps[step].shapes[i],
                         (uint64_t)step * 2 + (uint64_t)i, &n_labels, err) < 0)
             return -1;
-    if (optim_step(model, rank->data, &optim, step, n_labels, &report, err) < 0)
+    if (optim_step(model, rank->data, &tiny_optim, step, n_labels, &report, err) < 0)
         return -1;
     run->norm[step] = report.grad_norm;
     return 0;

@@ -26,44 +26,15 @@ struct run {
 static int steps(struct tiny_rank *rank, struct run *run, struct neva *model,
                  const struct tiny_batch *all, struct err *err)
 {
-    int64_t each = SAMPLES / run->n_data / run->n_micro;
-    struct neva_loss loss;
     double totals[2];
 
-    for (int i = 0; i < run->n_micro; i++) {
-        int64_t first = (rank->data_rank * run->n_micro + i) * each;
-        struct neva_batch part =
-            tiny_part(all, &run->config, first, each, rank->rank, rank->n_ranks);
-
-        if (neva_step(model, &part, &loss, err) < 0)
-            return -1;
-    }
-    if (neva_read_loss(model, &loss, err) < 0)
-        return -1;
-    totals[0] = loss.sum;
-    totals[1] = (double)loss.n_labels;
-    if (comm_all_reduce_f64(rank->data, totals, 2, COMM_SUM, err) < 0)
+    if (tiny_global_batch(rank, model, all, run->n_micro, totals, err) < 0)
         return -1;
     if (rank->rank == 0 && rank->data_rank == 0) {
         run->loss = totals[0];
         run->n_labels = (int64_t)totals[1];
     }
     return neva_reduce_grad(model, err);
-}
-
-/* As optim_step does, parameter by parameter; memory is the host's. */
-static int sum_data(struct tiny_rank *rank, struct neva *model, struct err *err)
-{
-    struct param_table *table = neva_params(model);
-
-    for (int i = 0; i < table->n_params; i++) {
-        struct tensor *grad = &table->params[i].grad;
-
-        if (grad->data && comm_all_reduce(rank->data, grad->data, tensor_count(grad),
-                                          COMM_SUM, err) < 0)
-            return -1;
-    }
-    return 0;
 }
 
 static void body(struct tiny_rank *rank)
@@ -82,7 +53,7 @@ static void body(struct tiny_rank *rank)
     if (EXPECT_OK(neva_create(&model, &run->config, rank->backend, rank->tensor, &err),
                   &err) &&
         EXPECT_OK(steps(rank, run, model, &all, &err), &err) &&
-        EXPECT_OK(sum_data(rank, model, &err), &err) && rank->data_rank == 0)
+        EXPECT_OK(tiny_sum_grads(rank, model, &err), &err) && rank->data_rank == 0)
         tiny_collect(model, TINY_GRAD, run->grad);
     neva_destroy(model);
     rank->backend->ops = kept;

@@ -22,15 +22,6 @@ static const int64_t frames_of[SAMPLES][PLACES] = {
     {0, 0}, {0, 0}, {3, 0}, {1, 2}, {1, 0}, {0, 0}, {0, 0}, {1, 1},
 };
 
-static const struct optim_config optim = {.lr = 1e-2F,
-                                          .min_lr = 1e-3F,
-                                          .warmup_steps = 1,
-                                          .max_steps = 10,
-                                          .beta1 = 0.9F,
-                                          .beta2 = 0.95F,
-                                          .eps = 1e-8F,
-                                          .clip = 1};
-
 struct mixed {
     int32_t tokens[SAMPLES * TOKENS], labels[SAMPLES * TOKENS], lens[SAMPLES];
     uint8_t *pixels;
@@ -120,37 +111,24 @@ static int global_batch(struct tiny_rank *rank, const struct run *run, struct ne
                         const struct mixed *mixed, double totals[2], struct err *err)
 {
     int64_t each = SAMPLES / run->n_data / run->n_micro;
-    struct neva_loss loss;
 
     for (int i = 0; i < run->n_micro; i++) {
         int64_t first = (rank->data_rank * run->n_micro + i) * each;
         struct neva_batch part = part_of(mixed, model, first, each);
+        struct neva_loss loss;
 
         if (neva_step(model, &part, &loss, err) < 0)
             return -1;
     }
-    if (neva_read_loss(model, &loss, err) < 0)
-        return -1;
-    totals[0] = loss.sum;
-    totals[1] = (double)loss.n_labels;
-    return comm_all_reduce_f64(rank->data, totals, 2, COMM_SUM, err);
+    return tiny_totals(rank, model, totals, err);
 }
 
-/* Gradients of all data ranks together, whole; ref's memory is the host's. */
+/* Gradients of all data ranks together, whole. */
 static int collect_grads(struct tiny_rank *rank, const struct run *run,
                          struct neva *model, struct err *err)
 {
-    struct param_table *table = neva_params(model);
-
-    if (neva_reduce_grad(model, err) < 0)
+    if (neva_reduce_grad(model, err) < 0 || tiny_sum_grads(rank, model, err) < 0)
         return -1;
-    for (int i = 0; i < table->n_params; i++) {
-        const struct tensor *grad = &table->params[i].grad;
-
-        if (grad->data && comm_all_reduce(rank->data, grad->data, tensor_count(grad),
-                                          COMM_SUM, err) < 0)
-            return -1;
-    }
     if (rank->data_rank == 0)
         tiny_collect(model, TINY_GRAD, run->grads);
     return 0;
@@ -168,7 +146,7 @@ static int train(struct tiny_rank *rank, struct run *run, struct neva *model,
         struct optim_report report;
 
         if (global_batch(rank, run, model, mixed, totals, err) < 0 ||
-            optim_step(model, rank->data, &optim, step, (int64_t)totals[1], &report,
+            optim_step(model, rank->data, &tiny_optim, step, (int64_t)totals[1], &report,
                        err) < 0)
             return -1;
         if (rank->rank == 0 && rank->data_rank == 0) {
@@ -217,17 +195,6 @@ static void run_fini(struct run *run)
     free(run->values);
 }
 
-static double distance(const float *got, const float *want, int64_t n)
-{
-    double diff = 0, all = 0;
-
-    for (int64_t i = 0; i < n; i++) {
-        diff += ((double)got[i] - (double)want[i]) * ((double)got[i] - (double)want[i]);
-        all += (double)want[i] * (double)want[i];
-    }
-    return sqrt(diff / all);
-}
-
 static void expect_same(const struct run *want, int n_ranks, int n_data, int n_micro)
 {
     struct run got = run_layout(&want->config, n_ranks, n_data, n_micro);
@@ -239,12 +206,12 @@ static void expect_same(const struct run *want, int n_ranks, int n_data, int n_m
                    n_ranks, n_data, n_micro, got.loss[step], want->loss[step], step);
         EXPECT(expect_near(got.norm[step], want->norm[step], SAME, 0));
     }
-    EXPECT_MSG(distance(got.grads, want->grads, n) <= SAME,
+    EXPECT_MSG(tiny_distance(got.grads, want->grads, n) <= SAME,
                "TP %d DP %d, %d micro batches: gradients differ by %g of their norm",
-               n_ranks, n_data, n_micro, distance(got.grads, want->grads, n));
-    EXPECT_MSG(distance(got.values, want->values, n) <= SAME_WEIGHTS,
+               n_ranks, n_data, n_micro, tiny_distance(got.grads, want->grads, n));
+    EXPECT_MSG(tiny_distance(got.values, want->values, n) <= SAME_WEIGHTS,
                "TP %d DP %d, %d micro batches: weights differ by %g of their norm",
-               n_ranks, n_data, n_micro, distance(got.values, want->values, n));
+               n_ranks, n_data, n_micro, tiny_distance(got.values, want->values, n));
     run_fini(&got);
 }
 

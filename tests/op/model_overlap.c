@@ -18,16 +18,6 @@
 #define MICRO 2 /* micro batches of a data rank */
 #define SAME 1e-4
 
-static const struct optim_config optim = {.lr = 1e-2F,
-                                          .min_lr = 1e-3F,
-                                          .warmup_steps = 1,
-                                          .max_steps = 10,
-                                          .beta1 = 0.9F,
-                                          .beta2 = 0.95F,
-                                          .eps = 1e-8F,
-                                          .weight_decay = 0.1F,
-                                          .clip = 1};
-
 /* One way to train, and what came out of it. */
 struct run {
     struct neva_config config;
@@ -84,8 +74,8 @@ static int train(struct tiny_rank *rank, struct run *run, struct neva *model,
         if (is_first)
             run->n_beside += rank->data->device_number - before;
         if (comm_all_reduce_f64(rank->data, &n_labels, 1, COMM_SUM, err) < 0 ||
-            optim_step(model, rank->data, &optim, step, (int64_t)n_labels, &report, err) <
-                0)
+            optim_step(model, rank->data, &tiny_optim, step, (int64_t)n_labels, &report,
+                       err) < 0)
             return -1;
         if (is_first)
             run->norm[step] = report.grad_norm;
@@ -252,7 +242,7 @@ static void more_cannot_be_added_body(struct tiny_rank *rank)
     neva_begin_reduction(model, rank->data);
     EXPECT_OK(neva_step(model, &all.batch, &loss, &err), &err);
     EXPECT(neva_step(model, &all.batch, &loss, &err) < 0 && err.code == ERR_STATE);
-    EXPECT_OK(optim_step(model, rank->data, &optim, 0, loss.n_labels, &report, &err),
+    EXPECT_OK(optim_step(model, rank->data, &tiny_optim, 0, loss.n_labels, &report, &err),
               &err);
     EXPECT_OK(neva_step(model, &all.batch, &loss, &err), &err);
     EXPECT_OK(rank->backend->ops->sync(rank->backend, &err), &err);

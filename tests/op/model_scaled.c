@@ -13,17 +13,6 @@
 #define FRAMES_EACH 2
 #define STEPS_MAX 40
 
-static const struct optim_config optim = {.lr = 5e-3F,
-                                          .beta1 = 0.9F,
-                                          .beta2 = 0.98F,
-                                          .eps = 1e-8F,
-                                          .weight_decay = 0.01F,
-                                          .clip = 1,
-                                          .warmup_steps = 3,
-                                          .max_steps = STEPS_MAX,
-                                          .min_lr = 1e-4F,
-                                          .skips_overflow = true};
-
 struct scaled {
     struct neva_config config;
     struct loss_scale_config scale;
@@ -54,22 +43,17 @@ static int scaled_step(struct tiny_rank *rank, struct neva *model,
                        const struct tiny_batch *all, int step, struct loss_scale *s,
                        struct scaled *run, struct err *err)
 {
-    int64_t each = SAMPLES / rank->n_data;
-    struct neva_batch part = tiny_part(all, &run->config, rank->data_rank * each, each,
-                                       rank->rank, rank->n_ranks);
+    struct optim_config optim = tiny_optim;
     struct optim_report report;
-    struct neva_loss loss;
     double totals[2];
 
+    optim.skips_overflow = true;
     neva_set_loss_scale(model, s->scale);
-    if (neva_step(model, &part, &loss, err) < 0 || neva_read_loss(model, &loss, err) < 0)
+    if (tiny_global_batch(rank, model, all, 1, totals, err) < 0)
         return -1;
-    totals[0] = loss.sum;
-    totals[1] = (double)loss.n_labels;
     if ((run->bad >> step & 1) && rank_of(rank) == rank->n_ranks * rank->n_data - 1)
         overflow(model);
-    if (comm_all_reduce_f64(rank->data, totals, 2, COMM_SUM, err) < 0 ||
-        optim_step(model, rank->data, &optim, step - s->n_skipped, (int64_t)totals[1],
+    if (optim_step(model, rank->data, &optim, step - s->n_skipped, (int64_t)totals[1],
                    &report, err) < 0)
         return -1;
     loss_scale_update(s, &run->scale, report.is_skipped);
@@ -220,17 +204,14 @@ static void gradient_body(struct tiny_rank *rank)
 static double lost_in_fp16(const float *exact, int64_t n, double scale)
 {
     struct gradient g = {scale, DTYPE_F16, calloc((size_t)n, sizeof(float))};
-    double diff = 0, all = 0;
+    double lost;
 
     tiny_run("ref", 1, 1, gradient_body, &g);
-    for (int64_t i = 0; i < n; i++) {
-        double d = (double)g.grads[i] / scale - (double)exact[i];
-
-        diff += d * d;
-        all += (double)exact[i] * (double)exact[i];
-    }
+    for (int64_t i = 0; i < n; i++)
+        g.grads[i] /= (float)scale; /* a power of two */
+    lost = tiny_distance(g.grads, exact, n);
     free(g.grads);
-    return sqrt(diff / all);
+    return lost;
 }
 
 /* The factor is there before anything is rounded to fp16: gradients as small as 2^-24 of

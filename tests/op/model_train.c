@@ -14,16 +14,6 @@
 #define TOKENS 26
 #define FRAMES_EACH 2
 
-static const struct optim_config optim = {.lr = 5e-3F,
-                                          .beta1 = 0.9F,
-                                          .beta2 = 0.98F,
-                                          .eps = 1e-8F,
-                                          .weight_decay = 0.01F,
-                                          .clip = 1,
-                                          .warmup_steps = 3,
-                                          .max_steps = 40,
-                                          .min_lr = 1e-4F};
-
 /* ---- the schedule ---- */
 
 /* Values of NeMo's CosineAnnealing(max_steps=100, warmup_steps=10, min_lr=1e-4) and
@@ -68,19 +58,12 @@ static int train_step(struct tiny_rank *rank, struct neva *model,
                       const struct tiny_batch *all, int step, struct train *train,
                       struct err *err)
 {
-    int64_t each = SAMPLES / rank->n_data;
-    struct neva_batch part = tiny_part(all, &train->config, rank->data_rank * each, each,
-                                       rank->rank, rank->n_ranks);
     struct optim_report report;
-    struct neva_loss loss;
     double totals[2];
 
-    if (neva_step(model, &part, &loss, err) < 0 || neva_read_loss(model, &loss, err) < 0)
-        return -1;
-    totals[0] = loss.sum;
-    totals[1] = (double)loss.n_labels;
-    if (comm_all_reduce_f64(rank->data, totals, 2, COMM_SUM, err) < 0 ||
-        optim_step(model, rank->data, &optim, step, (int64_t)totals[1], &report, err) < 0)
+    if (tiny_global_batch(rank, model, all, 1, totals, err) < 0 ||
+        optim_step(model, rank->data, &tiny_optim, step, (int64_t)totals[1], &report,
+                   err) < 0)
         return -1;
     EXPECT_MSG(expect_near(report.loss_sum, totals[0], 1e-12, 0), "loss %.17g and %.17g",
                report.loss_sum, totals[0]);
@@ -149,16 +132,10 @@ static void expect_bits(const struct train *got, const struct train *want)
 
 static void expect_close(const struct train *got, const struct train *want, double bound)
 {
-    double diff = 0, all = 0;
+    double distance =
+        tiny_distance(got->values, want->values, neva_n_params(&want->config));
 
-    for (int64_t i = 0; i < neva_n_params(&want->config); i++) {
-        double d = (double)got->values[i] - (double)want->values[i];
-
-        diff += d * d;
-        all += (double)want->values[i] * (double)want->values[i];
-    }
-    EXPECT_MSG(sqrt(diff) <= bound * sqrt(all), "weights differ by %g of their norm",
-               sqrt(diff / all));
+    EXPECT_MSG(distance <= bound, "weights differ by %g of their norm", distance);
 }
 
 static void training_reduces_the_loss(void)
@@ -287,7 +264,8 @@ static void not_finite(struct tiny_rank *rank)
     param = param_find(neva_params(model), "model.language_model.norm.weight");
     ((float *)param->grad.data)[3] = NAN;
     before = ((float *)param->value.data)[0];
-    EXPECT(optim_step(model, rank->data, &optim, 4, loss.n_labels, &report, &err) < 0);
+    EXPECT(optim_step(model, rank->data, &tiny_optim, 4, loss.n_labels, &report, &err) <
+           0);
     EXPECT_MSG(err.code == ERR_FORMAT && strstr(err.text, param->name), "%s", err.text);
     EXPECT(((float *)param->value.data)[0] == before);
 
@@ -297,16 +275,18 @@ static void not_finite(struct tiny_rank *rank)
     memset(param->grad.data, 0, tensor_bytes(&param->grad));
     param = param_find(neva_params(model), "model.multi_modal_projector.linear_1.bias");
     memset(param->grad.data, 0, tensor_bytes(&param->grad));
-    EXPECT(optim_step(model, rank->data, &optim, 0, loss.n_labels, &report, &err) < 0);
+    EXPECT(optim_step(model, rank->data, &tiny_optim, 0, loss.n_labels, &report, &err) <
+           0);
     EXPECT_MSG(strstr(err.text, "model.multi_modal_projector.linear_1 is exactly zero"),
                "%s", err.text);
-    EXPECT_OK(optim_step(model, rank->data, &optim, 1, loss.n_labels, &report, &err),
+    EXPECT_OK(optim_step(model, rank->data, &tiny_optim, 1, loss.n_labels, &report, &err),
               &err);
 
     param = param_find(neva_params(model), "model.language_model.norm.weight");
     ((float *)param->value.data)[0] = NAN; /* then so is the loss, and that is told */
     EXPECT_OK(neva_step(model, &all.batch, &loss, &err), &err);
-    EXPECT(optim_step(model, rank->data, &optim, 2, loss.n_labels, &report, &err) < 0);
+    EXPECT(optim_step(model, rank->data, &tiny_optim, 2, loss.n_labels, &report, &err) <
+           0);
     EXPECT(isnan(report.loss_sum));
     neva_destroy(model);
     tiny_batch_fini(&all);
@@ -330,7 +310,7 @@ static void text_only(struct tiny_rank *rank)
     tiny_batch_init(&all, &config, SAMPLES, TOKENS, 0, 9);
     EXPECT_OK(neva_create(&model, &config, rank->backend, rank->tensor, &err), &err);
     EXPECT_OK(neva_step(model, &all.batch, &loss, &err), &err);
-    EXPECT_OK(optim_step(model, rank->data, &optim, 0, loss.n_labels, &report, &err),
+    EXPECT_OK(optim_step(model, rank->data, &tiny_optim, 0, loss.n_labels, &report, &err),
               &err);
     neva_destroy(model);
     tiny_batch_fini(&all);
@@ -486,9 +466,9 @@ static void measure(struct tiny_rank *rank)
     EXPECT_OK(neva_create(&model, &config, rank->backend, rank->tensor, &err), &err);
     for (int step = 0; step < 3; step++) {
         EXPECT_OK(neva_step(model, &all.batch, &loss, &err), &err);
-        EXPECT_OK(
-            optim_step(model, rank->data, &optim, step, loss.n_labels, &report, &err),
-            &err);
+        EXPECT_OK(optim_step(model, rank->data, &tiny_optim, step, loss.n_labels, &report,
+                             &err),
+                  &err);
         if (step == 0)
             n_allocs = counting.n_allocs;
     }

@@ -15,17 +15,6 @@
 #define STEPS 3
 #define UPDATE_MOST 9 /* asked of the device by optim_step on one rank */
 
-static const struct optim_config optim = {.lr = 1e-2F,
-                                          .min_lr = 1e-3F,
-                                          .warmup_steps = 1,
-                                          .max_steps = 10,
-                                          .beta1 = 0.9F,
-                                          .beta2 = 0.95F,
-                                          .eps = 1e-8F,
-                                          .weight_decay = 0.1F,
-                                          .clip = 1,
-                                          .skips_overflow = true};
-
 struct run {
     struct neva_config config;
     int n_ranks, n_data, n_micro;
@@ -75,10 +64,12 @@ static int one_step(struct tiny_rank *rank, struct run *run, struct neva *model,
                     const struct tiny_batch *all, int step, struct err *err)
 {
     struct cuda_host_counts before = cuda_host_counts(), between;
+    struct optim_config optim = tiny_optim;
     struct optim_report report;
     int64_t n_labels;
     float weight;
 
+    optim.skips_overflow = true;
     if (micro_batches(rank, run, model, all, &n_labels, err) < 0)
         return -1;
     between = cuda_host_counts();

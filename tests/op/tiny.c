@@ -10,6 +10,16 @@
 #define COMM_TIMEOUT_MS 180000 /* fibers of a busy machine */
 #define RANKS_MAX 8
 
+const struct optim_config tiny_optim = {.lr = 1e-2F,
+                                        .min_lr = 1e-3F,
+                                        .warmup_steps = 1,
+                                        .max_steps = 10,
+                                        .beta1 = 0.9F,
+                                        .beta2 = 0.95F,
+                                        .eps = 1e-8F,
+                                        .weight_decay = 0.1F,
+                                        .clip = 1};
+
 struct neva_config tiny_config(void)
 {
     return (struct neva_config){
@@ -242,6 +252,52 @@ void tiny_run(const char *backend, int n_ranks, int n_data,
     tiny_run_on(backend, 1, n_ranks, n_data, body, arg);
 }
 
+/* ---- what ranks do, and what came out of it ---- */
+
+int tiny_global_batch(struct tiny_rank *rank, struct neva *model,
+                      const struct tiny_batch *all, int n_micro, double totals[2],
+                      struct err *err)
+{
+    int64_t each = all->batch.n_samples / rank->n_data / n_micro;
+
+    for (int i = 0; i < n_micro; i++) {
+        int64_t first = (rank->data_rank * n_micro + i) * each;
+        struct neva_batch part =
+            tiny_part(all, neva_config(model), first, each, rank->rank, rank->n_ranks);
+        struct neva_loss loss;
+
+        if (neva_step(model, &part, &loss, err) < 0)
+            return -1;
+    }
+    return tiny_totals(rank, model, totals, err);
+}
+
+int tiny_totals(struct tiny_rank *rank, struct neva *model, double totals[2],
+                struct err *err)
+{
+    struct neva_loss loss;
+
+    if (neva_read_loss(model, &loss, err) < 0)
+        return -1;
+    totals[0] = loss.sum;
+    totals[1] = (double)loss.n_labels;
+    return comm_all_reduce_f64(rank->data, totals, 2, COMM_SUM, err);
+}
+
+int tiny_sum_grads(struct tiny_rank *rank, struct neva *model, struct err *err)
+{
+    struct param_table *table = neva_params(model);
+
+    for (int i = 0; i < table->n_params; i++) {
+        const struct tensor *grad = &table->params[i].grad;
+
+        if (grad->data && comm_all_reduce(rank->data, grad->data, tensor_count(grad),
+                                          COMM_SUM, err) < 0)
+            return -1;
+    }
+    return 0;
+}
+
 void tiny_collect(struct neva *model, enum tiny_what what, float *out)
 {
     struct param_table *table = neva_params(model);
@@ -267,4 +323,17 @@ void tiny_collect(struct neva *model, enum tiny_what what, float *out)
         free(local);
         out += s.outer * s.whole * s.inner;
     }
+}
+
+double tiny_distance(const float *got, const float *want, int64_t n)
+{
+    double diff = 0, all = 0;
+
+    for (int64_t i = 0; i < n; i++) {
+        double d = (double)got[i] - (double)want[i];
+
+        diff += d * d;
+        all += (double)want[i] * (double)want[i];
+    }
+    return sqrt(diff / all);
 }

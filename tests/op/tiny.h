@@ -5,6 +5,7 @@
 #define VNEVA_TESTS_OP_TINY_H
 
 #include "model/neva/neva.h"
+#include "model/optim/optim.h"
 
 /* Width 16, 4 heads on 4 key-value heads, 3 vision layers of which 2 are run, 3 decoder
  * layers, 61 words (no power of two, no multiple of 2 or 4), inner width 22. */
@@ -43,6 +44,9 @@ struct neva_batch tiny_part(const struct tiny_batch *all,
 int tiny_evaluate(struct neva *model, const struct neva_batch *batch,
                   struct neva_loss *loss, struct err *err);
 
+/* AdamW with a warm-up, decay and clipping, so that each of them counts. */
+extern const struct optim_config tiny_optim;
+
 /* One rank of a layout: what a test's function gets. */
 struct tiny_rank {
     int rank, n_ranks; /* in the tensor group */
@@ -59,9 +63,24 @@ void tiny_run(const char *backend, int n_ranks, int n_data,
 void tiny_run_on(const char *backend, int n_devices, int n_ranks, int n_data,
                  void (*body)(struct tiny_rank *rank), void *arg);
 
+/* Forward and backward of this data rank's share of `all`, in n_micro micro batches. totals:
+ * loss and labels of all data ranks, as tiny_totals has them. COLLECTIVE */
+int tiny_global_batch(struct tiny_rank *rank, struct neva *model,
+                      const struct tiny_batch *all, int n_micro, double totals[2],
+                      struct err *err);
+/* Loss and labels of all data ranks' steps since neva_zero_grad. COLLECTIVE */
+int tiny_totals(struct tiny_rank *rank, struct neva *model, double totals[2],
+                struct err *err);
+/* Gradients of all data ranks together, as optim_step sums them; memory is the host's.
+ * COLLECTIVE */
+int tiny_sum_grads(struct tiny_rank *rank, struct neva *model, struct err *err);
+
 /* Every parameter's whole gradient (or weight), one after another in the table's order,
  * gathered from the ranks: each rank adds its slices. out has neva_n_params floats. */
 enum tiny_what { TINY_VALUE, TINY_GRAD, TINY_M };
 void tiny_collect(struct neva *model, enum tiny_what what, float *out);
+
+/* |got - want| / |want| of n numbers; not a number where all that is wanted is zero. */
+double tiny_distance(const float *got, const float *want, int64_t n);
 
 #endif
