@@ -18,14 +18,12 @@
 #define N_FRAMES 60
 #define N_CUTS 10
 
-static char folder[64];
-
 static struct frame_request write_file(const char *name, const void *bytes,
                                        size_t n_bytes)
 {
-    char path[128];
+    char path[CLIP_PATH_BYTES];
 
-    snprintf(path, sizeof(path), "%s/%s", folder, name);
+    clip_path(path, name);
     assert_int_equal(fs_write_file_atomic(path, bytes, n_bytes, NULL), 0);
     return clip_request(path, 8);
 }
@@ -34,9 +32,9 @@ static struct frame_request write_clip(const char *name, struct encode_settings 
                                        struct buf *bytes)
 {
     struct frame_request request;
-    char path[128];
+    char path[CLIP_PATH_BYTES];
 
-    snprintf(path, sizeof(path), "%s/%s", folder, name);
+    clip_path(path, name);
     assert_int_equal(clip_write(path, &settings, N_FRAMES, false), 0);
     request = clip_request(path, 8);
     if (bytes)
@@ -142,7 +140,7 @@ static void what_is_no_video_is_rejected_with_its_reason(void **state)
         noise[i] = (uint8_t)(i * i * 7 + i / 3);
     request = write_file("noise.mp4", noise, sizeof(noise));
     expect_reject(&request, "not a media file");
-    snprintf(request.media.path, sizeof(request.media.path), "%s", folder);
+    clip_path(request.media.path, "."); /* the folder itself */
     expect_reject(&request, "not a regular file");
 }
 
@@ -339,19 +337,6 @@ static void a_photograph_over_the_cap_is_rejected(void **state)
     }
 }
 
-static int make_folder(void **state)
-{
-    (void)state;
-    clip_make_folder(folder, sizeof(folder));
-    return 0;
-}
-
-static int remove_folder(void **state)
-{
-    (void)state;
-    return fs_remove_tree(folder, NULL);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -367,5 +352,5 @@ int main(void)
         cmocka_unit_test(a_photograph_over_the_cap_is_rejected),
     };
 
-    return cmocka_run_group_tests(tests, make_folder, remove_folder);
+    return cmocka_run_group_tests(tests, clip_folder_make, clip_folder_remove);
 }

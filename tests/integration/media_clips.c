@@ -1,5 +1,7 @@
 #include "tests/integration/media_clips.h"
 
+#include "common/base/fs.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -110,11 +112,24 @@ struct frame_request clip_request(const char *path, int64_t num_frames)
     return request;
 }
 
-void clip_make_folder(char *out, size_t n_bytes)
+static char folder[64];
+
+int clip_folder_make(void **state)
 {
     const char *tmp = getenv("TMPDIR");
 
-    snprintf(out, n_bytes, "%s/vneva-media-XXXXXX", tmp ? tmp : "/tmp");
-    if (!mkdtemp(out))
-        abort();
+    (void)state;
+    snprintf(folder, sizeof(folder), "%s/vneva-media-XXXXXX", tmp ? tmp : "/tmp");
+    return mkdtemp(folder) ? 0 : -1;
+}
+
+int clip_folder_remove(void **state)
+{
+    (void)state;
+    return fs_remove_tree(folder, NULL);
+}
+
+void clip_path(char out[CLIP_PATH_BYTES], const char *name)
+{
+    snprintf(out, CLIP_PATH_BYTES, "%s/%s", folder, name);
 }

@@ -14,6 +14,7 @@
 #define CLIP_WIDTH 160
 #define CLIP_HEIGHT 96
 #define CLIP_TICKS_PER_S 25
+#define CLIP_PATH_BYTES 128
 
 /* Writes n frames numbered 0 to n - 1. is_variable: frames last 1, 2, 3, 1, 2, 3... ticks.
  * Returns 1 (after saying so) when the encoder is not there, 0 done, -1 failed. */
@@ -29,8 +30,12 @@ bool clip_is_upright(const uint8_t *rgb, int size);
 /* A request for a plain file. */
 struct frame_request clip_request(const char *path, int64_t num_frames);
 
-/* A new empty folder under $TMPDIR or /tmp; remove it with fs_remove_tree. */
-void clip_make_folder(char *out, size_t n_bytes);
+/* Setup and teardown of a test or a group of tests: a new folder under $TMPDIR or /tmp for
+ * its clips, and its removal. */
+int clip_folder_make(void **state);
+int clip_folder_remove(void **state);
+/* Where a file of this name lies in that folder. */
+void clip_path(char out[CLIP_PATH_BYTES], const char *name);
 
 extern const struct media_limits clip_limits;
 

@@ -26,8 +26,6 @@ struct clip_case {
     bool is_variable;
 };
 
-static char folder[64];
-
 static const struct clip_case cases[] = {
     {"H.264 with B-frames",
      "b.mp4",
@@ -289,10 +287,10 @@ static void frames_are_right_in_every_codec(void **state)
     (void)state;
     for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
         const struct clip_case *c = &cases[i];
-        char path[128];
+        char path[CLIP_PATH_BYTES];
         int rc;
 
-        snprintf(path, sizeof(path), "%s/%s", folder, c->file);
+        clip_path(path, c->file);
         rc = clip_write(path, &c->settings, c->n_frames, c->is_variable);
         print_message("    %-26s %s\n", c->name, rc == 1 ? "skipped: no encoder" : "");
         assert_true(rc >= 0);
@@ -317,10 +315,10 @@ static void a_rotated_video_comes_out_upright(void **state)
         uint8_t frame[FRAME_BYTES];
         struct media_info info;
         struct err err = {0};
-        char path[128];
+        char path[CLIP_PATH_BYTES];
         const uint8_t *band;
 
-        snprintf(path, sizeof(path), "%s/turned%d.mp4", folder, degrees);
+        clip_path(path, "turned.mp4");
         assert_int_equal(clip_write(path, &settings, 10, false), 0);
         request = clip_request(path, 1);
         if (media_frames(frame, sizeof(frame), &info, &request, &clip_limits, &err) < 0)
@@ -342,12 +340,12 @@ static void a_member_of_a_tar_is_read_in_place(void **state)
         .codec = "mpeg4", .b_frames = 2, .options = "b=1000000"};
     struct buf tar = BUF_INIT;
     struct frame_request request;
-    char clip[128], path[128];
+    char clip[CLIP_PATH_BYTES], path[CLIP_PATH_BYTES];
     size_t n_clip;
 
     (void)state;
-    snprintf(clip, sizeof(clip), "%s/member.mp4", folder);
-    snprintf(path, sizeof(path), "%s/clips.tar", folder);
+    clip_path(clip, "member.mp4");
+    clip_path(path, "clips.tar");
     assert_int_equal(clip_write(clip, &settings, 50, false), 0);
     for (int i = 0; i < 512; i++)
         buf_add_char(&tar, 'h');
@@ -370,13 +368,13 @@ static void an_image_is_one_frame_whatever_num_frames(void **state)
     struct encode_settings settings = {.codec = "mpeg4", .gop_frames = 10};
     uint8_t *png = NULL, frames[FRAME_BYTES];
     size_t n_bytes = 0;
-    char path[300];
+    char path[CLIP_PATH_BYTES];
     struct frame_request request;
     struct media_info info;
     struct err err;
 
     (void)state;
-    snprintf(path, sizeof(path), "%s/still.png", folder);
+    clip_path(path, "still.png");
     assert_int_equal(media_encode_png(&png, &n_bytes, rgb, SIZE, SIZE, &err), 0);
     assert_int_equal(fs_write_file_atomic(path, (char *)png, n_bytes, NULL), 0);
     free(png);
@@ -389,7 +387,7 @@ static void an_image_is_one_frame_whatever_num_frames(void **state)
         assert_int_equal(info.n_frames, 1);
         request.num_frames = -1;
     }
-    snprintf(request.media.path, sizeof(request.media.path), "%s/many.avi", folder);
+    clip_path(request.media.path, "many.avi");
     if (clip_write(request.media.path, &settings, 20, false) != 0)
         return; /* no such encoder here, which was said */
     request.num_frames = 8;
@@ -397,19 +395,6 @@ static void an_image_is_one_frame_whatever_num_frames(void **state)
         media_frames(frames, sizeof(frames), &info, &request, &clip_limits, &err), 0);
     assert_int_equal(info.n_frames, 1);
     assert_int_equal(clip_read_number(frames, SIZE), 0);
-}
-
-static int make_folder(void **state)
-{
-    (void)state;
-    clip_make_folder(folder, sizeof(folder));
-    return 0;
-}
-
-static int remove_folder(void **state)
-{
-    (void)state;
-    return fs_remove_tree(folder, NULL);
 }
 
 int main(void)
@@ -421,5 +406,5 @@ int main(void)
         cmocka_unit_test(an_image_is_one_frame_whatever_num_frames),
     };
 
-    return cmocka_run_group_tests(tests, make_folder, remove_folder);
+    return cmocka_run_group_tests(tests, clip_folder_make, clip_folder_remove);
 }

@@ -9,7 +9,7 @@ add_test(NAME media_real
 set_tests_properties(media_real PROPERTIES LABELS integration TIMEOUT 600
   SKIP_RETURN_CODE 77)
 vneva_test(media_pool LABEL fault
-  SOURCES fault/media_pool.c integration/media_clips.c
+  SOURCES fault/media_pool.c fault/pool_help.c integration/media_clips.c
   LIBS vneva_media vneva_decode_pool cmocka)
 add_dependencies(media_pool vneva-decode)
 vneva_test(media_synth LABEL unit
@@ -48,14 +48,18 @@ function(nvdec_host_test name)
   endif()
 endfunction()
 
-nvdec_host_test(media_gpu LABEL integration
-  SOURCES integration/media_gpu.c integration/media_clips.c
-  LIBS vneva_media cmocka)
-if(TARGET media_gpu)
-  target_link_options(media_gpu PRIVATE -Wl,--wrap=clock_mono_ns) # time as the tests say
+foreach(name media_gpu media_gpu_choice)
+  nvdec_host_test(${name} LABEL integration
+    SOURCES integration/${name}.c integration/media_gpu_help.c integration/media_clips.c
+    nvdec_host/log.c
+    LIBS vneva_media cmocka)
+endforeach()
+if(TARGET media_gpu_choice) # time as the tests say
+  target_link_options(media_gpu_choice PRIVATE -Wl,--wrap=clock_mono_ns)
 endif()
 nvdec_host_test(media_pool_gpu LABEL fault
-  SOURCES fault/media_pool_gpu.c integration/media_clips.c
+  SOURCES fault/media_pool_gpu.c fault/pool_help.c integration/media_clips.c
+  nvdec_host/log.c
   LIBS vneva_media vneva_decode_pool cmocka)
 if(TARGET media_pool_gpu)
   add_dependencies(media_pool_gpu vneva-decode)
