@@ -1,42 +1,24 @@
 #!/bin/sh
 # vneva-data as people run it: help, exit codes, NeMo's tokens, a dataset from clips to
 # reject list. Wants VNEVA_BIN (where the program is) and VNEVA_SOURCE.
-set -u
-data=$VNEVA_BIN/vneva-data
-golden=$VNEVA_SOURCE/tests/golden
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-cd "$work" || exit 1
-failed=0
-
-fail() {
-    echo "FAILED: $*" >&2
-    failed=1
-}
-# exits CODE COMMAND...: output is in out, errors in err
-exits() {
-    want=$1
-    shift
-    "$@" >out 2>err
-    got=$?
-    [ "$got" = "$want" ] || { fail "exit status $got, not $want: $*"; cat err >&2; }
-}
+# shellcheck source=tests/integration/cli.sh
+. "$VNEVA_SOURCE/tests/integration/cli.sh"
 
 every_command_has_help_with_an_example() {
     for command in prepare rejects show synth tokenize train-tokenizer; do
-        exits 0 "$data" $command --help
+        exits 0 vneva-data $command --help
         grep -q "^Example" out || fail "no example in the help of $command"
         grep -q "Exit status" out || fail "no exit status in the help of $command"
-        exits 2 "$data" $command --no-such-option
+        exits 2 vneva-data $command --no-such-option
         wanted="unknown option '--no-such-option'"
         [ $command != prepare ] || wanted="a SPEC.yaml is expected"
         grep -q "$wanted; see vneva data $command --help" err ||
             fail "$command says of a wrong option: $(cat err)"
     done
-    exits 2 "$data"
-    exits 2 "$data" no-such-command
-    exits 2 "$data" show no-such-folder
-    exits 2 "$data" rejects no-such-folder
+    exits 2 vneva-data
+    exits 2 vneva-data no-such-command
+    exits 2 vneva-data show no-such-folder
+    exits 2 vneva-data rejects no-such-folder
 }
 
 a_vocabulary_too_small_is_told_with_the_least() {
@@ -48,7 +30,7 @@ a_vocabulary_too_small_is_told_with_the_least() {
     printf '{"id": "a", "conversations": [{"from": "human", "value": "%s"}, ' \
         "$(sed 's/%/%%/' letters)" >many.jsonl
     echo '{"from": "gpt", "value": "b"}]}' >>many.jsonl
-    exits 2 "$data" train-tokenizer --vocab-size 300 --output small.model many.jsonl
+    exits 2 vneva-data train-tokenizer --vocab-size 300 --output small.model many.jsonl
     grep -q "tokens are the least: take more with --vocab-size" err || fail "$(cat err)"
 }
 
@@ -63,7 +45,7 @@ tokenize_prints_what_nemo_gave() {
         flag=
         [ $marks = false ] || flag=--use-im-start-end
         # shellcheck disable=SC2086
-        exits 0 "$data" tokenize --tokenizer "$golden/tiny_llama.model" \
+        exits 0 vneva-data tokenize --tokenizer "$golden/tiny_llama.model" \
             --template $template --num-frames $frames --patches-per-frame 4 $flag input.jsonl
         cmp out expected || fail "tokenize $template $frames $marks"
         n=$((n + $(wc -l <out)))
@@ -75,7 +57,7 @@ tokenize_names_wrong_lines_and_prints_the_others() {
     sed -n 1p input.jsonl >some.jsonl
     echo '{"id": 2, "conversations": [}' >>some.jsonl
     sed -n 2p input.jsonl >>some.jsonl
-    exits 1 "$data" tokenize --tokenizer "$golden/tiny_llama.model" --template v1 \
+    exits 1 vneva-data tokenize --tokenizer "$golden/tiny_llama.model" --template v1 \
         --num-frames 4 --patches-per-frame 4 some.jsonl
     [ "$(wc -l <out)" = 2 ] || fail "$(wc -l <out) lines, not 2"
     grep -q "line 2, column 29" err || fail "the wrong line is not named: $(cat err)"
@@ -83,37 +65,37 @@ tokenize_names_wrong_lines_and_prints_the_others() {
 
 clips_become_a_dataset() {
     spec=$VNEVA_SOURCE/jobs/quickstart/prepare.yaml
-    exits 0 "$data" synth --output motion --clips 3 --seed 5
-    exits 0 "$data" train-tokenizer --vocab-size 400 --output t.model motion/annotations.jsonl
+    exits 0 vneva-data synth --output motion --clips 3 --seed 5
+    exits 0 vneva-data train-tokenizer --vocab-size 400 --output t.model motion/annotations.jsonl
     set -- model.data.data_path=motion/annotations.jsonl model.data.video_folder=motion \
         model.tokenizer.model=t.model model.mm_cfg.llm.model_type=v1 \
         model.data.store_frames=true
-    exits 0 "$data" prepare "$spec" "$@" model.data.output=good
+    exits 0 vneva-data prepare "$spec" "$@" model.data.output=good
     grep -q '"samples": 6, "rejects": 0' out || fail "prepare says: $(cat out)"
-    exits 0 "$data" show good --verify
+    exits 0 vneva-data show good --verify
     grep -q "^samples *6 in 1 shards" out || fail "show says: $(cat out)"
-    exits 0 "$data" show good --sample 0
+    exits 0 vneva-data show good --sample 0
     grep -q "Which way does it move? ASSISTANT:\[\[" out || fail "sample 0: $(cat out)"
-    exits 0 "$data" show good --sample 5 --json
-    exits 2 "$data" show good --sample 6
+    exits 0 vneva-data show good --sample 5 --json
+    exits 2 vneva-data show good --sample 6
     mkdir -p taken && echo '{}' >taken/manifest.json # of something else: left alone
-    exits 2 "$data" prepare "$spec" "$@" model.data.output=taken
+    exits 2 vneva-data prepare "$spec" "$@" model.data.output=taken
     grep -q "taken/manifest.json' is there and no prepared dataset's" err || fail "$(cat err)"
     # one clip cut off in the middle: both its questions are refused, by name
     head -c 1500 motion/clip_00001.mp4 >short.mp4 && mv short.mp4 motion/clip_00001.mp4
-    exits 1 "$data" prepare "$spec" "$@" model.data.output=bad
+    exits 1 vneva-data prepare "$spec" "$@" model.data.output=bad
     grep -q "2 of 6 records were rejected (2 media-bad)" err || fail "$(cat err)"
-    exits 0 "$data" rejects bad
+    exits 0 vneva-data rejects bad
     grep -q "annotations.jsonl:3: clip_00001-.*: media-bad: clip_00001.mp4: " out ||
         fail "rejects says: $(cat out)"
-    exits 0 "$data" rejects bad --json
+    exits 0 vneva-data rejects bad --json
     [ "$(grep -c '"kind": "media-bad"' out)" = 2 ] || fail "rejects --json: $(cat out)"
-    exits 2 "$data" show bad
-    exits 0 "$data" prepare "$spec" "$@" model.data.output=bad \
+    exits 2 vneva-data show bad
+    exits 0 vneva-data prepare "$spec" "$@" model.data.output=bad \
         model.data.max_reject_fraction=0.5
     # flip one byte of a shard
     printf 'x' | dd of=good/shard-00000.sqlite bs=1 seek=9000 conv=notrunc 2>/dev/null
-    exits 2 "$data" show good --verify
+    exits 2 vneva-data show good --verify
     grep -q "shard-00000.sqlite' is damaged" err || fail "verify says: $(cat err)"
 }
 
@@ -124,36 +106,36 @@ a_hugging_face_folder_becomes_part_of_a_dataset() {
     mkdir hf
     cp "$golden/tokenizer_qwen2.json" hf/tokenizer.json
     echo '{"bos_token": null, "eos_token": "<|im_end|>"}' >hf/tokenizer_config.json
-    exits 0 "$data" synth --output moving --clips 2 --seed 6
+    exits 0 vneva-data synth --output moving --clips 2 --seed 6
     set -- model.data.data_path=moving/annotations.jsonl model.data.video_folder=moving \
         model.tokenizer.library=huggingface model.tokenizer.model=null \
         model.data.conv_template=plain "model.tokenizer.additional_special_tokens=['<x>']"
-    exits 0 "$data" prepare "$spec" "$@" model.data.output=named model.tokenizer.type=hf
-    exits 0 "$data" prepare "$spec" "$@" model.data.output=named \
+    exits 0 vneva-data prepare "$spec" "$@" model.data.output=named model.tokenizer.type=hf
+    exits 0 vneva-data prepare "$spec" "$@" model.data.output=named \
         model.tokenizer.type=named/tokenizer
     rm -rf hf
     grep -q '"tokenizer": "tokenizer"' named/manifest.json || fail "no folder in the manifest"
     grep -q '"vocab": 904' named/manifest.json || fail "another vocabulary"
     cmp named/tokenizer/tokenizer.json "$golden/tokenizer_qwen2.json" || fail "no copy"
     [ -e named/tokenizer/tokenizer_config.json ] || fail "the configuration is not copied"
-    exits 0 "$data" show named --sample 0
+    exits 0 vneva-data show named --sample 0
     grep -qi "left\|right\|up\|down" out || fail "sample 0: $(cat out)"
-    exits 2 "$data" prepare "$spec" "$@" model.data.output=other model.tokenizer.type=org/x
+    exits 2 vneva-data prepare "$spec" "$@" model.data.output=other model.tokenizer.type=org/x
     grep -q "no tokenizer at '.*org/x'" err || fail "$(cat err)"
 }
 
 tokenize_prints_ids_spans_and_text_of_texts() {
     printf '%s\n' '{"id": 7, "text": "a  b<|im_end|>"}' '{"id": 8}' >texts.jsonl
-    exits 1 "$data" tokenize --tokenizer "$golden/tokenizer_qwen2.json" --texts --spans \
+    exits 1 vneva-data tokenize --tokenizer "$golden/tokenizer_qwen2.json" --texts --spans \
         texts.jsonl
     grep -q '^{"id": 7, "tokens": \[[0-9, ]*, 902\], "spans": .*\[4, 14\]\], "text": "a  b<|im_end|>"}$' out ||
         fail "texts: $(cat out)"
     grep -q 'line 2: no "text", a string' err || fail "$(cat err)"
-    exits 2 "$data" tokenize --tokenizer "$golden/tokenizer_qwen2.json" --spans texts.jsonl
+    exits 2 vneva-data tokenize --tokenizer "$golden/tokenizer_qwen2.json" --spans texts.jsonl
 }
 
 what_a_submit_would_refuse_is_refused_here_too() {
-    exits 2 "$data" prepare "$VNEVA_SOURCE/jobs/quickstart/prepare.yaml" \
+    exits 2 vneva-data prepare "$VNEVA_SOURCE/jobs/quickstart/prepare.yaml" \
         model.data.data_path=motion/annotations.jsonl model.data.video_folder=motion \
         model.tokenizer.model=t.model model.data.output=refused model.data.num_frames=99
     grep -q "refused: model.data.num_frames: 99 frames" err || fail "$(cat err)"
@@ -161,7 +143,7 @@ what_a_submit_would_refuse_is_refused_here_too() {
 }
 
 a_folder_is_no_annotation_file() {
-    exits 2 "$data" tokenize --tokenizer "$golden/tiny_llama.model" --template v1 \
+    exits 2 vneva-data tokenize --tokenizer "$golden/tiny_llama.model" --template v1 \
         --num-frames 4 --patches-per-frame 4 motion
     grep -q "'motion' is a folder: name annotation files" err || fail "$(cat err)"
 }

@@ -2,31 +2,10 @@
 # vneva generate as people run it: a LLaVA folder against what transformers answers
 # (tests/golden/make_tiny_llava.py), videos, records, and what goes wrong. Wants VNEVA_BIN
 # and VNEVA_SOURCE.
-set -u
-PATH=$VNEVA_BIN:$PATH
-golden=$VNEVA_SOURCE/tests/golden
+# shellcheck source=tests/integration/cli.sh
+. "$VNEVA_SOURCE/tests/integration/cli.sh"
 model=$golden/tiny_llava
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-cd "$work" || exit 1
-failed=0
 
-fail() {
-    echo "FAILED: $*" >&2
-    failed=1
-}
-# exits CODE COMMAND...: output is in out, errors in err
-exits() {
-    want=$1
-    shift
-    "$@" >out 2>err </dev/null
-    got=$?
-    [ "$got" = "$want" ] || { fail "exit status $got, not $want: $*"; cat err >&2; }
-}
-# says TEXT: of the command before, on standard error
-says() {
-    grep -qF -- "$1" err || fail "it does not say '$1' but: $(cat err)"
-}
 # numbers KEY FILE: the list under a key of a line of JSON
 numbers() {
     sed -E 's/.*"'"$1"'": ?\[([^]]*)\].*/\1/; s/ //g' "$2"

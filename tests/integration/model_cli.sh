@@ -1,30 +1,9 @@
 #!/bin/sh
 # vneva import, export and model as people run them. Wants VNEVA_BIN (programs),
 # VNEVA_SOURCE and VNEVA_RESAVE (tests/support/resave.c).
-set -u
-PATH=$VNEVA_BIN:$PATH
-golden=$VNEVA_SOURCE/tests/golden
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-cd "$work" || exit 1
-failed=0
+# shellcheck source=tests/integration/cli.sh
+. "$VNEVA_SOURCE/tests/integration/cli.sh"
 
-fail() {
-    echo "FAILED: $*" >&2
-    failed=1
-}
-# exits CODE COMMAND...: output is in out, errors in err
-exits() {
-    want=$1
-    shift
-    "$@" >out 2>err
-    got=$?
-    [ "$got" = "$want" ] || { fail "exit status $got, not $want: $*"; cat err >&2; }
-}
-# says TEXT: of the command before, on standard error
-says() {
-    grep -qF -- "$1" err || fail "it does not say '$1' but: $(cat err)"
-}
 # same A B: files of the same bytes
 same() {
     cmp -s "$1" "$2" || fail "$1 and $2 differ"
