@@ -1,5 +1,5 @@
 /* The agent against a scripted coordinator: this program is the coordinator, runs itself
- * again as the agent, and worker_fake_rank as its ranks.
+ * again as the agent, and support/fake_rank.c as its ranks.
  */
 #define _GNU_SOURCE /* mkdtemp */
 #include "common/base/clock.h"
@@ -152,7 +152,7 @@ static void start_rank(struct fixture *fixture, int64_t rank, const char *how)
                                                  .attempt = 1,
                                                  .rank = rank,
                                                  .n_ranks = 1,
-                                                 .kind = "pretrain",
+                                                 .kind = "prepare",
                                                  .name = "test",
                                                  .spec = how,
                                                  .folder = fixture->folder,
@@ -312,7 +312,7 @@ static void leases_reach_the_rank_and_results_come_back(void **state)
     start_task(fixture, 41, 1000);
     expect(fixture, MSG_TASK_DONE, &message);
     assert_int_equal(message.task_done.task, 41);
-    assert_string_equal(message.task_done.result, "{\"first\":1000}");
+    assert_string_equal(message.task_done.result, "{\"first\": 1000}");
     acknowledge(fixture, &message);
     wire_fini(&message);
     say(fixture, &done);

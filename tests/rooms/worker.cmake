@@ -1,12 +1,12 @@
 # worker: agent and rank, and programs that stand in for their peers.
 vneva_room(vneva_pump SOURCES ${CMAKE_SOURCE_DIR}/worker/rank/pump.c
   LIBS vneva_wire vneva_base)
-vneva_program(worker_fake_rank SOURCES integration/worker_fake_rank.c LIBS vneva_pump)
-set_target_properties(worker_fake_rank PROPERTIES
-  RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
+vneva_program(fake_rank SOURCES support/fake_rank.c LIBS vneva_pump)
+set_target_properties(fake_rank PROPERTIES OUTPUT_NAME vneva-rank
+  RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests/pools)
 vneva_test(worker_agent LABEL integration SOURCES integration/worker_agent.c
-  LIBS vneva_agent cmocka ARGS $<TARGET_FILE:worker_fake_rank>)
-add_dependencies(worker_agent worker_fake_rank)
+  LIBS vneva_agent cmocka ARGS $<TARGET_FILE:fake_rank>)
+add_dependencies(worker_agent fake_rank)
 foreach(test worker_order worker_config worker_run_files worker_sources
     worker_pictures spec_nemo)
   vneva_test(${test} LABEL unit SOURCES unit/${test}.c LIBS vneva_rank cmocka)
