@@ -23,36 +23,42 @@
 static char folder[] = "/tmp/vneva-restart-XXXXXX";
 static const char *program;
 
-/* What a killed worker's successor does: everything from the plan on. */
-static int prepare_all(const char *output, struct err *err)
+/* What is prepared; of make_input's files. */
+static struct prepare_config config_for(const char *output)
 {
-    char data[FS_PATH_MAX], media[FS_PATH_MAX], tokenizer[FS_PATH_MAX];
-    const char *paths[] = {data};
-    struct prepare_config config = {.data_paths = paths,
-                                    .n_data_paths = 1,
-                                    .video_root = media,
-                                    .output = output,
-                                    .tokenizer = tokenizer,
-                                    .conv_template = "v1",
-                                    .num_frames = 2,
-                                    .image_size = 8,
-                                    .patch = 4,
-                                    .frame_tokens = 4,
-                                    .max_tokens = 1000,
-                                    .shard_size = SHARD_SIZE,
-                                    .store_frames = true,
-                                    .max_reject_fraction = 0.5};
-    struct fake_frames fake;
-    struct frame_service service = fake_frames_service(&fake);
-    struct json *summary = NULL;
-    int64_t n = 0, n_rejects;
-    int rc;
+    static char data[FS_PATH_MAX], media[FS_PATH_MAX], tokenizer[FS_PATH_MAX];
+    static const char *const paths[] = {data};
 
     snprintf(data, sizeof(data), "%s/data.jsonl", folder);
     snprintf(media, sizeof(media), "%s/media", folder);
     snprintf(tokenizer, sizeof(tokenizer), "%s/tests/golden/tiny_llama.model",
              getenv("VNEVA_SOURCE"));
-    rc = prepare_plan(&config, &n, err);
+    return (struct prepare_config){.data_paths = paths,
+                                   .n_data_paths = 1,
+                                   .video_root = media,
+                                   .output = output,
+                                   .tokenizer = tokenizer,
+                                   .conv_template = "v1",
+                                   .num_frames = 2,
+                                   .image_size = 8,
+                                   .patch = 4,
+                                   .frame_tokens = 4,
+                                   .max_tokens = 1000,
+                                   .shard_size = SHARD_SIZE,
+                                   .store_frames = true,
+                                   .max_reject_fraction = 0.5};
+}
+
+/* What a killed worker's successor does: everything from the plan on. */
+static int prepare_all(const char *output, struct err *err)
+{
+    struct prepare_config config = config_for(output);
+    struct fake_frames fake;
+    struct frame_service service = fake_frames_service(&fake);
+    struct json *summary = NULL;
+    int64_t n = 0, n_rejects;
+    int rc = prepare_plan(&config, &n, err);
+
     for (int64_t first = 0; rc == 0 && first < n; first += SHARD_SIZE)
         rc = prepare_range(&config, &service, first, SHARD_SIZE, NULL, &n_rejects, err);
     if (rc == 0)
@@ -173,30 +179,15 @@ static void a_failing_write_leaves_no_manifest_and_names_the_point(void **state)
 /* A shard made under other settings is not taken for one of this dataset. */
 static void a_shard_of_another_plan_is_refused(void **state)
 {
-    char whole[FS_PATH_MAX], path[FS_PATH_MAX];
-    struct prepare_config config = {0};
+    char whole[FS_PATH_MAX];
+    struct prepare_config config = config_for(whole);
     struct json *summary = NULL;
-    const char *paths[] = {path};
     struct err err;
-    char tokenizer[FS_PATH_MAX];
     int64_t n;
 
     (void)state;
     snprintf(whole, sizeof(whole), "%s/whole", folder);
-    snprintf(path, sizeof(path), "%s/data.jsonl", folder);
-    snprintf(tokenizer, sizeof(tokenizer), "%s/tests/golden/tiny_llama.model",
-             getenv("VNEVA_SOURCE"));
-    config = (struct prepare_config){.data_paths = paths,
-                                     .n_data_paths = 1,
-                                     .output = whole,
-                                     .tokenizer = tokenizer,
-                                     .conv_template = "v1",
-                                     .num_frames = 3,
-                                     .image_size = 8,
-                                     .patch = 4,
-                                     .frame_tokens = 4,
-                                     .max_tokens = 1000,
-                                     .shard_size = SHARD_SIZE};
+    config.num_frames = 3;
     assert_int_equal(prepare_plan(&config, &n, &err), 0);
     assert_int_equal(prepare_finish(&config, &summary, &err), -1);
     if (!strstr(err.text, "shard-00000") || !strstr(err.text, "other settings"))
