@@ -7,7 +7,6 @@
 #include "common/base/clock.h"
 #include "common/base/fs.h"
 #include "common/base/rng.h"
-#include "tests/integration/worker_data.h"
 #include "tests/integration/worker_home.h"
 
 #include <poll.h>
@@ -31,7 +30,6 @@ enum victim { VICTIM_RANK_0, VICTIM_RANK_1, VICTIM_AGENT, VICTIM_COORDINATOR, N_
 struct resume {
     struct home home;
     char dataset[128];
-    char checkpoint[256]; /* of the job left alone, at its end */
     int64_t job_alone;
     int n_kills, n_early;
     int n_killed[N_VICTIMS];
@@ -48,48 +46,7 @@ static const char *const training[] = {
 
 static int64_t submit_training(struct resume *resume)
 {
-    struct buf spec = BUF_INIT;
-    int64_t job;
-
-    data_spec_train(&spec, resume->home.folder, resume->dataset, training);
-    job = home_submit(&resume->home, "pretrain", buf_str(&spec));
-    buf_fini(&spec);
-    return job;
-}
-
-/* ---- comparing ---- */
-
-static void expect_same_file(const char *a, const char *b)
-{
-    struct buf one = BUF_INIT, other = BUF_INIT;
-    struct err err = {0};
-
-    if (fs_read_file(&one, a, 1 << 26, &err) < 0 ||
-        fs_read_file(&other, b, 1 << 26, &err) < 0)
-        fail_msg("%s", err.text);
-    assert_true(one.n_bytes > 0);
-    if (one.n_bytes != other.n_bytes ||
-        memcmp(buf_str(&one), buf_str(&other), one.n_bytes) != 0)
-        fail_msg("'%s' and '%s' differ", a, b);
-    buf_fini(&one);
-    buf_fini(&other);
-}
-
-static void expect_same_run(struct resume *resume, int64_t job)
-{
-    char checkpoint[256], a[512], b[512];
-
-    home_last_checkpoint(&resume->home, job, checkpoint, sizeof(checkpoint));
-    for (int r = 0; r < N_DEVICES; r++) {
-        snprintf(a, sizeof(a), "%s/tensors-%04d.safetensors", resume->checkpoint, r);
-        snprintf(b, sizeof(b), "%s/tensors-%04d.safetensors", checkpoint, r);
-        expect_same_file(a, b);
-    }
-    snprintf(a, sizeof(a), "%s/jobs/%lld/samples.log", resume->home.folder,
-             (long long)resume->job_alone);
-    snprintf(b, sizeof(b), "%s/jobs/%lld/samples.log", resume->home.folder,
-             (long long)job);
-    expect_same_file(a, b);
+    return home_submit_training(&resume->home, resume->dataset, training);
 }
 
 /* ---- killing ---- */
@@ -193,17 +150,10 @@ static bool kill_somewhere(struct resume *resume, int64_t job)
 static int setup(void **state)
 {
     struct resume *resume = calloc(1, sizeof(*resume));
-    struct buf spec = BUF_INIT;
-    int64_t job;
 
     *state = resume;
     home_init(&resume->home, N_DEVICES);
-    data_make(resume->home.folder);
-    snprintf(resume->dataset, sizeof(resume->dataset), "%s/dataset", resume->home.folder);
-    data_spec_prepare(&spec, resume->home.folder, resume->dataset, NULL);
-    job = home_submit(&resume->home, "prepare", buf_str(&spec));
-    home_wait_done(&resume->home, job);
-    buf_fini(&spec);
+    home_prepare(&resume->home, NULL, resume->dataset, sizeof(resume->dataset));
     return 0;
 }
 
@@ -222,15 +172,13 @@ static void killed_training_equals_the_one_left_alone(void **state)
 
     resume->job_alone = submit_training(resume);
     home_wait_done(&resume->home, resume->job_alone);
-    home_last_checkpoint(&resume->home, resume->job_alone, resume->checkpoint,
-                         sizeof(resume->checkpoint));
     while (resume->n_kills < N_KILLS) {
         int64_t job = submit_training(resume);
 
         while (resume->n_kills < N_KILLS && kill_somewhere(resume, job))
             ;
         home_wait_done(&resume->home, job);
-        expect_same_run(resume, job);
+        home_expect_same_run(&resume->home, job, resume->job_alone);
     }
     print_message("killed: rank 0 %d times, rank 1 %d, agent %d, coordinator %d\n",
                   resume->n_killed[VICTIM_RANK_0], resume->n_killed[VICTIM_RANK_1],

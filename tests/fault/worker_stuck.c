@@ -1,7 +1,6 @@
 /* A rank that hangs, outside of decoders and collectives: it is named with what it was
  * doing while the others wait for it in a collective, and the job goes on without it. */
 #include "common/base/clock.h"
-#include "tests/integration/worker_data.h"
 #include "tests/integration/worker_home.h"
 
 #include <poll.h>
@@ -81,23 +80,13 @@ static void wait_for_why(struct stuck *stuck, const char *one, const char *two)
 /* The agent, and so its ranks, have the fault point; the coordinator has not. */
 static void start(struct stuck *stuck, const char *fault)
 {
-    struct buf spec = BUF_INIT;
-    int64_t job;
-
     home_init(&stuck->home, N_DEVICES);
     home_kill(&stuck->home.agent);
     setenv("VNEVA_FAULT", fault, 1);
     home_start_agent(&stuck->home, N_DEVICES);
     unsetenv("VNEVA_FAULT");
-    data_make(stuck->home.folder);
-    snprintf(stuck->dataset, sizeof(stuck->dataset), "%s/dataset", stuck->home.folder);
-    data_spec_prepare(&spec, stuck->home.folder, stuck->dataset, NULL);
-    job = home_submit(&stuck->home, "prepare", buf_str(&spec));
-    home_wait_done(&stuck->home, job);
-    buf_reset(&spec);
-    data_spec_train(&spec, stuck->home.folder, stuck->dataset, training);
-    home_submit(&stuck->home, "pretrain", buf_str(&spec)); /* job 2 */
-    buf_fini(&spec);
+    home_prepare(&stuck->home, NULL, stuck->dataset, sizeof(stuck->dataset));
+    assert_int_equal(home_submit_training(&stuck->home, stuck->dataset, training), 2);
 }
 
 /* victim hangs in stage; the other rank is meanwhile in `other`. */

@@ -1,7 +1,6 @@
 /* One run over several jobs: explicit_log_dir, resume_if_exists, resume_from_checkpoint. */
 #include "common/base/clock.h"
 #include "common/base/fs.h"
-#include "tests/integration/worker_data.h"
 #include "tests/integration/worker_home.h"
 
 #include <dirent.h>
@@ -42,9 +41,7 @@ static int64_t submit(struct again *again, const char *dir, const char *const *m
 {
     const char *keys[KEYS_MAX + 1];
     char log_dir[256];
-    struct buf spec = BUF_INIT;
     size_t n = 0;
-    int64_t job;
 
     for (; n < N_COMMON; n++)
         keys[n] = common[n];
@@ -55,24 +52,12 @@ static int64_t submit(struct again *again, const char *dir, const char *const *m
         keys[n++] = *more;
     assert_null(*more);
     keys[n] = NULL;
-    data_spec_train(&spec, again->home.folder, again->dataset, keys);
-    job = home_submit(&again->home, "pretrain", buf_str(&spec));
-    buf_fini(&spec);
-    return job;
+    return home_submit_training(&again->home, again->dataset, keys);
 }
 
 #define SUBMIT(again, dir, ...) submit(again, dir, (const char *[]){__VA_ARGS__, NULL})
 #define GO_ON "exp_manager.resume_if_exists=true"
 #define OR_BEGIN "exp_manager.resume_ignore_no_checkpoint=true"
-
-static void expect_reason(struct again *again, int64_t job, const char *says)
-{
-    char reason[1024];
-
-    home_wait_failed(&again->home, job, reason, sizeof(reason));
-    if (!strstr(reason, says))
-        fail_msg("'%s' does not say '%s'", reason, says);
-}
 
 static void read_file(struct buf *out, const struct again *again, const char *name)
 {
@@ -85,16 +70,14 @@ static void read_file(struct buf *out, const struct again *again, const char *na
     assert_true(out->n_bytes > 0);
 }
 
-static void expect_same(const struct again *again, const char *a, const char *b)
+/* Those of the runs in "alone" and "both". */
+static void expect_same_samples(const struct again *again)
 {
-    struct buf one = BUF_INIT, other = BUF_INIT;
+    char a[FS_PATH_MAX], b[FS_PATH_MAX];
 
-    read_file(&one, again, a);
-    read_file(&other, again, b);
-    if (one.n_bytes != other.n_bytes || memcmp(one.data, other.data, one.n_bytes) != 0)
-        fail_msg("'%s' and '%s' differ", a, b);
-    buf_fini(&one);
-    buf_fini(&other);
+    assert_int_equal(fs_path(a, NULL, "%s/alone/samples.log", again->home.folder), 0);
+    assert_int_equal(fs_path(b, NULL, "%s/both/samples.log", again->home.folder), 0);
+    home_expect_same_file(a, b);
 }
 
 static bool is_there(const struct again *again, const char *name)
@@ -143,15 +126,10 @@ static void wait_for_steps(const struct again *again, const char *dir, int64_t a
 static int setup(void **state)
 {
     struct again *again = calloc(1, sizeof(*again));
-    struct buf spec = BUF_INIT;
 
     *state = again;
     home_init(&again->home, 2);
-    data_make(again->home.folder);
-    snprintf(again->dataset, sizeof(again->dataset), "%s/dataset", again->home.folder);
-    data_spec_prepare(&spec, again->home.folder, again->dataset, NULL);
-    home_wait_done(&again->home, home_submit(&again->home, "prepare", buf_str(&spec)));
-    buf_fini(&spec);
+    home_prepare(&again->home, NULL, again->dataset, sizeof(again->dataset));
     return 0;
 }
 
@@ -164,28 +142,19 @@ static int teardown(void **state)
     return 0;
 }
 
-/* The job's last checkpoint, below the home's folder. */
-static void last_checkpoint(struct again *again, int64_t job, char out[256])
-{
-    char path[256];
-
-    home_last_checkpoint(&again->home, job, path, sizeof(path));
-    snprintf(out, 256, "%s", path + strlen(again->home.folder) + 1);
-}
-
 /* The last checkpoints of both jobs are of the step, and have the same bits. */
 static void expect_same_end(struct again *again, int64_t job, int64_t other, int64_t step)
 {
     char one[256], two[256], a[300], b[300], name[32];
 
-    last_checkpoint(again, job, one);
-    last_checkpoint(again, other, two);
+    home_last_checkpoint(&again->home, job, one, sizeof(one));
+    home_last_checkpoint(&again->home, other, two, sizeof(two));
     snprintf(name, sizeof(name), "step-%08lld", (long long)step);
     assert_non_null(strstr(one, name));
     assert_non_null(strstr(two, name));
     snprintf(a, sizeof(a), "%s/tensors-0000.safetensors", one);
     snprintf(b, sizeof(b), "%s/tensors-0000.safetensors", two);
-    expect_same(again, a, b);
+    home_expect_same_file(a, b);
 }
 
 static int64_t run(struct again *again, int64_t job)
@@ -205,7 +174,7 @@ static void two_jobs_in_one_folder_are_one_run(void **state)
     first = run(again, SUBMIT(again, "both", "trainer.max_steps=6", GO_ON, OR_BEGIN));
     wait_for_steps(again, "both", 4, 6);
     second = run(again, SUBMIT(again, "both", "trainer.max_steps=10", GO_ON));
-    expect_same(again, "alone/samples.log", "both/samples.log");
+    expect_same_samples(again);
     expect_same_end(again, second, alone, 10);
     wait_for_steps(again, "both", 8, 10); /* the last two stay */
     snprintf(link, sizeof(link), "jobs/%lld/checkpoints", (long long)first);
@@ -257,7 +226,7 @@ static void killed_second_job_is_still_the_same_run(void **state)
     }
     home_wait_done(&again->home, job);
     assert_true(n_killed > 0);
-    expect_same(again, "alone/samples.log", "both/samples.log");
+    expect_same_samples(again);
     expect_same_end(again, job, alone, 60);
 }
 
@@ -266,15 +235,15 @@ static void folder_of_an_earlier_run_is_refused_unless_meant(void **state)
     struct again *again = *state;
 
     home_wait_done(&again->home, SUBMIT(again, "run", "trainer.max_steps=4"));
-    expect_reason(again, SUBMIT(again, "run", "trainer.max_steps=8"),
-                  "has checkpoints of an earlier run");
-    expect_reason(again,
-                  SUBMIT(again, "run", "trainer.max_steps=8", GO_ON, "model.seed=99"),
-                  "model.seed was 1234 when the checkpoint was written and is 99");
-    expect_reason(again, SUBMIT(again, "run", "trainer.max_steps=4", GO_ON),
-                  "it has done 4 steps already: trainer.max_steps (4)");
-    expect_reason(again, SUBMIT(again, "new", "trainer.max_steps=4", GO_ON),
-                  "has no checkpoint to go on from");
+    home_expect_failed(&again->home, SUBMIT(again, "run", "trainer.max_steps=8"),
+                       "has checkpoints of an earlier run");
+    home_expect_failed(
+        &again->home, SUBMIT(again, "run", "trainer.max_steps=8", GO_ON, "model.seed=99"),
+        "model.seed was 1234 when the checkpoint was written and is 99");
+    home_expect_failed(&again->home, SUBMIT(again, "run", "trainer.max_steps=4", GO_ON),
+                       "it has done 4 steps already: trainer.max_steps (4)");
+    home_expect_failed(&again->home, SUBMIT(again, "new", "trainer.max_steps=4", GO_ON),
+                       "has no checkpoint to go on from");
     home_wait_done(&again->home, SUBMIT(again, "run", "trainer.max_steps=8", GO_ON));
 }
 
@@ -316,16 +285,15 @@ static void checkpoint_of_another_folder_is_gone_on_from(void **state)
 
     part = run(again, SUBMIT(again, "part", "trainer.max_steps=8"));
     whole = run(again, SUBMIT(again, "whole", "trainer.max_steps=10"));
-    last_checkpoint(again, part, checkpoint);
-    snprintf(from, sizeof(from), "model.resume_from_checkpoint=%s/%s", again->home.folder,
-             checkpoint);
+    home_last_checkpoint(&again->home, part, checkpoint, sizeof(checkpoint));
+    snprintf(from, sizeof(from), "model.resume_from_checkpoint=%s", checkpoint);
     rest = run(again, SUBMIT(again, "rest", "trainer.max_steps=10", from));
     expect_same_end(again, rest, whole, 10);
     read_file(&log, again, "rest/samples.log");
     assert_int_equal(strncmp(buf_str(&log), "8 ", 2), 0); /* its first step */
     buf_fini(&log);
-    expect_reason(
-        again,
+    home_expect_failed(
+        &again->home,
         SUBMIT(again, "other", "trainer.max_steps=10", from, "model.global_batch_size=4"),
         "model.global_batch_size was 8");
 }
@@ -339,7 +307,8 @@ static void folder_in_use_is_refused_by_the_job_in_it(void **state)
     (void)wait_for_step(again, job, 1);
     snprintf(says, sizeof(says), "job %lld (%s/jobs/%lld) works in '%s/used'",
              (long long)job, again->home.folder, (long long)job, again->home.folder);
-    expect_reason(again, SUBMIT(again, "used", "trainer.max_steps=10", GO_ON), says);
+    home_expect_failed(&again->home, SUBMIT(again, "used", "trainer.max_steps=10", GO_ON),
+                       says);
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)

@@ -3,6 +3,7 @@
 
 #include "common/base/clock.h"
 #include "common/base/fs.h"
+#include "tests/integration/worker_data.h"
 
 #include <fcntl.h>
 #include <poll.h>
@@ -231,6 +232,15 @@ void home_wait_failed(struct home *home, int64_t job, char *out, size_t n_bytes)
         fail_msg("job %lld is %s and should have failed: %s", (long long)job, state, out);
 }
 
+void home_expect_failed(struct home *home, int64_t job, const char *says)
+{
+    char reason[1024];
+
+    home_wait_failed(home, job, reason, sizeof(reason));
+    if (!strstr(reason, says))
+        fail_msg("'%s' does not say '%s'", reason, says);
+}
+
 void home_last_checkpoint(struct home *home, int64_t job, char *out, size_t n_bytes)
 {
     struct json *row = last_row(home, "checkpoints", job);
@@ -238,4 +248,61 @@ void home_last_checkpoint(struct home *home, int64_t job, char *out, size_t n_by
     assert_non_null(row);
     snprintf(out, n_bytes, "%s", json_get_string(row, "path"));
     json_free(row);
+}
+
+void home_prepare(struct home *home, const char *const *keys, char *out, size_t n_bytes)
+{
+    struct buf spec = BUF_INIT;
+
+    data_make(home->folder);
+    snprintf(out, n_bytes, "%s/dataset", home->folder);
+    data_spec_prepare(&spec, home->folder, out, keys);
+    home_wait_done(home, home_submit(home, "prepare", buf_str(&spec)));
+    buf_fini(&spec);
+}
+
+int64_t home_submit_training(struct home *home, const char *dataset,
+                             const char *const *keys)
+{
+    struct buf spec = BUF_INIT;
+    int64_t job;
+
+    data_spec_train(&spec, home->folder, dataset, keys);
+    job = home_submit(home, "pretrain", buf_str(&spec));
+    buf_fini(&spec);
+    return job;
+}
+
+/* ---- comparing ---- */
+
+void home_expect_same_file(const char *a, const char *b)
+{
+    struct buf one = BUF_INIT, other = BUF_INIT;
+    struct err err = {0};
+
+    if (fs_read_file(&one, a, 1 << 26, &err) < 0 ||
+        fs_read_file(&other, b, 1 << 26, &err) < 0)
+        fail_msg("%s", err.text);
+    assert_true(one.n_bytes > 0);
+    if (one.n_bytes != other.n_bytes ||
+        memcmp(buf_str(&one), buf_str(&other), one.n_bytes) != 0)
+        fail_msg("'%s' and '%s' differ", a, b);
+    buf_fini(&one);
+    buf_fini(&other);
+}
+
+void home_expect_same_run(struct home *home, int64_t job, int64_t other)
+{
+    char paths[2][256], a[512], b[512];
+
+    home_last_checkpoint(home, job, paths[0], sizeof(paths[0]));
+    home_last_checkpoint(home, other, paths[1], sizeof(paths[1]));
+    for (int r = 0; r < 2; r++) {
+        snprintf(a, sizeof(a), "%s/tensors-%04d.safetensors", paths[0], r);
+        snprintf(b, sizeof(b), "%s/tensors-%04d.safetensors", paths[1], r);
+        home_expect_same_file(a, b);
+    }
+    snprintf(a, sizeof(a), "%s/jobs/%lld/samples.log", home->folder, (long long)job);
+    snprintf(b, sizeof(b), "%s/jobs/%lld/samples.log", home->folder, (long long)other);
+    home_expect_same_file(a, b);
 }

@@ -40,7 +40,21 @@ struct json *home_attempt(struct home *home, int64_t job);
 void home_wait_done(struct home *home, int64_t job);
 /* Waits until the job has failed; its reason goes to out. Fails the test when it is done. */
 void home_wait_failed(struct home *home, int64_t job, char *out, size_t n_bytes);
+/* The same, and the reason has this in it. */
+void home_expect_failed(struct home *home, int64_t job, const char *says);
 /* The newest checkpoint's folder. */
 void home_last_checkpoint(struct home *home, int64_t job, char *out, size_t n_bytes);
+
+/* Draws the clips of worker_data.h and prepares them, with these keys besides (NULL: none);
+ * where the dataset lies goes to out. */
+void home_prepare(struct home *home, const char *const *keys, char *out, size_t n_bytes);
+/* The number of a job that trains on it. */
+int64_t home_submit_training(struct home *home, const char *dataset,
+                             const char *const *keys);
+
+/* The same bytes, and not none. */
+void home_expect_same_file(const char *a, const char *b);
+/* Two jobs of two tensor-parallel ranks: the newest checkpoint's weights and samples.log. */
+void home_expect_same_run(struct home *home, int64_t job, int64_t other);
 
 #endif

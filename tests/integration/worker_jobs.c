@@ -14,15 +14,6 @@
 
 #include <cmocka.h>
 
-static int64_t run_job(struct home *home, const char *kind, struct buf *spec)
-{
-    int64_t job = home_submit(home, kind, buf_str(spec));
-
-    home_wait_done(home, job);
-    buf_fini(spec);
-    return job;
-}
-
 static void expect_file(const struct home *home, int64_t job, const char *name)
 {
     char path[FS_PATH_MAX];
@@ -92,12 +83,9 @@ static void prepare_train_and_ask(const char *const *keys)
     int64_t job;
 
     home_init(&home, 2);
-    data_make(home.folder);
-    snprintf(dataset, sizeof(dataset), "%s/dataset", home.folder);
-    data_spec_prepare(&spec, home.folder, dataset, keys);
-    run_job(&home, "prepare", &spec);
-    data_spec_train(&spec, home.folder, dataset, keys);
-    job = run_job(&home, "pretrain", &spec);
+    home_prepare(&home, keys, dataset, sizeof(dataset));
+    job = home_submit_training(&home, dataset, keys);
+    home_wait_done(&home, job);
     expect_file(&home, job, "samples.log");
     home_last_checkpoint(&home, job, checkpoint, sizeof(checkpoint));
     assert_non_null(strstr(checkpoint, "step-00000012"));
@@ -105,7 +93,9 @@ static void prepare_train_and_ask(const char *const *keys)
     expect_complete(checkpoint, dataset);
     snprintf(run, sizeof(run), "%s/jobs/%lld", home.folder, (long long)job);
     data_spec_evaluate(&spec, run, dataset, NULL);
-    job = run_job(&home, "evaluate", &spec);
+    job = home_submit(&home, "evaluate", buf_str(&spec));
+    home_wait_done(&home, job);
+    buf_fini(&spec);
     expect_file(&home, job, "results.jsonl");
     expect_file(&home, job, "table.json");
     expect_file(&home, job, "examples/examples.json");

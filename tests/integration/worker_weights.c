@@ -90,9 +90,7 @@ static const char *from(const char *key, const char *path)
 static int64_t submit(struct start *start, const char *const *more)
 {
     const char *keys[KEYS_MAX + 1];
-    struct buf spec = BUF_INIT;
     size_t n = 0;
-    int64_t job;
 
     for (; n < N_SILENT; n++)
         keys[n] = silent[n];
@@ -100,10 +98,7 @@ static int64_t submit(struct start *start, const char *const *more)
         keys[n++] = *more;
     assert_null(*more);
     keys[n] = NULL;
-    data_spec_train(&spec, start->home.folder, start->dataset, keys);
-    job = home_submit(&start->home, "pretrain", buf_str(&spec));
-    buf_fini(&spec);
-    return job;
+    return home_submit_training(&start->home, start->dataset, keys);
 }
 
 #define SUBMIT(start, ...) submit(start, (const char *[]){__VA_ARGS__, NULL})
@@ -113,15 +108,6 @@ static void run(struct start *start, int64_t job, char out[PATH_MAX_HERE])
 {
     home_wait_done(&start->home, job);
     home_last_checkpoint(&start->home, job, out, PATH_MAX_HERE);
-}
-
-static void expect_reason(struct start *start, int64_t job, const char *says)
-{
-    char reason[1024];
-
-    home_wait_failed(&start->home, job, reason, sizeof(reason));
-    if (!strstr(reason, says))
-        fail_msg("'%s' does not say '%s'", reason, says);
 }
 
 /* ---- comparing ---- */
@@ -212,15 +198,10 @@ static int setup(void **state)
     static const char *const small[] = {"model.mm_cfg.vision_encoder.crop_size=8",
                                         "model.mm_cfg.vision_encoder.patch_dim=4", NULL};
     struct start *start = calloc(1, sizeof(*start));
-    struct buf spec = BUF_INIT;
 
     *state = start;
     home_init(&start->home, 2);
-    data_make(start->home.folder);
-    snprintf(start->dataset, sizeof(start->dataset), "%s/dataset", start->home.folder);
-    data_spec_prepare(&spec, start->home.folder, start->dataset, small);
-    home_wait_done(&start->home, home_submit(&start->home, "prepare", buf_str(&spec)));
-    buf_fini(&spec);
+    home_prepare(&start->home, small, start->dataset, sizeof(start->dataset));
     return 0;
 }
 
@@ -314,8 +295,9 @@ static void checkpoint_of_such_a_run_is_asked_and_gone_on_from(void **state)
     home_wait_done(&start->home, home_submit(&start->home, "evaluate", buf_str(&spec)));
     buf_fini(&spec);
     data_spec_evaluate(&spec, golden("llava"), start->dataset, NULL);
-    expect_reason(start, home_submit(&start->home, "evaluate", buf_str(&spec)),
-                  "was prepared with another tokenizer"); /* of more than 53 entries */
+    home_expect_failed(
+        &start->home, home_submit(&start->home, "evaluate", buf_str(&spec)),
+        "was prepared with another tokenizer"); /* of more than 53 entries */
     buf_fini(&spec);
 }
 
@@ -382,20 +364,22 @@ static void what_does_not_fit_is_refused_by_key_and_folder(void **state)
     struct start *start = *state;
     const char *llama = golden("llama"), *clip = golden("clip");
 
-    expect_reason(start, SUBMIT(start, LLM(llama), ENCODER(clip), "model.num_layers=3"),
-                  "model.num_layers is 3, but the weights in '");
-    expect_reason(start,
-                  SUBMIT(start, LLM(llama), ENCODER(clip),
-                         "model.scale_positional_embedding=false"),
-                  "ask for no scaling");
-    expect_reason(start, SUBMIT(start, LLM(golden("mistral")), ENCODER(clip)),
-                  "is longer than the window of attention (32)");
-    expect_reason(start, SUBMIT(start, LLM(clip), ENCODER(clip)),
-                  "(CLIPModel) holds vision encoder and no LLM");
-    expect_reason(start, SUBMIT(start, RESTORE(llama)),
-                  "(LlamaForCausalLM) holds LLM and no vision encoder and projector");
-    expect_reason(start, SUBMIT(start, LLM("/nowhere"), ENCODER(clip)),
-                  "model.mm_cfg.llm.from_pretrained: '/nowhere' is not there");
+    home_expect_failed(&start->home,
+                       SUBMIT(start, LLM(llama), ENCODER(clip), "model.num_layers=3"),
+                       "model.num_layers is 3, but the weights in '");
+    home_expect_failed(&start->home,
+                       SUBMIT(start, LLM(llama), ENCODER(clip),
+                              "model.scale_positional_embedding=false"),
+                       "ask for no scaling");
+    home_expect_failed(&start->home, SUBMIT(start, LLM(golden("mistral")), ENCODER(clip)),
+                       "is longer than the window of attention (32)");
+    home_expect_failed(&start->home, SUBMIT(start, LLM(clip), ENCODER(clip)),
+                       "(CLIPModel) holds vision encoder and no LLM");
+    home_expect_failed(
+        &start->home, SUBMIT(start, RESTORE(llama)),
+        "(LlamaForCausalLM) holds LLM and no vision encoder and projector");
+    home_expect_failed(&start->home, SUBMIT(start, LLM("/nowhere"), ENCODER(clip)),
+                       "model.mm_cfg.llm.from_pretrained: '/nowhere' is not there");
 }
 
 #define TEST(name) cmocka_unit_test(name)

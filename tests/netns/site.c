@@ -165,13 +165,7 @@ int site_host_of(struct site *site, int64_t job, int64_t attempt, int rank)
 
 int64_t site_submit_training(struct site *site, const char *const *keys)
 {
-    struct buf spec = BUF_INIT;
-    int64_t job;
-
-    data_spec_train(&spec, site->home.folder, site->dataset, keys);
-    job = home_submit(&site->home, "pretrain", buf_str(&spec));
-    buf_fini(&spec);
-    return job;
+    return home_submit_training(&site->home, site->dataset, keys);
 }
 
 /* Of as many tasks as `shard` says; its dataset is `name`. */
@@ -190,22 +184,6 @@ int64_t site_submit_prepare(struct site *site, const char *name, const char *sha
 }
 
 /* ---- comparing ---- */
-
-static void expect_same_file(const char *a, const char *b)
-{
-    struct buf one = BUF_INIT, other = BUF_INIT;
-    struct err err;
-
-    if (fs_read_file(&one, a, 1 << 26, &err) < 0 ||
-        fs_read_file(&other, b, 1 << 26, &err) < 0)
-        fail_msg("%s", err.text);
-    assert_true(one.n_bytes > 0);
-    if (one.n_bytes != other.n_bytes ||
-        memcmp(buf_str(&one), buf_str(&other), one.n_bytes) != 0)
-        fail_msg("'%s' and '%s' differ", a, b);
-    buf_fini(&one);
-    buf_fini(&other);
-}
 
 /* Every task is done, and each sample or step is in just one of them. */
 void site_expect_each_once(struct site *site, int64_t job)
@@ -238,20 +216,8 @@ void site_expect_each_once(struct site *site, int64_t job)
 
 void site_expect_same_run(struct site *site, int64_t job, int64_t undisturbed)
 {
-    char paths[2][256], a[512], b[512];
-
     site_expect_each_once(site, job);
-    home_last_checkpoint(&site->home, undisturbed, paths[0], sizeof(paths[0]));
-    home_last_checkpoint(&site->home, job, paths[1], sizeof(paths[1]));
-    for (int r = 0; r < 2; r++) {
-        snprintf(a, sizeof(a), "%s/tensors-%04d.safetensors", paths[0], r);
-        snprintf(b, sizeof(b), "%s/tensors-%04d.safetensors", paths[1], r);
-        expect_same_file(a, b);
-    }
-    snprintf(a, sizeof(a), "%s/jobs/%" PRId64 "/samples.log", site->home.folder,
-             undisturbed);
-    snprintf(b, sizeof(b), "%s/jobs/%" PRId64 "/samples.log", site->home.folder, job);
-    expect_same_file(a, b);
+    home_expect_same_run(&site->home, job, undisturbed);
 }
 
 void site_expect_same_dataset(struct site *site, int64_t job, int64_t undisturbed)
