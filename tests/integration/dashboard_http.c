@@ -4,6 +4,7 @@
 #include "common/base/fs.h"
 #include "jobs/dashboard/http.h"
 #include "tests/integration/http_talk.h"
+#include "tests/integration/jobs_cluster.h"
 #include "tests/support/prometheus_check.h"
 
 #include <errno.h>
@@ -30,56 +31,12 @@ struct fixture {
     int64_t job;
 };
 
-/* ---- a job that runs and has told of two steps ---- */
-
-static bool has_ranks(struct cluster *cluster, void *context)
+static void send_log(struct fake_agent *agent, int64_t job)
 {
-    const struct fake_agent *agent = context;
+    static const char text[] = "first line\nsecond \x1b[1mline\x1b[0m <b>\n";
+    struct wire log = {.type = MSG_LOG, .log = {job, 1, 0, {text, sizeof(text) - 1}}};
 
-    (void)cluster;
-    return agent->ranks[0].is_used && agent->ranks[0].n_tasks > 0;
-}
-
-static bool has_metrics(struct cluster *cluster, void *context)
-{
-    struct json *rows = cluster_rows(cluster, "metrics", *(int64_t *)context);
-    bool has_both = json_count(rows) == 2;
-
-    json_free(rows);
-    return has_both;
-}
-
-static void report(struct fake_agent *agent, int64_t job)
-{
-    static const char log_text[] = "first line\nsecond \x1b[1mline\x1b[0m <b>\n";
-    struct wire progress = {.type = MSG_PROGRESS}, log = {.type = MSG_LOG};
-
-    progress.progress = (struct msg_progress){
-        .job = job, .attempt = 1, .stage = "training", .total = 40, .done = 2};
-    for (int64_t step = 1; step <= 2; step++) {
-        progress.progress.step = step;
-        progress.progress.metrics =
-            step == 1 ? "{\"loss\": 4.5, \"step_ms\": 100}"
-                      : "{\"loss\": 3.25, \"step_ms\": 100, \"comm_ms\": 30, \"wait_ms\":"
-                        " 20, \"samples_per_s\": 64}";
-        assert_int_equal(net_client_send(agent->client, &progress, NULL), 0);
-    }
-    log.log = (struct msg_log){job, 1, 0, {log_text, sizeof(log_text) - 1}};
     assert_int_equal(net_client_send(agent->client, &log, NULL), 0);
-}
-
-static void submit(struct fixture *f)
-{
-    struct wire request = {.type = MSG_SUBMIT}, reply = {.type = MSG_NONE};
-    struct err err = {ERR_NONE, ""};
-    char spec[2048];
-
-    spec_train(spec, sizeof(spec), 40, 10, 2);
-    request.submit = (struct msg_submit){"r", "pretrain", NAME, spec};
-    if (cluster_call(&f->cluster, &request, &reply, &err) < 0)
-        fail_msg("%s", err.text);
-    f->job = reply.submitted.job;
-    wire_fini(&reply);
 }
 
 static int set_up(void **state)
@@ -90,12 +47,9 @@ static int set_up(void **state)
     assert_non_null(f);
     cluster_init(&f->cluster);
     cluster_start(&f->cluster, NULL);
-    agent = cluster_add_agent(&f->cluster, 2, 0);
-    agent->script = SCRIPT_KEEP;
-    submit(f);
-    assert_true(cluster_wait(&f->cluster, has_ranks, agent));
-    report(agent, f->job);
-    assert_true(cluster_wait(&f->cluster, has_metrics, &f->job));
+    f->job = start_training(&f->cluster, NAME, &agent);
+    send_log(agent, f->job);
+    tell_two_steps(&f->cluster, agent, f->job);
     dashboard_start(&f->dashboard, &f->cluster, usual);
     *state = f;
     return 0;

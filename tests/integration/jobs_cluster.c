@@ -91,6 +91,60 @@ int64_t start_and_keep(struct cluster *cluster, struct fake_agent **agent)
     return job;
 }
 
+static bool has_task(struct cluster *cluster, void *context)
+{
+    const struct fake_agent *agent = context;
+
+    (void)cluster;
+    return agent->ranks[0].is_used && agent->ranks[0].n_tasks > 0;
+}
+
+int64_t start_training(struct cluster *cluster, const char *name,
+                       struct fake_agent **agent)
+{
+    struct wire request = {.type = MSG_SUBMIT}, reply = {.type = MSG_NONE};
+    struct err err = {ERR_NONE, ""};
+    char spec[2048];
+    int64_t job;
+
+    *agent = cluster_add_agent(cluster, 2, 0);
+    (*agent)->script = SCRIPT_KEEP;
+    spec_train(spec, sizeof(spec), 40, 10, 2);
+    request.submit = (struct msg_submit){"training", "pretrain", name, spec};
+    if (cluster_call(cluster, &request, &reply, &err) < 0)
+        fail_msg("%s", err.text);
+    job = reply.submitted.job;
+    wire_fini(&reply);
+    assert_true(cluster_wait(cluster, has_task, *agent));
+    return job;
+}
+
+static bool has_metrics(struct cluster *cluster, void *context)
+{
+    struct json *rows = cluster_rows(cluster, "metrics", *(int64_t *)context);
+    bool has_both = json_count(rows) == 2;
+
+    json_free(rows);
+    return has_both;
+}
+
+void tell_two_steps(struct cluster *cluster, struct fake_agent *agent, int64_t job)
+{
+    struct wire progress = {.type = MSG_PROGRESS};
+
+    progress.progress = (struct msg_progress){
+        .job = job, .attempt = 1, .stage = "training", .total = 40, .done = 2};
+    for (int64_t step = 1; step <= 2; step++) {
+        progress.progress.step = step;
+        progress.progress.metrics =
+            step == 1 ? "{\"loss\": 4.5, \"step_ms\": 100}"
+                      : "{\"loss\": 3.25, \"step_ms\": 100, \"comm_ms\": 30, \"wait_ms\":"
+                        " 20, \"samples_per_s\": 64}";
+        assert_int_equal(net_client_send(agent->client, &progress, NULL), 0);
+    }
+    assert_true(cluster_wait(cluster, has_metrics, &job));
+}
+
 bool rank_has_died(struct cluster *cluster, void *context)
 {
     (void)cluster;

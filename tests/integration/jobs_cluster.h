@@ -23,6 +23,11 @@ const char *ask(struct cluster *cluster, struct wire *request, struct err *err);
 
 /* A training job of 40 steps that has its first 20 done and sits on the rest. */
 int64_t start_and_keep(struct cluster *cluster, struct fake_agent **agent);
+/* A training job of 40 steps and this name, whose two ranks have begun and go no further. */
+int64_t start_training(struct cluster *cluster, const char *name,
+                       struct fake_agent **agent);
+/* Its ranks tell of two steps, with metrics; waits until both are known. */
+void tell_two_steps(struct cluster *cluster, struct fake_agent *agent, int64_t job);
 /* For cluster_wait: a rank sits on a task; a rank of `context`, an agent, has died. */
 bool has_kept_task(struct cluster *cluster, void *context);
 bool rank_has_died(struct cluster *cluster, void *context);

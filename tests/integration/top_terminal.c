@@ -2,7 +2,7 @@
 #define _DEFAULT_SOURCE /* forkpty's struct winsize */
 #include "common/base/clock.h"
 #include "common/base/fs.h"
-#include "tests/integration/cluster.h"
+#include "tests/integration/jobs_cluster.h"
 #include "tests/unit/fake_coordinator.h"
 
 #include <errno.h>
@@ -139,27 +139,9 @@ static void top_without_a_terminal_says_what_to_use_instead(void **state)
 
 /* ---- against the coordinator itself ---- */
 
-static bool has_ranks(struct cluster *cluster, void *context)
+static void send_stage(struct fake_agent *agent, int64_t job)
 {
-    const struct fake_agent *agent = context;
-
-    (void)cluster;
-    return agent->ranks[0].is_used && agent->ranks[0].n_tasks > 0;
-}
-
-/* Both are there before the screen is drawn: of a change only what differs is drawn. */
-static bool has_metrics(struct cluster *cluster, void *context)
-{
-    struct json *rows = cluster_rows(cluster, "metrics", *(int64_t *)context);
-    bool has_both = json_count(rows) == 2;
-
-    json_free(rows);
-    return has_both;
-}
-
-static void report(struct fake_agent *agent, int64_t job)
-{
-    struct wire stage = {.type = MSG_RANK_STAGE}, progress = {.type = MSG_PROGRESS};
+    struct wire stage = {.type = MSG_RANK_STAGE};
 
     stage.rank_stage = (struct msg_rank_stage){.job = job,
                                                .attempt = 1,
@@ -167,15 +149,6 @@ static void report(struct fake_agent *agent, int64_t job)
                                                .stage = "a-stage",
                                                .step = 3,
                                                .memory_bytes = 5 << 20};
-    progress.progress = (struct msg_progress){
-        .job = job, .attempt = 1, .stage = "training", .total = 40, .done = 2};
-    for (int64_t step = 1; step <= 2; step++) {
-        progress.progress.step = step;
-        progress.progress.metrics = step == 1 ? "{\"loss\": 4.5, \"step_ms\": 100}"
-                                              : "{\"loss\": 3.25, \"step_ms\": 100,"
-                                                " \"comm_ms\": 30, \"wait_ms\": 20}";
-        assert_int_equal(net_client_send(agent->client, &progress, NULL), 0);
-    }
     assert_int_equal(net_client_send(agent->client, &stage, NULL), 0);
 }
 
@@ -185,7 +158,6 @@ static void top_shows_what_the_coordinator_knows_of_a_job(void **state)
     struct cluster cluster;
     struct fake_agent *agent;
     struct buf seen = BUF_INIT;
-    char spec[2048];
     int64_t job;
     pid_t pid;
     int fd;
@@ -193,13 +165,10 @@ static void top_shows_what_the_coordinator_knows_of_a_job(void **state)
     (void)state;
     cluster_init(&cluster);
     cluster_start(&cluster, NULL);
-    agent = cluster_add_agent(&cluster, 2, 0);
-    agent->script = SCRIPT_KEEP;
-    spec_train(spec, sizeof(spec), 40, 10, 2);
-    job = cluster_submit(&cluster, "r", "pretrain", spec);
-    assert_true(cluster_wait(&cluster, has_ranks, agent));
-    report(agent, job);
-    assert_true(cluster_wait(&cluster, has_metrics, &job));
+    job = start_training(&cluster, "test", &agent);
+    send_stage(agent, job);
+    /* All is there before the screen is drawn: of a change only what differs is drawn. */
+    tell_two_steps(&cluster, agent, job);
     pid = forkpty(&fd, NULL, NULL, &size);
     if (pid == 0)
         exec_top(cluster.home);
