@@ -3,9 +3,6 @@
 
 #include "jobs/client/format.h"
 
-#include <pthread.h>
-#include <signal.h>
-
 #define JOB_RUNNING                                                                      \
     "[{\"id\": 3, \"name\": \"demo\", \"kind\": \"pretrain\", \"state\": \"running\", "  \
     "\"reason\": \"\", \"attempt\": 2, \"done\": 42, \"total\": 100, "                   \
@@ -96,11 +93,9 @@ static void version_and_overview_need_no_coordinator(void **state)
 
 static void status_is_a_table_or_json(void **state)
 {
-    static const struct fake_rule rules[] = {
-        {.type = MSG_QUERY, .view = "jobs", .answer = MSG_ROWS, .text = JOB_RUNNING},
-        {.type = MSG_NONE}};
-    static const struct fake_rule none[] = {
-        {.type = MSG_QUERY, .answer = MSG_ROWS, .text = "[]"}, {.type = MSG_NONE}};
+    static const struct fake_rule rules[] = {FAKE_ROWS("jobs", JOB_RUNNING),
+                                             {.type = MSG_NONE}};
+    static const struct fake_rule none[] = {FAKE_ROWS(NULL, "[]"), {.type = MSG_NONE}};
 
     (void)state;
     assert_run(rules, W("status"), EXIT_DONE, "running  42% 42/100", NULL);
@@ -139,23 +134,16 @@ static void status_hides_old_ended_jobs_without_all(void **state)
 static void workers_checkpoints_and_events_are_listed(void **state)
 {
     static const struct fake_rule rules[] = {
-        {.type = MSG_QUERY,
-         .view = "workers",
-         .answer = MSG_ROWS,
-         .text = "[{\"id\": 1, \"agent\": \"a-1\", \"host\": \"h\\u0007\", "
-                 "\"n_devices\": 2, \"n_busy\": 1, \"device_kind\": \"cpu\", "
-                 "\"state\": \"up\", \"last_seen_ms\": 1}]"},
-        {.type = MSG_QUERY,
-         .view = "checkpoints",
-         .answer = MSG_ROWS,
-         .text = "[{\"id\": 1, \"job\": 3, \"step\": 40, \"path\": \"/c/40\", "
-                 "\"consumed_samples\": 160, \"val_loss\": 1.25, \"is_kept\": 1}]"},
-        {.type = MSG_QUERY, .view = "job", .answer = MSG_ROWS, .text = JOB_RUNNING},
-        {.type = MSG_QUERY,
-         .view = "events",
-         .answer = MSG_ROWS,
-         .text = "[{\"id\": 1, \"job\": 3, \"ms\": 1700000000000, \"kind\": \"rank\", "
-                 "\"text\": \"rank 1 died\"}]"},
+        FAKE_ROWS("workers", "[{\"id\": 1, \"agent\": \"a-1\", \"host\": \"h\\u0007\", "
+                             "\"n_devices\": 2, \"n_busy\": 1, \"device_kind\": \"cpu\", "
+                             "\"state\": \"up\", \"last_seen_ms\": 1}]"),
+        FAKE_ROWS("checkpoints",
+                  "[{\"id\": 1, \"job\": 3, \"step\": 40, \"path\": \"/c/40\", "
+                  "\"consumed_samples\": 160, \"val_loss\": 1.25, \"is_kept\": 1}]"),
+        FAKE_ROWS("job", JOB_RUNNING),
+        FAKE_ROWS("events",
+                  "[{\"id\": 1, \"job\": 3, \"ms\": 1700000000000, \"kind\": \"rank\", "
+                  "\"text\": \"rank 1 died\"}]"),
         {.type = MSG_NONE}};
 
     (void)state;
@@ -169,19 +157,14 @@ static void workers_checkpoints_and_events_are_listed(void **state)
 static void show_tells_all_about_a_job(void **state)
 {
     static const struct fake_rule rules[] = {
-        {.type = MSG_QUERY, .view = "job", .answer = MSG_ROWS, .text = JOB_RUNNING},
-        {.type = MSG_QUERY,
-         .view = "attempts",
-         .answer = MSG_ROWS,
-         .text = "[{\"id\": 1, \"attempt\": 1, \"state\": \"ended\", "
-                 "\"cause\": \"lost\", \"reason\": \"rank 1 killed\", \"n_ranks\": 2, "
-                 ""
-                 "\"started_ms\": 1000, \"ended_ms\": 4000}]"},
-        {.type = MSG_QUERY,
-         .view = "metrics",
-         .answer = MSG_ROWS,
-         .text = "[{\"id\": 1, \"step\": 10, \"rank\": 0, \"json\": {\"step_ms\": 100, "
-                 "\"wait_ms\": 5, \"samples_per_s\": 40}}]"},
+        FAKE_ROWS("job", JOB_RUNNING),
+        FAKE_ROWS("attempts",
+                  "[{\"id\": 1, \"attempt\": 1, \"state\": \"ended\", "
+                  "\"cause\": \"lost\", \"reason\": \"rank 1 killed\", \"n_ranks\": 2, "
+                  "\"started_ms\": 1000, \"ended_ms\": 4000}]"),
+        FAKE_ROWS("metrics",
+                  "[{\"id\": 1, \"step\": 10, \"rank\": 0, \"json\": {\"step_ms\": 100, "
+                  "\"wait_ms\": 5, \"samples_per_s\": 40}}]"),
         {.type = MSG_NONE}};
     static const struct fake_rule missing[] = {
         {.type = MSG_QUERY, .answer = MSG_ERROR, .code = "not-found", .text = "no job 9"},
@@ -270,14 +253,17 @@ static void wishes_are_passed_on_for_each_job(void **state)
     assert_run(rules, W("release", "3"), EXIT_DONE, "job 3 is released", NULL);
 }
 
+static const struct fake_rule running[] = {FAKE_ROWS(NULL, JOB_RUNNING),
+                                           {.type = MSG_NONE}};
+
 static void wait_follows_a_job_to_its_end(void **state)
 {
     static const struct fake_rule done[] = {
         {.type = MSG_QUERY, .times = 2, .answer = MSG_ROWS, .text = JOB_RUNNING},
-        {.type = MSG_QUERY, .answer = MSG_ROWS, .text = JOB_DONE},
+        FAKE_ROWS(NULL, JOB_DONE),
         {.type = MSG_NONE}};
-    static const struct fake_rule failed[] = {
-        {.type = MSG_QUERY, .answer = MSG_ROWS, .text = JOB_FAILED}, {.type = MSG_NONE}};
+    static const struct fake_rule failed[] = {FAKE_ROWS(NULL, JOB_FAILED),
+                                              {.type = MSG_NONE}};
 
     (void)state;
     assert_run(done, W("wait", "3"), EXIT_DONE, "job 3 done\n",
@@ -288,38 +274,24 @@ static void wait_follows_a_job_to_its_end(void **state)
 
 static void wait_until_leaves_when_so_much_is_done(void **state)
 {
-    static const struct fake_rule rules[] = {
-        {.type = MSG_QUERY, .answer = MSG_ROWS, .text = JOB_RUNNING}, {.type = MSG_NONE}};
-
     (void)state;
-    assert_run(rules, W("wait", "3", "--until", "42"), EXIT_DONE, "", NULL);
-    assert_run(rules, W("wait", "3", "--until", "43", "--timeout", "0"), EXIT_JOB_FAILED,
-               NULL, "has not ended");
+    assert_run(running, W("wait", "3", "--until", "42"), EXIT_DONE, "", NULL);
+    assert_run(running, W("wait", "3", "--until", "43", "--timeout", "0"),
+               EXIT_JOB_FAILED, NULL, "has not ended");
 }
 
 static void wait_gives_up_at_its_timeout_and_the_job_goes_on(void **state)
 {
-    static const struct fake_rule rules[] = {
-        {.type = MSG_QUERY, .answer = MSG_ROWS, .text = JOB_RUNNING}, {.type = MSG_NONE}};
-
     (void)state;
-    assert_run(rules, W("wait", "3", "--timeout", "0"), EXIT_JOB_FAILED, NULL,
+    assert_run(running, W("wait", "3", "--timeout", "0"), EXIT_JOB_FAILED, NULL,
                "job 3 has not ended; it goes on");
 }
 
-/* Ctrl-C as the kernel gives it: a signal to the process while it waits. */
 static void interrupt_leaves_the_job_running(void **state)
 {
-    static const struct fake_rule rules[] = {
-        {.type = MSG_QUERY, .answer = MSG_ROWS, .text = JOB_RUNNING}, {.type = MSG_NONE}};
-    sigset_t set;
-
     (void)state;
-    sigemptyset(&set);
-    sigaddset(&set, SIGINT);
-    pthread_sigmask(SIG_BLOCK, &set, NULL);
-    raise(SIGINT); /* stays pending until the client waits for it */
-    assert_run(rules, W("wait", "3"), EXIT_INTERRUPTED, NULL, "job 3 goes on");
+    interrupt_next_run();
+    assert_run(running, W("wait", "3"), EXIT_INTERRUPTED, NULL, "job 3 goes on");
 }
 
 /* ---- the rest ---- */
@@ -328,10 +300,8 @@ static void up_says_when_it_runs_already(void **state)
 {
     static const struct fake_rule rules[] = {
         {.type = MSG_PING, .answer = MSG_PONG},
-        {.type = MSG_QUERY,
-         .view = "workers",
-         .answer = MSG_ROWS,
-         .text = "[{\"id\": 1, \"state\": \"lost\"}, {\"id\": 2, \"state\": \"up\"}]"},
+        FAKE_ROWS("workers",
+                  "[{\"id\": 1, \"state\": \"lost\"}, {\"id\": 2, \"state\": \"up\"}]"),
         {.type = MSG_NONE}};
 
     (void)state;

@@ -1,5 +1,8 @@
 #include "client_help.h"
 
+#include <pthread.h>
+#include <signal.h>
+
 const struct fake_rule no_rules[] = {{.type = MSG_NONE}};
 
 struct said run(const struct fake_rule *rules, const char *const *words)
@@ -11,6 +14,16 @@ struct said run(const struct fake_rule *rules, const char *const *words)
     said = client_says(fake_home(fake), words);
     fake_stop(fake);
     return said;
+}
+
+void interrupt_next_run(void)
+{
+    sigset_t set;
+
+    sigemptyset(&set);
+    sigaddset(&set, SIGINT);
+    pthread_sigmask(SIG_BLOCK, &set, NULL);
+    raise(SIGINT); /* stays pending until the client waits for it */
 }
 
 void assert_run(const struct fake_rule *rules, const char *const *words, int status,

@@ -22,6 +22,8 @@ extern const struct fake_rule no_rules[];
 
 /* Runs words against rules; said_fini frees the outcome. */
 struct said run(const struct fake_rule *rules, const char *const *words);
+/* Ctrl-C as the kernel gives it: a signal to the process while it waits. */
+void interrupt_next_run(void);
 /* The exit status, and a part of what it prints on each stream (NULL: anything). */
 void assert_run(const struct fake_rule *rules, const char *const *words, int status,
                 const char *out, const char *err);

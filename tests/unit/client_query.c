@@ -2,9 +2,6 @@
 #include "client_help.h"
 #include "jobs/client/query_print.h"
 
-#include <pthread.h>
-#include <signal.h>
-
 #define TABLE_OF_TWO                                                                     \
     "{\"columns\": [{\"name\": \"id\", \"type\": \"integer\", \"unit\": \"\"},"          \
     " {\"name\": \"name\", \"type\": \"text\", \"unit\": \"\"},"                         \
@@ -143,13 +140,9 @@ static void query_is_watched_until_it_is_interrupted(void **state)
     static const struct fake_rule rules[] = {
         {.type = MSG_SELECT, .answer = MSG_TABLE, .text = TABLE_OF_TWO},
         {.type = MSG_NONE}};
-    sigset_t set;
 
     (void)state;
-    sigemptyset(&set);
-    sigaddset(&set, SIGINT);
-    pthread_sigmask(SIG_BLOCK, &set, NULL);
-    raise(SIGINT); /* stays pending until the client waits for it */
+    interrupt_next_run();
     assert_run(rules, W("query", "ranks", "--watch", "60"), EXIT_INTERRUPTED, "2.0 MiB",
                NULL);
 }

@@ -67,26 +67,19 @@ static void add_metrics(struct buf *out, int n)
 }
 
 static struct fake_rule rules[] = {
-    {.type = MSG_QUERY, .view = "job", .answer = MSG_ROWS, .text = EVALUATE_JOB},
-    {.type = MSG_QUERY,
-     .view = "attempts",
-     .answer = MSG_ROWS,
-     .text = "[{\"id\": 1, \"attempt\": 1, \"n_ranks\": 2, \"state\": \"ended\", "
-             "\"cause\": \"done\", \"reason\": \"all <done>\", \"started_ms\": 1000, "
-             "\"ended_ms\": 61000}]"},
-    {.type = MSG_QUERY,
-     .view = "checkpoints",
-     .answer = MSG_ROWS,
-     .text = "[{\"id\": 1, \"job\": 3, \"step\": 40, \"path\": "
-             "\"/home/jobs/3/checkpoints/step-40\"}]"},
+    FAKE_ROWS("job", EVALUATE_JOB),
+    FAKE_ROWS("attempts",
+              "[{\"id\": 1, \"attempt\": 1, \"n_ranks\": 2, \"state\": \"ended\", "
+              "\"cause\": \"done\", \"reason\": \"all <done>\", \"started_ms\": 1000, "
+              "\"ended_ms\": 61000}]"),
+    FAKE_ROWS("checkpoints", "[{\"id\": 1, \"job\": 3, \"step\": 40, \"path\": "
+                             "\"/home/jobs/3/checkpoints/step-40\"}]"),
     {.type = MSG_QUERY, .view = "metrics", .answer = MSG_ROWS},
-    {.type = MSG_QUERY,
-     .view = "events",
-     .answer = MSG_ROWS,
-     .text = "[{\"id\": 1, \"kind\": \"attempt\", \"text\": \"attempt 1 starts: x\"}, "
-             "{\"id\": 2, \"kind\": \"checkpoint\", \"text\": \"checkpoint of step 20: "
-             "p\"}, {\"id\": 3, \"kind\": \"attempt\", \"text\": \"attempt 2 starts: "
-             "y\"}]"},
+    FAKE_ROWS("events",
+              "[{\"id\": 1, \"kind\": \"attempt\", \"text\": \"attempt 1 starts: x\"}, "
+              "{\"id\": 2, \"kind\": \"checkpoint\", \"text\": \"checkpoint of step 20: "
+              "p\"}, {\"id\": 3, \"kind\": \"attempt\", \"text\": \"attempt 2 starts: "
+              "y\"}]"),
     {.type = MSG_NONE},
 };
 

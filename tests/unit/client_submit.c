@@ -35,7 +35,7 @@ static void submit_hands_in_the_resolved_tree(void **state)
 {
     static const struct fake_rule rules[] = {
         {.type = MSG_SUBMIT, .answer = MSG_SUBMITTED, .a = 7, .b = 1},
-        {.type = MSG_QUERY, .answer = MSG_ROWS, .text = JOB_FAILED},
+        FAKE_ROWS(NULL, JOB_FAILED),
         {.type = MSG_NONE}};
     struct fake *fake = fake_start(rules);
     char spec[256], data[256];
@@ -156,15 +156,13 @@ static void files_that_are_not_there_are_named(void **state)
 static void what_does_not_fit_is_refused_with_what_would(void **state)
 {
     static const struct fake_rule rules[] = {
-        {.type = MSG_QUERY,
-         .view = "workers",
-         .answer = MSG_ROWS,
-         .text = "[{\"host\": \"old\", \"state\": \"lost\", \"device_kind\": \"gpu\","
-                 "  \"n_devices\": 1, \"memory_bytes\": 99000000000},"
-                 " {\"host\": \"n1\", \"state\": \"up\", \"device_kind\": \"gpu\","
-                 "  \"n_devices\": 2, \"memory_bytes\": 40000000000},"
-                 " {\"host\": \"n2\", \"state\": \"up\", \"device_kind\": \"gpu\","
-                 "  \"n_devices\": 8, \"memory_bytes\": 100000000000}]"},
+        FAKE_ROWS("workers",
+                  "[{\"host\": \"old\", \"state\": \"lost\", \"device_kind\": \"gpu\","
+                  "  \"n_devices\": 1, \"memory_bytes\": 99000000000},"
+                  " {\"host\": \"n1\", \"state\": \"up\", \"device_kind\": \"gpu\","
+                  "  \"n_devices\": 2, \"memory_bytes\": 40000000000},"
+                  " {\"host\": \"n2\", \"state\": \"up\", \"device_kind\": \"gpu\","
+                  "  \"n_devices\": 8, \"memory_bytes\": 100000000000}]"),
         {.type = MSG_SUBMIT, .answer = MSG_SUBMITTED, .a = 7, .b = 1},
         {.type = MSG_NONE},
     };

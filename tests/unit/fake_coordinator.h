@@ -24,6 +24,12 @@ struct fake_rule {
     int64_t a, b;     /* SUBMITTED: job, is_new; LOG_CHUNK: attempt, is_end */
 };
 
+/* A rule for QUERY of a view (NULL: any): these rows. */
+#define FAKE_ROWS(of, rows)                                                              \
+    {                                                                                    \
+        .type = MSG_QUERY, .view = (of), .answer = MSG_ROWS, .text = (rows)              \
+    }
+
 struct fake;
 
 struct fake *fake_start(const struct fake_rule *rules);
