@@ -50,7 +50,7 @@ static int step(struct training *t, struct err *err)
 static int training_open(struct training *t, struct bench *bench, const struct shape *s,
                          struct err *err)
 {
-    *t = (struct training){.batch = batch_make(s, 1, s->n_tokens)};
+    *t = (struct training){.batch = shape_batch(s, 1, s->n_tokens)};
     if (comm_create_solo(&t->solo, "bench", err) < 0 ||
         model_create(&t->model, bench, &s->config, t->solo, err) < 0)
         return -1;
@@ -197,7 +197,7 @@ static int answer(struct neva *model, const struct neva_batch *batch, int64_t n_
 static int measure_answers(struct bench *bench, struct neva *model, const struct shape *s,
                            int64_t n_rows, struct err *err)
 {
-    struct neva_batch batch = batch_make(s, n_rows, s->n_prompt);
+    struct neva_batch batch = shape_batch(s, n_rows, s->n_prompt);
     struct series whole = {.n = 0}, decode = {.n = 0};
     double first = 0, all = 0;
     char key[KEY_MAX], note[128], graphs[64];
@@ -266,7 +266,7 @@ static int process_seconds(double *out, struct err *err)
 int bench_first_step(struct bench *bench, bool is_7b, struct err *err)
 {
     struct shape s = is_7b ? shape_frozen(bench) : shape_small(bench);
-    struct training t = {.batch = batch_make(&s, 1, s.n_tokens)};
+    struct training t = {.batch = shape_batch(&s, 1, s.n_tokens)};
     double seconds = 0;
     int rc = -1;
 

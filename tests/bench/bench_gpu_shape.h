@@ -6,6 +6,7 @@
 #ifndef VNEVA_TESTS_BENCH_BENCH_GPU_SHAPE_H
 #define VNEVA_TESTS_BENCH_BENCH_GPU_SHAPE_H
 
+#include "tests/bench/bench_batch.h"
 #include "tests/bench/bench_gpu.h"
 
 struct shape {
@@ -22,11 +23,8 @@ struct shape shape_answer(const struct bench *bench);
 /* The quickstart's model. */
 struct shape shape_small(const struct bench *bench);
 
-void *must_alloc(size_t n_bytes);
-
-/* n_rows rows of n_tokens: frames, text, labels; owns its memory. */
-struct neva_batch batch_make(const struct shape *s, int64_t n_rows, int64_t n_tokens);
-void batch_free(const struct neva_batch *batch);
+/* n_rows of them, of n_tokens; owns its memory. */
+struct neva_batch shape_batch(const struct shape *s, int64_t n_rows, int64_t n_tokens);
 
 /* neva_create with weights that are made on the device: 7 billion of them take no minutes.
  * *out is NULL after an error. */

@@ -14,9 +14,9 @@
  * Answers hold wall_s, cpu_s (user and system, all threads), peak_mb (resident, so far).
  */
 #include "common/base/clock.h"
-#include "common/base/rng.h"
 #include "model/generate/generate.h"
 #include "model/optim/optim.h"
+#include "tests/bench/bench_batch.h"
 
 #include <getopt.h>
 #include <stdio.h>
@@ -79,48 +79,6 @@ static struct neva_config shape(const struct options *options)
         .init_std = 0.02F,
         .seed = 1,
     };
-}
-
-static void *must_alloc(size_t n_bytes)
-{
-    void *p = calloc(n_bytes, 1);
-
-    if (!p)
-        abort();
-    return p;
-}
-
-/* Rows of frames, then text, whose last tokens are the answer. */
-static struct neva_batch batch_make(const struct neva_config *config, int64_t n_samples)
-{
-    int64_t n = n_samples * TOKENS, n_media = FRAMES_EACH * neva_patches(config);
-    int64_t n_frames = n_samples * FRAMES_EACH, size = config->vision.image_size;
-    size_t n_pixels = (size_t)(n_frames * size * size * 3);
-    int32_t *tokens = must_alloc((size_t)n * 4), *labels = must_alloc((size_t)n * 4);
-    int32_t *lens = must_alloc((size_t)n_samples * 4);
-    uint8_t *pixels = must_alloc(n_pixels);
-    struct rng_key key = {1, 2};
-
-    for (int64_t i = 0; i < n; i++) {
-        int64_t t = i % TOKENS;
-
-        tokens[i] = (int32_t)rng_below(key, (uint64_t)i, (uint64_t)config->llm.vocab);
-        labels[i] = t >= TOKENS - LABELS_EACH ? tokens[i] : -1;
-        if (t < n_media)
-            tokens[i] = NEVA_TOKEN_MEDIA;
-        lens[i / TOKENS] = TOKENS;
-    }
-    for (size_t i = 0; i < n_pixels; i++)
-        pixels[i] = (uint8_t)rng_below(key, i, 256);
-    return (struct neva_batch){n_samples, TOKENS, tokens, labels, lens, n_frames, pixels};
-}
-
-static void batch_free(const struct neva_batch *batch)
-{
-    free((void *)batch->tokens);
-    free((void *)batch->labels);
-    free((void *)batch->lens);
-    free((void *)batch->pixels);
 }
 
 static int step(struct bench *bench, double *loss, struct err *err)
@@ -234,7 +192,8 @@ static int run(const struct options *options, struct err *err)
     char line[LINE_MAX_BYTES];
     int rc = -1;
 
-    bench.batch = batch_make(&bench.config, options->batch);
+    bench.batch =
+        batch_make(&bench.config, options->batch, TOKENS, FRAMES_EACH, LABELS_EACH);
     if (comm_create_solo(&bench.solo, "bench", err) < 0 ||
         backend_create(&bench.backend, options->backend, 0, options->n_threads, err) <
             0 ||

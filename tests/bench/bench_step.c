@@ -8,8 +8,8 @@
  * milliseconds of a step. Where the time goes: perf record -g.
  */
 #include "common/base/clock.h"
-#include "common/base/rng.h"
 #include "model/optim/optim.h"
+#include "tests/bench/bench_batch.h"
 
 #include <getopt.h>
 #include <stdio.h>
@@ -66,50 +66,6 @@ static struct neva_config quickstart(const struct options *options)
     };
 }
 
-static void *must_alloc(size_t n_bytes)
-{
-    void *p = calloc(n_bytes, 1);
-
-    if (!p)
-        abort();
-    return p;
-}
-
-static void batch_free(const struct neva_batch *batch)
-{
-    free((void *)batch->tokens);
-    free((void *)batch->labels);
-    free((void *)batch->lens);
-    free((void *)batch->pixels);
-}
-
-/* Rows of frames, a question and a short answer. */
-static struct neva_batch batch_make(const struct neva_config *config,
-                                    const struct options *options, int rank)
-{
-    int64_t n = options->batch * TOKENS, n_media = FRAMES_EACH * neva_features(config);
-    int64_t n_frames = options->batch * FRAMES_EACH;
-    size_t n_pixels = (size_t)(n_frames / options->n_ranks + 1) * 64 * 64 * 3;
-    int32_t *tokens = must_alloc((size_t)n * 4), *labels = must_alloc((size_t)n * 4);
-    int32_t *lens = must_alloc((size_t)options->batch * 4);
-    uint8_t *pixels = must_alloc(n_pixels);
-    struct rng_key key = {1, 2};
-
-    for (int64_t i = 0; i < n; i++) {
-        int64_t t = i % TOKENS;
-
-        tokens[i] = (int32_t)rng_below(key, (uint64_t)i, (uint64_t)config->llm.vocab);
-        labels[i] = t >= TOKENS - LABELS_EACH ? tokens[i] : -1;
-        if (t < n_media)
-            tokens[i] = NEVA_TOKEN_MEDIA;
-        lens[i / TOKENS] = TOKENS;
-    }
-    for (size_t i = 0; i < n_pixels; i++)
-        pixels[i] = (uint8_t)rng_below(key, i + (size_t)rank, 256);
-    return (struct neva_batch){options->batch, TOKENS,   tokens, labels,
-                               lens,           n_frames, pixels};
-}
-
 static int step(struct neva *model, struct comm *solo, const struct neva_batch *batch,
                 int i, struct err *err)
 {
@@ -150,7 +106,8 @@ static int run(const struct options *options, int rank, const char *segment,
                struct err *err)
 {
     struct neva_config config = quickstart(options);
-    struct neva_batch batch = batch_make(&config, options, rank);
+    struct neva_batch batch =
+        batch_make(&config, options->batch, TOKENS, FRAMES_EACH, LABELS_EACH);
     struct comm *solo = NULL, *group = NULL;
     struct backend *b = NULL;
     struct neva *model = NULL;

@@ -92,7 +92,7 @@ endif()
 
 # What tests/gpu.sh runs on a GPU, here over the stand-ins, so that it works there.
 set(bench_gpu bench/bench_gpu.c bench/bench_gpu_lt.c bench/bench_gpu_model.c
-  bench/bench_gpu_ops.c bench/bench_gpu_shape.c)
+  bench/bench_gpu_ops.c bench/bench_gpu_shape.c bench/bench_batch.c)
 if(VNEVA_TESTS)
   add_executable(bench_gpu_host ${bench_gpu} ${cuda_host}/runtime.cpp
     ${cuda_host}/streams.cpp ${cuda_host}/graphs.cpp ${cuda_host}/cublaslt.cpp)

@@ -24,7 +24,7 @@ vneva_test(unit_checkpoint_files LABEL unit SOURCES unit/checkpoint_files.c
 
 # Measured by hand and by tests/bench, not by ctest.
 foreach(bench bench_step bench_model)
-  add_executable(${bench} bench/${bench}.c)
+  add_executable(${bench} bench/${bench}.c bench/bench_batch.c)
   target_link_libraries(${bench} PRIVATE vneva_optim vneva_generate vneva_flags)
   set_target_properties(${bench} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
 endforeach()
