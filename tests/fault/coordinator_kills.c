@@ -1,6 +1,5 @@
 /* The coordinator is killed at random commits while agents work: no task is lost, none is
  * done twice, and the database is sound. And a store that cannot write loses nothing. */
-#include "common/base/clock.h"
 #include "common/base/rng.h"
 #include "tests/integration/cluster.h"
 
@@ -86,18 +85,6 @@ static void assert_batch_done_once(struct cluster *cluster)
     assert_int_equal(number(cluster, "SELECT count(*) FROM datasets WHERE job = 1"), 1);
 }
 
-/* Steps the agents until the coordinator has died at its fault point or the job is done
- * (asked of the agents: all of them have nothing left). */
-static void run_until_killed(struct cluster *cluster)
-{
-    int64_t deadline_ms = clock_mono_ms() + CLUSTER_DEADLINE_MS;
-
-    while (cluster_reap(cluster, false) < 0) {
-        assert_true(clock_mono_ms() < deadline_ms);
-        cluster_step(cluster, 0);
-    }
-}
-
 static void job_survives_twenty_kills_with_every_task_done_once(void **state)
 {
     static const char *const points[] = {"store.commit", "store.committed"};
@@ -115,7 +102,7 @@ static void job_survives_twenty_kills_with_every_task_done_once(void **state)
         snprintf(fault, sizeof(fault), "%s:kill@%d", points[rng_below(key, 2 * i, 2)],
                  1 + (int)rng_below(key, 2 * i + 1, 9));
         cluster_start(cluster, fault);
-        run_until_killed(cluster);
+        cluster_wait_end(cluster);
     }
     cluster_start(cluster, NULL);
     cluster_wait_job(cluster, 1, "done");
@@ -140,7 +127,7 @@ static void training_survives_kills_with_every_checkpoint_once(void **state)
                  rng_below(key, 2 * i, 2) ? "ted" : "",
                  2 + (int)rng_below(key, 2 * i + 1, 3));
         cluster_start(cluster, fault);
-        run_until_killed(cluster);
+        cluster_wait_end(cluster);
     }
     cluster_start(cluster, NULL);
     cluster_wait_job(cluster, 1, "done");

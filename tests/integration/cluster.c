@@ -537,6 +537,16 @@ int64_t cluster_submit(struct cluster *cluster, const char *request_id, const ch
     return job;
 }
 
+void cluster_wait_end(struct cluster *cluster)
+{
+    int64_t deadline_ms = clock_mono_ms() + CLUSTER_DEADLINE_MS;
+
+    while (cluster_reap(cluster, false) < 0) {
+        assert_true(clock_mono_ms() < deadline_ms);
+        cluster_step(cluster, 1);
+    }
+}
+
 /* A question that shared its turn with a commit made to fail is asked again. */
 struct json *cluster_rows(struct cluster *cluster, const char *view, int64_t job)
 {

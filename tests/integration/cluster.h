@@ -80,6 +80,7 @@ void cluster_fini(struct cluster *cluster);
 void cluster_start(struct cluster *cluster, const char *fault); /* NULL: none */
 int cluster_reap(struct cluster *cluster, bool may_wait); /* wait status; -1: runs */
 void cluster_kill(struct cluster *cluster, int signal);   /* and waits for its end */
+void cluster_wait_end(struct cluster *cluster); /* of the coordinator; agents go on */
 
 struct fake_agent *cluster_add_agent(struct cluster *cluster, int64_t n_devices,
                                      int64_t n_samples);

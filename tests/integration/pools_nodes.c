@@ -335,23 +335,13 @@ static void node_that_vanishes_is_replaced_and_the_job_goes_on(void **state)
 
 /* ---- what goes wrong ---- */
 
-static void run_until_ended(struct pools_test *t)
-{
-    int64_t deadline_ms = clock_mono_ms() + CLUSTER_DEADLINE_MS;
-
-    while (cluster_reap(&t->cluster, false) < 0) {
-        assert_true(clock_mono_ms() < deadline_ms);
-        cluster_step(&t->cluster, 1);
-    }
-}
-
 static void survive_kill_at(struct pools_test *t, const char *fault)
 {
     start_with_pool(t, 0, 1);
     submit_batch(t);
     cluster_kill(&t->cluster, SIGTERM);
     cluster_start(&t->cluster, fault);
-    run_until_ended(t);
+    cluster_wait_end(&t->cluster);
     cluster_start(&t->cluster, NULL);
     assert_done_cleanly(t);
     assert_int_equal(count_lines(t, "submitted", "p "), 1);
@@ -389,7 +379,7 @@ static void kills_at_any_commit_lose_no_node_and_double_none(void **state)
         snprintf(fault, sizeof(fault), "store.commit%s:kill@%d", i % 2 ? "ted" : "",
                  1 + 2 * i);
         cluster_start(&t->cluster, fault);
-        run_until_ended(t);
+        cluster_wait_end(&t->cluster);
         assert_true(number(t, OPEN) <= 2);
     }
     drop(t, "hold");
@@ -503,7 +493,7 @@ static void shutdown_cancels_what_is_pending(void **state)
     submit_batch(t);
     wait_for(t, "SELECT count(*) = 1 FROM allocations WHERE state = 'pending'");
     assert_int_equal(call(t, &shutdown, &err), 0);
-    run_until_ended(t);
+    cluster_wait_end(&t->cluster);
     assert_int_equal(count_lines(t, "calls", "cancel 1"), 1);
     drop(t, "full");
     cluster_start(&t->cluster, NULL);

@@ -35,7 +35,6 @@ tcuStreamSynchronize cuStreamSynchronize;
 tcuGetErrorName cuGetErrorName;
 tcuGetErrorString cuGetErrorString;
 
-#define NOT_SUPPORTED ((CUresult)801)
 #define NO_DEVICE ((CUresult)100)
 #define OUT_OF_MEMORY ((CUresult)2)
 #define INVALID_CONTEXT ((CUresult)201)
@@ -213,13 +212,6 @@ CUresult cuGetErrorString(CUresult code, const char **text)
 }
 
 /* looked up, never called by a decoder */
-#define ABSENT(name)                                                                     \
-    CUresult name(void);                                                                 \
-    CUresult name(void)                                                                  \
-    {                                                                                    \
-        return NOT_SUPPORTED;                                                            \
-    }
-
 ABSENT(cuCtxSetLimit)
 ABSENT(cuMemAllocPitch_v2)
 ABSENT(cuMemAllocManaged)

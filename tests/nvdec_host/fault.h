@@ -10,6 +10,16 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define NOT_SUPPORTED ((CUresult)801)
+
+/* A function that is looked up and, by these tests, never called. */
+#define ABSENT(name)                                                                     \
+    CUresult name(void);                                                                 \
+    CUresult name(void)                                                                  \
+    {                                                                                    \
+        return NOT_SUPPORTED;                                                            \
+    }
+
 /* The K of a fault that is set, 0: it is not. */
 static inline long host_fault(const char *name)
 {

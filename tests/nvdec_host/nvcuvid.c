@@ -34,7 +34,6 @@ tcuvidDecodePicture cuvidDecodePicture;
 tcuvidMapVideoFrame64 cuvidMapVideoFrame64;
 tcuvidUnmapVideoFrame64 cuvidUnmapVideoFrame64;
 
-#define NOT_SUPPORTED ((CUresult)801)
 #define OUT_OF_MEMORY ((CUresult)2)
 #define INVALID_VALUE ((CUresult)1)
 #define SURFACES_MAX 64
@@ -306,13 +305,6 @@ CUresult cuvidUnmapVideoFrame64(CUvideodecoder handle, unsigned long long at)
 }
 
 /* looked up, never called by FFmpeg's nvdec */
-#define ABSENT(name)                                                                     \
-    CUresult name(void);                                                                 \
-    CUresult name(void)                                                                  \
-    {                                                                                    \
-        return NOT_SUPPORTED;                                                            \
-    }
-
 ABSENT(cuvidGetDecodeStatus)
 ABSENT(cuvidReconfigureDecoder)
 ABSENT(cuvidCtxLockCreate)

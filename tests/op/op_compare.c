@@ -14,6 +14,7 @@
  */
 #include "tests/op/op_compare.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 static struct op_bounds bounds_of(enum dtype dtype)
@@ -113,4 +114,15 @@ void op_check_cases(struct check *check, struct backend *b, const struct op_case
 void op_check_backend(struct check *check, struct backend *b)
 {
     op_check_cases(check, b, op_cases, (size_t)op_n_cases);
+}
+
+struct backend *op_open_cuda(struct check *check, const char *order)
+{
+    struct backend *b = NULL;
+    struct err err = {0};
+
+    if (order)
+        setenv("CUDA_HOST_ORDER", order, 1);
+    check_that(check, backend_create(&b, "cuda", 0, 0, &err) == 0, "%s", err.text);
+    return b;
 }

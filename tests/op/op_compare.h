@@ -16,6 +16,10 @@ int op_compare(const struct op_run *got, const struct op_run *want, bool is_loud
 
 bool op_has_same_bits(const struct op_run *a, const struct op_run *b);
 
+/* The CUDA backend, or NULL and a failed check. order: in which the stand-in runs threads
+ * (cuda_host; NULL: as it is set). */
+struct backend *op_open_cuda(struct check *check, const char *order);
+
 /* These cases in every type on both, twice on b, which must give the same bits again. */
 void op_check_cases(struct check *check, struct backend *b, const struct op_case *cases,
                     size_t n);

@@ -12,16 +12,6 @@ static const char *const orders[] = {"forward", "reverse", "scrambled"};
 #define N_ORDERS (sizeof(orders) / sizeof(orders[0]))
 #define SMALL_SHARED "101376" /* bytes of a block on compute capability 8.6 */
 
-static struct backend *open_cuda(struct check *check, const char *order)
-{
-    struct backend *b = NULL;
-    struct err err = {0};
-
-    setenv("CUDA_HOST_ORDER", order, 1);
-    check_that(check, backend_create(&b, "cuda", 0, 0, &err) == 0, "%s", err.text);
-    return b;
-}
-
 static bool is_attention(const struct op_case *op)
 {
     return strncmp(op->name, "attention", strlen("attention")) == 0;
@@ -29,7 +19,7 @@ static bool is_attention(const struct op_case *op)
 
 static void every_case_agrees_with_ref(struct check *check)
 {
-    struct backend *b = open_cuda(check, "scrambled");
+    struct backend *b = op_open_cuda(check, "scrambled");
 
     for (int i = 0; b && i < op_n_cases; i++)
         if (is_attention(&op_cases[i]))
@@ -42,7 +32,7 @@ static void bits_do_not_depend_on_order_and_copies(struct check *check)
     struct backend *b[N_ORDERS];
 
     for (size_t i = 0; i < N_ORDERS; i++)
-        b[i] = open_cuda(check, orders[i]);
+        b[i] = op_open_cuda(check, orders[i]);
     for (int c = 0; c < op_n_cases && b[0] && b[1] && b[2]; c++) {
         struct op_run want, got;
 
@@ -68,7 +58,7 @@ static void little_shared_memory_is_enough(struct check *check)
     struct backend *b;
 
     setenv("CUDA_HOST_SHARED", SMALL_SHARED, 1);
-    b = open_cuda(check, "forward");
+    b = op_open_cuda(check, "forward");
     for (int i = 0; b && i < op_n_cases; i++)
         if (is_attention(&op_cases[i]) && op_cases[i].n[5] == 256)
             op_check_cases(check, b, &op_cases[i], 1);
@@ -178,7 +168,7 @@ static void extreme_values_give_what_they_give_on_ref(struct check *check)
         {"attention, extreme scores, one query", run_extreme, {1}, 0},
         {"attention, gradients of large scores", run_extreme_gradient, {5}, 0},
     };
-    struct backend *b = open_cuda(check, "reverse");
+    struct backend *b = op_open_cuda(check, "reverse");
 
     if (b)
         op_check_cases(check, b, cases, sizeof(cases) / sizeof(cases[0]));

@@ -14,14 +14,13 @@ static const enum dtype types[] = {DTYPE_BF16, DTYPE_F16};
 /* choice NULL: as users have it. */
 static struct backend *open_cuda(struct check *check, const char *choice)
 {
-    struct backend *b = NULL;
-    struct err err = {0};
+    struct backend *b;
 
     if (choice)
         setenv(CHOICE, choice, 1);
     else
         unsetenv(CHOICE);
-    check_that(check, backend_create(&b, "cuda", 0, 0, &err) == 0, "%s", err.text);
+    b = op_open_cuda(check, NULL);
     unsetenv(CHOICE);
     return b;
 }

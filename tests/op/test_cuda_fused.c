@@ -35,15 +35,6 @@ static struct cuda_counts counts_since(const struct cuda_counts *before)
                                 now.fused - before->fused};
 }
 
-static struct backend *open_cuda(struct check *check)
-{
-    struct backend *b = NULL;
-    struct err err = {0};
-
-    check_that(check, backend_create(&b, "cuda", 0, 0, &err) == 0, "%s", err.text);
-    return b;
-}
-
 /* ---- one product ---- */
 
 /* What a product is asked for, in bf16, beside dimensions that suit cuBLASLt. */
@@ -127,7 +118,7 @@ static void what_cublaslt_can_do_goes_with_the_product(struct check *check)
          .want = {1, 1, 0}},
         {.what = "gradients of weights and bias", .is_weights = true, .want = {1, 0, 1}},
     };
-    struct backend *b = open_cuda(check);
+    struct backend *b = op_open_cuda(check, NULL);
 
     for (size_t i = 0; b && i < sizeof(all) / sizeof(all[0]); i++)
         check_asked(check, b, &all[i]);
@@ -143,7 +134,7 @@ static void what_cublaslt_cannot_do_comes_behind_it(struct check *check)
         struct backend *b;
 
         setenv("CUDA_HOST_LT_EPILOGUES", epilogues[i], 1);
-        b = open_cuda(check);
+        b = op_open_cuda(check, NULL);
         before = b ? counts_now() : (struct cuda_counts){0};
         for (int c = 0; b && c < op_n_cases; c++) {
             struct op_case op = op_cases[c];
@@ -350,7 +341,7 @@ static void a_layer_takes_no_more_passes_than_it_did(struct check *check)
         {"encoder, frozen", false, false, {2, 4, 0}, {2, 4, 0}},
         {"encoder, trained", false, true, {2, 4, 0}, {10, 8, 0}},
     };
-    struct backend *b = open_cuda(check);
+    struct backend *b = op_open_cuda(check, NULL);
 
     if (!b)
         return;

@@ -3,7 +3,7 @@
  * keeps.
  */
 #include "model/backend/backend.h"
-#include "tests/op/check.h"
+#include "tests/op/op_compare.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -13,15 +13,6 @@
 #define STRETCHES 300
 #define GRAPH_BYTES (64 << 10) /* of one, on the stand-in */
 #define GRAPHS_MAX 128         /* graph.c's */
-
-static struct backend *open_cuda(struct check *check)
-{
-    struct backend *b = NULL;
-    struct err err = {0};
-
-    check_that(check, backend_create(&b, "cuda", 0, 0, &err) == 0, "%s", err.text);
-    return b;
-}
 
 /* y = rows of x, picked by a table. */
 struct pick {
@@ -37,7 +28,7 @@ static bool pick_init(struct pick *pick, struct check *check)
     const float x[N][2] = {{0, 0}, {1, 10}, {2, 20}, {3, 30}};
     struct err err = {0};
 
-    *pick = (struct pick){.b = open_cuda(check)};
+    *pick = (struct pick){.b = op_open_cuda(check, NULL)};
     if (!pick->b)
         return false;
     check_that(check,
@@ -249,7 +240,7 @@ static void sums_fini(struct sums *sums)
 static void graphs_are_made_anew_when_scratch_moves(struct check *check)
 {
     const struct backend_stretch stretch = {.name = "sums"};
-    struct backend *b = open_cuda(check);
+    struct backend *b = op_open_cuda(check, NULL);
     struct sums small, large;
     float first = 0;
 

@@ -11,19 +11,9 @@
 static const char *const orders[] = {"forward", "reverse", "scrambled"};
 #define N_ORDERS (sizeof(orders) / sizeof(orders[0]))
 
-static struct backend *open_cuda(struct check *check, const char *order)
-{
-    struct backend *b = NULL;
-    struct err err = {0};
-
-    setenv("CUDA_HOST_ORDER", order, 1);
-    check_that(check, backend_create(&b, "cuda", 0, 0, &err) == 0, "%s", err.text);
-    return b;
-}
-
 static void every_operation_agrees_with_ref(struct check *check)
 {
-    struct backend *b = open_cuda(check, "forward");
+    struct backend *b = op_open_cuda(check, "forward");
 
     if (b)
         op_check_backend(check, b);
@@ -36,7 +26,7 @@ static void bits_do_not_depend_on_the_order_of_threads(struct check *check)
     struct backend *b[N_ORDERS];
 
     for (size_t i = 0; i < N_ORDERS; i++)
-        b[i] = open_cuda(check, orders[i]);
+        b[i] = op_open_cuda(check, orders[i]);
     for (int c = 0; c < op_n_cases && b[0] && b[1] && b[2]; c++)
         for (size_t t = 0; t < sizeof(types) / sizeof(types[0]); t++) {
             struct op_run want, got;
@@ -177,7 +167,7 @@ static void extreme_values_give_what_they_give_on_ref(struct check *check)
         {"extreme norm", run_extreme_norm, {0}, 0},
         {"extreme attention", run_extreme_attention, {0}, 0},
     };
-    struct backend *b = open_cuda(check, "forward");
+    struct backend *b = op_open_cuda(check, "forward");
 
     if (b)
         op_check_cases(check, b, cases, sizeof(cases) / sizeof(cases[0]));
@@ -231,7 +221,7 @@ static void no_rows(struct check *check, struct backend *b, enum dtype dtype)
 
 static void no_rows_are_fine(struct check *check)
 {
-    struct backend *b = open_cuda(check, "forward");
+    struct backend *b = op_open_cuda(check, "forward");
 
     if (b) {
         no_rows(check, b, DTYPE_F32);
@@ -244,7 +234,7 @@ static void no_rows_are_fine(struct check *check)
 static void host_memory_may_change_as_soon_as_an_upload_returns(struct check *check)
 {
     enum { N = 3 << 20, TIMES = 5 };
-    struct backend *b = open_cuda(check, "forward");
+    struct backend *b = op_open_cuda(check, "forward");
     float *host = malloc(N * sizeof(float));
     void *parts[TIMES];
     struct err err = {0};
@@ -315,7 +305,7 @@ static void what_comes_ahead_is_neither_early_nor_late(struct check *check)
         struct backend *b;
 
         setenv("CUDA_HOST_STREAMS", streams[i], 1);
-        b = open_cuda(check, "forward");
+        b = op_open_cuda(check, "forward");
         if (b) {
             bring_ahead(check, b, 1000);
             bring_ahead(check, b, (size_t)20 << 20); /* more than the ring holds */
@@ -327,7 +317,7 @@ static void what_comes_ahead_is_neither_early_nor_late(struct check *check)
 
 static void too_much_memory_is_an_error_that_says_what_would_help(struct check *check)
 {
-    struct backend *b = open_cuda(check, "forward");
+    struct backend *b = op_open_cuda(check, "forward");
     struct err err = {0};
     void *data;
 
@@ -377,7 +367,7 @@ static float small_product(struct check *check, struct backend *b, enum dtype dt
 static void tf32_is_for_products_of_fp32_that_ask_for_it(struct check *check)
 {
     const float exact = (1 + 0x1p-11F) * (1 + 0x1p-11F) + 1;
-    struct backend *b = open_cuda(check, "forward"), *ref = NULL;
+    struct backend *b = op_open_cuda(check, "forward"), *ref = NULL;
     struct err err = {0};
 
     if (!b)
@@ -430,7 +420,7 @@ static void without_a_gpu_auto_takes_the_cpu(struct check *check)
 /* Whose code does attention without a mask, in bf16. */
 static const char *attention_of(struct check *check, struct backend_about *about)
 {
-    struct backend *b = open_cuda(check, "forward");
+    struct backend *b = op_open_cuda(check, "forward");
     struct op_run run;
     int i = 0;
 

@@ -54,7 +54,8 @@ cuda_host_test(test_cuda_ops LABEL op SOURCES op/test_cuda_ops.c LIBS vneva_op_c
 vneva_test(unit_cuda_recording LABEL unit SOURCES unit/cuda_recording.cpp
   ${cuda_host}/runtime.cpp ${cuda_host}/streams.cpp ${cuda_host}/graphs.cpp
   LIBS vneva_fiber)
-cuda_host_test(test_cuda_graphs LABEL op SOURCES op/test_cuda_graphs.c LIBS vneva_backend)
+cuda_host_test(test_cuda_graphs LABEL op SOURCES op/test_cuda_graphs.c
+  LIBS vneva_op_cases)
 cuda_host_test(test_cuda_fused LABEL op SOURCES op/test_cuda_fused.c
   LIBS vneva_op_cases vneva_nn vneva_cuda_host)
 cuda_host_test(test_cuda_tune LABEL op SOURCES op/test_cuda_tune.c LIBS vneva_backend)

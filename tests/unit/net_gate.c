@@ -12,17 +12,26 @@
 
 #include <cmocka.h>
 
+/* A client whose key is authorized, and that was answered. */
+static struct net_client *let_in(struct place *place, const struct key *key,
+                                 struct net_peer *from)
+{
+    struct net_client *client;
+
+    place_authorize(place, key);
+    client = place_open_client(key);
+    place_ping(client, 1);
+    assert_true(place_is_answered(place, client, PLACE_DEADLINE_MS, from));
+    return client;
+}
+
 static void authorized_key_comes_in_with_its_role(void **state)
 {
     struct place *place = *state;
     struct key key = place_make_key(place, "bob", KEY_USER);
-    struct net_client *client;
     struct net_peer from;
+    struct net_client *client = let_in(place, &key, &from);
 
-    place_authorize(place, &key);
-    client = place_open_client(&key);
-    place_ping(client, 1);
-    assert_true(place_is_answered(place, client, PLACE_DEADLINE_MS, &from));
     assert_int_equal(from.role, KEY_USER);
     assert_string_equal(from.key_name, "bob");
     assert_string_equal(from.public_key, key.public_key);
@@ -65,13 +74,9 @@ static void revoked_key_is_not_obeyed_on_its_live_connection(void **state)
 {
     struct place *place = *state;
     struct key key = place_make_key(place, "bob", KEY_USER);
-    struct net_client *client;
     struct net_peer from;
+    struct net_client *client = let_in(place, &key, &from);
 
-    place_authorize(place, &key);
-    client = place_open_client(&key);
-    place_ping(client, 1);
-    assert_true(place_is_answered(place, client, PLACE_DEADLINE_MS, &from));
     place_revoke(place, "bob");
     do /* the list is looked at every GATE_LOOK_MS */
         place_ping(client, 2);
@@ -135,10 +140,7 @@ static void expect_served(struct place *place, const char *listen)
     snprintf(key.endpoint, sizeof(key.endpoint), "%s",
              net_server_endpoint(place->server));
     assert_null(strstr(key.endpoint, "*"));
-    place_authorize(place, &key);
-    client = place_open_client(&key);
-    place_ping(client, 1);
-    assert_true(place_is_answered(place, client, PLACE_DEADLINE_MS, &from));
+    client = let_in(place, &key, &from);
     net_client_close(client);
     place_revoke(place, "bob");
 }
