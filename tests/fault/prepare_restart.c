@@ -179,7 +179,7 @@ static void a_failing_write_leaves_no_manifest_and_names_the_point(void **state)
 /* A shard made under other settings is not taken for one of this dataset. */
 static void a_shard_of_another_plan_is_refused(void **state)
 {
-    char whole[FS_PATH_MAX];
+    char whole[FS_PATH_MAX] = "";
     struct prepare_config config = config_for(whole);
     struct json *summary = NULL;
     struct err err;

@@ -11,11 +11,14 @@ foreach(test worker_order worker_config worker_run_files worker_sources
     worker_pictures spec_nemo)
   vneva_test(${test} LABEL unit SOURCES unit/${test}.c LIBS vneva_rank cmocka)
 endforeach()
-vneva_test(worker_rank LABEL integration
-  SOURCES integration/worker_rank.c integration/worker_gang.c integration/worker_data.c
-  LIBS vneva_agent vneva_checkpoint vneva_synth vneva_text vneva_spec cmocka)
-add_dependencies(worker_rank vneva-rank vneva-decode vneva_cuda_host
-  nvdec_host_cuda nvdec_host_nvcuvid)
+foreach(test worker_rank worker_evaluate)
+  vneva_test(${test} LABEL integration
+    SOURCES integration/${test}.c integration/worker_world.c integration/worker_gang.c
+    integration/worker_data.c
+    LIBS vneva_agent vneva_checkpoint vneva_synth vneva_text vneva_spec cmocka)
+  add_dependencies(${test} vneva-rank vneva-decode)
+endforeach()
+add_dependencies(worker_rank vneva_cuda_host nvdec_host_cuda nvdec_host_nvcuvid)
 vneva_room(vneva_test_home SOURCES integration/worker_home.c integration/worker_data.c
   LIBS vneva_net vneva_wire vneva_synth vneva_text vneva_spec cmocka)
 vneva_test(worker_jobs LABEL integration SOURCES integration/worker_jobs.c
