@@ -323,7 +323,8 @@ static void lost_body(struct device_rank *rank)
     rc = use(&sums, &err);
     if (rank->rank == 1) {
         EXPECT(rc < 0);
-        return; /* and its memory, with all that it asked for, goes with the backend */
+        sums_fini(&sums);
+        return;
     }
     EXPECT_OK(rc, &err);
     EXPECT(rank->b->ops->sync(rank->b, &err) < 0);
@@ -353,6 +354,7 @@ static void ending_body(struct device_rank *rank)
         use_and_check(&sums);
     sums.leaves = rank->rank == 1;
     EXPECT((use(&sums, &err) == 0) == (rank->rank == 0));
+    sums_fini(&sums); /* in the order of the stream, behind the launch */
     backend_destroy(rank->b);
     rank->b = NULL;
 }

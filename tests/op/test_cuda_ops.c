@@ -3,6 +3,7 @@
  * libvneva_cuda.so beside this program is made of the plugin's own sources. The order in
  * which the threads of a kernel run must not matter: a race shows as other bits.
  */
+#include "model/backend/sample.h"
 #include "tests/op/op_compare.h"
 
 #include <stdlib.h>
@@ -122,6 +123,30 @@ static void run_extreme_loss(struct op_run *r)
     op_keep(r, "dlogits", &x);
 }
 
+/* Rows whose largest logit is not finite draw token 0, and say so by the value. */
+static void run_extreme_draw(struct op_run *r)
+{
+    const int64_t n[4] = {EXTREME_ROWS}, dims[4] = {EXTREME_ROWS, EXTREME_COLUMNS};
+    const struct sample_args args = {.n_real = EXTREME_COLUMNS,
+                                     .top_k = r->op->n[0],
+                                     .seed = 5,
+                                     .temperature = 0.8F,
+                                     .top_p = 0.9F,
+                                     .repetition_penalty = 1,
+                                     .end_token = -1};
+    struct tensor x = extremes(r, EXTREME_ROWS), logits = op_output(r, DTYPE_F32, dims);
+    struct tensor tokens = op_output(r, DTYPE_I32, n), value = op_output(r, DTYPE_F32, n);
+    struct tensor steps =
+        op_table(r, (const int32_t[EXTREME_ROWS]){0, 7, 3, 1, 5, 1}, EXTREME_ROWS);
+    struct tensor seen = {0};
+
+    op_check(r, r->b->ops->cast(r->b, &logits, &x, &r->err));
+    op_check(r, r->b->ops->sample(r->b, &value, &tokens, &logits, &seen, &steps, &steps,
+                                  &args, &r->err));
+    op_keep(r, "drawn", &tokens);
+    op_keep(r, "largest", &value);
+}
+
 static void run_extreme_norm(struct op_run *r)
 {
     const int64_t rows[4] = {EXTREME_ROWS}, dims[4] = {EXTREME_ROWS, EXTREME_COLUMNS};
@@ -164,6 +189,8 @@ static void extreme_values_give_what_they_give_on_ref(struct check *check)
         {"extreme quick_gelu", run_extreme_act, {ACT_QUICK_GELU}, 0},
         {"extreme relu_squared", run_extreme_act, {ACT_RELU_SQUARED}, 0},
         {"extreme loss", run_extreme_loss, {0}, 0},
+        {"extreme draw", run_extreme_draw, {0}, 0},
+        {"extreme draw, top k", run_extreme_draw, {3}, 0},
         {"extreme norm", run_extreme_norm, {0}, 0},
         {"extreme attention", run_extreme_attention, {0}, 0},
     };
