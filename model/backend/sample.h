@@ -99,4 +99,18 @@ SAMPLE_WHERE static inline bool sample_was_seen(const uint32_t *words, int64_t i
     return words && (words[i / 32] >> (i % 32) & 1);
 }
 
+/* The logits of a row that count, in place; the largest, NaN where there is one. */
+static inline float sample_row(const struct sample_args *args, float *z,
+                               const uint32_t *seen, int32_t step)
+{
+    float largest = -INFINITY;
+
+    for (int64_t i = 0; i < args->n_real; i++) {
+        z[i] = sample_logit(args, z[i], i, sample_was_seen(seen, i), step);
+        if (z[i] > largest || z[i] != z[i])
+            largest = z[i];
+    }
+    return largest;
+}
+
 #endif

@@ -85,19 +85,6 @@ static int32_t draw(const struct sample_args *args, const struct row *row, int32
     return at;
 }
 
-static float count(const struct sample_args *args, float *z, const uint32_t *seen,
-                   int32_t step)
-{
-    float largest = -INFINITY;
-
-    for (int64_t i = 0; i < args->n_real; i++) {
-        z[i] = sample_logit(args, z[i], i, sample_was_seen(seen, i), step);
-        if (z[i] > largest || z[i] != z[i])
-            largest = z[i];
-    }
-    return largest;
-}
-
 static void sample_rows(void *context, int64_t first, int64_t last, int thread)
 {
     const struct sample *s = context;
@@ -109,7 +96,7 @@ static void sample_rows(void *context, int64_t first, int64_t last, int thread)
         uint32_t *words = s->seen ? s->seen + n * n_words : NULL;
         int32_t at = 0;
 
-        s->value[n] = count(s->args, row.z, words, s->steps[n]);
+        s->value[n] = sample_row(s->args, row.z, words, s->steps[n]);
         if (isfinite(s->value[n])) {
             if (s->args->temperature > 0)
                 filter(s->args, &row, s->value[n]);

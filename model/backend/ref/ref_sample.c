@@ -59,20 +59,6 @@ static int32_t draw(const struct sample_args *args, const float *z, float *sorte
     return at;
 }
 
-/* The logits that count, in place; the largest, NaN where there is one. */
-static float count(const struct sample_args *args, float *z, const uint32_t *seen,
-                   int32_t step)
-{
-    float largest = -INFINITY;
-
-    for (int64_t i = 0; i < args->n_real; i++) {
-        z[i] = sample_logit(args, z[i], i, sample_was_seen(seen, i), step);
-        if (z[i] > largest || z[i] != z[i])
-            largest = z[i];
-    }
-    return largest;
-}
-
 int ref_sample(struct backend *b, struct tensor *value, struct tensor *tokens,
                struct tensor *logits, struct tensor *seen, const struct tensor *streams,
                const struct tensor *steps, const struct sample_args *args,
@@ -90,7 +76,7 @@ int ref_sample(struct backend *b, struct tensor *value, struct tensor *tokens,
         float *z = (float *)logits->data + n * rows.dims[1];
         uint32_t *words = seen->data ? (uint32_t *)seen->data + n * n_words : NULL;
         int32_t step = ((const int32_t *)steps->data)[n];
-        float largest = count(args, z, words, step);
+        float largest = sample_row(args, z, words, step);
         int32_t at = isfinite(largest) ? draw(args, z, sorted,
                                               ((const int32_t *)streams->data)[n], step)
                                        : 0;
