@@ -40,20 +40,12 @@ static struct nccl_group *group_of(struct comm_device *device)
 
 /* ---- the collectives ---- */
 
-static int check_open(const struct nccl_group *group, struct err *err)
-{
-    if (group->comm)
-        return 0;
-    return err_set(err, ERR_STATE, "group '%s' was given up after an earlier error",
-                   group->args.name);
-}
-
 /* Before each call: what it is. */
 static int begin_call(struct nccl_group *group, struct nccl_mark **mark, const char *what,
                       uint64_t number, size_t n_bytes, cudaStream_t stream,
                       struct err *err)
 {
-    if (check_open(group, err) < 0)
+    if (nccl_check_open(group, err) < 0)
         return -1;
     if ((group->set->recording ? nccl_record_piece(group, mark, err)
                                : nccl_mark_begin(group, mark, stream, err)) < 0)
@@ -168,7 +160,8 @@ static int nccl_all_reduce_beside(struct comm_device *device, uint64_t number, f
 
     if (set->recording)
         return nccl_record_refuse(g, "what goes on beside", err);
-    if (check_open(g, err) < 0 || order(g, set->stream, set->beside, set->asked, err) < 0)
+    if (nccl_check_open(g, err) < 0 ||
+        order(g, set->stream, set->beside, set->asked, err) < 0)
         return -1;
     g->has_beside = true;
     return reduce_on(g, number, x, n, ncclFloat32, op, set->beside, err);

@@ -37,6 +37,8 @@ struct nccl_group {
 /* ---- nccl_watch.c ---- */
 
 void nccl_abort_all(struct nccl_set *set);
+/* ERR_STATE: it was aborted. */
+int nccl_check_open(const struct nccl_group *group, struct err *err);
 /* Waits until NCCL has taken a call, which it does in the background. */
 int nccl_settle(struct nccl_group *group, ncclResult_t result,
                 const struct nccl_mark *mark, struct err *err);

@@ -177,11 +177,8 @@ int nccl_launch_begin(struct nccl_stretch *stretch, struct err *err)
 
         if (n == 0)
             continue;
-        if (!group->comm)
-            return err_set(err, ERR_STATE,
-                           "group '%s' was given up after an earlier error",
-                           group->args.name);
-        if (nccl_mark_begin(group, &mark, set->stream, err) < 0)
+        if (nccl_check_open(group, err) < 0 ||
+            nccl_mark_begin(group, &mark, set->stream, err) < 0)
             return -1;
         mark->what = "recorded collective";
         mark->number = count_on(group, n);

@@ -61,6 +61,14 @@ void nccl_abort_all(struct nccl_set *set)
     api->group_end();
 }
 
+int nccl_check_open(const struct nccl_group *group, struct err *err)
+{
+    if (group->comm)
+        return 0;
+    return err_set(err, ERR_STATE, "group '%s' was given up after an earlier error",
+                   group->args.name);
+}
+
 static const char *last_words(const struct nccl_group *group, ncclResult_t result)
 {
     const char *text = group->comm ? group->api.last_error(group->comm) : NULL;
