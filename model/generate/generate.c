@@ -325,13 +325,8 @@ static int read_end(struct run *run, struct err *err)
 
     if (b->ops->download_end(b, err) < 0)
         return -1;
-    for (int64_t i = 0; run->asked && i < run->n_rows; i++)
-        if (!isfinite(run->values[i]))
-            return err_set(err, ERR_FORMAT,
-                           "logits of row %lld are not finite: are the weights?",
-                           (long long)i);
     if (run->asked)
-        return 0;
+        return head_draw_join(run->n_rows, run->values, err);
     return head_greedy_join(&model->llm_nn, &model->head, &model->head_scratch,
                             run->n_rows, run->values, run->next, err);
 }

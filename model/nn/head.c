@@ -135,6 +135,12 @@ int head_loss(struct nn *nn, struct head *head, struct head_scratch *scratch,
     return 0;
 }
 
+static int fail_not_finite(int64_t row, struct err *err)
+{
+    return err_set(err, ERR_FORMAT, "logits of row %lld are not finite: are the weights?",
+                   (long long)row);
+}
+
 /* Of every rank's best the largest, of equals the lowest number (exact in a float: see
  * HEAD_VOCAB_MAX). value, index: host [n]. */
 static int best_of_ranks(struct nn *nn, float *value, float *minus_index, float *best,
@@ -151,9 +157,7 @@ static int best_of_ranks(struct nn *nn, float *value, float *minus_index, float 
         return -1;
     for (int64_t i = 0; i < n; i++)
         if (!isfinite(best[i]) || !isfinite(minus_index[i]))
-            return err_set(err, ERR_FORMAT,
-                           "logits of row %lld are not finite: are the weights?",
-                           (long long)i);
+            return fail_not_finite(i, err);
     return 0;
 }
 
@@ -266,5 +270,13 @@ int head_draw_ask(struct nn *nn, struct head *head, struct head_scratch *scratch
                                      &steps, &draw->args, err) < 0)
             return -1;
     }
+    return 0;
+}
+
+int head_draw_join(int64_t n, const float *value, struct err *err)
+{
+    for (int64_t i = 0; i < n; i++)
+        if (!isfinite(value[i]))
+            return fail_not_finite(i, err);
     return 0;
 }

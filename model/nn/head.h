@@ -78,5 +78,7 @@ int head_draw_ask(struct nn *nn, struct head *head, struct head_scratch *scratch
                   const struct tensor *x, const struct tensor *rows,
                   struct head_draw *draw, struct tensor *value, struct tensor *tokens,
                   struct err *err);
+/* And what the host does with a copy of value: the tokens are all ranks' already. */
+int head_draw_join(int64_t n, const float *value, struct err *err);
 
 #endif

@@ -1,6 +1,7 @@
 /* Answers that are drawn: the same again with the same seed, whatever stands in the batch and
  * however many ranks there are; and what each setting does to them. */
 #include "model/generate/generate.h"
+#include "model/nn/head.h"
 #include "tests/op/expect.h"
 #include "tests/op/tiny.h"
 
@@ -197,6 +198,16 @@ static void settings_that_cannot_be_are_refused(void)
     }
 }
 
+static void logits_that_are_no_numbers_are_told(void)
+{
+    struct err err = {0};
+
+    EXPECT_OK(head_draw_join(2, (float[]){1, -2}, &err), &err);
+    EXPECT(head_draw_join(3, (float[]){1, NAN, INFINITY}, &err) < 0);
+    EXPECT_MSG(err.code == ERR_FORMAT && strstr(err.text, "row 1 are not finite"), "'%s'",
+               err.text);
+}
+
 int main(void)
 {
     EXPECT_RUN(an_answer_depends_on_its_seed_and_row_alone);
@@ -204,5 +215,6 @@ int main(void)
     EXPECT_RUN(a_penalty_keeps_tokens_from_coming_again);
     EXPECT_RUN(answers_are_no_shorter_than_asked);
     EXPECT_RUN(settings_that_cannot_be_are_refused);
+    EXPECT_RUN(logits_that_are_no_numbers_are_told);
     return expect_end();
 }
