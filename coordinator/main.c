@@ -1,5 +1,6 @@
 #define _XOPEN_SOURCE 700 /* realpath */
 /* vneva-coordinator: keeps jobs and hands them to agents. See README.md. */
+#include "common/base/args.h"
 #include "common/base/fs.h"
 #include "common/base/log.h"
 #include "coordinator/reactor.h"
@@ -10,6 +11,8 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+
+#define MS_MAX INT64_C(86400000) /* a day */
 
 enum { EXIT_DONE = 0, EXIT_USAGE = 2, EXIT_REFUSED = 4, EXIT_INTERNAL = 5 };
 
@@ -45,6 +48,7 @@ struct options {
     const char *home, *launcher;
     char local[FS_PATH_MAX], network[FS_PATH_MAX]; /* endpoints; network "": none */
     int64_t heartbeat_ms, lost_after_ms, backoff_ms, launch_timeout_ms, pool_poll_ms;
+    bool is_help;
 };
 
 /* Written by the signal handler only. */
@@ -56,63 +60,61 @@ static void on_signal(int signal)
     stop_wanted = 1;
 }
 
-static int parse_ms(int64_t *out, const char *name, const char *text, struct err *err)
-{
-    char *end;
-    long long value;
+static const struct args_option known[] = {
+    {.name = "home", .value = "DIR"},
+    {.name = "listen", .value = "ENDPOINT"},
+    {.name = "heartbeat-ms", .value = "N"},
+    {.name = "lost-after-ms", .value = "N"},
+    {.name = "backoff-ms", .value = "N"},
+    {.name = "launcher", .value = "PROGRAM"},
+    {.name = "launch-timeout-ms", .value = "N"},
+    {.name = "pool-poll-ms", .value = "N"},
+    {0},
+};
 
-    errno = 0;
-    value = strtoll(text, &end, 10);
-    if (errno || end == text || *end || value < 1 || value > 86400000)
-        return err_set(err, ERR_INVALID, "%s takes 1 to 86400000 ms, not '%s'", name,
-                       text);
-    *out = value;
+static int read_endpoints(struct options *out, const struct args *args, struct err *err)
+{
+    const char *given[ARGS_WORDS_MAX];
+    int n = args_values(args, "listen", given);
+
+    for (int i = 0; i < n; i++)
+        if (fs_path(strncmp(given[i], "ipc:", 4) == 0 ? out->local : out->network, err,
+                    "%s", given[i]) < 0)
+            return -1;
     return 0;
 }
 
-static int parse_option(struct options *options, const char *name, const char *value,
-                        struct err *err)
+static int read_times(struct options *out, const struct args *args, struct err *err)
 {
-    if (!value)
-        return err_set(err, ERR_INVALID,
-                       "'%s' is no option, or needs a value; see --help", name);
-    if (strcmp(name, "--home") == 0) {
-        options->home = value;
-        return 0;
-    }
-    if (strcmp(name, "--listen") == 0)
-        return fs_path(strncmp(value, "ipc:", 4) == 0 ? options->local : options->network,
-                       err, "%s", value);
-    if (strcmp(name, "--heartbeat-ms") == 0)
-        return parse_ms(&options->heartbeat_ms, name, value, err);
-    if (strcmp(name, "--lost-after-ms") == 0)
-        return parse_ms(&options->lost_after_ms, name, value, err);
-    if (strcmp(name, "--backoff-ms") == 0)
-        return parse_ms(&options->backoff_ms, name, value, err);
-    if (strcmp(name, "--launch-timeout-ms") == 0)
-        return parse_ms(&options->launch_timeout_ms, name, value, err);
-    if (strcmp(name, "--pool-poll-ms") == 0)
-        return parse_ms(&options->pool_poll_ms, name, value, err);
-    if (strcmp(name, "--launcher") == 0) {
-        options->launcher = value;
-        return 0;
-    }
-    return err_set(err, ERR_INVALID, "unknown option '%s'; see --help", name);
+    if (args_int(args, "heartbeat-ms", 1, MS_MAX, 1000, &out->heartbeat_ms, err) < 0 ||
+        args_int(args, "lost-after-ms", 1, MS_MAX, 10000, &out->lost_after_ms, err) < 0 ||
+        args_int(args, "backoff-ms", 1, MS_MAX, 1000, &out->backoff_ms, err) < 0 ||
+        args_int(args, "launch-timeout-ms", 1, MS_MAX, 60000, &out->launch_timeout_ms,
+                 err) < 0)
+        return -1;
+    return args_int(args, "pool-poll-ms", 1, MS_MAX, 5000, &out->pool_poll_ms, err);
 }
 
-static int parse_options(struct options *options, int argc, char **argv, struct err *err)
+static int parse_options(struct options *out, int argc, char **argv, struct err *err)
 {
-    *options = (struct options){.heartbeat_ms = 1000,
-                                .lost_after_ms = 10000,
-                                .backoff_ms = 1000,
-                                .launch_timeout_ms = 60000,
-                                .pool_poll_ms = 5000};
-    for (int i = 1; i < argc; i += 2)
-        if (parse_option(options, argv[i], argv[i + 1], err) < 0)
-            return -1;
-    if (!options->home)
+    const struct args_known takes = {known, NULL, ARGS_HINT};
+    struct args args;
+
+    memset(out, 0, sizeof(*out));
+    if (args_parse(&args, &takes, argc - 1, argv + 1, err) < 0)
+        return -1;
+    out->is_help = args.wants_help;
+    if (out->is_help)
+        return 0;
+    if (args.words[0])
+        return err_set(err, ERR_INVALID, "'%s' is not expected here", args.words[0]);
+    out->home = args_value(&args, "home");
+    out->launcher = args_value(&args, "launcher");
+    if (!out->home)
         return err_set(err, ERR_INVALID, "--home DIR is needed");
-    if (options->lost_after_ms < 2 * options->heartbeat_ms)
+    if (read_endpoints(out, &args, err) < 0 || read_times(out, &args, err) < 0)
+        return -1;
+    if (out->lost_after_ms < 2 * out->heartbeat_ms)
         return err_set(err, ERR_INVALID,
                        "--lost-after-ms must be twice --heartbeat-ms or more");
     return 0;
@@ -243,14 +245,14 @@ int main(int argc, char **argv)
     struct options options;
     struct err err;
 
-    if (argc == 2 && strcmp(argv[1], "--help") == 0) {
-        fputs(usage, stdout);
-        return EXIT_DONE;
-    }
     log_init("coordinator", LOG_INFO);
     if (parse_options(&options, argc, argv, &err) < 0) {
         fprintf(stderr, "vneva-coordinator: %s\n", err.text);
         return EXIT_USAGE;
+    }
+    if (options.is_help) {
+        fputs(usage, stdout);
+        return EXIT_DONE;
     }
     sigaction(SIGTERM, &on_stop, NULL);
     sigaction(SIGINT, &on_stop, NULL);

@@ -58,7 +58,7 @@ static int prepare_ranges(const struct prepare_config *config,
     return 0;
 }
 
-static int prepare(const struct spec *spec)
+static int prepare(const struct spec *spec, struct err *err)
 {
     struct media_limits limits = {.max_pixels = spec->data.decode_max_pixels,
                                   .max_frames = 1 << 20};
@@ -66,19 +66,20 @@ static int prepare(const struct spec *spec)
     struct frame_service frames;
     struct json *summary = NULL;
     struct buf text = BUF_INIT;
-    struct err err = {0};
     int rc;
 
-    if (prepare_from_spec(&config, spec, &err) < 0 ||
-        media_direct_service(&frames, &limits, &err) < 0)
-        return data_fail(&err);
-    rc = prepare_ranges(&config, &frames, &err);
+    if (prepare_from_spec(&config, spec, err) < 0 ||
+        media_direct_service(&frames, &limits, err) < 0)
+        return -1;
+    rc = prepare_ranges(&config, &frames, err);
     media_direct_service_close(&frames);
     if (rc < 0)
-        return data_fail(&err);
-    if (prepare_finish(&config, &summary, &err) < 0) {
-        data_fail(&err);
-        return err.code == ERR_FORMAT ? DATA_FAILED : DATA_SYSTEM;
+        return -1;
+    if (prepare_finish(&config, &summary, err) < 0) {
+        if (err->code != ERR_FORMAT)
+            return -1;
+        fprintf(stderr, "vneva data prepare: %s\n", err->text);
+        return DATA_FAILED;
     }
     json_write(&text, summary, 0);
     puts(buf_str(&text));
@@ -87,27 +88,24 @@ static int prepare(const struct spec *spec)
     return DATA_DONE;
 }
 
-static int run(int argc, char **argv)
+static int run(const struct args *args, struct err *err)
 {
     struct spec *spec = NULL;
     struct spec_notes notes = {0};
-    struct err err = {0};
     int status;
 
-    if (argc < 2 || argv[1][0] == '-')
-        return data_usage(&data_prepare, "a SPEC.yaml is expected");
-    if (spec_read(&spec, &notes, argv[1], SPEC_PREPARE, (const char *const *)(argv + 2),
-                  argc - 2, &err) < 0)
-        return data_fail(&err);
+    if (spec_read(&spec, &notes, args->words[0], SPEC_PREPARE, args->words + 1,
+                  args->n_words - 1, err) < 0)
+        return -1;
     for (int64_t i = 0; i < notes.ignored.count; i++)
         fprintf(stderr, "vneva data: ignored: %s\n", notes.ignored.items[i]);
     for (int64_t i = 0; i < notes.refused.count; i++)
         fprintf(stderr, "vneva data: refused: %s\n", notes.refused.items[i]);
-    status = notes.refused.count ? DATA_USAGE : prepare(spec);
+    status = notes.refused.count ? DATA_USAGE : prepare(spec, err);
     spec_notes_fini(&notes);
     spec_free(spec);
     return status;
 }
 
-const struct data_command data_prepare = {
-    "prepare", "prepare a dataset here, without a coordinator", help, run};
+const struct program_command data_prepare = {
+    "prepare", "vneva data prepare", help, NULL, "a SPEC.yaml", 1, ARGS_WORDS_MAX, run};

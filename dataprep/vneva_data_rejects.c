@@ -2,7 +2,6 @@
 
 #include "common/base/fs.h"
 #include "common/base/json.h"
-#include "common/base/option.h"
 #include "dataprep/dataset/manifest.h"
 
 #include <errno.h>
@@ -83,31 +82,17 @@ static int print_list(const char *path, bool as_json, struct err *err)
     return rc < 0 ? err_wrap(err, "'%s'", path) : 0;
 }
 
-static int run(int argc, char **argv)
+static int run(const struct args *args, struct err *err)
 {
-    static const struct option known[] = {
-        {"json", no_argument, NULL, 'j'},
-        {NULL, 0, NULL, 0},
-    };
     char path[FS_PATH_MAX];
-    struct err err = {0};
-    bool as_json = false;
-    int option;
 
-    while ((option = getopt_long(argc, argv, "", known, NULL)) != -1) {
-        if (option != 'j') {
-            option_refuse(argv, "vneva data rejects", &err);
-            return data_fail(&err);
-        }
-        as_json = true;
-    }
-    if (optind != argc - 1)
-        return data_usage(&data_rejects, "one FOLDER is expected");
-    if (fs_path(path, &err, "%s/%s", argv[optind], MANIFEST_REJECTS) < 0 ||
-        print_list(path, as_json, &err) < 0)
-        return data_fail(&err);
+    if (fs_path(path, err, "%s/%s", args->words[0], MANIFEST_REJECTS) < 0 ||
+        print_list(path, args_has(args, "json"), err) < 0)
+        return -1;
     return DATA_DONE;
 }
 
-const struct data_command data_rejects = {
-    "rejects", "list what a dataset refused, with reasons", help, run};
+static const struct args_option options[] = {{.name = "json"}, {0}};
+
+const struct program_command data_rejects = {
+    "rejects", "vneva data rejects", help, options, "one FOLDER", 1, 1, run};

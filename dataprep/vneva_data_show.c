@@ -2,7 +2,6 @@
 
 #include "common/base/fs.h"
 #include "common/base/json.h"
-#include "common/base/option.h"
 #include "dataprep/dataset/dataset.h"
 #include "dataprep/dataset/manifest.h"
 #include "dataprep/text/tokenizer.h"
@@ -244,46 +243,21 @@ out:
     return rc;
 }
 
-static int parse(struct options *out, int argc, char **argv, struct err *err)
+static int run(const struct args *args, struct err *err)
 {
-    static const struct option known[] = {
-        {"sample", required_argument, NULL, 's'},
-        {"verify", no_argument, NULL, 'v'},
-        {"json", no_argument, NULL, 'j'},
-        {NULL, 0, NULL, 0},
-    };
-    int option;
+    struct options options = {.folder = args->words[0],
+                              .as_json = args_has(args, "json"),
+                              .verify = args_has(args, "verify")};
 
-    while ((option = getopt_long(argc, argv, "", known, NULL)) != -1) {
-        if (option == 's') {
-            if (args_whole(&out->sample, optarg, 0, INT64_MAX, "--sample", err) < 0)
-                return -1;
-        } else if (option == 'v') {
-            out->verify = true;
-        } else if (option == 'j') {
-            out->as_json = true;
-        } else {
-            return option_refuse(argv, "vneva data show", err);
-        }
-    }
-    if (optind != argc - 1)
-        return err_set(err, ERR_INVALID, "one FOLDER is expected");
-    out->folder = argv[optind];
-    return 0;
+    if (args_int(args, "sample", 0, INT64_MAX, -1, &options.sample, err) < 0 ||
+        ((options.sample < 0 || options.verify) && show_whole(&options, err) < 0) ||
+        (options.sample >= 0 && show_sample(&options, err) < 0))
+        return -1;
+    return DATA_DONE;
 }
 
-static int run(int argc, char **argv)
-{
-    struct options options = {.sample = -1};
-    struct err err = {0};
-    int rc = parse(&options, argc, argv, &err);
+static const struct args_option known[] = {
+    {.name = "sample", .value = "N"}, {.name = "verify"}, {.name = "json"}, {0}};
 
-    if (rc == 0)
-        rc = options.sample < 0 || options.verify ? show_whole(&options, &err) : 0;
-    if (rc == 0 && options.sample >= 0)
-        rc = show_sample(&options, &err);
-    return rc == 0 ? DATA_DONE : data_fail(&err);
-}
-
-const struct data_command data_show = {"show", "show a dataset's settings, or one sample",
-                                       help, run};
+const struct program_command data_show = {
+    "show", "vneva data show", help, known, "one FOLDER", 1, 1, run};

@@ -1,7 +1,5 @@
 #include "dataprep/vneva_data.h"
 
-#include "common/base/option.h"
-
 #include "dataprep/synth/synth.h"
 
 #include <stdio.h>
@@ -28,47 +26,25 @@ static void progress(void *state, int64_t n_done, int64_t n_clips)
     data_progress("clips drawn", n_done, n_clips);
 }
 
-static int parse(struct synth_config *out, int argc, char **argv, struct err *err)
+static int run(const struct args *args, struct err *err)
 {
-    static const struct option known[] = {
-        {"output", required_argument, NULL, 'o'},
-        {"clips", required_argument, NULL, 'c'},
-        {"seed", required_argument, NULL, 's'},
-        {NULL, 0, NULL, 0},
-    };
-    int64_t seed = 1;
-    int option;
+    struct synth_config config = {.output = args_value(args, "output"),
+                                  .progress = progress};
+    int64_t seed;
 
-    while ((option = getopt_long(argc, argv, "", known, NULL)) != -1) {
-        int rc = 0;
-
-        if (option == 'o')
-            out->output = optarg;
-        else if (option == 'c')
-            rc = args_whole(&out->n_clips, optarg, 1, SYNTH_CLIPS_MAX, "--clips", err);
-        else if (option == 's')
-            rc = args_whole(&seed, optarg, 0, INT64_MAX, "--seed", err);
-        else
-            rc = option_refuse(argv, "vneva data synth", err);
-        if (rc < 0)
-            return -1;
-    }
-    out->seed = (uint64_t)seed;
-    if (!out->output || !out->n_clips || optind < argc)
-        return err_set(err, ERR_INVALID,
-                       "synth: --output DIR and --clips N are needed, and no more");
-    return 0;
+    if (args_int(args, "clips", 1, SYNTH_CLIPS_MAX, 0, &config.n_clips, err) < 0 ||
+        args_int(args, "seed", 0, INT64_MAX, 1, &seed, err) < 0)
+        return -1;
+    config.seed = (uint64_t)seed;
+    if (!config.output || !config.n_clips)
+        return err_set(err, ERR_INVALID, "--output DIR and --clips N are needed");
+    return synth_run(&config, err) < 0 ? -1 : DATA_DONE;
 }
 
-static int run(int argc, char **argv)
-{
-    struct synth_config config = {.progress = progress};
-    struct err err = {0};
+static const struct args_option options[] = {{.name = "output", .value = "DIR"},
+                                             {.name = "clips", .value = "N"},
+                                             {.name = "seed", .value = "S"},
+                                             {0}};
 
-    if (parse(&config, argc, argv, &err) < 0 || synth_run(&config, &err) < 0)
-        return data_fail(&err);
-    return DATA_DONE;
-}
-
-const struct data_command data_synth = {"synth", "draw clips with questions about motion",
-                                        help, run};
+const struct program_command data_synth = {
+    "synth", "vneva data synth", help, options, "nothing but options", 0, 0, run};

@@ -1,7 +1,6 @@
 #include "dataprep/vneva_data.h"
 
 #include "common/base/json.h"
-#include "common/base/option.h"
 #include "dataprep/annotations/annotations.h"
 #include "dataprep/text/conversation.h"
 
@@ -9,7 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define EXTRA_TOKENS_MAX 1000
+#define FRAMES_MAX 100000
+#define PATCHES_MAX 1000000
 
 static const char help[] =
     "usage: vneva data tokenize --tokenizer PATH --template NAME --num-frames N\n"
@@ -41,11 +41,11 @@ static const char help[] =
     "      --patches-per-frame 16 annotations.jsonl | head -1\n";
 
 struct tokenize {
-    const char *tokenizer, *template, *file;
-    const char *extra_tokens[EXTRA_TOKENS_MAX];
+    const char *file;
+    const char *extra_tokens[ARGS_WORDS_MAX];
     int n_extra_tokens;
     int64_t n_frames, n_patches; /* patches of a frame */
-    bool use_im_start_end, is_texts, has_spans;
+    bool is_texts, has_spans;
     struct tokenizer *opened;
     struct conv_encoder encoder;
     int64_t n_wrong;
@@ -195,95 +195,63 @@ static int tokenize_one(void *state, const struct annotation *annotation, struct
     return 0;
 }
 
-static int parse_option(struct tokenize *out, int option, char **argv, struct err *err)
+static int read_args(struct tokenize *out, const struct args *args, struct err *err)
 {
-    switch (option) {
-    case 't':
-        out->tokenizer = optarg;
-        return 0;
-    case 'x':
-        out->template = optarg;
-        return 0;
-    case 'n':
-        return args_whole(&out->n_frames, optarg, 1, 100000, "--num-frames", err);
-    case 'p':
-        return args_whole(&out->n_patches, optarg, 1, 1000000, "--patches-per-frame",
-                          err);
-    case 's':
-        out->use_im_start_end = true;
-        return 0;
-    case 'T':
-        out->is_texts = true;
-        return 0;
-    case 'S':
-        out->has_spans = true;
-        return 0;
-    case 'e':
-        if (out->n_extra_tokens == EXTRA_TOKENS_MAX)
-            return err_set(err, ERR_LIMIT, "at most %d extra tokens", EXTRA_TOKENS_MAX);
-        out->extra_tokens[out->n_extra_tokens++] = optarg;
-        return 0;
-    default:
-        return option_refuse(argv, "vneva data tokenize", err);
-    }
-}
-
-static int parse(struct tokenize *out, int argc, char **argv, struct err *err)
-{
-    static const struct option known[] = {
-        {"tokenizer", required_argument, NULL, 't'},
-        {"template", required_argument, NULL, 'x'},
-        {"num-frames", required_argument, NULL, 'n'},
-        {"patches-per-frame", required_argument, NULL, 'p'},
-        {"use-im-start-end", no_argument, NULL, 's'},
-        {"extra-token", required_argument, NULL, 'e'},
-        {"texts", no_argument, NULL, 'T'},
-        {"spans", no_argument, NULL, 'S'},
-        {NULL, 0, NULL, 0},
-    };
-    int option;
-
-    while ((option = getopt_long(argc, argv, "", known, NULL)) != -1)
-        if (parse_option(out, option, argv, err) < 0)
-            return -1;
-    if (!out->tokenizer ||
-        (!out->is_texts && (!out->template || !out->n_frames || !out->n_patches)))
+    out->file = args->words[0];
+    out->n_extra_tokens = args_values(args, "extra-token", out->extra_tokens);
+    out->is_texts = args_has(args, "texts");
+    out->has_spans = args_has(args, "spans");
+    if (args_int(args, "num-frames", 1, FRAMES_MAX, 0, &out->n_frames, err) < 0 ||
+        args_int(args, "patches-per-frame", 1, PATCHES_MAX, 0, &out->n_patches, err) < 0)
+        return -1;
+    if (!args_has(args, "tokenizer") ||
+        (!out->is_texts &&
+         (!args_has(args, "template") || !out->n_frames || !out->n_patches)))
         return err_set(err, ERR_INVALID,
                        "--tokenizer, and --texts or --template, --num-frames and "
                        "--patches-per-frame, are needed");
     if (out->has_spans && !out->is_texts)
         return err_set(err, ERR_INVALID, "--spans goes with --texts");
-    if (optind != argc - 1)
-        return err_set(err, ERR_INVALID, "one FILE is expected");
-    out->file = argv[optind];
-    if (out->is_texts)
-        return 0;
-    if (!conv_template_find(out->template))
-        return err_set(err, ERR_INVALID, "unknown template '%s'; known are: %s",
-                       out->template, conv_template_names());
     return 0;
 }
 
-static int run(int argc, char **argv)
+static int open_encoder(struct tokenize *out, const struct args *args, struct err *err)
 {
-    struct tokenize tokenize = {0};
-    struct err err = {0};
-    int status = DATA_DONE;
+    const struct conv_template *template;
 
-    if (parse(&tokenize, argc, argv, &err) < 0)
-        return data_fail(&err);
-    if (tokenizer_open(&tokenize.opened, tokenize.tokenizer, tokenize.extra_tokens,
-                       tokenize.n_extra_tokens, &err) < 0 ||
-        (!tokenize.is_texts &&
-         conv_encoder_init(&tokenize.encoder, conv_template_find(tokenize.template),
-                           tokenize.opened, tokenize.use_im_start_end, &err) < 0) ||
-        annotations_scan(tokenize.file, tokenize_one, &tokenize, &err) < 0)
-        status = data_fail(&err);
-    else if (tokenize.n_wrong)
-        status = DATA_FAILED;
-    tokenizer_close(tokenize.opened);
-    return status;
+    if (tokenizer_open(&out->opened, args_value(args, "tokenizer"), out->extra_tokens,
+                       out->n_extra_tokens, err) < 0)
+        return -1;
+    if (out->is_texts)
+        return 0;
+    if (data_find_template(&template, args, NULL, err) < 0)
+        return -1;
+    return conv_encoder_init(&out->encoder, template, out->opened,
+                             args_has(args, "use-im-start-end"), err);
 }
 
-const struct data_command data_tokenize = {
-    "tokenize", "print tokens and labels of conversations", help, run};
+static int run(const struct args *args, struct err *err)
+{
+    struct tokenize tokenize = {.file = NULL};
+    int rc = -1;
+
+    if (read_args(&tokenize, args, err) == 0 && open_encoder(&tokenize, args, err) == 0)
+        rc = annotations_scan(tokenize.file, tokenize_one, &tokenize, err);
+    tokenizer_close(tokenize.opened);
+    return rc < 0 ? -1 : tokenize.n_wrong ? DATA_FAILED : DATA_DONE;
+}
+
+static const struct args_option options[] = {
+    {.name = "tokenizer", .value = "PATH"},
+    {.name = "template", .value = "NAME"},
+    {.name = "num-frames", .value = "N"},
+    {.name = "patches-per-frame", .value = "P"},
+    {.name = "use-im-start-end"},
+    {.name = "extra-token", .value = "TEXT"},
+    {.name = "texts"},
+    {.name = "spans"},
+    {0},
+};
+
+const struct program_command data_tokenize = {
+    "tokenize", "vneva data tokenize", help, options, "one FILE", 1, 1, run};

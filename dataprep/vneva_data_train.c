@@ -1,12 +1,13 @@
 #include "dataprep/vneva_data.h"
 
 #include "common/base/json.h"
-#include "common/base/option.h"
 #include "dataprep/annotations/annotations.h"
 #include "dataprep/text/conversation.h"
 
 #include <stdio.h>
 #include <stdlib.h>
+
+#define VOCAB_MAX 1000000
 
 static const char help[] =
     "usage: vneva data train-tokenizer --vocab-size N --output FILE [--template NAME]\n"
@@ -98,65 +99,47 @@ static int add_record(void *state, const struct annotation *annotation, struct e
     return rc;
 }
 
-struct options {
-    const char *output, *template;
-    int64_t vocab;
-};
-
-static int parse(struct options *out, int argc, char **argv, struct err *err)
+static int read_texts(struct texts *texts, const struct args *args, struct err *err)
 {
-    static const struct option known[] = {
-        {"vocab-size", required_argument, NULL, 'v'},
-        {"output", required_argument, NULL, 'o'},
-        {"template", required_argument, NULL, 'x'},
-        {NULL, 0, NULL, 0},
-    };
-    int option;
-
-    while ((option = getopt_long(argc, argv, "", known, NULL)) != -1) {
-        if (option == 'v') {
-            if (args_whole(&out->vocab, optarg, TOKENIZER_VOCAB_MIN, 1000000,
-                           "--vocab-size", err) < 0)
-                return -1;
-        } else if (option == 'o') {
-            out->output = optarg;
-        } else if (option == 'x') {
-            out->template = optarg;
-        } else {
-            return option_refuse(argv, "vneva data train-tokenizer", err);
-        }
+    for (int i = 0; i < args->n_words; i++) {
+        texts->file = args->words[i];
+        if (annotations_scan(texts->file, add_record, texts, err) < 0)
+            return -1;
     }
-    if (!out->vocab || !out->output || optind == argc)
-        return err_set(err, ERR_INVALID,
-                       "--vocab-size, --output and annotation files are needed");
-    if (!conv_template_find(out->template))
-        return err_set(err, ERR_INVALID, "unknown template '%s'; known are: %s",
-                       out->template, conv_template_names());
     return 0;
 }
 
-static int run(int argc, char **argv)
+static int run(const struct args *args, struct err *err)
 {
-    struct options options = {.template = "v1"};
+    const char *output = args_value(args, "output");
     struct texts texts = {.list = BUF_INIT};
-    struct err err = {0};
-    int64_t n;
-    int rc = parse(&options, argc, argv, &err);
+    int64_t vocab;
+    int rc;
 
-    if (rc < 0)
-        return data_fail(&err);
-    texts.template = conv_template_find(options.template);
-    for (int i = optind; i < argc && rc == 0; i++) {
-        texts.file = argv[i];
-        rc = annotations_scan(argv[i], add_record, &texts, &err);
-    }
-    n = (int64_t)(texts.list.n_bytes / sizeof(char *));
+    if (args_int(args, "vocab-size", TOKENIZER_VOCAB_MIN, VOCAB_MAX, 0, &vocab, err) < 0)
+        return -1;
+    if (!vocab || !output)
+        return err_set(err, ERR_INVALID, "--vocab-size and --output are needed");
+    if (data_find_template(&texts.template, args, "v1", err) < 0)
+        return -1;
+    rc = read_texts(&texts, args, err);
     if (rc == 0)
-        rc = tokenizer_train(options.output, (const char *const *)texts.list.data, n,
-                             options.vocab, &err);
+        rc = tokenizer_train(output, (const char *const *)texts.list.data,
+                             (int64_t)(texts.list.n_bytes / sizeof(char *)), vocab, err);
     free_texts(&texts);
-    return rc == 0 ? DATA_DONE : data_fail(&err);
+    return rc;
 }
 
-const struct data_command data_train_tokenizer = {
-    "train-tokenizer", "train a small tokenizer on conversations", help, run};
+static const struct args_option options[] = {{.name = "vocab-size", .value = "N"},
+                                             {.name = "output", .value = "FILE"},
+                                             {.name = "template", .value = "NAME"},
+                                             {0}};
+
+const struct program_command data_train_tokenizer = {"train-tokenizer",
+                                                     "vneva data train-tokenizer",
+                                                     help,
+                                                     options,
+                                                     "annotation files",
+                                                     1,
+                                                     ARGS_WORDS_MAX,
+                                                     run};

@@ -1,5 +1,6 @@
 #include "common/base/args.h"
 
+#include "common/base/clock.h"
 #include "common/base/suggest.h"
 
 #include <errno.h>
@@ -109,22 +110,18 @@ int args_values(const struct args *args, const char *name, const char **out)
     return n;
 }
 
-static bool read_whole(int64_t *out, const char *text, int64_t min, int64_t max)
-{
-    char *end;
-
-    errno = 0;
-    *out = strtoll(text, &end, 10);
-    return !errno && end != text && !*end && *out >= min && *out <= max;
-}
-
 int args_int(const struct args *args, const char *name, int64_t min, int64_t max,
              int64_t otherwise, int64_t *out, struct err *err)
 {
     const char *text = args_value(args, name);
+    char *end;
 
     *out = otherwise;
-    if (text && !read_whole(out, text, min, max))
+    if (!text)
+        return 0;
+    errno = 0;
+    *out = strtoll(text, &end, 10);
+    if (errno || end == text || *end || *out < min || *out > max)
         return err_set(err, ERR_INVALID,
                        "option '--%s': expected a whole number from %lld to %lld, got "
                        "'%s'",
@@ -132,12 +129,34 @@ int args_int(const struct args *args, const char *name, int64_t min, int64_t max
     return 0;
 }
 
-int args_whole(int64_t *out, const char *text, int64_t min, int64_t max,
-               const char *option, struct err *err)
+int args_number(const struct args *args, const char *name, double min, double max,
+                double otherwise, double *out, struct err *err)
 {
-    if (!read_whole(out, text, min, max))
+    const char *text = args_value(args, name);
+    char *end;
+
+    *out = otherwise;
+    if (!text)
+        return 0;
+    errno = 0;
+    *out = strtod(text, &end);
+    if (errno || end == text || *end || !(*out >= min && *out <= max))
         return err_set(err, ERR_INVALID,
-                       "%s must be a whole number from %lld to %lld, not '%s'", option,
-                       (long long)min, (long long)max, text);
+                       "option '--%s': expected a number from %g to %g, got '%s'", name,
+                       min, max, text);
+    return 0;
+}
+
+int args_duration(const struct args *args, const char *name, int64_t otherwise,
+                  int64_t *out, struct err *err)
+{
+    const char *text = args_value(args, name);
+
+    *out = otherwise;
+    if (text && (!clock_read_duration(out, text, 1000) || *out > ARGS_DURATION_MAX_MS))
+        return err_set(err, ERR_INVALID,
+                       "option '--%s': expected 1 s to 7 d, as a number of seconds, 90s, "
+                       "5m or 2h, got '%s'",
+                       name, text);
     return 0;
 }

@@ -12,13 +12,14 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define ARGS_WORDS_MAX 512 /* of a command line */
+#define ARGS_WORDS_MAX 4096 /* of a command line */
+#define ARGS_DURATION_MAX_MS (INT64_C(7) * 86400000)
 
 struct args_option {
     const char *name;    /* "devices"; NULL ends a list */
     char letter;         /* 'f', or 0 */
     const char *value;   /* what it takes, as help shows it ("N"); NULL: a switch */
-    const char *meaning; /* for help */
+    const char *meaning; /* for help; NULL where that is written by hand */
 };
 
 /* What a command takes. */
@@ -49,9 +50,12 @@ int args_values(const struct args *args, const char *name, const char **out);
 int args_int(const struct args *args, const char *name, int64_t min, int64_t max,
              int64_t otherwise, int64_t *out, struct err *err);
 
-/* A text as a whole number, for programs that read options with getopt. option: "--name",
- * for the message. ERR_INVALID. */
-int args_whole(int64_t *out, const char *text, int64_t min, int64_t max,
-               const char *option, struct err *err);
+/* The same for a number that need not be whole. */
+int args_number(const struct args *args, const char *name, double min, double max,
+                double otherwise, double *out, struct err *err);
+/* The same for a time from 1 s to ARGS_DURATION_MAX_MS: a number of seconds, or 90s, 5m,
+ * 2h, 1d. In ms. */
+int args_duration(const struct args *args, const char *name, int64_t otherwise,
+                  int64_t *out, struct err *err);
 
 #endif

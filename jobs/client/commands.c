@@ -277,8 +277,8 @@ static int run_command(struct client *client, const struct command *command, int
 
     if (command->max_words < 0) { /* the other program reads them */
         if (argc > ARGS_WORDS_MAX) {
-            fprintf(client->err, "vneva: %s: more than %d words; run '%s/vneva-%s'\n",
-                    command->name, ARGS_WORDS_MAX, client->programs, command->name);
+            fprintf(client->err, "vneva: %s: more than %d words\n", command->name,
+                    ARGS_WORDS_MAX);
             return EXIT_USAGE;
         }
         for (int i = 0; i < argc; i++)

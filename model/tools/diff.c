@@ -1,7 +1,6 @@
 /* vneva model diff: two folders of weights, tensor by tensor. */
 #include "model/backend/half.h"
 
-#include "common/base/option.h"
 #include "model/tools/find.h"
 #include "model/tools/tool.h"
 #include "model/weights/weights.h"
@@ -278,50 +277,17 @@ static int open_one(struct weights **out, const char *path, struct err *err)
     return find_weights(folder, path, err) < 0 ? -1 : weights_open(out, folder, err);
 }
 
-static int parse(struct diff *out, int argc, char **argv, struct err *err)
+static int run(const struct args *args, struct err *err)
 {
-    static const struct option known[] = {
-        {"tolerance", required_argument, NULL, 't'},
-        {"all", no_argument, NULL, 'a'},
-        {"json", no_argument, NULL, 'j'},
-        {NULL, 0, NULL, 0},
-    };
-    int option;
-    char *end;
-
-    while ((option = getopt_long(argc, argv, "", known, NULL)) != -1)
-        switch (option) {
-        case 't':
-            out->tolerance = strtod(optarg, &end);
-            if (end == optarg || *end || !(out->tolerance >= 0))
-                return err_set(err, ERR_INVALID,
-                               "--tolerance must be a number, 0 or more, not '%s'",
-                               optarg);
-            break;
-        case 'a':
-            out->lists_all = true;
-            break;
-        case 'j':
-            out->is_json = true;
-            break;
-        default:
-            return option_refuse(argv, "vneva model diff", err);
-        }
-    return tool_words(argc, argv, 2, "A B, two folders of weights", err);
-}
-
-static int run(int argc, char **argv)
-{
-    struct diff diff = {.list = json_new(JSON_ARRAY)};
-    struct err err = {0};
+    struct diff diff = {.list = json_new(JSON_ARRAY),
+                        .lists_all = args_has(args, "all"),
+                        .is_json = args_has(args, "json")};
     int status = -1;
 
-    if (parse(&diff, argc, argv, &err) == 0 &&
-        open_one(&diff.a, argv[optind], &err) == 0 &&
-        open_one(&diff.b, argv[optind + 1], &err) == 0 && walk(&diff, &err) == 0)
-        status = finish(&diff, &err);
-    if (status < 0)
-        status = tool_fail(&tool_diff, &err);
+    if (args_number(args, "tolerance", 0, INFINITY, 0, &diff.tolerance, err) == 0 &&
+        open_one(&diff.a, args->words[0], err) == 0 &&
+        open_one(&diff.b, args->words[1], err) == 0 && walk(&diff, err) == 0)
+        status = finish(&diff, err);
     weights_close(diff.a);
     weights_close(diff.b);
     free(diff.room_a);
@@ -330,5 +296,8 @@ static int run(int argc, char **argv)
     return status;
 }
 
-const struct tool_command tool_diff = {
-    "diff", "model diff", "compare two folders, tensor by tensor", help, run};
+static const struct args_option options[] = {
+    {.name = "tolerance", .value = "X"}, {.name = "all"}, {.name = "json"}, {0}};
+
+const struct program_command tool_diff = {
+    "diff", "vneva model diff", help, options, "A B, two folders of weights", 2, 2, run};

@@ -2,7 +2,6 @@
 #include "model/tools/export.h"
 
 #include "common/base/json_file.h"
-#include "common/base/option.h"
 #include "model/checkpoint/checkpoint.h"
 #include "model/tools/find.h"
 #include "model/tools/text_files.h"
@@ -13,8 +12,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define SHARD_BYTES_DEFAULT 5000000000ULL /* as transformers' max_shard_size */
-#define SMALL_BYTES ((uint64_t)64 << 20)  /* room for the files beside the tensors */
+#define SHARD_SIZE_DEFAULT "5GB"         /* as transformers' max_shard_size */
+#define SMALL_BYTES ((uint64_t)64 << 20) /* room for the files beside the tensors */
 
 static const char help[] =
     "usage: vneva export [options] FOLDER OUT\n"
@@ -36,15 +35,9 @@ static const char help[] =
     "Example:\n"
     "  vneva export --dtype bf16 ~/.vneva/jobs/2 my-llava\n";
 
-struct options {
-    const char *dtype, *from, *to;
-    uint64_t shard_bytes;
-    bool is_forced;
-};
-
 /* ---- what is asked for ---- */
 
-/* "5GB", powers of ten as transformers has them; a bare number is bytes. */
+/* "5GB", powers of ten as transformers has them; a bare number is bytes. NULL: as there. */
 static int parse_size(uint64_t *out, const char *text, struct err *err)
 {
     static const struct {
@@ -52,7 +45,7 @@ static int parse_size(uint64_t *out, const char *text, struct err *err)
         double factor;
     } units[] = {{"", 1}, {"KB", 1e3}, {"MB", 1e6}, {"GB", 1e9}, {"TB", 1e12}};
     char *end;
-    double value = strtod(text, &end);
+    double value = strtod(text ? text : SHARD_SIZE_DEFAULT, &end);
 
     for (size_t i = 0; end != text && i < sizeof(units) / sizeof(units[0]); i++)
         if (strcmp(end, units[i].name) == 0 && value * units[i].factor >= 1 &&
@@ -62,38 +55,6 @@ static int parse_size(uint64_t *out, const char *text, struct err *err)
         }
     return err_set(err, ERR_INVALID, "--shard-size must be like 5GB or 500MB, not '%s'",
                    text);
-}
-
-static int parse(struct options *out, int argc, char **argv, struct err *err)
-{
-    static const struct option known[] = {
-        {"dtype", required_argument, NULL, 'd'},
-        {"shard-size", required_argument, NULL, 's'},
-        {"force", no_argument, NULL, 'f'},
-        {NULL, 0, NULL, 0},
-    };
-    int option;
-
-    while ((option = getopt_long(argc, argv, "", known, NULL)) != -1)
-        switch (option) {
-        case 'd':
-            out->dtype = optarg;
-            break;
-        case 's':
-            if (parse_size(&out->shard_bytes, optarg, err) < 0)
-                return -1;
-            break;
-        case 'f':
-            out->is_forced = true;
-            break;
-        default:
-            return option_refuse(argv, "vneva export", err);
-        }
-    if (tool_words(argc, argv, 2, "FOLDER OUT", err) < 0)
-        return -1;
-    out->from = argv[optind];
-    out->to = argv[optind + 1];
-    return 0;
 }
 
 static int find_dtype(struct export *export, const char *name, struct err *err)
@@ -234,17 +195,16 @@ static int write_folder(struct export *export, struct err *err)
     return fs_put_dir(export->temporary, export->to, err);
 }
 
-static int export_open(struct export *export, const struct options *options,
-                       struct err *err)
+static int export_open(struct export *export, const struct args *args, struct err *err)
 {
     const struct weights_info *info;
     char path[FS_PATH_MAX];
 
-    export->to = options->to;
-    export->shard_bytes = options->shard_bytes;
-    if (check_target(export, options->is_forced, err) < 0 ||
-        fs_path(export->temporary, err, "%s.tmp", options->to) < 0 ||
-        find_weights(export->from, options->from, err) < 0 ||
+    export->to = args->words[1];
+    if (parse_size(&export->shard_bytes, args_value(args, "shard-size"), err) < 0 ||
+        check_target(export, args_has(args, "force"), err) < 0 ||
+        fs_path(export->temporary, err, "%s.tmp", export->to) < 0 ||
+        find_weights(export->from, args->words[0], err) < 0 ||
         weights_open(&export->weights, export->from, err) < 0)
         return -1;
     info = weights_info(export->weights);
@@ -253,7 +213,7 @@ static int export_open(struct export *export, const struct options *options,
                        "'%s' (%s) is not a whole model: encoder, projector and decoder",
                        export->from, info->architecture);
     if (export_refuse(&info->config, err) < 0 ||
-        find_dtype(export, options->dtype, err) < 0 ||
+        find_dtype(export, args_value(args, "dtype"), err) < 0 ||
         json_file_find(&export->config, export->from, "config.json", TOOL_JSON_MAX, err) <
             0 ||
         fs_path(path, err, "%s/checkpoint.json", export->from) < 0)
@@ -271,30 +231,32 @@ static void export_close(struct export *export)
     words_fini(&export->words);
 }
 
-static int run(int argc, char **argv)
+static int run(const struct args *args, struct err *err)
 {
-    struct options options = {.shard_bytes = SHARD_BYTES_DEFAULT};
     struct export export = {.image_token = -1};
-    struct err err = {0};
     char size[32];
     int rc = -1;
 
-    if (parse(&options, argc, argv, &err) == 0 &&
-        export_open(&export, &options, &err) == 0) {
-        rc = write_folder(&export, &err);
+    if (export_open(&export, args, err) == 0) {
+        rc = write_folder(&export, err);
         if (rc < 0)
             (void)fs_remove_tree(export.temporary, NULL);
     }
     if (rc == 0)
         printf("%s: LlavaForConditionalGeneration, %s, image token %" PRId64 "%s\n",
-               options.to, tool_size(size, (double)export_bytes(&export)),
+               export.to, tool_size(size, (double)export_bytes(&export)),
                export.image_token,
                export.vocab > weights_info(export.weights)->config.llm.vocab
                    ? " (new, one row of the embeddings added)"
                    : "");
     export_close(&export);
-    return rc < 0 ? tool_fail(&tool_export, &err) : TOOL_DONE;
+    return rc;
 }
 
-const struct tool_command tool_export = {
-    "export", "export", "write a folder that transformers loads", help, run};
+static const struct args_option options[] = {{.name = "dtype", .value = "TYPE"},
+                                             {.name = "shard-size", .value = "SIZE"},
+                                             {.name = "force"},
+                                             {0}};
+
+const struct program_command tool_export = {
+    "export", "vneva export", help, options, "FOLDER OUT", 2, 2, run};

@@ -1,7 +1,6 @@
 /* vneva import: a Hugging Face folder becomes a checkpoint of ours. */
 #include "model/checkpoint/checkpoint.h"
 
-#include "common/base/option.h"
 #include "model/tools/find.h"
 #include "model/tools/text_files.h"
 #include "model/tools/tool.h"
@@ -95,44 +94,23 @@ static void print_found(const struct import *import)
             import->from);
 }
 
-static int parse(struct import *out, int argc, char **argv, struct err *err)
+static int run(const struct args *args, struct err *err)
 {
-    static const struct option known[] = {
-        {"force", no_argument, NULL, 'f'},
-        {"copy", no_argument, NULL, 'c'},
-        {NULL, 0, NULL, 0},
-    };
-    int option;
-
-    while ((option = getopt_long(argc, argv, "", known, NULL)) != -1)
-        if (option == 'f')
-            out->is_forced = true;
-        else if (option == 'c')
-            out->wants_copies = true;
-        else
-            return option_refuse(argv, "vneva import", err);
-    if (tool_words(argc, argv, 2, "HF_FOLDER OUT", err) < 0)
-        return -1;
-    out->from = argv[optind];
-    out->to = argv[optind + 1];
-    return 0;
-}
-
-static int run(int argc, char **argv)
-{
-    struct import import = {0};
-    struct err err = {0};
+    struct import import = {.is_forced = args_has(args, "force"),
+                            .wants_copies = args_has(args, "copy"),
+                            .from = args->words[0],
+                            .to = args->words[1]};
     int rc = -1;
 
-    if (parse(&import, argc, argv, &err) == 0 && refuse(&import, &err) == 0 &&
-        weights_open(&import.weights, import.from, &err) == 0 &&
-        adopt(&import, &err) == 0)
-        rc = 0;
+    if (refuse(&import, err) == 0 && weights_open(&import.weights, import.from, err) == 0)
+        rc = adopt(&import, err);
     if (rc == 0)
         print_found(&import);
     weights_close(import.weights);
-    return rc < 0 ? tool_fail(&tool_import, &err) : TOOL_DONE;
+    return rc;
 }
 
-const struct tool_command tool_import = {
-    "import", "import", "make a checkpoint of a Hugging Face folder", help, run};
+static const struct args_option options[] = {{.name = "force"}, {.name = "copy"}, {0}};
+
+const struct program_command tool_import = {
+    "import", "vneva import", help, options, "HF_FOLDER OUT", 2, 2, run};

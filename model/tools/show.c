@@ -1,7 +1,6 @@
 /* vneva model show: what a folder of weights holds, and what it takes to run it. */
 #include "model/tools/find.h"
 
-#include "common/base/option.h"
 #include "model/tools/text_files.h"
 #include "model/tools/tool.h"
 #include "model/weights/weights.h"
@@ -307,63 +306,42 @@ static int print_json(const struct show *show, struct err *err)
 
 /* ---- the command ---- */
 
-static int parse_option(struct show *out, int option, char **argv, struct err *err)
+static int read_args(struct show *out, const struct args *args, struct err *err)
 {
-    switch (option) {
-    case 'r':
-        return args_whole(&out->n_ranks, optarg, 1, SHOW_RANKS_MAX, "--tensor-parallel",
-                          err);
-    case 'b':
-        return args_whole(&out->n_samples, optarg, 1, SHOW_SAMPLES_MAX, "--micro-batch",
-                          err);
-    case 't':
-        return args_whole(&out->n_tokens, optarg, 1, INT32_MAX, "--tokens", err);
-    case 'f':
-        return args_whole(&out->n_frames, optarg, 0, INT32_MAX, "--frames", err);
-    case 'j':
-        out->is_json = true;
-        return 0;
-    default:
-        return option_refuse(argv, "vneva model show", err);
-    }
+    out->is_json = args_has(args, "json");
+    if (args_int(args, "tensor-parallel", 1, SHOW_RANKS_MAX, 1, &out->n_ranks, err) < 0 ||
+        args_int(args, "micro-batch", 1, SHOW_SAMPLES_MAX, 1, &out->n_samples, err) < 0 ||
+        args_int(args, "tokens", 1, INT32_MAX, 0, &out->n_tokens, err) < 0 ||
+        args_int(args, "frames", 0, INT32_MAX, SHOW_FRAMES, &out->n_frames, err) < 0)
+        return -1;
+    return find_weights(out->folder, args->words[0], err);
 }
 
-static int parse(struct show *out, int argc, char **argv, struct err *err)
+static int run(const struct args *args, struct err *err)
 {
-    static const struct option known[] = {
-        {"tensor-parallel", required_argument, NULL, 'r'},
-        {"micro-batch", required_argument, NULL, 'b'},
-        {"tokens", required_argument, NULL, 't'},
-        {"frames", required_argument, NULL, 'f'},
-        {"json", no_argument, NULL, 'j'},
-        {NULL, 0, NULL, 0},
-    };
-    int option;
-
-    while ((option = getopt_long(argc, argv, "", known, NULL)) != -1)
-        if (parse_option(out, option, argv, err) < 0)
-            return -1;
-    return tool_words(argc, argv, 1, "FOLDER", err);
-}
-
-static int run(int argc, char **argv)
-{
-    struct show show = {.n_ranks = 1, .n_samples = 1, .n_frames = SHOW_FRAMES};
-    struct err err = {0};
+    struct show show = {.weights = NULL};
     int rc = -1;
 
-    if (parse(&show, argc, argv, &err) == 0 &&
-        find_weights(show.folder, argv[optind], &err) == 0 &&
-        weights_open(&show.weights, show.folder, &err) == 0)
-        rc = weights_info(show.weights)->parts == WEIGHTS_ALL ? check_layout(&show, &err)
+    if (read_args(&show, args, err) == 0 &&
+        weights_open(&show.weights, show.folder, err) == 0)
+        rc = weights_info(show.weights)->parts == WEIGHTS_ALL ? check_layout(&show, err)
                                                               : 0;
     if (rc == 0 && show.is_json)
-        rc = print_json(&show, &err);
+        rc = print_json(&show, err);
     else if (rc == 0)
         print_text(&show);
     weights_close(show.weights);
-    return rc < 0 ? tool_fail(&tool_show, &err) : TOOL_DONE;
+    return rc;
 }
 
-const struct tool_command tool_show = {
-    "show", "model show", "what a folder holds, and the memory it takes", help, run};
+static const struct args_option options[] = {
+    {.name = "tensor-parallel", .value = "R"},
+    {.name = "micro-batch", .value = "B"},
+    {.name = "tokens", .value = "T"},
+    {.name = "frames", .value = "F"},
+    {.name = "json"},
+    {0},
+};
+
+const struct program_command tool_show = {
+    "show", "vneva model show", help, options, "FOLDER", 1, 1, run};

@@ -2,12 +2,6 @@
 
 #include <stdio.h>
 
-int tool_fail(const struct tool_command *command, const struct err *err)
-{
-    fprintf(stderr, "vneva %s: %s\n", command->said, err->text);
-    return err_exit_status(err);
-}
-
 int tool_print_json(const struct json *json, struct err *err)
 {
     struct buf text = BUF_INIT;
@@ -19,16 +13,6 @@ int tool_print_json(const struct json *json, struct err *err)
         puts(buf_str(&text));
     buf_fini(&text);
     return rc;
-}
-
-int tool_words(int argc, char **argv, int n, const char *what, struct err *err)
-{
-    if (argc - optind == n)
-        return 0;
-    if (argc - optind > n)
-        return err_set(err, ERR_INVALID, "'%s' is one word too many: %s is expected",
-                       argv[optind + n], what);
-    return err_set(err, ERR_INVALID, "%s is expected", what);
 }
 
 const char *tool_size(char out[32], double n_bytes)

@@ -4,7 +4,6 @@
 #include "slurm/node/phases.h"
 
 #include <stdio.h>
-#include <string.h>
 
 static const char usage[] = "usage: vneva launch status [--json] RUN_FOLDER\n\n"
                             "The phases of the newest launch of the folder: when each "
@@ -23,21 +22,20 @@ static void print_json(const struct json *launch)
 
 int cmd_status(int argc, char *const *argv)
 {
-    bool is_json = argc > 0 && strcmp(argv[0], "--json") == 0;
+    static const struct args_option options[] = {{.name = "json"}, {0}};
     struct json *launch;
+    struct args args;
     struct err err;
 
-    if (argc == 1 && strcmp(argv[0], "--help") == 0) {
-        fputs(usage, stdout);
-        return EXIT_DONE;
-    }
-    if (argc != 1 + is_json || argv[is_json][0] == '-') {
-        fputs(usage, stderr);
-        return EXIT_USAGE;
-    }
-    if (phases_read(&launch, argv[is_json], &err) < 0)
+    if (launch_parse(&args, options, NULL, argc, argv, &err) < 0)
         return launch_fail(&err);
-    if (is_json)
+    if (args.wants_help || args.n_words + args.n_rest != 1) {
+        fputs(usage, args.wants_help ? stdout : stderr);
+        return args.wants_help ? EXIT_DONE : EXIT_USAGE;
+    }
+    if (phases_read(&launch, args.words[0], &err) < 0)
+        return launch_fail(&err);
+    if (args_has(&args, "json"))
         print_json(launch);
     else
         phases_print(stdout, launch, clock_wall_ms());

@@ -257,7 +257,7 @@ static int run_submit(const struct node *node, const char *request,
     argv[n++] = "--quiet";
     argv[n++] = "--request-id";
     argv[n++] = request;
-    for (char *const *word = node->options.submit; *word; word++)
+    for (const char *const *word = node->options.submit; *word; word++)
         argv[n++] = *word; /* head_read_spec has counted them */
     argv[n] = NULL;
     return spawn_run(said, &how, SUBMIT_MS, err);

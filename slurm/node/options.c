@@ -1,14 +1,11 @@
 #include "slurm/node/options.h"
 
-#include "common/base/clock.h"
 #include "slurm/node/exchange.h"
 
-#include <getopt.h>
 #include <stdlib.h>
 #include <string.h>
 
 #define DEVICES_MAX 64
-#define DURATION_MAX_MS (INT64_C(7) * 86400000)
 
 const char node_usage[] =
     "usage: vneva-node --run-dir DIR [options] [-- SPEC.yaml key=value ...]\n"
@@ -64,29 +61,6 @@ const char node_usage[] =
     "Example, in a Slurm batch script:\n"
     "  srun --mpi=pmix vneva-node --run-dir runs/a -- train.yaml trainer.num_nodes=2\n";
 
-static int to_number(int64_t *out, const char *name, const char *text, long min, long max,
-                     struct err *err)
-{
-    char *end;
-    long value = strtol(text, &end, 10);
-
-    if (end == text || *end || value < min || value > max)
-        return err_set(err, ERR_INVALID, "--%s takes %ld to %ld, not '%s'", name, min,
-                       max, text);
-    *out = value;
-    return 0;
-}
-
-static int to_ms(int64_t *out, const char *name, const char *text, struct err *err)
-{
-    if (!clock_read_duration(out, text, 1000) || *out > DURATION_MAX_MS)
-        return err_set(err, ERR_INVALID,
-                       "--%s takes 1 s to 7 d: a number of seconds, or 90s, 5m, 2h, not "
-                       "'%s'",
-                       name, text);
-    return 0;
-}
-
 static int to_way(enum node_way *out, const char *text, struct err *err)
 {
     static const char *const names[] = {"auto", "pmix", "files", "solo"};
@@ -113,52 +87,6 @@ static int to_check(enum node_check *out, const char *text, struct err *err)
                    "--preflight ($VNEVA_PREFLIGHT) is on, warn or off, not '%s'", text);
 }
 
-static int take(struct node_options *out, int option, const char *name, const char *value,
-                struct err *err)
-{
-    switch (option) {
-    case 'r':
-        out->run_dir = value;
-        return 0;
-    case 'c':
-        out->connect = value;
-        return 0;
-    case 'k':
-        out->key = value;
-        return 0;
-    case 'a':
-        out->address = value;
-        return 0;
-    case 'H':
-        out->host = value;
-        return 0;
-    case 't':
-        out->token = value;
-        return 0;
-    case 'p':
-        out->pool = value;
-        return 0;
-    case 'd':
-        return to_number(&out->n_devices, name, value, 1, DEVICES_MAX, err);
-    case 'N':
-        return to_number(&out->n_nodes, name, value, 1, EXCHANGE_NODES_MAX, err);
-    case 'n':
-        return to_number(&out->node, name, value, 0, EXCHANGE_NODES_MAX - 1, err);
-    case 'g':
-        return to_ms(&out->grace_ms, name, value, err);
-    case 's':
-        return to_ms(&out->stranded_ms, name, value, err);
-    case 'i':
-        return to_ms(&out->idle_ms, name, value, err);
-    case 'e':
-        return to_way(&out->way, value, err);
-    case 'f':
-        return to_check(&out->check, value, err);
-    default:
-        return err_set(err, ERR_INVALID, "see vneva-node --help");
-    }
-}
-
 static int check(const struct node_options *options, struct err *err)
 {
     if (!options->run_dir)
@@ -177,44 +105,63 @@ static int check(const struct node_options *options, struct err *err)
     return 0;
 }
 
+static const struct args_option known[] = {
+    {.name = "run-dir", .value = "DIR"},   {.name = "connect", .value = "ENDPOINT"},
+    {.name = "key", .value = "FILE"},      {.name = "address", .value = "HOST"},
+    {.name = "host", .value = "NAME"},     {.name = "token", .value = "WORD"},
+    {.name = "pool", .value = "NAME"},     {.name = "devices", .value = "N"},
+    {.name = "nodes", .value = "N"},       {.name = "node", .value = "I"},
+    {.name = "grace", .value = "S"},       {.name = "stranded", .value = "S"},
+    {.name = "idle", .value = "S"},        {.name = "exchange", .value = "WAY"},
+    {.name = "preflight", .value = "HOW"}, {0},
+};
+
+static int read_numbers(struct node_options *out, struct err *err)
+{
+    const struct args *args = &out->args;
+
+    if (args_int(args, "devices", 1, DEVICES_MAX, 0, &out->n_devices, err) < 0 ||
+        args_int(args, "nodes", 1, EXCHANGE_NODES_MAX, 0, &out->n_nodes, err) < 0 ||
+        args_int(args, "node", 0, EXCHANGE_NODES_MAX - 1, -1, &out->node, err) < 0 ||
+        args_duration(args, "grace", NODE_GRACE_MS, &out->grace_ms, err) < 0 ||
+        args_duration(args, "stranded", NODE_STRANDED_MS, &out->stranded_ms, err) < 0)
+        return -1;
+    return args_duration(args, "idle", 0, &out->idle_ms, err);
+}
+
+static int read_choices(struct node_options *out, struct err *err)
+{
+    const char *how = getenv("VNEVA_PREFLIGHT");
+    const char *way = args_value(&out->args, "exchange");
+
+    if (args_has(&out->args, "preflight"))
+        how = args_value(&out->args, "preflight");
+    if (how && *how && to_check(&out->check, how, err) < 0)
+        return -1;
+    return way ? to_way(&out->way, way, err) : 0;
+}
+
 int node_options_parse(struct node_options *out, int argc, char *const *argv,
                        struct err *err)
 {
-    static const struct option known[] = {
-        {"run-dir", required_argument, NULL, 'r'},
-        {"connect", required_argument, NULL, 'c'},
-        {"key", required_argument, NULL, 'k'},
-        {"address", required_argument, NULL, 'a'},
-        {"host", required_argument, NULL, 'H'},
-        {"token", required_argument, NULL, 't'},
-        {"pool", required_argument, NULL, 'p'},
-        {"devices", required_argument, NULL, 'd'},
-        {"nodes", required_argument, NULL, 'N'},
-        {"node", required_argument, NULL, 'n'},
-        {"grace", required_argument, NULL, 'g'},
-        {"stranded", required_argument, NULL, 's'},
-        {"idle", required_argument, NULL, 'i'},
-        {"exchange", required_argument, NULL, 'e'},
-        {"preflight", required_argument, NULL, 'f'},
-        {"help", no_argument, NULL, 'h'},
-        {NULL, 0, NULL, 0},
-    };
-    const char *how = getenv("VNEVA_PREFLIGHT");
-    int c, at = 0;
+    const struct args_known takes = {known, NULL, ARGS_HINT};
+    const struct args *args = &out->args;
 
-    *out = (struct node_options){
-        .node = -1, .grace_ms = NODE_GRACE_MS, .stranded_ms = NODE_STRANDED_MS};
-    if (how && *how && to_check(&out->check, how, err) < 0)
+    memset(out, 0, sizeof(*out));
+    if (args_parse(&out->args, &takes, argc - 1, argv + 1, err) < 0)
         return -1;
-    while ((c = getopt_long(argc, argv, "+", known, &at)) != -1) {
-        if (c == 'h') {
-            out->is_help = true;
-            return 0;
-        }
-        if (take(out, c, known[at].name, optarg, err) < 0)
-            return -1;
-    }
-    if (optind < argc)
-        out->submit = argv + optind;
+    out->is_help = args->wants_help;
+    if (out->is_help)
+        return 0;
+    out->run_dir = args_value(args, "run-dir");
+    out->connect = args_value(args, "connect");
+    out->key = args_value(args, "key");
+    out->address = args_value(args, "address");
+    out->host = args_value(args, "host");
+    out->token = args_value(args, "token");
+    out->pool = args_value(args, "pool");
+    out->submit = args->n_words + args->n_rest ? args->words : NULL;
+    if (read_numbers(out, err) < 0 || read_choices(out, err) < 0)
+        return -1;
     return check(out, err);
 }

@@ -5,10 +5,7 @@
 #ifndef VNEVA_SLURM_NODE_OPTIONS_H
 #define VNEVA_SLURM_NODE_OPTIONS_H
 
-#include "common/base/err.h"
-
-#include <stdbool.h>
-#include <stdint.h>
+#include "common/base/args.h"
 
 #define NODE_GRACE_MS 60000 /* when nobody says more */
 #define NODE_STRANDED_MS 60000
@@ -27,9 +24,10 @@ struct node_options {
     int64_t node, n_nodes;     /* -1, 0: the launcher says */
     int64_t grace_ms, stranded_ms, idle_ms;
     enum node_way way;
-    enum node_check check; /* preflight */
-    char *const *submit;   /* SPEC.yaml key=value ..., ended by NULL; NULL: no job */
+    enum node_check check;     /* preflight */
+    const char *const *submit; /* SPEC.yaml key=value ..., ended by NULL; NULL: no job */
     bool is_help;
+    struct args args;
 };
 
 extern const char node_usage[];

@@ -16,13 +16,14 @@
  */
 #include "tests/bench/bench_gpu.h"
 
+#include "common/base/args.h"
 #include "common/base/clock.h"
 
-#include <getopt.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
+#define USAGE "usage: bench_gpu [--tiny] [--out FILE] PART..."
 #define SKIPPED 77
 #define REPS 7
 #define REPS_TINY 3
@@ -208,7 +209,7 @@ static int run_part(struct bench *bench, const char *name)
     return 1;
 }
 
-static int run(struct bench *bench, int argc, char **argv)
+static int run(struct bench *bench, const struct args *args)
 {
     struct err err = {0};
     int rc = 0;
@@ -217,37 +218,34 @@ static int run(struct bench *bench, int argc, char **argv)
         fprintf(stderr, "bench_gpu: %s\n", err.text);
         return err.code == ERR_UNSUPPORTED ? SKIPPED : 1;
     }
-    for (int i = 0; i < argc; i++)
-        rc |= run_part(bench, argv[i]);
+    for (int i = 0; i < args->n_words; i++)
+        rc |= run_part(bench, args->words[i]);
     backend_destroy(bench->backend);
     return rc;
 }
 
 int main(int argc, char **argv)
 {
-    static const struct option known[] = {
-        {"tiny", 0, NULL, 't'}, {"out", 1, NULL, 'o'}, {0}};
+    static const struct args_option known[] = {
+        {.name = "tiny"}, {.name = "out", .value = "FILE"}, {0}};
+    const struct args_known takes = {known, NULL, USAGE};
     struct bench bench = {0};
-    const char *path = NULL;
-    int c, rc;
+    struct args args;
+    struct err err = {0};
+    const char *path;
+    int rc;
 
-    while ((c = getopt_long(argc, argv, "", known, NULL)) != -1) {
-        if (c == 't')
-            bench.is_tiny = true;
-        else if (c == 'o')
-            path = optarg;
-        else
-            optind = argc + 1;
-    }
-    if (optind >= argc) {
-        fprintf(stderr, "usage: bench_gpu [--tiny] [--out FILE] PART...\n");
+    if (args_parse(&args, &takes, argc - 1, argv + 1, &err) < 0 || !args.n_words) {
+        fprintf(stderr, "bench_gpu: %s\n", err.code ? err.text : USAGE);
         return 2;
     }
+    bench.is_tiny = args_has(&args, "tiny");
+    path = args_value(&args, "out");
     if (path && !(bench.out = fopen(path, "a"))) {
         fprintf(stderr, "bench_gpu: cannot write '%s'\n", path);
         return 1;
     }
-    rc = run(&bench, argc - optind, argv + optind);
+    rc = run(&bench, &args);
     if (bench.out && fclose(bench.out) != 0)
         rc = 1;
     return rc;

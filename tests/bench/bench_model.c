@@ -13,12 +13,12 @@
  *
  * Answers hold wall_s, cpu_s (user and system, all threads), peak_mb (resident, so far).
  */
+#include "common/base/args.h"
 #include "common/base/clock.h"
 #include "model/generate/generate.h"
 #include "model/optim/optim.h"
 #include "tests/bench/bench_batch.h"
 
-#include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -31,10 +31,13 @@
 #define LINE_MAX_BYTES 256
 #define NO_TOKEN (-2) /* never generated: rows run to their full length */
 
+#define USAGE                                                                            \
+    "usage: bench_model [--backend NAME] [--threads N] [--dtype f32|bf16] [--batch B] "  \
+    "[--frozen]"
+
 struct options {
     const char *backend;
-    int n_threads;
-    int64_t batch;
+    int64_t n_threads, batch;
     enum dtype dtype;
     bool is_frozen; /* for all but steps: no masters, as when a model answers */
 };
@@ -195,8 +198,8 @@ static int run(const struct options *options, struct err *err)
     bench.batch =
         batch_make(&bench.config, options->batch, TOKENS, FRAMES_EACH, LABELS_EACH);
     if (comm_create_solo(&bench.solo, "bench", err) < 0 ||
-        backend_create(&bench.backend, options->backend, 0, options->n_threads, err) <
-            0 ||
+        backend_create(&bench.backend, options->backend, 0, (int)options->n_threads,
+                       err) < 0 ||
         neva_create(&bench.model, &bench.config, bench.backend, bench.solo, err) < 0)
         goto out;
     while (fgets(line, sizeof(line), stdin)) {
@@ -213,40 +216,39 @@ out:
     return rc;
 }
 
-static int read_options(struct options *options, int argc, char **argv)
+static int read_options(struct options *out, int argc, char **argv, struct err *err)
 {
-    static const struct option known[] = {
-        {"backend", 1, NULL, 'b'}, {"threads", 1, NULL, 't'}, {"dtype", 1, NULL, 'd'},
-        {"batch", 1, NULL, 'n'},   {"frozen", 0, NULL, 'f'},  {0},
-    };
-    int c;
+    static const struct args_option known[] = {{.name = "backend", .value = "NAME"},
+                                               {.name = "threads", .value = "N"},
+                                               {.name = "dtype", .value = "f32|bf16"},
+                                               {.name = "batch", .value = "B"},
+                                               {.name = "frozen"},
+                                               {0}};
+    const struct args_known takes = {known, NULL, USAGE};
+    const char *backend, *dtype;
+    struct args args;
 
-    while ((c = getopt_long(argc, argv, "", known, NULL)) != -1) {
-        if (c == 'b')
-            options->backend = optarg;
-        else if (c == 't')
-            options->n_threads = (int)strtol(optarg, NULL, 10);
-        else if (c == 'n')
-            options->batch = strtol(optarg, NULL, 10);
-        else if (c == 'f')
-            options->is_frozen = true;
-        else if (c == 'd')
-            options->dtype = strcmp(optarg, "bf16") == 0 ? DTYPE_BF16 : DTYPE_F32;
-        else
-            return -1;
-    }
-    return options->batch >= 1 ? 0 : -1;
+    if (args_parse(&args, &takes, argc - 1, argv + 1, err) < 0)
+        return -1;
+    if (args.wants_help || args.n_words)
+        return err_set(err, ERR_INVALID, USAGE);
+    backend = args_value(&args, "backend");
+    dtype = args_value(&args, "dtype");
+    out->backend = backend ? backend : "cpu";
+    out->dtype = dtype && strcmp(dtype, "f32") == 0 ? DTYPE_F32 : DTYPE_BF16;
+    out->is_frozen = args_has(&args, "frozen");
+    if (args_int(&args, "threads", 1, INT32_MAX, 2, &out->n_threads, err) < 0)
+        return -1;
+    return args_int(&args, "batch", 1, INT32_MAX, 2, &out->batch, err);
 }
 
 int main(int argc, char **argv)
 {
-    struct options options = {
-        .backend = "cpu", .n_threads = 2, .batch = 2, .dtype = DTYPE_BF16};
+    struct options options;
     struct err err = {0};
 
-    if (read_options(&options, argc, argv) < 0) {
-        fprintf(stderr, "usage: bench_model [--backend NAME] [--threads N] "
-                        "[--dtype f32|bf16] [--batch B] [--frozen]\n");
+    if (read_options(&options, argc, argv, &err) < 0) {
+        fprintf(stderr, "bench_model: %s\n", err.text);
         return 2;
     }
     if (run(&options, &err) == 0)

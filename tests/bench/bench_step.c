@@ -7,11 +7,11 @@
  * samples/s, tokens/s, GFLOP/s (counted as model/neva/README.md says) and the
  * milliseconds of a step. Where the time goes: perf record -g.
  */
+#include "common/base/args.h"
 #include "common/base/clock.h"
 #include "model/optim/optim.h"
 #include "tests/bench/bench_batch.h"
 
-#include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -25,10 +25,13 @@
 #define SLOT_BYTES ((size_t)1 << 20)
 #define COMM_TIMEOUT_MS 60000
 
+#define USAGE                                                                            \
+    "usage: bench_step [--backend NAME] [--ranks N] [--threads N] [--dtype f32|bf16] "   \
+    "[--steps N] [--batch N] [--recompute]"
+
 struct options {
     const char *backend;
-    int n_ranks, n_threads, n_steps;
-    int64_t batch;
+    int64_t n_ranks, n_threads, n_steps, batch;
     enum dtype dtype;
     bool recompute;
 };
@@ -96,7 +99,7 @@ static void report(const struct options *options, const struct neva_config *conf
     printf("{\"backend\":\"%s\",\"ranks\":%d,\"threads\":%d,\"dtype\":\"%s\","
            "\"recompute\":%s,\"params\":%lld,\"step_ms\":%.2f,\"samples_per_s\":%.1f,"
            "\"tokens_per_s\":%.0f,\"gflop_per_s\":%.1f}\n",
-           options->backend, options->n_ranks, options->n_threads,
+           options->backend, (int)options->n_ranks, (int)options->n_threads,
            dtype_name(options->dtype), options->recompute ? "true" : "false",
            (long long)neva_n_params(config), each * 1e3, n / each, n * TOKENS / each,
            flops / each / 1e9);
@@ -117,9 +120,9 @@ static int run(const struct options *options, int rank, const char *segment,
     if (comm_create_solo(&solo, "data", err) < 0 ||
         (options->n_ranks == 1
              ? comm_create_solo(&group, "tensor", err)
-             : comm_create_shm(&group, "tensor", segment, rank, options->n_ranks,
+             : comm_create_shm(&group, "tensor", segment, rank, (int)options->n_ranks,
                                SLOT_BYTES, COMM_TIMEOUT_MS, err)) < 0 ||
-        backend_create(&b, options->backend, 0, options->n_threads, err) < 0 ||
+        backend_create(&b, options->backend, 0, (int)options->n_threads, err) < 0 ||
         neva_create(&model, &config, b, group, err) < 0)
         goto out;
     for (int i = 0; i < WARMUP_STEPS + options->n_steps; i++) {
@@ -150,51 +153,45 @@ static int run_rank(const struct options *options, int rank, const char *segment
     return 1;
 }
 
-static int read_options(struct options *options, int argc, char **argv)
+static int read_options(struct options *out, int argc, char **argv, struct err *err)
 {
-    static const struct option known[] = {
-        {"backend", 1, NULL, 'b'},   {"ranks", 1, NULL, 'r'},
-        {"threads", 1, NULL, 't'},   {"dtype", 1, NULL, 'd'},
-        {"steps", 1, NULL, 's'},     {"batch", 1, NULL, 'n'},
-        {"recompute", 0, NULL, 'c'}, {0},
-    };
-    int c;
+    static const struct args_option known[] = {{.name = "backend", .value = "NAME"},
+                                               {.name = "ranks", .value = "N"},
+                                               {.name = "threads", .value = "N"},
+                                               {.name = "dtype", .value = "f32|bf16"},
+                                               {.name = "steps", .value = "N"},
+                                               {.name = "batch", .value = "N"},
+                                               {.name = "recompute"},
+                                               {0}};
+    const struct args_known takes = {known, NULL, USAGE};
+    const char *backend, *dtype;
+    struct args args;
 
-    while ((c = getopt_long(argc, argv, "", known, NULL)) != -1) {
-        if (c == 'b')
-            options->backend = optarg;
-        else if (c == 'r')
-            options->n_ranks = (int)strtol(optarg, NULL, 10);
-        else if (c == 't')
-            options->n_threads = (int)strtol(optarg, NULL, 10);
-        else if (c == 's')
-            options->n_steps = (int)strtol(optarg, NULL, 10);
-        else if (c == 'n')
-            options->batch = strtol(optarg, NULL, 10);
-        else if (c == 'd')
-            options->dtype = strcmp(optarg, "bf16") == 0 ? DTYPE_BF16 : DTYPE_F32;
-        else if (c == 'c')
-            options->recompute = true;
-        else
-            return -1;
-    }
-    return options->n_ranks >= 1 && options->n_steps >= 1 && options->batch >= 1 ? 0 : -1;
+    if (args_parse(&args, &takes, argc - 1, argv + 1, err) < 0)
+        return -1;
+    if (args.wants_help || args.n_words)
+        return err_set(err, ERR_INVALID, USAGE);
+    backend = args_value(&args, "backend");
+    dtype = args_value(&args, "dtype");
+    out->backend = backend ? backend : "cpu";
+    out->dtype = dtype && strcmp(dtype, "bf16") == 0 ? DTYPE_BF16 : DTYPE_F32;
+    out->recompute = args_has(&args, "recompute");
+    if (args_int(&args, "ranks", 1, INT32_MAX, 1, &out->n_ranks, err) < 0 ||
+        args_int(&args, "threads", 1, INT32_MAX, 1, &out->n_threads, err) < 0 ||
+        args_int(&args, "steps", 1, INT32_MAX, 20, &out->n_steps, err) < 0)
+        return -1;
+    return args_int(&args, "batch", 1, INT32_MAX, 32, &out->batch, err);
 }
 
 int main(int argc, char **argv)
 {
-    struct options options = {.backend = "cpu",
-                              .n_ranks = 1,
-                              .n_threads = 1,
-                              .n_steps = 20,
-                              .batch = 32,
-                              .dtype = DTYPE_F32};
+    struct options options;
+    struct err err = {0};
     char segment[64];
     int failed = 0, status;
 
-    if (read_options(&options, argc, argv) < 0) {
-        fprintf(stderr, "usage: bench_step [--backend NAME] [--ranks N] [--threads N] "
-                        "[--dtype f32|bf16] [--steps N] [--batch N] [--recompute]\n");
+    if (read_options(&options, argc, argv, &err) < 0) {
+        fprintf(stderr, "bench_step: %s\n", err.text);
         return 2;
     }
     snprintf(segment, sizeof(segment), "/vneva-bench-%d", (int)getpid());

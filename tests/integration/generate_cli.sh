@@ -37,9 +37,9 @@ help_and_wrong_usage() {
     exits 0 vneva generate --help
     grep -q "^Example" out && grep -q "Exit status" out || fail "help: $(cat out)"
     exits 2 vneva generate --model "$model" --no-such-option
-    says "vneva generate: unknown option '--no-such-option'; see vneva generate --help"
+    says "vneva generate: no option '--no-such-option'; --help lists"
     exits 2 vneva generate --model "$model" --video
-    says "vneva generate: option '--video' wants a value; see vneva generate --help"
+    says "vneva generate: option '--video' needs a value: FILE"
     exits 2 vneva generate "What?"
     says "--model FOLDER is needed"
     exits 2 ask --model "$model" What is it
@@ -53,7 +53,7 @@ help_and_wrong_usage() {
     exits 2 ask --model "$model" --num-frames 0 "What?"
     says "1 or more, or -1 for all"
     exits 2 ask --model "$model" --max-new-tokens many "What?"
-    says "--max-new-tokens must be a whole number"
+    says "option '--max-new-tokens': expected a whole number"
     exits 2 ask --model "$model" --backend tpu "What?"
     says "--backend 'tpu'"
     exits 2 vneva generate --model "$model" --precision 8 "What?"
@@ -203,9 +203,9 @@ an_answer_is_drawn() {
     drawn b --repetition-penalty 5
     cmp -s b greedy && fail "--repetition-penalty 5 changes nothing"
     exits 2 ask --model "$model" --top-p 2 "What?"
-    says "--top-p must be a number from 1e-06 to 1, not '2'"
+    says "option '--top-p': expected a number from 1e-06 to 1, got '2'"
     exits 2 ask --model "$model" --temperature warm "What?"
-    says "--temperature must be a number from 0 to 1000, not 'warm'"
+    says "option '--temperature': expected a number from 0 to 1000, got 'warm'"
 }
 
 a_dialogue_goes_on() {

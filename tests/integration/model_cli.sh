@@ -26,7 +26,7 @@ every_command_has_help_with_an_example() {
         grep -q "Exit status" out || fail "no exit status in the help of $command"
         # shellcheck disable=SC2086
         exits 2 vneva $command --no-such-option
-        says "vneva $command: unknown option '--no-such-option'; see vneva $command --help"
+        says "vneva $command: no option '--no-such-option'; --help lists"
         # shellcheck disable=SC2086
         exits 2 vneva $command
         says "expected"

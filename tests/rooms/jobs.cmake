@@ -38,3 +38,7 @@ set_tests_properties(user_scripts PROPERTIES LABELS integration TIMEOUT 60
 add_test(NAME up_cli COMMAND sh ${CMAKE_CURRENT_SOURCE_DIR}/integration/up_cli.sh)
 set_tests_properties(up_cli PROPERTIES LABELS integration TIMEOUT 120
   ENVIRONMENT "VNEVA_BIN=$<TARGET_FILE_DIR:vneva>")
+add_test(NAME command_lines
+  COMMAND sh ${CMAKE_CURRENT_SOURCE_DIR}/integration/command_lines.sh)
+set_tests_properties(command_lines PROPERTIES LABELS integration TIMEOUT 60
+  ENVIRONMENT "VNEVA_SOURCE=${CMAKE_SOURCE_DIR};VNEVA_BIN=$<TARGET_FILE_DIR:vneva>")

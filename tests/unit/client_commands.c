@@ -345,7 +345,7 @@ static void too_many_words_for_another_program_are_refused(void **state)
     (void)state;
     for (int i = 1; i <= ARGS_WORDS_MAX + 1; i++)
         words[i] = "x.jsonl";
-    assert_run(no_rules, words, EXIT_USAGE, NULL, "more than 512 words");
+    assert_run(no_rules, words, EXIT_USAGE, NULL, "more than 4096 words");
 }
 
 static void numbers_are_written_for_people(void **state)

@@ -1,12 +1,11 @@
 #define _GNU_SOURCE /* gethostname, realpath */
-#include "common/base/clock.h"
+#include "common/base/args.h"
 #include "common/base/fs.h"
 #include "common/base/log.h"
 #include "common/net/address.h"
 #include "worker/agent/agent.h"
 
 #include <errno.h>
-#include <getopt.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -18,7 +17,6 @@ enum { EXIT_OK = 0, EXIT_USAGE = 2, EXIT_NOBODY = 3, EXIT_REFUSED = 4, EXIT_SYST
 
 #define HOST_MAX 256
 #define DEVICES_MAX 64
-#define DURATION_MAX_MS (INT64_C(7) * 86400000)
 
 static const char usage[] =
     "usage: vneva worker [options]\n"
@@ -63,127 +61,69 @@ static const char usage[] =
     "Example: two CPU ranks for a coordinator on this machine\n"
     "  vneva worker --connect ipc:///home/me/.vneva/coordinator.sock --devices 2\n";
 
+static const struct args_option known[] = {
+    {.name = "connect", .value = "ENDPOINT"},
+    {.name = "key", .value = "FILE"},
+    {.name = "home", .value = "DIR"},
+    {.name = "devices", .value = "N"},
+    {.name = "device-kind", .value = "KIND"},
+    {.name = "host", .value = "NAME"},
+    {.name = "address", .value = "ADDRESS"},
+    {.name = "id", .value = "NAME"},
+    {.name = "grace", .value = "S"},
+    {.name = "give-up", .value = "S"},
+    {.name = "idle", .value = "S"},
+    {.name = "pool", .value = "NAME"},
+    {.name = "allocation", .value = "ID"},
+    {.name = "has-bf16"},
+    {0},
+};
+
 struct options {
     const char *connect, *key, *home, *device_kind, *host, *address, *id, *pool;
     const char *allocation;
-    long n_devices;
-    int64_t grace_ms, give_up_ms, idle_ms;
+    int64_t n_devices, grace_ms, give_up_ms, idle_ms;
     bool is_help, asks_bf16;
 };
 
-static int parse_number(long *out, const char *name, const char *text, long max,
-                        struct err *err)
+static void read_texts(struct options *out, const struct args *args)
 {
-    char *end;
+    const char *kind = args_value(args, "device-kind");
 
-    *out = strtol(text, &end, 10);
-    if (end == text || *end || *out < 1 || *out > max)
-        return err_set(err, ERR_INVALID, "%s must be 1 to %ld, not '%s'", name, max,
-                       text);
-    return 0;
+    out->device_kind = kind ? kind : "cpu";
+    out->connect = args_value(args, "connect");
+    out->key = args_value(args, "key");
+    out->home = args_value(args, "home");
+    out->host = args_value(args, "host");
+    out->address = args_value(args, "address");
+    out->id = args_value(args, "id");
+    out->pool = args_value(args, "pool");
+    out->allocation = args_value(args, "allocation");
+    out->is_help = args->wants_help;
+    out->asks_bf16 = args_has(args, "has-bf16");
 }
 
-static int parse_duration(int64_t *out, const char *name, const char *text,
-                          struct err *err)
+static int options_parse(struct options *out, int argc, char *const *argv,
+                         struct err *err)
 {
-    if (!clock_read_duration(out, text, 1000) || *out > DURATION_MAX_MS)
-        return err_set(
-            err, ERR_INVALID,
-            "%s takes 1 s to 7 d: a number of seconds, or 90s, 5m, 2h, not '%s'", name,
-            text);
-    return 0;
-}
+    const struct args_known takes = {known, NULL, ARGS_HINT};
+    struct args args;
 
-static const struct option known[] = {
-    {"connect", required_argument, NULL, 'c'},
-    {"key", required_argument, NULL, 'K'},
-    {"home", required_argument, NULL, 'H'},
-    {"devices", required_argument, NULL, 'd'},
-    {"device-kind", required_argument, NULL, 'k'},
-    {"host", required_argument, NULL, 'n'},
-    {"address", required_argument, NULL, 'a'},
-    {"id", required_argument, NULL, 'i'},
-    {"grace", required_argument, NULL, 'g'},
-    {"give-up", required_argument, NULL, 'G'},
-    {"idle", required_argument, NULL, 'I'},
-    {"pool", required_argument, NULL, 'p'},
-    {"allocation", required_argument, NULL, 'A'},
-    {"has-bf16", no_argument, NULL, 'b'},
-    {"help", no_argument, NULL, 'h'},
-    {NULL, 0, NULL, 0},
-};
-
-/* Where the text of an option goes as it is; NULL: it is no such option. */
-static const char **text_of(struct options *options, int c)
-{
-    switch (c) {
-    case 'c':
-        return &options->connect;
-    case 'K':
-        return &options->key;
-    case 'H':
-        return &options->home;
-    case 'i':
-        return &options->id;
-    case 'k':
-        return &options->device_kind;
-    case 'n':
-        return &options->host;
-    case 'a':
-        return &options->address;
-    case 'p':
-        return &options->pool;
-    case 'A':
-        return &options->allocation;
-    default:
-        return NULL;
-    }
-}
-
-static int take_option(struct options *options, int c, const char *value, struct err *err)
-{
-    const char **text = text_of(options, c);
-
-    if (text) {
-        *text = value;
+    if (args_parse(&args, &takes, argc - 1, argv + 1, err) < 0)
+        return -1;
+    read_texts(out, &args);
+    if (out->is_help)
         return 0;
-    }
-    switch (c) {
-    case 'd':
-        return parse_number(&options->n_devices, "--devices", value, DEVICES_MAX, err);
-    case 'g':
-        return parse_duration(&options->grace_ms, "--grace", value, err);
-    case 'G':
-        return parse_duration(&options->give_up_ms, "--give-up", value, err);
-    case 'I':
-        return parse_duration(&options->idle_ms, "--idle", value, err);
-    case 'b':
-        options->asks_bf16 = true;
-        return 0;
-    default:
-        return err_set(err, ERR_INVALID, "see vneva worker --help");
-    }
-}
-
-static int options_parse(struct options *options, int argc, char **argv, struct err *err)
-{
-    int c;
-
-    while ((c = getopt_long(argc, argv, "h", known, NULL)) != -1) {
-        if (c == 'h') {
-            options->is_help = true;
-            return 0;
-        }
-        if (take_option(options, c, optarg, err) < 0)
-            return -1;
-    }
-    if (optind < argc)
-        return err_set(err, ERR_INVALID, "'%s' is not expected here", argv[optind]);
-    if (strcmp(options->device_kind, "cpu") != 0 &&
-        strcmp(options->device_kind, "gpu") != 0)
+    if (args.words[0])
+        return err_set(err, ERR_INVALID, "'%s' is not expected here", args.words[0]);
+    if (strcmp(out->device_kind, "cpu") != 0 && strcmp(out->device_kind, "gpu") != 0)
         return err_set(err, ERR_INVALID, "--device-kind must be cpu or gpu, not '%s'",
-                       options->device_kind);
-    return 0;
+                       out->device_kind);
+    if (args_int(&args, "devices", 1, DEVICES_MAX, 1, &out->n_devices, err) < 0 ||
+        args_duration(&args, "grace", 0, &out->grace_ms, err) < 0 ||
+        args_duration(&args, "give-up", 0, &out->give_up_ms, err) < 0)
+        return -1;
+    return args_duration(&args, "idle", 0, &out->idle_ms, err);
 }
 
 /* The coordinator's socket in the home folder. */
@@ -297,7 +237,7 @@ static int run(const struct options *options, const struct key *key, struct err 
 
 int main(int argc, char **argv)
 {
-    struct options options = {.device_kind = "cpu", .n_devices = 1};
+    struct options options;
     struct err err = {0};
     struct key key;
     int has_key, rc;

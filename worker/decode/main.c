@@ -183,7 +183,7 @@ int main(int argc, char **argv)
     struct err err = {0};
 
     log_init("decode", LOG_INFO);
-    if (argc != 2) {
+    if (argc != 2 || argv[1][0] == '-') {
         log_error("this program is started by vneva-rank and vneva-data only");
         return 2;
     }

@@ -1,12 +1,8 @@
 #include "worker/generate/options.h"
 
 #include "common/base/args.h"
-#include "common/base/option.h"
 #include "dataprep/text/conversation.h"
 
-#include <errno.h>
-#include <getopt.h>
-#include <stdlib.h>
 #include <string.h>
 
 const char options_help[] =
@@ -56,100 +52,93 @@ const char options_help[] =
     "  vneva generate --model ~/.vneva/jobs/2 --video cat.mp4 \"What does the cat "
     "do?\"\n";
 
-enum {
-    OPTION_VIDEO = 256,
-    OPTION_IMAGE,
-    OPTION_TEMPERATURE,
-    OPTION_TOP_K,
-    OPTION_TOP_P,
-    OPTION_PENALTY,
-    OPTION_MIN,
-    OPTION_SEED
+static const struct args_option known[] = {
+    {.name = "model", .value = "FOLDER"},
+    {.name = "video", .value = "FILE"},
+    {.name = "image", .value = "FILE"},
+    {.name = "questions", .value = "FILE"},
+    {.name = "media-root", .value = "DIR"},
+    {.name = "num-frames", .value = "N"},
+    {.name = "template", .value = "NAME"},
+    {.name = "system", .value = "TEXT"},
+    {.name = "max-new-tokens", .value = "N"},
+    {.name = "temperature", .value = "X"},
+    {.name = "top-k", .value = "N"},
+    {.name = "top-p", .value = "X"},
+    {.name = "repetition-penalty", .value = "X"},
+    {.name = "min-new-tokens", .value = "N"},
+    {.name = "seed", .value = "N"},
+    {.name = "tokenizer", .value = "PATH"},
+    {.name = "backend", .value = "NAME"},
+    {.name = "precision", .value = "TYPE"},
+    {.name = "threads", .value = "N"},
+    {.name = "json"},
+    {.name = "verbose"},
+    {0},
 };
 
-static int parse_number(double *out, const char *option, double least, double most,
-                        struct err *err)
-{
-    char *end;
-
-    errno = 0;
-    *out = strtod(optarg, &end);
-    if (end == optarg || *end || errno || !(*out >= least && *out <= most))
-        return err_set(err, ERR_INVALID, "%s must be a number from %g to %g, not '%s'",
-                       option, least, most, optarg);
-    return 0;
-}
-
-/* How tokens are drawn. 1: the option is another one. */
-static int parse_draw(struct options *out, int option, struct err *err)
-{
-    switch (option) {
-    case OPTION_TEMPERATURE:
-        out->is_drawn = true;
-        return parse_number(&out->temperature, "--temperature", 0, 1000, err);
-    case OPTION_TOP_K:
-        out->is_drawn = true;
-        return args_whole(&out->top_k, optarg, 0, OPTIONS_TOKENS_MAX, "--top-k", err);
-    case OPTION_TOP_P:
-        out->is_drawn = true;
-        return parse_number(&out->top_p, "--top-p", 1e-6, 1, err);
-    case OPTION_PENALTY:
-        return parse_number(&out->repetition_penalty, "--repetition-penalty", 0.01, 100,
-                            err);
-    case OPTION_MIN:
-        return args_whole(&out->min_new_tokens, optarg, 0, OPTIONS_TOKENS_MAX,
-                          "--min-new-tokens", err);
-    case OPTION_SEED:
-        return args_whole(&out->seed, optarg, 0, INT64_MAX, "--seed", err);
-    default:
-        return 1;
-    }
-}
-
-static int add_media(struct options *out, enum media_kind kind, struct err *err)
+static int add_media(struct options *out, enum media_kind kind, const char *path,
+                     struct err *err)
 {
     if (out->n_media == DATASET_MEDIA_MAX)
         return err_set(err, ERR_LIMIT, "at most %d media in one question",
                        DATASET_MEDIA_MAX);
-    if (strlen(optarg) >= MEDIA_PATH_MAX)
+    if (strlen(path) >= MEDIA_PATH_MAX)
         return err_set(err, ERR_LIMIT, "'%.100s...': a path of %zu bytes, at most %d fit",
-                       optarg, strlen(optarg), MEDIA_PATH_MAX - 1);
-    out->media[out->n_media++] = (struct options_media){kind, optarg};
+                       path, strlen(path), MEDIA_PATH_MAX - 1);
+    out->media[out->n_media++] = (struct options_media){kind, path};
     return 0;
 }
 
-static int parse_frames(struct options *out, struct err *err)
+static int read_media(struct options *out, const struct args *args, struct err *err)
 {
-    if (args_whole(&out->num_frames, optarg, -1, OPTIONS_FRAMES_MAX, "--num-frames",
-                   err) < 0)
+    for (int i = 0; i < args->n_given; i++) {
+        bool is_image = strcmp(args->names[i], "image") == 0;
+
+        if ((is_image || strcmp(args->names[i], "video") == 0) &&
+            add_media(out, is_image ? MEDIA_IMAGE : MEDIA_VIDEO, args->values[i], err) <
+                0)
+            return -1;
+    }
+    return 0;
+}
+
+static void read_texts(struct options *out, const struct args *args)
+{
+    out->model = args_value(args, "model");
+    out->question = args->words[0];
+    out->questions = args_value(args, "questions");
+    out->media_root = args_value(args, "media-root");
+    out->template = args_value(args, "template");
+    out->system = args_value(args, "system");
+    out->tokenizer = args_value(args, "tokenizer");
+    out->backend = args_value(args, "backend");
+    out->precision = args_value(args, "precision");
+    out->is_json = args_has(args, "json");
+    out->is_verbose = args_has(args, "verbose");
+    out->is_drawn = args_has(args, "temperature") || args_has(args, "top-k") ||
+                    args_has(args, "top-p");
+}
+
+static int read_numbers(struct options *out, const struct args *args, struct err *err)
+{
+    if (args_int(args, "num-frames", -1, OPTIONS_FRAMES_MAX, 0, &out->num_frames, err) <
+            0 ||
+        args_int(args, "max-new-tokens", 1, OPTIONS_TOKENS_MAX, 0, &out->max_new_tokens,
+                 err) < 0 ||
+        args_int(args, "threads", 1, OPTIONS_THREADS_MAX, 0, &out->n_threads, err) < 0 ||
+        args_number(args, "temperature", 0, 1000, 1, &out->temperature, err) < 0 ||
+        args_int(args, "top-k", 0, OPTIONS_TOKENS_MAX, 0, &out->top_k, err) < 0 ||
+        args_number(args, "top-p", 1e-6, 1, 1, &out->top_p, err) < 0 ||
+        args_number(args, "repetition-penalty", 0.01, 100, 1, &out->repetition_penalty,
+                    err) < 0 ||
+        args_int(args, "min-new-tokens", 0, OPTIONS_TOKENS_MAX, 0, &out->min_new_tokens,
+                 err) < 0 ||
+        args_int(args, "seed", 0, INT64_MAX, OPTIONS_SEED_DEFAULT, &out->seed, err) < 0)
         return -1;
-    if (out->num_frames == 0)
+    if (args_has(args, "num-frames") && out->num_frames == 0)
         return err_set(err, ERR_INVALID, "--num-frames 0: 1 or more, or -1 for all");
     return 0;
-}
-
-static int parse_option(struct options *out, int option, char **argv, struct err *err)
-{
-    int rc = parse_draw(out, option, err);
-
-    if (rc <= 0)
-        return rc;
-    switch (option) {
-    case OPTION_VIDEO:
-        return add_media(out, MEDIA_VIDEO, err);
-    case OPTION_IMAGE:
-        return add_media(out, MEDIA_IMAGE, err);
-    case 'n':
-        return parse_frames(out, err);
-    case 'x':
-        return args_whole(&out->max_new_tokens, optarg, 1, OPTIONS_TOKENS_MAX,
-                          "--max-new-tokens", err);
-    case 'j':
-        return args_whole(&out->n_threads, optarg, 1, OPTIONS_THREADS_MAX, "--threads",
-                          err);
-    default:
-        return option_refuse(argv, "vneva generate", err);
-    }
 }
 
 static int check(const struct options *options, struct err *err)
@@ -170,91 +159,22 @@ static int check(const struct options *options, struct err *err)
     return 0;
 }
 
-/* false: the option takes another kind of value than a text. */
-static bool set_text(struct options *out, int option)
+int options_parse(struct options *out, int argc, char *const *argv, struct err *err)
 {
-    switch (option) {
-    case 'm':
-        out->model = optarg;
-        return true;
-    case 'q':
-        out->questions = optarg;
-        return true;
-    case 'r':
-        out->media_root = optarg;
-        return true;
-    case 't':
-        out->template = optarg;
-        return true;
-    case 'k':
-        out->tokenizer = optarg;
-        return true;
-    case 's':
-        out->system = optarg;
-        return true;
-    case 'b':
-        out->backend = optarg;
-        return true;
-    case 'p':
-        out->precision = optarg;
-        return true;
-    default:
-        return false;
-    }
-}
+    const struct args_known takes = {known, NULL, ARGS_HINT};
+    struct args args;
 
-/* false: the option takes a value. */
-static bool set_switch(struct options *out, int option)
-{
-    out->is_json |= option == 'J';
-    out->is_verbose |= option == 'v';
-    out->is_help |= option == 'h';
-    return option == 'J' || option == 'v' || option == 'h';
-}
-
-int options_parse(struct options *out, int argc, char **argv, struct err *err)
-{
-    static const struct option known[] = {
-        {"model", required_argument, NULL, 'm'},
-        {"video", required_argument, NULL, OPTION_VIDEO},
-        {"image", required_argument, NULL, OPTION_IMAGE},
-        {"questions", required_argument, NULL, 'q'},
-        {"media-root", required_argument, NULL, 'r'},
-        {"num-frames", required_argument, NULL, 'n'},
-        {"template", required_argument, NULL, 't'},
-        {"system", required_argument, NULL, 's'},
-        {"max-new-tokens", required_argument, NULL, 'x'},
-        {"temperature", required_argument, NULL, OPTION_TEMPERATURE},
-        {"top-k", required_argument, NULL, OPTION_TOP_K},
-        {"top-p", required_argument, NULL, OPTION_TOP_P},
-        {"repetition-penalty", required_argument, NULL, OPTION_PENALTY},
-        {"min-new-tokens", required_argument, NULL, OPTION_MIN},
-        {"seed", required_argument, NULL, OPTION_SEED},
-        {"tokenizer", required_argument, NULL, 'k'},
-        {"backend", required_argument, NULL, 'b'},
-        {"precision", required_argument, NULL, 'p'},
-        {"threads", required_argument, NULL, 'j'},
-        {"json", no_argument, NULL, 'J'},
-        {"verbose", no_argument, NULL, 'v'},
-        {"help", no_argument, NULL, 'h'},
-        {NULL, 0, NULL, 0},
-    };
-    int option;
-
-    out->temperature = out->top_p = out->repetition_penalty = 1;
-    out->seed = OPTIONS_SEED_DEFAULT;
-    opterr = 0; /* parse_option says it, in the house's words */
-    while ((option = getopt_long(argc, argv, "h", known, NULL)) != -1)
-        if (!set_text(out, option) && !set_switch(out, option) &&
-            parse_option(out, option, argv, err) < 0)
-            return -1;
+    if (args_parse(&args, &takes, argc - 1, argv + 1, err) < 0)
+        return -1;
+    out->is_help = args.wants_help;
     if (out->is_help)
         return 0;
-    if (optind < argc)
-        out->question = argv[optind++];
-    if (optind < argc)
+    if (args.n_words + args.n_rest > 1)
         return err_set(err, ERR_INVALID,
                        "'%.60s' is one word too many: put the question in quotes",
-                       argv[optind]);
+                       args.words[1]);
+    read_texts(out, &args);
+    if (read_media(out, &args, err) < 0 || read_numbers(out, &args, err) < 0)
+        return -1;
     return check(out, err);
 }

@@ -33,6 +33,6 @@ struct options { /* NULL, 0: not given */
 extern const char options_help[];
 
 /* ERR_INVALID says which option is wrong and what would do. */
-int options_parse(struct options *out, int argc, char **argv, struct err *err);
+int options_parse(struct options *out, int argc, char *const *argv, struct err *err);
 
 #endif

@@ -1,3 +1,4 @@
+#include "common/base/args.h"
 #include "common/base/fs.h"
 #include "common/base/log.h"
 #include "model/backend/backend.h"
@@ -38,20 +39,27 @@ static int has_bf16(void)
 
 int main(int argc, char **argv)
 {
+    static const struct args_option known[] = {{.name = "has-bf16"}, {0}};
+    const struct args_known takes = {known, NULL, ARGS_HINT};
     const char *fd_text = getenv("VNEVA_AGENT_FD");
     char folder[FS_PATH_MAX];
+    struct args args;
     struct err err = {0};
     char *end = NULL;
     long fd = fd_text ? strtol(fd_text, &end, 10) : -1;
 
     log_init("rank", LOG_INFO);
-    if (argc == 2 && strcmp(argv[1], "--has-bf16") == 0)
-        return has_bf16();
-    if (argc == 2 && strcmp(argv[1], "--help") == 0) {
+    if (args_parse(&args, &takes, argc - 1, argv + 1, &err) < 0) {
+        fprintf(stderr, "vneva-rank: %s\n", err.text);
+        return EXIT_USAGE;
+    }
+    if (args.wants_help) {
         fputs(usage, stdout);
         return EXIT_OK;
     }
-    if (argc > 1 || fd < 0 || *end) {
+    if (args_has(&args, "has-bf16"))
+        return has_bf16();
+    if (args.words[0] || fd < 0 || *end) {
         fputs(usage, stderr);
         return EXIT_USAGE;
     }
