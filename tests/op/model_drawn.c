@@ -1,61 +1,12 @@
 /* Answers that are drawn: the same again with the same seed, whatever stands in the batch and
  * however many ranks there are; and what each setting does to them. */
-#include "model/generate/generate.h"
 #include "model/nn/head.h"
+#include "tests/op/answers.h"
 #include "tests/op/expect.h"
-#include "tests/op/tiny.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-
-#define ROWS 5
-#define PROMPT 24
-#define FRAMES_EACH 2
-#define NEW 12
-#define NO_END (-5)
-
-struct answers {
-    struct neva_config config;
-    const struct generate_draw *draw; /* streams are the rows' numbers; NULL: greedy */
-    bool one_by_one;
-    int32_t end_token;
-    int32_t tokens[ROWS][NEW];
-    int64_t lens[ROWS];
-};
-
-static void answer(struct tiny_rank *rank)
-{
-    struct answers *answers = rank->arg;
-    struct answers mine = *answers;
-    int32_t streams[ROWS] = {10, 11, 12, 13, 14};
-    struct generate_draw draw = {0};
-    struct generate_args args = {.max_new_tokens = NEW, .end_token = answers->end_token};
-    int64_t each = answers->one_by_one ? 1 : ROWS;
-    struct neva *model = NULL;
-    struct tiny_batch all;
-    struct err err = {0};
-
-    tiny_batch_init(&all, &mine.config, ROWS, PROMPT, FRAMES_EACH, 21);
-    EXPECT_OK(neva_create(&model, &mine.config, rank->backend, rank->tensor, &err), &err);
-    for (int64_t first = 0; first < ROWS; first += each) {
-        struct neva_batch part =
-            tiny_part(&all, &mine.config, first, each, rank->rank, rank->n_ranks);
-
-        if (mine.draw) {
-            draw = *mine.draw;
-            draw.streams = streams + first;
-            args.draw = &draw;
-        }
-        EXPECT_OK(generate_tokens(model, &part, &args, mine.tokens[first],
-                                  mine.lens + first, &err),
-                  &err);
-    }
-    if (rank->rank == 0)
-        *answers = mine;
-    neva_destroy(model);
-    tiny_batch_fini(&all);
-}
 
 static struct answers answers_of(const char *backend, int n_ranks,
                                  const struct generate_draw *draw)

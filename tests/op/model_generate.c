@@ -1,50 +1,10 @@
 /* Greedy generation against its definition: the most probable token of the whole prompt,
  * computed without a cache; batches against single rows; ranks against one. */
-#include "model/generate/generate.h"
+#include "tests/op/answers.h"
 #include "tests/op/expect.h"
-#include "tests/op/tiny.h"
 
 #include <stdlib.h>
 #include <string.h>
-
-#define ROWS 5
-#define PROMPT 24
-#define FRAMES_EACH 2
-#define NEW 9
-
-struct answers {
-    struct neva_config config;
-    bool one_by_one;
-    int32_t end_token;
-    int32_t tokens[ROWS][NEW];
-    int64_t lens[ROWS];
-};
-
-static void answer(struct tiny_rank *rank)
-{
-    struct answers *answers = rank->arg;
-    struct answers mine = *answers;
-    struct generate_args args = {.max_new_tokens = NEW, .end_token = answers->end_token};
-    int64_t each = answers->one_by_one ? 1 : ROWS;
-    struct neva *model = NULL;
-    struct tiny_batch all;
-    struct err err = {0};
-
-    tiny_batch_init(&all, &mine.config, ROWS, PROMPT, FRAMES_EACH, 21);
-    EXPECT_OK(neva_create(&model, &mine.config, rank->backend, rank->tensor, &err), &err);
-    for (int64_t first = 0; first < ROWS; first += each) {
-        struct neva_batch part =
-            tiny_part(&all, &mine.config, first, each, rank->rank, rank->n_ranks);
-
-        EXPECT_OK(generate_tokens(model, &part, &args, mine.tokens[first],
-                                  mine.lens + first, &err),
-                  &err);
-    }
-    if (rank->rank == 0)
-        *answers = mine;
-    neva_destroy(model);
-    tiny_batch_fini(&all);
-}
 
 static struct answers answers_of(const char *backend, int n_ranks, bool one_by_one,
                                  int32_t end_token)
@@ -115,7 +75,7 @@ static void compare(struct tiny_rank *rank)
     struct tiny_batch all;
     struct err err = {0};
 
-    tiny_batch_init(&all, &got->config, ROWS, PROMPT, FRAMES_EACH, 21);
+    answers_batch(&all, &got->config);
     EXPECT_OK(neva_create(&model, &got->config, rank->backend, rank->tensor, &err), &err);
     for (int64_t b = 0; b < ROWS; b++)
         check_row(model, got, &all, b);
@@ -125,7 +85,7 @@ static void compare(struct tiny_rank *rank)
 
 static void each_token_is_the_most_probable_one(void)
 {
-    struct answers got = answers_of("ref", 1, false, -5);
+    struct answers got = answers_of("ref", 1, false, NO_END);
     int differing = 0;
 
     for (int b = 0; b < ROWS; b++) {
@@ -142,7 +102,7 @@ static void so_are_another_decoder_s(void)
 {
     for (int decoder = 1; decoder < TINY_DECODER_COUNT; decoder++) {
         struct answers got = {.config = tiny_decoder_config((enum tiny_decoder)decoder),
-                              .end_token = -5};
+                              .end_token = NO_END};
 
         tiny_run("ref", 1, 1, answer, &got);
         tiny_run("ref", 1, 1, compare, &got);
@@ -151,25 +111,25 @@ static void so_are_another_decoder_s(void)
 
 static void a_batch_gives_each_row_what_it_gets_alone(void)
 {
-    struct answers alone = answers_of("ref", 1, true, -5);
-    struct answers batch = answers_of("ref", 1, false, -5);
+    struct answers alone = answers_of("ref", 1, true, NO_END);
+    struct answers batch = answers_of("ref", 1, false, NO_END);
 
     expect_same(&batch, &alone);
-    batch = answers_of("cpu", 1, false, -5);
+    batch = answers_of("cpu", 1, false, NO_END);
     expect_same(&batch, &alone);
 }
 
 static void ranks_give_what_one_gives(void)
 {
-    struct answers one = answers_of("ref", 1, false, -5);
-    struct answers two = answers_of("ref", 2, false, -5);
+    struct answers one = answers_of("ref", 1, false, NO_END);
+    struct answers two = answers_of("ref", 2, false, NO_END);
 
     expect_same(&two, &one);
 }
 
 static void the_end_token_stops_its_row_only(void)
 {
-    struct answers free = answers_of("ref", 1, false, -5);
+    struct answers free = answers_of("ref", 1, false, NO_END);
     int32_t end = free.tokens[1][3];
     struct answers got = answers_of("ref", 1, false, end);
 
@@ -205,7 +165,7 @@ static void listen(struct tiny_rank *rank)
 {
     struct neva_config config = tiny_config();
     struct heard heard = {.stop_after = -1};
-    struct generate_args args = {.max_new_tokens = NEW, .end_token = -5};
+    struct generate_args args = {.max_new_tokens = NEW, .end_token = NO_END};
     struct neva *model = NULL;
     struct tiny_batch all;
     int32_t tokens[ROWS][NEW];
@@ -214,7 +174,7 @@ static void listen(struct tiny_rank *rank)
 
     args.on_token = hear;
     args.state = &heard;
-    tiny_batch_init(&all, &config, ROWS, PROMPT, FRAMES_EACH, 21);
+    answers_batch(&all, &config);
     EXPECT_OK(neva_create(&model, &config, rank->backend, rank->tensor, &err), &err);
     EXPECT_OK(generate_tokens(model, &all.batch, &args, tokens[0], lens, &err), &err);
     EXPECT(memcmp(heard.lens, lens, sizeof(lens)) == 0);
@@ -240,14 +200,14 @@ static void end_one(struct tiny_rank *rank)
 {
     struct neva_config config = tiny_config();
     struct heard heard = {.stop_after = -1};
-    struct generate_args args = {.max_new_tokens = NEW, .end_token = -5};
+    struct generate_args args = {.max_new_tokens = NEW, .end_token = NO_END};
     struct neva *model = NULL;
     struct tiny_batch all;
     int32_t whole[ROWS][NEW], tokens[ROWS][NEW];
     int64_t lens[ROWS];
     struct err err = {0};
 
-    tiny_batch_init(&all, &config, ROWS, PROMPT, FRAMES_EACH, 21);
+    answers_batch(&all, &config);
     EXPECT_OK(neva_create(&model, &config, rank->backend, rank->tensor, &err), &err);
     EXPECT_OK(generate_tokens(model, &all.batch, &args, whole[0], lens, &err), &err);
     args.on_token = hear_enough_of_one;
@@ -295,7 +255,7 @@ static void too_long(struct tiny_rank *rank)
 static void padded(struct tiny_rank *rank)
 {
     struct neva_config config = tiny_config();
-    struct generate_args args = {.max_new_tokens = NEW, .end_token = -5};
+    struct generate_args args = {.max_new_tokens = NEW, .end_token = NO_END};
     struct neva *model = NULL;
     struct tiny_batch all;
     struct neva_batch row;
@@ -303,7 +263,7 @@ static void padded(struct tiny_rank *rank)
     int64_t lens[1], b = 0;
     struct err err = {0};
 
-    tiny_batch_init(&all, &config, ROWS, PROMPT, FRAMES_EACH, 21);
+    answers_batch(&all, &config);
     while (b < ROWS - 1 && all.lens[b] == PROMPT)
         b++;
     EXPECT_MSG(all.lens[b] < PROMPT, "no row of the batch is padded");

@@ -5,8 +5,10 @@ vneva_test(op_model_gradients LABEL op SOURCES op/model_gradients.c LIBS vneva_t
 vneva_test(op_model_layouts LABEL op SOURCES op/model_layouts.c LIBS vneva_tiny)
 vneva_test(op_model_mixed LABEL op SOURCES op/model_mixed.c LIBS vneva_tiny vneva_optim)
 vneva_test(op_model_flops LABEL op SOURCES op/model_flops.c LIBS vneva_tiny)
-vneva_test(op_model_generate LABEL op SOURCES op/model_generate.c LIBS vneva_tiny vneva_generate)
-vneva_test(op_model_drawn LABEL op SOURCES op/model_drawn.c LIBS vneva_tiny vneva_generate m)
+vneva_test(op_model_generate LABEL op SOURCES op/model_generate.c op/answers.c
+  LIBS vneva_tiny vneva_generate)
+vneva_test(op_model_drawn LABEL op SOURCES op/model_drawn.c op/answers.c
+  LIBS vneva_tiny vneva_generate m)
 add_library(vneva_golden STATIC op/golden.c)
 target_link_libraries(vneva_golden PUBLIC vneva_tiny vneva_generate vneva_checkpoint
   PRIVATE vneva_flags)
