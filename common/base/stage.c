@@ -20,6 +20,8 @@ struct stage_board {
     atomic_uint sequence;
     char what[WHAT_MAX], of[WHAT_MAX];
     int64_t since_ns, limit_ms, step;
+    bool is_waiting;
+    atomic_llong sign_ns; /* the last one; not under the sequence */
 };
 
 /* The process's own; set once, early in main. */
@@ -61,7 +63,9 @@ static void write_now(void)
     copy_text(board->what, self.now.what);
     copy_text(board->of, self.now.of);
     board->since_ns = clock_mono_ns();
-    board->limit_ms = self.now.kind == STAGE_LIMITED ? self.limit_ms : 0;
+    board->limit_ms = self.now.kind == STAGE_FREE ? 0 : self.limit_ms;
+    board->is_waiting = self.now.kind == STAGE_WAITING;
+    atomic_store_explicit(&board->sign_ns, board->since_ns, memory_order_relaxed);
     end_write(board);
 }
 
@@ -102,6 +106,28 @@ void stage_touch(void)
     begin_write(self.board);
     self.board->since_ns = clock_mono_ns();
     end_write(self.board);
+}
+
+void stage_sign(void)
+{
+    if (self.board)
+        atomic_store_explicit(&self.board->sign_ns, clock_mono_ns(),
+                              memory_order_relaxed);
+}
+
+int stage_poll(struct pollfd *fds, nfds_t n_fds, int64_t timeout_ms)
+{
+    int64_t end_ms = timeout_ms < 0 ? INT64_MAX : clock_mono_ms() + timeout_ms;
+    int64_t left_ms, part_ms;
+    int n;
+
+    do {
+        left_ms = end_ms - clock_mono_ms();
+        part_ms = left_ms < 0 ? 0 : left_ms < STAGE_SIGN_MS ? left_ms : STAGE_SIGN_MS;
+        n = poll(fds, n_fds, (int)part_ms);
+        stage_sign();
+    } while (n == 0 && part_ms < left_ms);
+    return n;
 }
 
 void stage_set_limit(int64_t ms)
@@ -155,6 +181,7 @@ int stage_make(struct stage_board **out, int *fd, struct err *err)
         goto failed;
     copy_text((*out)->what, "starting");
     (*out)->since_ns = clock_mono_ns();
+    (*out)->limit_ms = STAGE_START_MS;
     (*out)->step = -1;
     return 0;
 failed:
@@ -175,6 +202,7 @@ void stage_unmake(struct stage_board *board)
 void stage_read(const struct stage_board *board, struct stage_now *out)
 {
     struct stage_board copy;
+    int64_t sign_ns;
 
     for (int i = 0; i < READS_MAX; i++) {
         unsigned before = atomic_load_explicit(&board->sequence, memory_order_acquire);
@@ -191,4 +219,11 @@ void stage_read(const struct stage_board *board, struct stage_now *out)
     out->since_ns = copy.since_ns;
     out->limit_ms = copy.limit_ms;
     out->step = copy.step;
+    if (!copy.is_waiting)
+        return;
+    sign_ns = atomic_load_explicit(&board->sign_ns, memory_order_relaxed);
+    if (clock_mono_ns() - sign_ns < (int64_t)STAGE_SIGN_LATE_MS * 1000000)
+        out->limit_ms = 0;
+    else
+        out->since_ns = sign_ns;
 }

@@ -9,8 +9,13 @@
  *     ...
  *     stage_end(before);
  *
+ * One that waits for others may do so for as long as it likes, and gives a sign while it
+ * does (stage_sign, stage_poll). Without one for STAGE_SIGN_LATE_MS it does not wait any
+ * more but hangs, and has the limit of all others, from its last sign on.
+ *
  * Of a process without such a page (tests, tools) all of this does nothing.
- * Owns: stage_make's page is the caller's. Threads: the writer's main thread only.
+ * Owns: stage_make's page is the caller's. Threads: the writer's main thread only;
+ * stage_sign, stage_poll: any.
  * Units: ns of the monotonic clock, which is the same for all processes of a machine.
  */
 #ifndef VNEVA_COMMON_BASE_STAGE_H
@@ -18,13 +23,18 @@
 
 #include "common/base/err.h"
 
+#include <poll.h>
 #include <stdint.h>
 
 #define STAGE_TEXT_MAX 80
+#define STAGE_START_MS 300000 /* limit of "starting": the process has no other one yet */
+#define STAGE_SIGN_MS 1000    /* a sign is given this often at least */
+#define STAGE_SIGN_LATE_MS 3000
 
-/* Whether a stage counts as stuck after stage_set_limit's time, or may take as long as it
- * likes: work that waits for others, or has a deadline of its own. */
-enum stage_kind { STAGE_LIMITED, STAGE_FREE };
+/* Whether a stage counts as stuck after stage_set_limit's time, does so only when no sign
+ * of its process comes any more (work that waits for others), or may take as long as it
+ * likes (it has a deadline of its own, or nobody knows how long it takes). */
+enum stage_kind { STAGE_LIMITED, STAGE_WAITING, STAGE_FREE };
 
 struct stage_mark {
     const char *what, *of;
@@ -44,6 +54,10 @@ struct stage_mark stage_begin(const char *what, const char *of, enum stage_kind 
 void stage_end(struct stage_mark before);
 /* The stage has got somewhere: its time begins anew. */
 void stage_touch(void);
+/* The process is there and waits. */
+void stage_sign(void);
+/* poll(2) that gives signs; timeout_ms -1: no end. */
+int stage_poll(struct pollfd *fds, nfds_t n_fds, int64_t timeout_ms);
 
 /* ---- the one that watches ---- */
 

@@ -7,6 +7,7 @@
  *                                                                   \-> taken_in
  */
 #include "common/base/clock.h"
+#include "common/base/stage.h"
 #include "common/net/endpoint.h"
 #include "common/net/mesh_internal.h"
 
@@ -379,7 +380,7 @@ static int wait_streams(struct net_mesh *mesh, int from, int64_t deadline_ms,
     int n;
 
     set_polls(mesh, from);
-    n = poll(mesh->polls, (nfds_t)mesh->n_ranks, (int)mesh_left_ms(deadline_ms));
+    n = stage_poll(mesh->polls, (nfds_t)mesh->n_ranks, mesh_left_ms(deadline_ms));
     if (n < 0 && errno != EINTR)
         return sys_failed(err, "cannot wait for a rank");
     if (n == 0)

@@ -14,6 +14,7 @@
  * stream counts.
  */
 #include "common/base/clock.h"
+#include "common/base/stage.h"
 #include "common/net/mesh_internal.h"
 
 #include <errno.h>
@@ -322,8 +323,8 @@ static int meet_once(struct meeting *meeting, int64_t deadline_ms, struct err *e
         polls[1 + i] = poll_of(&meeting->calls[i], &deadline_ms);
     for (int i = 0; i < MESH_GUESTS_MAX; i++)
         polls[1 + n_calls + i] = poll_of(&meeting->guests[i], &deadline_ms);
-    if (poll(polls, (nfds_t)n_calls + MESH_GUESTS_MAX + 1,
-             (int)mesh_left_ms(deadline_ms)) < 0)
+    if (stage_poll(polls, (nfds_t)n_calls + MESH_GUESTS_MAX + 1,
+                   mesh_left_ms(deadline_ms)) < 0)
         return errno == EINTR
                    ? 0
                    : err_set(err, ERR_IO, "cannot wait for ranks: %s", strerror(errno));

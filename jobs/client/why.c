@@ -125,11 +125,14 @@ static void write_waiting(struct buf *out, const struct why_facts *f)
 
 /* ---- ranks ---- */
 
-/* Does it wait for other ranks, or for the coordinator? */
+/* Does it wait for other ranks, or for the coordinator? One that gives no sign of it any
+ * more has a limit. */
 static bool is_waiting(const struct json *rank)
 {
     const char *stage = json_get_text(rank, "stage");
 
+    if (json_get_int(rank, "limit_ms", 0) > 0)
+        return false;
     return strstr(stage, " of group ") || strncmp(stage, "waiting", 7) == 0 ||
            strncmp(stage, "meeting", 7) == 0;
 }

@@ -175,7 +175,7 @@ bool comm_begin(struct comm *comm, enum comm_kind kind, size_t n_bytes, int root
                                     .root = (uint32_t)root};
     if (comm->size == 1)
         return false;
-    comm->before = stage_begin(stage_name(kind), comm->name, STAGE_FREE);
+    comm->before = stage_begin(stage_name(kind), comm->name, STAGE_WAITING);
     comm->begun_ns = clock_mono_ns();
     return true;
 }

@@ -87,7 +87,7 @@ static void note_wait(void *group, bool begins)
     struct comm *comm = group;
 
     if (begins)
-        comm->before = stage_begin("exchange between devices", comm->name, STAGE_FREE);
+        comm->before = stage_begin("exchange between devices", comm->name, STAGE_WAITING);
     else
         stage_end(comm->before);
 }
@@ -138,6 +138,7 @@ static int open_together(struct comm *comm, const struct comm_devices *devices,
                                     .n_ranks = comm->size,
                                     .timeout_ms = comm->timeout_ms,
                                     .note_wait = note_wait,
+                                    .note_sign = stage_sign,
                                     .name_missing = name_missing,
                                     .count = count,
                                     .group = comm};

@@ -65,6 +65,7 @@ struct comm_device_args {
     /* So many more collectives are asked for than comm_device_* was called for (recorded ones
      * are repeated together), or, below 0, so many less; the number of the last. Likewise. */
     uint64_t (*count)(void *group, int64_t n_more);
+    void (*note_sign)(void); /* the host waits still; called at least once a second */
     void *group;
 };
 

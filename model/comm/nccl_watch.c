@@ -288,6 +288,8 @@ static int watch_group(struct nccl_group *group, int64_t waiting_since_ns,
 
 int nccl_watch(struct nccl_set *set, int64_t waiting_since_ns, struct err *err)
 {
+    if (set->n)
+        set->groups[0]->args.note_sign();
     for (int i = 0; i < set->n; i++)
         if (watch_group(set->groups[i], waiting_since_ns, err) < 0)
             return -1;

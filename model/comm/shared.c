@@ -11,6 +11,7 @@
 #include "model/comm/internal.h"
 
 #include "common/base/clock.h"
+#include "common/base/stage.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -177,6 +178,7 @@ static int sleep_until_come(struct shared *s, int rank, struct err *err)
         if (!has_come(s, rank))
             futex_wait(&desk->arrived, seen, left_ms < SLEEP_MS ? left_ms : SLEEP_MS);
         atomic_fetch_sub(&desk->n_sleeping, 1);
+        stage_sign();
     }
     return 0;
 }
@@ -497,6 +499,7 @@ static int segment_find(const char *segment, size_t n_bytes, int64_t timeout_ms,
                            "rank 0 did not come within %lld ms: no shared memory '%s'",
                            (long long)timeout_ms, segment);
         sleep_ms(RETRY_MS);
+        stage_sign();
     }
 }
 
@@ -519,6 +522,7 @@ static int segment_map(struct shared *s, int fd, size_t slot_bytes, struct err *
             return err_set(err, ERR_TIMEOUT,
                            "rank 0 did not make the shared memory ready");
         sleep_ms(RETRY_MS);
+        stage_sign();
     }
     if (region->n_ranks != (uint32_t)s->comm.size || region->slot_bytes != slot_bytes)
         return err_set(err, ERR_PEER,

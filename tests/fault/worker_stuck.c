@@ -1,4 +1,4 @@
-/* A rank that hangs, outside of decoders and collectives: it is named with what it was
+/* A rank that hangs, outside of decoders: it is named with what it was
  * doing while the others wait for it in a collective, and the job goes on without it. */
 #include "common/base/clock.h"
 #include "tests/integration/worker_home.h"
@@ -137,6 +137,14 @@ static void rank_that_hangs_in_the_forward_pass_is_named(void **state)
     expect_named("rank1.forward:hang@17", 1, "forward", "all-reduce of group tensor");
 }
 
+/* Both are in it: only one of them gives signs that it waits. */
+static void rank_that_hangs_in_a_collective_is_named(void **state)
+{
+    (void)state;
+    expect_named("rank1.all-reduce:hang@165", 1, "all-reduce of group tensor",
+                 "all-reduce of group tensor");
+}
+
 static void rank_that_hangs_in_the_optimizer_is_named(void **state)
 {
     (void)state;
@@ -147,6 +155,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(rank_that_hangs_in_the_forward_pass_is_named),
+        cmocka_unit_test(rank_that_hangs_in_a_collective_is_named),
         cmocka_unit_test(rank_that_hangs_in_the_optimizer_is_named),
     };
 

@@ -139,6 +139,20 @@ static void rank_that_is_slow_is_named_and_not_the_one_that_waits_for_it(void **
                "group tensor; after 5 min 00 s it counts as stuck and the attempt ends");
 }
 
+static void rank_that_hangs_in_a_collective_is_named(void **state)
+{
+    (void)state;
+    assert_why(
+        RUNNING,
+        "[" IN_REDUCE("0", "904000") ", " AT_WORK("all-reduce of group tensor",
+                                                  "905000") "]",
+        "[]", "[]",
+        "job 3 waits for rank 1 of 2 on n1 (device 1, process 71), which has been "
+        "in all-reduce of group tensor of step 40 for 95 s; rank 0 waits for it in "
+        "all-reduce of group tensor; after 5 min 00 s it counts as stuck and the "
+        "attempt ends");
+}
+
 static void ranks_that_all_wait_are_told_with_their_group(void **state)
 {
     (void)state;
@@ -195,6 +209,7 @@ int main(void)
         cmocka_unit_test(job_that_waits_for_a_pool_says_for_which_node_and_since_when),
         cmocka_unit_test(queued_job_says_how_many_of_what_it_waits_for_since_when),
         cmocka_unit_test(rank_that_is_slow_is_named_and_not_the_one_that_waits_for_it),
+        cmocka_unit_test(rank_that_hangs_in_a_collective_is_named),
         cmocka_unit_test(ranks_that_all_wait_are_told_with_their_group),
         cmocka_unit_test(agent_that_says_nothing_comes_first),
         cmocka_unit_test(job_that_gets_on_waits_for_nothing),

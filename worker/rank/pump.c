@@ -1,4 +1,5 @@
 #include "worker/rank/pump.h"
+#include "common/base/stage.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -107,7 +108,7 @@ static int pump_wait(struct pump *pump, struct err *err)
     struct pollfd fds[] = {{.fd = pump->fd, .events = POLLIN},
                            {.fd = pump->signal_fd, .events = POLLIN}};
 
-    if (poll(fds, 2, -1) < 0 && errno != EINTR)
+    if (stage_poll(fds, 2, -1) < 0 && errno != EINTR)
         return err_set(err, ERR_IO, "cannot poll: %s", strerror(errno));
     return pump_poll(pump, err);
 }

@@ -52,7 +52,7 @@ static int rank_meet(struct rank *rank, struct err *err)
     struct buf unique = BUF_INIT;
     int rc;
 
-    stage_begin("meeting the other ranks", NULL, STAGE_FREE);
+    stage_begin("meeting the other ranks", NULL, STAGE_WAITING);
     if (groups_open(&rank->groups, &rank->layout, host ? host : "localhost",
                     address ? address : "127.0.0.1", err) < 0)
         return -1;
@@ -157,7 +157,7 @@ static int next_task(struct rank *rank, const struct msg_task_start **task,
 {
     int rc;
 
-    stage_begin("waiting for a lease", NULL, STAGE_FREE);
+    stage_begin("waiting for a lease", NULL, STAGE_WAITING);
     rc = pump_next_task(rank->pump, task, err);
     if (rc > 0 && strcmp((*task)->phase, "work") == 0)
         stage_begin(spec_kind_is_training(rank->spec->kind) ? "training" : "work", NULL,
