@@ -106,8 +106,11 @@ static void rank_exit(struct core *core, struct agent *agent, const struct net_p
     if (!attempt || !has_rank(attempt, agent, ended->rank))
         return; /* sent twice, or of an attempt given up long ago */
     describe_exit(reason, ended, agent);
+    if (ended->status == 0 && !attempt_is_live(attempt))
+        core_text(reason, "rank %lld on %s ended as it should", (long long)ended->rank,
+                  agent->host);
     core_event(core, job->id, "rank", "attempt %lld: %s", (long long)attempt->number,
-               attempt_is_live(attempt) ? reason : "a rank ended as it should");
+               reason);
     if (attempt_is_live(attempt)) {
         attempt->is_blamed = ended->status != 0; /* 0: somebody asked it to end */
         attempt_rank_gone(core, job, attempt, ended->rank);

@@ -116,6 +116,12 @@ static void expect_named(const char *fault, int victim, const char *stage,
     snprintf(said, sizeof(said), "is stuck: it has been in %s for ", stage);
     if (!strstr(text, said))
         fail_msg("%s, not %s", text, said);
+    snprintf(sql, sizeof(sql),
+             "select count(*) from events where job = 2 and kind = 'rank' and text like"
+             " 'attempt 1: rank %d on %% ended: killed by signal 9%%'",
+             victim);
+    ask(&stuck, text, sizeof(text), sql);
+    assert_string_equal(text, "1");
     /* Not from the beginning: step 8 was the last checkpoint. */
     ask(&stuck, text, sizeof(text),
         "select count(*) from tasks where job = 2 and attempt = 2");
