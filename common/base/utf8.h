@@ -18,4 +18,14 @@ size_t utf8_cut_length(const unsigned char *s, size_t n_left);
  * bytes that are no UTF-8 become '?'. */
 void utf8_mend(char *text);
 
+/* What would move a terminal's cursor, or turn the order of a line round, becomes '?', in
+ * place: control characters (also U+0080 to U+009F, which xterm obeys), line and paragraph
+ * separators, marks of direction. */
+void utf8_hide_controls(char *text);
+
+/* Columns of a terminal that the character at s takes (2: those of East Asia, 0: marks on
+ * the one before), and its bytes. s[0] is not '\0'.
+ * Source: Unicode 15, EastAsianWidth.txt (W and F) and the combining blocks, in ranges. */
+int utf8_columns(const char *s, size_t *n_bytes);
+
 #endif

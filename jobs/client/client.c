@@ -1,6 +1,7 @@
 #include "jobs/client/client.h"
 
 #include "common/base/clock.h"
+#include "common/base/utf8.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -88,8 +89,18 @@ static enum client_exit exit_of(enum err_code code)
 
 int client_fail(struct client *client, const struct err *err)
 {
+    char text[sizeof(err->text)], *end;
+
     fflush(client->out);
-    fprintf(client->err, "vneva: %s\n", err->text);
+    snprintf(text, sizeof(text), "%s", err->text);
+    fputs("vneva: ", client->err);
+    for (char *line = text; line; line = end) {
+        end = strchr(line, '\n');
+        if (end)
+            *end++ = '\0';
+        utf8_hide_controls(line); /* there are names in it that others gave */
+        fprintf(client->err, "%s\n", line);
+    }
     return exit_of(err->code);
 }
 

@@ -179,7 +179,9 @@ static int read_limit(struct query *q, const struct args *args, struct err *err)
 
 int cmd_query(struct client *client, const struct args *args)
 {
-    struct query q = {.client = client, .printer = {.out = client->out}};
+    struct query q = {
+        .client = client,
+        .printer = {.out = client->out, .is_terminal = isatty(fileno(client->out)) == 1}};
     struct buf where = BUF_INIT;
     int64_t watch_s;
     struct err err;

@@ -7,6 +7,16 @@
 #include <stdlib.h>
 #include <string.h>
 
+static void print_text(struct client *client, const char *title, const char *text)
+{
+    struct buf clean = BUF_INIT;
+
+    buf_add_str(&clean, text);
+    format_clean(&clean, 0);
+    fprintf(client->out, "%-12s %s\n", title, buf_str(&clean));
+    buf_fini(&clean);
+}
+
 static void print_time(struct client *client, const struct json *row, const char *title,
                        const char *key)
 {
@@ -109,7 +119,7 @@ static void print_result(struct client *client, const struct json *result)
         return;
     }
     json_write(&text, result, 0);
-    fprintf(client->out, "%-12s %s\n", "result", buf_str(&text));
+    print_text(client, "result", buf_str(&text));
     buf_fini(&text);
 }
 
@@ -122,7 +132,7 @@ static void print_job(struct client *client, const struct json *row)
         const struct json *value = json_get(row, texts[i]);
 
         if (json_string(value) && *json_string(value))
-            fprintf(client->out, "%-12s %s\n", texts[i], json_string(value));
+            print_text(client, texts[i], json_string(value));
         else if (json_type(value) == JSON_INT)
             fprintf(client->out, "%-12s %" PRId64 "\n", texts[i], json_int(value, 0));
     }
@@ -135,7 +145,7 @@ static void print_job(struct client *client, const struct json *row)
     print_result(client, json_get(row, "result"));
     print_numbers(client, "summary", json_get(row, "summary"));
     if (json_get_string(row, "folder"))
-        fprintf(client->out, "%-12s %s\n", "folder", json_get_string(row, "folder"));
+        print_text(client, "folder", json_get_string(row, "folder"));
 }
 
 static int show_row(struct client *client, const struct args *args,

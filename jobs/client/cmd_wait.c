@@ -71,6 +71,7 @@ static void describe(struct watch *w, struct buf *out, const struct json *row,
     }
     if (reason && *reason && !(state && strcmp(state, "running") == 0))
         buf_printf(out, "  (%s)", reason);
+    format_clean(out, 0);
 }
 
 static void end_bar(struct watch *w)
@@ -107,9 +108,14 @@ static int finish(struct watch *w, const struct json *row)
     const char *state = json_get_string(row, "state");
     const char *reason = json_get_string(row, "reason");
 
+    struct buf line = BUF_INIT;
+
     end_bar(w);
-    fprintf(w->client->out, "job %" PRId64 " %s%s%s\n", w->job, state,
-            reason && *reason ? ": " : "", reason ? reason : "");
+    buf_printf(&line, "job %" PRId64 " %s%s%s", w->job, state,
+               reason && *reason ? ": " : "", reason ? reason : "");
+    format_clean(&line, 0);
+    fprintf(w->client->out, "%s\n", buf_str(&line));
+    buf_fini(&line);
     return strcmp(state, "done") == 0 ? EXIT_DONE : EXIT_JOB_FAILED;
 }
 

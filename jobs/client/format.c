@@ -1,8 +1,10 @@
 #include "jobs/client/format.h"
 
 #include "common/base/clock.h"
+#include "common/base/utf8.h"
 
 #include <inttypes.h>
+#include <limits.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <time.h>
@@ -108,32 +110,44 @@ void format_fit(int *widths, const bool *is_whole, int n_widths, int columns)
     }
 }
 
-/* Bytes that do not continue a character. */
-static bool is_first_byte(char c)
+size_t format_beginning(const char *text, int width, int *n_columns)
 {
-    return ((unsigned char)c & 0xc0) != 0x80;
+    size_t at = 0, n_bytes;
+
+    for (*n_columns = 0; text[at]; at += n_bytes) {
+        int columns = utf8_columns(text + at, &n_bytes);
+
+        if (*n_columns + columns > width)
+            break;
+        *n_columns += columns;
+    }
+    return at;
 }
 
 int format_width(const char *text)
 {
-    int n = 0;
+    int n;
 
-    for (; *text; text++)
-        n += is_first_byte(*text);
+    format_beginning(text, INT_MAX, &n);
     return n;
 }
 
 void format_cut(struct buf *text, int width)
 {
-    size_t at = 0;
-    int n = 0;
+    int n;
 
     if (width < 1 || format_width(buf_str(text)) <= width)
         return;
-    for (; n < width; at++) /* to the first byte of the character that gives way */
-        n += is_first_byte(text->data[at]);
-    text->n_bytes = at - 1;
+    text->n_bytes = format_beginning(text->data, width - 1, &n);
     buf_add_str(text, ELLIPSIS);
+}
+
+void format_clean(struct buf *text, size_t n_before)
+{
+    if (text->n_bytes <= n_before)
+        return;
+    utf8_hide_controls(text->data + n_before);
+    text->n_bytes = n_before + strlen(text->data + n_before);
 }
 
 static void add_cell(struct buf *out, const struct json *row,
@@ -148,9 +162,7 @@ static void add_cell(struct buf *out, const struct json *row,
         buf_add_str(out, json_string(value));
     else if (json_type(value) != JSON_NULL)
         json_write(out, value, 0);
-    for (size_t i = start; i < out->n_bytes; i++)
-        if ((unsigned char)out->data[i] < 0x20 || out->data[i] == 0x7f)
-            out->data[i] = '?';
+    format_clean(out, start);
 }
 
 static void print_cell(FILE *out, const char *text, int width, bool is_right,
@@ -165,13 +177,34 @@ static void print_cell(FILE *out, const char *text, int width, bool is_right,
     fputs(is_last ? "\n" : "  ", out);
 }
 
+static void print_line(FILE *out, const struct json *row,
+                       const struct table_column *columns, const int *widths,
+                       int n_columns)
+{
+    struct buf cell = BUF_INIT;
+
+    for (int c = 0; c < n_columns; c++) {
+        buf_reset(&cell);
+        if (row)
+            add_cell(&cell, row, &columns[c]);
+        else
+            buf_add_str(&cell, columns[c].title);
+        format_cut(&cell, widths[c]);
+        print_cell(out, buf_str(&cell), widths[c], columns[c].is_right,
+                   c == n_columns - 1);
+    }
+    buf_fini(&cell);
+}
+
 void table_print(FILE *out, const struct json *rows, const struct table_column *columns,
                  int n_columns)
 {
+    bool is_whole[TABLE_COLUMNS_MAX] = {false};
     int widths[TABLE_COLUMNS_MAX] = {0};
     struct buf cell = BUF_INIT;
 
     for (int c = 0; c < n_columns && c < TABLE_COLUMNS_MAX; c++) {
+        is_whole[c] = columns[c].is_right || columns[c].cell; /* times, made up */
         widths[c] = format_width(columns[c].title);
         for (size_t r = 0; r < json_count(rows); r++) {
             buf_reset(&cell);
@@ -180,15 +213,9 @@ void table_print(FILE *out, const struct json *rows, const struct table_column *
                 widths[c] = format_width(buf_str(&cell));
         }
     }
-    for (int c = 0; c < n_columns; c++)
-        print_cell(out, columns[c].title, widths[c], columns[c].is_right,
-                   c == n_columns - 1);
-    for (size_t r = 0; r < json_count(rows); r++)
-        for (int c = 0; c < n_columns; c++) {
-            buf_reset(&cell);
-            add_cell(&cell, json_at(rows, r), &columns[c]);
-            print_cell(out, buf_str(&cell), widths[c], columns[c].is_right,
-                       c == n_columns - 1);
-        }
     buf_fini(&cell);
+    format_fit(widths, is_whole, n_columns, format_terminal_columns(out));
+    print_line(out, NULL, columns, widths, n_columns);
+    for (size_t r = 0; r < json_count(rows); r++)
+        print_line(out, json_at(rows, r), columns, widths, n_columns);
 }

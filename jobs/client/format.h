@@ -26,9 +26,14 @@ int format_terminal_columns(FILE *out);
 /* Makes the widest columns narrower until all fit beside each other; is_whole: those whose
  * cells are not cut. columns 0: they stay as they are. */
 void format_fit(int *widths, const bool *is_whole, int n_widths, int columns);
-/* Cuts UTF-8 text to a width in characters; the last of them is then an ellipsis. */
+/* Cuts UTF-8 text to so many columns; the last of them is then an ellipsis. */
 void format_cut(struct buf *text, int width);
-int format_width(const char *text); /* characters of UTF-8 text */
+int format_width(const char *text); /* columns of a terminal */
+/* Bytes of the longest beginning of a text that fits, and its columns. */
+size_t format_beginning(const char *text, int width, int *n_columns);
+/* utf8_hide_controls of what was added since the buffer had n_before bytes: names and
+ * reasons come from anywhere. */
+void format_clean(struct buf *text, size_t n_before);
 
 struct table_column {
     const char *title;
@@ -37,8 +42,8 @@ struct table_column {
     bool is_right; /* numbers */
 };
 
-/* A line for each row under titles, columns as wide as they need be; the last one is not
- * padded. Control characters in texts become '?'. */
+/* A line for each row under titles, columns as wide as they need be, on a terminal cut to
+ * fit; the last one is not padded. */
 void table_print(FILE *out, const struct json *rows, const struct table_column *columns,
                  int n_columns);
 

@@ -104,6 +104,8 @@ static void print_fields(struct query_printer *p, const struct json *row)
             buf_add_str(&text, json_string(value));
         else if (json_type(value) != JSON_NULL)
             json_write(&text, value, 0);
+        if (p->is_terminal)
+            format_clean(&text, 0);
         print_field(p, buf_str(&text), c == 0);
     }
     fputc('\n', p->out);
@@ -129,9 +131,7 @@ static void add_cell(struct buf *out, const struct query_printer *p,
         buf_add_str(out, json_string(value));
     else if (json_type(value) != JSON_NULL)
         json_write(out, value, 0);
-    for (size_t i = 0; i < out->n_bytes; i++)
-        if ((unsigned char)out->data[i] < 0x20 || out->data[i] == 0x7f)
-            out->data[i] = '?';
+    format_clean(out, 0);
 }
 
 /* "submitted_ms" whose values are shown as times is SUBMITTED. */

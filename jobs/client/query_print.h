@@ -21,6 +21,7 @@ struct query_printer {
     FILE *out;
     enum query_format format;
     int terminal_columns; /* long texts of a table are cut to fit; 0: nothing is cut */
+    bool is_terminal;     /* out is one: what would steer it is hidden in CSV as well */
     bool drops_last;      /* the last column is not shown: it was asked for to go on */
     struct json *columns; /* of the first part */
     struct json *rows;    /* table: all of them */

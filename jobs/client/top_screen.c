@@ -1,4 +1,5 @@
-/* Lines of text from rows and what was chosen. Widths count characters of UTF-8. */
+/* Lines of text from rows and what was chosen. Widths are columns of the terminal. */
+#include "common/base/utf8.h"
 #include "jobs/client/client.h"
 #include "jobs/client/format.h"
 #include "jobs/client/top.h"
@@ -41,36 +42,33 @@ void top_screen_fini(struct top_screen *screen)
     screen->n_lines = 0;
 }
 
-static bool begins_character(char c)
-{
-    return ((unsigned char)c & 0xc0) != 0x80;
-}
-
-/* Control characters would move the terminal's cursor. */
-static void clean(struct buf *line)
-{
-    for (size_t i = 0; i < line->n_bytes; i++)
-        if ((unsigned char)line->data[i] < 0x20 || line->data[i] == 0x7f)
-            line->data[i] = '?';
-}
-
-/* The first `width` characters of a text; a reversed line is filled up with spaces. */
+/* The part of a text that fits; a reversed line is filled up with spaces. */
 static char *fit(struct buf *line, int width, bool is_filled)
 {
-    const char *text = buf_str(line);
-    size_t n = 0;
-    int n_characters = 0;
+    int n_columns;
+    size_t n = format_beginning(buf_str(line), width, &n_columns);
 
-    for (; text[n]; n++)
-        if (begins_character(text[n]) && n_characters++ == width)
-            break;
     if (line->n_bytes > n) {
         line->n_bytes = n;
         line->data[n] = '\0';
     }
-    for (; is_filled && n_characters < width; n_characters++)
+    for (; is_filled && n_columns < width; n_columns++)
         buf_add_char(line, ' ');
     return buf_take(line);
+}
+
+/* What the terminal's locale cannot show. */
+static void to_ascii(struct buf *line)
+{
+    size_t n = 0, n_bytes;
+
+    for (size_t at = 0; at < line->n_bytes; at += n_bytes) {
+        utf8_columns(line->data + at, &n_bytes);
+        line->data[n++] = n_bytes > 1 || line->data[at] < 0 ? '?' : line->data[at];
+    }
+    if (line->n_bytes)
+        line->data[n] = '\0';
+    line->n_bytes = n;
 }
 
 /* The line so far becomes one of the screen, if there is room. */
@@ -78,7 +76,9 @@ static void end_line(struct drawing *d, enum top_look look)
 {
     struct top_screen *s = d->screen;
 
-    clean(&d->line);
+    format_clean(&d->line, 0);
+    if (!d->top->is_utf8)
+        to_ascii(&d->line);
     if (s->n_lines < s->height && s->n_lines < TOP_LINES_MAX) {
         char *text = fit(&d->line, s->width, look == TOP_REVERSE);
 
@@ -96,14 +96,9 @@ static int lines_left(const struct drawing *d)
 /* A cell of a column: cut or filled up to width. */
 static void add_cell(struct buf *line, const char *text, int width, bool is_right)
 {
-    int n = 0;
-    size_t bytes = 0;
+    int n;
+    size_t bytes = format_beginning(text, width, &n);
 
-    for (; text[bytes]; bytes++)
-        if (begins_character(text[bytes]) && n++ == width) {
-            n--;
-            break;
-        }
     for (int i = n; is_right && i < width; i++)
         buf_add_char(line, ' ');
     buf_add(line, text, bytes);

@@ -1,6 +1,7 @@
 /* Asks for what the sentence of why.c needs. */
 #include "common/base/clock.h"
 #include "jobs/client/client.h"
+#include "jobs/client/format.h"
 #include "jobs/client/why.h"
 
 #include <inttypes.h>
@@ -79,6 +80,8 @@ static int ask(struct client *client, struct facts *facts, int64_t job, struct e
 
 static void write_sentence(struct buf *out, const struct facts *facts)
 {
+    size_t n_before = out->n_bytes;
+
     why_write(out, &(struct why_facts){
                        .job = json_at(facts->job, 0),
                        .ranks = facts->ranks,
@@ -87,6 +90,7 @@ static void write_sentence(struct buf *out, const struct facts *facts)
                        .now_ms = clock_wall_ms(),
                        .pool = json_count(facts->pools) ? json_at(facts->pools, 0) : NULL,
                        .allocations = facts->allocations});
+    format_clean(out, n_before);
 }
 
 int why_ask(struct buf *out, struct client *client, int64_t job, struct err *err)

@@ -1,5 +1,6 @@
 /* vneva query against a scripted coordinator: what it asks and how it prints answers. */
 #include "client_help.h"
+#include "jobs/client/format.h"
 #include "jobs/client/query_print.h"
 
 #define TABLE_OF_TWO                                                                     \
@@ -84,6 +85,63 @@ static void long_texts_are_cut_to_the_terminal(void **state)
     expect_table(5, TABLE_LEAST); /* numbers stay whole, and some of each text */
 }
 
+/* The cell of a table of one row and one column, and the same in CSV on a terminal. */
+static void expect_cell(const char *value, const char *wanted)
+{
+    static const enum query_format formats[] = {QUERY_TABLE, QUERY_CSV};
+    struct err err = {0};
+
+    for (int i = 0; i < 2; i++) {
+        struct query_printer printer = {.format = formats[i], .is_terminal = true};
+        struct buf json = BUF_INIT, line = BUF_INIT;
+        struct json *part = NULL;
+        char *text = NULL;
+        size_t n_bytes;
+
+        printer.out = open_memstream(&text, &n_bytes);
+        buf_add_str(&json, "{\"columns\": [{\"name\": \"name\"}], \"rows\": [[");
+        json_write_string(&json, value, strlen(value));
+        buf_add_str(&json, "]]}");
+        assert_int_equal(json_parse(&part, buf_str(&json), json.n_bytes, &err), 0);
+        assert_int_equal(query_print_part(&printer, part, 10, &err), 0);
+        query_print_end(&printer);
+        fclose(printer.out);
+        buf_printf(&line, "\n%s\n", wanted);
+        assert_string_equal(strchr(text, '\n'), buf_str(&line));
+        json_free(part);
+        buf_fini(&json);
+        buf_fini(&line);
+        free(text);
+    }
+}
+
+static void names_do_not_steer_the_terminal(void **state)
+{
+    (void)state;
+    expect_cell("a\033[31mred", "a?[31mred");
+    expect_cell("a\xc2\x9b"
+                "31mred\x7f",
+                "a?31mred?");                       /* xterm's other CSI */
+    expect_cell("exe.\xe2\x80\xaetxt", "exe.?txt"); /* turned round */
+    expect_cell("gr\xc3\xbc\xc3\x9f"
+                "e \xe2\x80\xa6",
+                "gr\xc3\xbc\xc3\x9f"
+                "e \xe2\x80\xa6");
+}
+
+static void wide_characters_take_two_columns(void **state)
+{
+    struct buf text = BUF_INIT;
+
+    (void)state;
+    assert_int_equal(format_width("\xe6\x97\xa5\xe6\x9c\xac 1"), 6);
+    assert_int_equal(format_width("e\xcc\x81"), 1); /* an accent on the e */
+    buf_add_str(&text, "\xe6\x97\xa5\xe6\x9c\xac\xe8\xaa\x9e");
+    format_cut(&text, 4);
+    assert_string_equal(buf_str(&text), "\xe6\x97\xa5\xe2\x80\xa6");
+    buf_fini(&text);
+}
+
 static void query_hands_its_words_on(void **state)
 {
     static const struct fake_rule rules[] = {
@@ -152,6 +210,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(query_prints_tables_json_lines_and_csv),
         cmocka_unit_test(long_texts_are_cut_to_the_terminal),
+        cmocka_unit_test(names_do_not_steer_the_terminal),
+        cmocka_unit_test(wide_characters_take_two_columns),
         cmocka_unit_test(query_hands_its_words_on),
         cmocka_unit_test(query_that_makes_no_sense_is_not_asked),
         cmocka_unit_test(query_says_what_the_coordinator_says),
