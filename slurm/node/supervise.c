@@ -106,6 +106,8 @@ static int start_agent(struct node *node, struct err *err)
         add(argv, &n, "--idle", texts.idle);
     if (options->connect)
         add(argv, &n, "--connect", options->connect);
+    else if (!node->agent_key[0]) /* one node alone */
+        add(argv, &n, "--connect", node->control);
     if (node->agent_key[0])
         add(argv, &n, "--key", node->agent_key);
     argv[n] = NULL;

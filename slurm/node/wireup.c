@@ -218,12 +218,13 @@ void wireup_revoke_node(struct node *node, int i)
         log_warn("node %d cannot be given up at once: %s", i, err.text);
 }
 
-/* The agent's key file. */
+/* The agent's key file. One node alone needs none: its agent takes the socket that node 0
+ * takes itself, whether or not this machine's own name can be looked up. */
 static int write_key(struct node *node, struct err *err)
 {
     if (node->options.key)
         return fs_path(node->agent_key, err, "%s", node->options.key);
-    if (node->is_elsewhere)
+    if (node->is_elsewhere || node->exchange->n_nodes == 1)
         return 0;
     if (fs_path(node->agent_key, err, "%s/agent.key", node->scratch.path) < 0)
         return -1;

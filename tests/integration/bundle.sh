@@ -65,7 +65,10 @@ folder=$(vneva show $train --field folder)
 vneva model show "$folder"
 vneva generate --model "$folder" --video /tmp/clips/clip_00000.mp4 "What moves?"
 vneva launch --help >/tmp/help
-vneva-node --help >/tmp/help
+# this root folder has nothing that could look up the host's own name
+vneva-node --run-dir /tmp/run -- /prepare.yaml model.tokenizer.model=/tmp/tokenizer.model \
+    model.data.data_path=/tmp/clips/annotations.jsonl model.data.video_folder=/tmp/clips \
+    model.data.output=/tmp/other-set
 vneva dashboard --help >/tmp/help
 END
 run="mount --rbind /proc '$root/proc' && mount --rbind /dev '$root/dev' &&
