@@ -39,21 +39,25 @@ static int ping(struct node *node, int64_t timeout_ms, struct err *err)
 }
 
 /* The last line of a log: it says why. */
+static void last_line(char out[LOG_TAIL + 1], const struct buf *text)
+{
+    size_t n = text->n_bytes, from;
+
+    while (n > 0 && text->data[n - 1] == '\n')
+        n--;
+    for (from = n; from > 0 && text->data[from - 1] != '\n' && n - from < LOG_TAIL;)
+        from--;
+    memcpy(out, buf_str(text) + from, n - from);
+    out[n - from] = '\0';
+}
+
 static void log_tail(char out[LOG_TAIL + 1], const char *path)
 {
     struct buf text = BUF_INIT;
-    size_t n, from;
 
     out[0] = '\0';
-    if (fs_read_file(&text, path, 64u << 20, NULL) == 0) {
-        n = text.n_bytes;
-        while (n > 0 && text.data[n - 1] == '\n')
-            n--;
-        for (from = n; from > 0 && text.data[from - 1] != '\n' && n - from < LOG_TAIL;)
-            from--;
-        memcpy(out, buf_str(&text) + from, n - from);
-        out[n - from] = '\0';
-    }
+    if (fs_read_file(&text, path, 64u << 20, NULL) == 0)
+        last_line(out, &text);
     buf_fini(&text);
 }
 
@@ -224,19 +228,22 @@ static int read_request(const struct node *node, struct buf *out, struct err *er
     return fs_write_file_atomic(path, out->data, out->n_bytes, err);
 }
 
-/* What a client of this node's coordinator needs to know. */
+/* What a client of this node's coordinator needs to know. The home too: a launcher need not
+ * hand the user's HOME on (srun --export=NONE). */
 struct client_variables {
-    char endpoint[VARIABLE_MAX], key[VARIABLE_MAX];
-    const char *list[3];
+    char endpoint[VARIABLE_MAX], key[VARIABLE_MAX], home[VARIABLE_MAX];
+    const char *list[4];
 };
 
 static void client_variables(struct client_variables *out, const struct node *node)
 {
     snprintf(out->endpoint, sizeof(out->endpoint), "VNEVA_ENDPOINT=%s", node->control);
     snprintf(out->key, sizeof(out->key), "VNEVA_KEY=%s", node->key_path);
+    snprintf(out->home, sizeof(out->home), "VNEVA_HOME=%s", node->home);
     out->list[0] = out->endpoint;
     out->list[1] = out->key;
-    out->list[2] = NULL;
+    out->list[2] = out->home;
+    out->list[3] = NULL;
 }
 
 static int run_submit(const struct node *node, const char *request,
@@ -246,7 +253,7 @@ static int run_submit(const struct node *node, const char *request,
     const char *argv[ARGUMENTS_MAX + 8];
     struct client_variables variables;
     struct spawn how = {
-        .argv = argv, .variables = variables.list, .err_fd = STDERR_FILENO, PROCESS_DEAF};
+        .argv = argv, .variables = variables.list, .err_fd = -1, PROCESS_DEAF};
     int n = 0;
 
     if (fs_path(program, err, "%s/vneva", node->programs) < 0)
@@ -261,6 +268,20 @@ static int run_submit(const struct node *node, const char *request,
         argv[n++] = *word; /* head_read_spec has counted them */
     argv[n] = NULL;
     return spawn_run(said, &how, SUBMIT_MS, err);
+}
+
+/* Why it was not accepted; all that was said is for whoever reads this program's log. */
+static int submit_ended(const struct spawn_said *said, struct err *err)
+{
+    char why[LOG_TAIL + 1];
+
+    fputs(buf_str(&said->errors), stderr);
+    if (said->status == 0)
+        return 0;
+    last_line(why, &said->errors);
+    return err_set(err, said->status == NODE_USAGE ? ERR_INVALID : ERR_STATE,
+                   "the job was not accepted (`vneva submit`: status %d): %s",
+                   said->status, *why ? why : "it says nothing");
 }
 
 static void note_job(struct node *node, const struct head_job *job)
@@ -286,9 +307,8 @@ int head_submit(struct node *node, struct err *err)
             "`vneva submit` did not end within %d s and was killed: does the file "
             "system with the job's files answer? the same start again is safe",
             SUBMIT_MS / 1000);
-    if (rc == 0 && said.status != 0)
-        rc = err_set(err, said.status == NODE_USAGE ? ERR_INVALID : ERR_STATE,
-                     "the job was not accepted (`vneva submit`: status %d)", said.status);
+    if (rc == 0)
+        rc = submit_ended(&said, err);
     if (rc == 0)
         node->job = strtoll(buf_str(&said.out), NULL, 10);
     buf_fini(&request);
