@@ -89,5 +89,5 @@ int check_reach(struct node *node, struct err *err)
         node->exchange->n_nodes == 1)
         return 0;
     return preflight_reach(node->exchange, node->name, node->key.endpoint, &node->key,
-                           REACH_MS, err);
+                           REACH_MS, stderr, err);
 }

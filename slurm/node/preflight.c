@@ -79,11 +79,14 @@ static int put_ask(struct flight *f, struct err *err)
 {
     const struct err *failed = f->ask->failed;
     struct json *ask = json_new(JSON_OBJECT);
+    struct json *paths = f->ask->paths ? json_clone(f->ask->paths) : json_new(JSON_ARRAY);
     struct buf text = BUF_INIT;
-    int rc =
-        json_set(ask, "paths",
-                 f->ask->paths ? json_clone(f->ask->paths) : json_new(JSON_ARRAY), err);
+    int rc = marks_leave(paths, f->nonce, err);
 
+    if (rc < 0)
+        json_free(paths);
+    else
+        rc = json_set(ask, "paths", paths, err);
     if (rc == 0)
         rc = facts_int(ask, "devices", f->ask->n_default, err);
     if (rc == 0 && failed &&
@@ -346,11 +349,9 @@ static int gather(struct flight *f, struct err *err)
 {
     int64_t n_devices;
 
-    if (f->exchange->node == 0 && put_ask(f, err) < 0)
-        return -1;
     if (facts_string(f->facts, "way", f->exchange->ops->name, err) < 0 ||
         facts_string(f->facts, "wire", f->exchange->version, err) < 0 ||
-        write_nonce(f, err) < 0 ||
+        write_nonce(f, err) < 0 || (f->exchange->node == 0 && put_ask(f, err) < 0) ||
         exchange_put(f->exchange, NONCE_KEY, f->nonce, err) < 0 || meet(f, err) < 0)
         return -1;
     if (fault_hit("preflight.gather"))
@@ -391,6 +392,8 @@ static void flight_fini(struct flight *f)
         json_free(f->all[node]);
     free(f->all);
     json_free(f->facts);
+    if (f->exchange->node == 0)
+        marks_remove(json_get(f->asked, "paths"));
     json_free(f->asked);
     json_free(f->faults);
     if (*f->file)

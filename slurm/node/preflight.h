@@ -24,6 +24,7 @@
 
 #define PREFLIGHT_MS 60000
 #define PREFLIGHT_PATHS_MAX 64
+#define PREFLIGHT_ASKED_MAX (2 * PREFLIGHT_PATHS_MAX) /* with a mark for each */
 
 struct preflight_ask {
     const char *host;           /* this node's name */
@@ -53,9 +54,11 @@ int preflight_run(struct json **report, struct exchange *exchange,
 void preflight_print(FILE *out, const struct json *report);
 
 /* COLLECTIVE. Whether every node reaches a coordinator that was started meanwhile; where
- * one does not, -1 on all, naming those that do not and why. */
+ * one does not, -1 on all, naming those that do not and why. told: where node 0 has lines
+ * for them, as preflight_print's. */
 int preflight_reach(struct exchange *exchange, const char *host, const char *endpoint,
-                    const struct key *key, int64_t timeout_ms, struct err *err);
+                    const struct key *key, int64_t timeout_ms, FILE *told,
+                    struct err *err);
 
 /* ---- what a job needs (preflight_job.c) ---- */
 

@@ -175,7 +175,54 @@ static void check_run_folder(struct judge *j)
     }
 }
 
-/* A path is judged on every node; the file itself must be the same one. */
+#define SAME_DATA                                                                        \
+    "make sure that all nodes read the same data (is it mounted everywhere?)"
+
+/* Data that this node and node 0 can both read have to be the same. */
+static void compare_data(struct judge *j, const char *key, const char *path,
+                         const struct json *mine, const struct json *theirs)
+{
+    int64_t bytes = json_get_int(mine, "bytes", -1),
+            first_bytes = json_get_int(theirs, "bytes", -1);
+    int64_t entries = json_get_int(mine, "entries", -1),
+            first_entries = json_get_int(theirs, "entries", -1);
+    bool is_same =
+        strcmp(json_get_text(mine, "print"), json_get_text(theirs, "print")) == 0;
+
+    if ((entries < 0) != (first_entries < 0))
+        add(j, FAULT, "paths", SAME_DATA, "%s: '%s' is a %s here and a %s on %s", key,
+            path, entries < 0 ? "file" : "folder", entries < 0 ? "folder" : "file",
+            first_host(j));
+    else if (bytes != first_bytes)
+        add(j, FAULT, "paths", SAME_DATA,
+            "%s: '%s' is not the same as on %s (%" PRId64 " and %" PRId64 " bytes)", key,
+            path, first_host(j), bytes, first_bytes);
+    else if ((entries == 0) != (first_entries == 0))
+        add(j, FAULT, "paths", SAME_DATA,
+            "%s: folder '%s' is empty %s: it has %" PRId64 " entries here and %" PRId64
+            " on %s",
+            key, path, entries ? "there" : "here", entries, first_entries, first_host(j));
+    else if (!is_same) /* a list of names may be a minute old on NFS: no reason to end */
+        add(j, entries < 0 ? FAULT : WARNING, "paths", SAME_DATA,
+            entries < 0 ? "%s: '%s' has other contents than on %s"
+                        : "%s: folder '%s' has other names in it than on %s",
+            key, path, first_host(j));
+}
+
+/* What node 0 has left where the job makes something. */
+static void check_mark(struct judge *j, const char *key, const char *path,
+                       const struct json *mine)
+{
+    if (*json_get_text(mine, "why"))
+        add(j, FAULT, "paths",
+            "choose a path on a file system that all nodes mount, such as NFS or Lustre",
+            "%s: the folder '%.*s' is not shared: what %s wrote there cannot be read "
+            "here: %s",
+            key, (int)(strrchr(path, '/') - path), path, first_host(j),
+            json_get_text(mine, "why"));
+}
+
+/* A path is judged on every node. */
 static void check_path(struct judge *j, size_t i)
 {
     const struct json *asked = json_at(j->c->paths, i);
@@ -183,21 +230,22 @@ static void check_path(struct judge *j, size_t i)
     const struct json *theirs = json_at(json_get(j->c->facts[0], "paths"), i);
     const char *key = json_get_text(asked, "key"), *path = json_get_text(asked, "path");
     bool is_made = json_bool(json_get(asked, "is_made"), false);
+    const char *why = json_get_text(mine, "why");
 
+    if (!*why && j->node == 0)
+        why = json_get_text(asked, "unwritten");
     if (!mine)
         add(j, FAULT, "paths", "look at this node's log", "has not looked at %s: '%s'",
             key, path);
-    else if (*json_get_text(mine, "why"))
+    else if (json_bool(json_get(asked, "is_mark"), false))
+        check_mark(j, key, path, mine);
+    else if (*why)
         add(j, FAULT, "paths",
             is_made ? "let this user write there on every node"
                     : "put it where every node can read it, under the same path",
-            "%s: '%s': %s", key, path, json_get_text(mine, "why"));
-    else if (theirs && !*json_get_text(theirs, "why") &&
-             json_get_int(mine, "bytes", -1) != json_get_int(theirs, "bytes", -1))
-        add(j, WARNING, "paths", "make sure that all nodes read the same data",
-            "%s: '%s' is not the same as on %s (%" PRId64 " and %" PRId64 " bytes)", key,
-            path, first_host(j), json_get_int(mine, "bytes", -1),
-            json_get_int(theirs, "bytes", -1));
+            "%s: '%s': %s", key, path, why);
+    else if (theirs && !is_made && !*json_get_text(theirs, "why"))
+        compare_data(j, key, path, mine, theirs);
 }
 
 static void check_paths(struct judge *j)

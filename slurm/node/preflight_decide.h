@@ -8,7 +8,7 @@
  *   run: {why, seen_why, unseen: [{node, why}], free_bytes, free_inodes}: of the run folder.
  *     why: this node cannot write there; seen_why: it cannot read what node 0 wrote there;
  *     unseen: whose files node 0 cannot read
- *   paths: [{why, bytes}], as `paths` below
+ *   paths: [{why, bytes, entries, print}], as `paths` below (probe.h)
  *   cpus, devices (asked for), wants_gpus, gpus (gpus.h; absent when none are asked for)
  *   clock: [[before, after], ...] wall clock in us around fences all nodes met at
  *   shm: {why, free_bytes}, tmp: {path, why, free_bytes}
@@ -36,7 +36,10 @@ struct preflight_need { /* what a node must have at least; 0: nothing */
 struct preflight_case {
     const struct json *const *facts; /* [n_nodes]; NULL: that node has sent none */
     int n_nodes;
-    const struct json *paths; /* [{"key", "path", "is_made"}], what node 0 asked about */
+    /* What node 0 asked about: [{"key", "path", "is_made", "is_mark", "unwritten"}].
+     * is_mark: a file that node 0 left in the folder of a path that is made, with its
+     * nonce; unwritten: why it could not */
+    const struct json *paths;
     const char *run_folder, *endpoint;
     const char *way; /* that was asked for ("pmix"); "": any */
     struct preflight_need need;

@@ -256,37 +256,44 @@ static int add_room(struct json *run, const char *folder, struct err *err)
 static int add_path(struct json *paths, const struct probe *probe, struct err *err)
 {
     struct json *one = json_new(JSON_OBJECT);
+    char print[24] = "";
 
+    if (probe->print)
+        snprintf(print, sizeof(print), "%016" PRIx64, probe->print);
     if (facts_string(one, "why", probe->why, err) < 0 ||
-        facts_int(one, "bytes", probe->n_bytes, err) < 0) {
+        facts_int(one, "bytes", probe->n_bytes, err) < 0 ||
+        facts_int(one, "entries", probe->n_entries, err) < 0 ||
+        facts_string(one, "print", print, err) < 0) {
         json_free(one);
         return -1;
     }
     return json_append(paths, one, err);
 }
 
-/* The path of an asked one; borrowed. */
-static char *path_of(const struct json *asked)
+static struct probe probe_of(const struct json *asked, const char *nonce)
 {
-    return (char *)json_get_string(asked, "path");
+    struct probe probe = {.kind = PROBE_READ,
+                          .path = (char *)json_get_string(asked, "path"),
+                          .text = (char *)nonce};
+
+    if (json_bool(json_get(asked, "is_mark"), false))
+        probe.kind = PROBE_EQUALS;
+    else if (json_bool(json_get(asked, "is_made"), false))
+        probe.kind = PROBE_MAKE;
+    return probe;
 }
 
 int facts_of_files(struct json *facts, const char *run_folder, const struct json *paths,
                    const char *file, const char *nonce, struct err *err)
 {
-    struct probe probes[PREFLIGHT_PATHS_MAX + 1] = {
+    struct probe probes[PREFLIGHT_ASKED_MAX + 1] = {
         {.kind = PROBE_EQUALS, .path = (char *)file, .text = (char *)nonce}};
     struct json *run = json_get(facts, "run"), *looked = json_new(JSON_ARRAY);
     int n = 1, rc;
 
-    for (size_t i = 0; i < json_count(paths) && n <= PREFLIGHT_PATHS_MAX; i++) {
-        const struct json *asked = json_at(paths, i);
-        bool is_made = json_bool(json_get(asked, "is_made"), false);
-
-        if (path_of(asked))
-            probes[n++] = (struct probe){.kind = is_made ? PROBE_MAKE : PROBE_READ,
-                                         .path = path_of(asked)};
-    }
+    for (size_t i = 0; i < json_count(paths) && n <= PREFLIGHT_ASKED_MAX; i++)
+        if (json_get_string(json_at(paths, i), "path"))
+            probes[n++] = probe_of(json_at(paths, i), nonce);
     rc = probe_all(probes, n, PATHS_MS, err);
     for (int i = 1; rc == 0 && i < n; i++)
         rc = add_path(looked, &probes[i], err);

@@ -12,6 +12,12 @@
 /* host, version, build, programs, cpus, devices, gpus, shm, tmp, memory, open files */
 int facts_of_machine(struct json *facts, const struct preflight_ask *ask,
                      int64_t n_devices, struct err *err);
+/* Node 0, of `paths` as preflight_decide.h has them: a file with its nonce in the nearest
+ * folder that is there of each path that the job makes, appended to paths as one more to
+ * look at. Once all have looked they are removed. */
+int marks_leave(struct json *paths, const char *nonce, struct err *err);
+void marks_remove(const struct json *paths);
+
 /* run.free_*, paths (as node 0 asked) and run.seen_why: node 0's file, nonce in it. */
 int facts_of_files(struct json *facts, const char *run_folder, const struct json *paths,
                    const char *file, const char *nonce, struct err *err);

@@ -20,6 +20,10 @@
 #define REACH_MS 10000 /* for connecting and for the answer, together */
 #define TOLD_MAX 4     /* nodes whose reason is given in an error */
 
+#define REMEDY                                                                           \
+    "let this node look up the first one's host name and reach its TCP ports in "        \
+    "net.ipv4.ip_local_port_range (firewall, network)"
+
 #define REACH_KEY "reach.why"
 #define REACH_VERDICT "reach.verdict"
 #define REACH_WELL "ok"
@@ -128,9 +132,10 @@ int facts_of_coordinator(struct json *facts, const char *endpoint, const struct 
 
 /* ---- together ---- */
 
-/* Node 0: REACH_WELL or who does not reach it, with the reasons of the first. */
+/* Node 0: REACH_WELL or who does not reach it, with the reasons of the first; of all in
+ * `told`. */
 static int judge(struct buf *out, struct exchange *exchange, const char *endpoint,
-                 struct err *err)
+                 FILE *told, struct err *err)
 {
     struct buf list = BUF_INIT;
     int n = 0, rc = 0;
@@ -139,7 +144,13 @@ static int judge(struct buf *out, struct exchange *exchange, const char *endpoin
         const char *why;
 
         rc = exchange_get(exchange, node, REACH_KEY, &why, err);
-        if (rc == 0 && strcmp(why, REACH_WELL) != 0 && n++ < TOLD_MAX)
+        if (rc < 0 || strcmp(why, REACH_WELL) == 0)
+            continue;
+        fprintf(told,
+                "preflight: fault: %.*s: coordinator: does not reach %s%s\n    mend it: "
+                "%s\n",
+                (int)strcspn(why, ":"), why, endpoint, why + strcspn(why, ":"), REMEDY);
+        if (n++ < TOLD_MAX)
             buf_printf(&list, "; %.200s", why);
     }
     if (n == 0)
@@ -155,7 +166,8 @@ static int judge(struct buf *out, struct exchange *exchange, const char *endpoin
 }
 
 int preflight_reach(struct exchange *exchange, const char *host, const char *endpoint,
-                    const struct key *key, int64_t timeout_ms, struct err *err)
+                    const struct key *key, int64_t timeout_ms, FILE *told,
+                    struct err *err)
 {
     char why[FACTS_WHY_MAX], version[FACTS_VERSION_MAX];
     int64_t deadline_ms = clock_mono_ms() + timeout_ms;
@@ -174,7 +186,7 @@ int preflight_reach(struct exchange *exchange, const char *host, const char *end
     if (rc == 0)
         rc = exchange_fence(exchange, deadline_ms - clock_mono_ms(), err);
     if (rc == 0 && exchange->node == 0 &&
-        (judge(&text, exchange, endpoint, err) < 0 ||
+        (judge(&text, exchange, endpoint, told, err) < 0 ||
          exchange_put(exchange, REACH_VERDICT, buf_str(&text), err) < 0))
         rc = -1;
     buf_fini(&text);

@@ -3,6 +3,7 @@
 
 #include "common/base/clock.h"
 #include "common/base/fs.h"
+#include "common/base/hash.h"
 #include "slurm/node/process.h"
 
 #include <dirent.h>
@@ -20,6 +21,8 @@
 #define SEEN_STEP_MS 50
 #define FOLDER_MODE 0700
 #define NONCE_BYTES_MAX 256
+#define PRINT_BYTES 65536
+#define NUMBERS_MAX 96 /* bytes of those before the text */
 
 struct look {
     struct probe *probes;
@@ -34,44 +37,79 @@ static void fail(struct probe *probe, const char *what)
 static void look_folder(struct probe *probe)
 {
     DIR *dir = opendir(probe->path);
+    const struct dirent *entry;
 
     probe->n_bytes = -1;
     errno = 0;
-    if (!dir || (!readdir(dir) && errno))
+    while (dir && probe->n_entries <= PROBE_ENTRIES_MAX && (entry = readdir(dir))) {
+        if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0)
+            continue;
+        probe->n_entries++;
+        /* a sum: file systems list names in any order */
+        probe->print += hash64(entry->d_name, strlen(entry->d_name), 0);
+    }
+    if (errno)
         fail(probe, "cannot list it");
     if (dir)
         closedir(dir);
+    if (probe->n_entries > PROBE_ENTRIES_MAX)
+        probe->print = 0;
+}
+
+/* Of up to PRINT_BYTES at that place. */
+static int print_at(struct probe *probe, int fd, int64_t at)
+{
+    char bytes[PRINT_BYTES];
+    ssize_t n = pread(fd, bytes, sizeof(bytes), at);
+
+    if (n < 0)
+        return -1;
+    probe->print = hash64(bytes, (size_t)n, probe->print);
+    return 0;
+}
+
+/* Sizes as NFS tells them to whoever opens a file: those of stat may be a minute old. */
+static void look_file(struct probe *probe)
+{
+    int fd = open(probe->path, O_RDONLY | O_CLOEXEC);
+    struct stat st;
+
+    probe->n_entries = -1;
+    if (fd < 0 || fstat(fd, &st) < 0 || print_at(probe, fd, 0) < 0 ||
+        (st.st_size > PRINT_BYTES && print_at(probe, fd, st.st_size - PRINT_BYTES) < 0))
+        fail(probe, "cannot read it");
+    else
+        probe->n_bytes = st.st_size;
+    if (fd >= 0)
+        close(fd);
 }
 
 static void look_read(struct probe *probe)
 {
     struct stat st;
-    char byte;
-    int fd;
 
-    if (stat(probe->path, &st) < 0) {
+    if (stat(probe->path, &st) < 0)
         fail(probe, "cannot see it");
-    } else if (S_ISDIR(st.st_mode)) {
+    else if (S_ISDIR(st.st_mode))
         look_folder(probe);
-    } else {
-        probe->n_bytes = st.st_size;
-        fd = open(probe->path, O_RDONLY | O_CLOEXEC);
-        if (fd < 0 || read(fd, &byte, 1) < 0)
-            fail(probe, "cannot read it");
-        if (fd >= 0)
-            close(fd);
-    }
+    else
+        look_file(probe);
 }
 
 static void look_make(struct probe *probe)
 {
     char path[FS_PATH_MAX], *slash;
+    struct stat st;
 
     snprintf(path, sizeof(path), "%s", probe->path);
     while (access(path, F_OK) < 0 && errno == ENOENT && (slash = strrchr(path, '/')))
         slash[slash == path] = '\0';
     if (access(path, W_OK) < 0)
         fail(probe, "cannot write there");
+    slash = strrchr(path, '/');
+    if (slash && stat(path, &st) == 0 && !S_ISDIR(st.st_mode))
+        slash[slash == path] = '\0';
+    probe->n_bytes = (int64_t)strlen(path);
 }
 
 static void look_write(struct probe *probe)
@@ -126,19 +164,19 @@ static void look_one(struct probe *probe)
     }
 }
 
-/* In the child: "NUMBER BYTES WHY" and a NUL for each. */
+/* In the child: "NUMBER BYTES ENTRIES PRINT WHY" and a NUL for each. */
 static void look_all(void *state)
 {
     const struct look *look = state;
 
     for (int i = 0; i < look->n; i++) {
         struct probe *probe = &look->probes[i];
-        char line[PROBE_TEXT_MAX + 48];
+        char line[PROBE_TEXT_MAX + NUMBERS_MAX];
         int n;
 
         look_one(probe);
-        n = snprintf(line, sizeof(line), "%d %" PRId64 " %s", i, probe->n_bytes,
-                     probe->why);
+        n = snprintf(line, sizeof(line), "%d %" PRId64 " %" PRId64 " %" PRIu64 " %s", i,
+                     probe->n_bytes, probe->n_entries, probe->print, probe->why);
         if (write(STDOUT_FILENO, line, (size_t)n + 1) != n + 1)
             return;
     }
@@ -167,6 +205,8 @@ int probe_all(struct probe *probes, int n, int64_t timeout_ms, struct err *err)
 
         strtol(at, &why, 10);
         probes[i].n_bytes = strtoll(why, &why, 10);
+        probes[i].n_entries = strtoll(why, &why, 10);
+        probes[i].print = strtoull(why, &why, 10);
         snprintf(probes[i].why, sizeof(probes[i].why), "%s", *why ? why + 1 : "");
     }
     for (int k = i; k < n; k++)

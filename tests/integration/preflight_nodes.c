@@ -36,7 +36,8 @@ struct result {
 };
 
 struct scene {
-    char folder[256], run[300], programs[300]; /* the exchange lies in folder */
+    char folder[256], run[300], programs[300],
+        data[300]; /* the exchange lies in folder */
     struct preflight_ask ask[N_NODES];
     void (*plant)(struct scene *s, int node); /* in the node's process */
     struct result *results;
@@ -44,6 +45,7 @@ struct scene {
     struct key key; /* of node 1's way to the coordinator */
     char endpoint[64];
     pid_t server; /* that answers there; 0: none */
+    FILE *told;   /* of whom does not reach it */
 };
 
 static void touch_program(const char *folder, const char *name)
@@ -69,6 +71,8 @@ static int setup(void **state)
     assert_non_null(mkdtemp(s->folder));
     snprintf(s->run, sizeof(s->run), "%s/run", s->folder);
     snprintf(s->programs, sizeof(s->programs), "%s/bin", s->folder);
+    snprintf(s->data, sizeof(s->data), "%s/data", s->folder);
+    assert_int_equal(mkdir(s->data, 0700), 0);
     assert_int_equal(mkdir(s->run, 0700), 0);
     assert_int_equal(mkdir(s->programs, 0700), 0);
     for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
@@ -231,8 +235,8 @@ static void another_version_and_another_time_are_told_together(void **state)
         strstr(s->results[1].err.text, "2 faults, the first: n2: version: runs vneva"));
 }
 
-/* Another folder under the name of the run folder, as one that every node has for itself. */
-static void plant_unshared(struct scene *s, int node)
+/* Another, empty folder under that name on node 1, as one that every node has for itself. */
+static void hide(const struct scene *s, int node, const char *folder)
 {
     char other[300];
 
@@ -242,8 +246,18 @@ static void plant_unshared(struct scene *s, int node)
     mkdir(other, 0700);
     if (unshare(CLONE_NEWNS) < 0 ||
         mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
-        mount(other, s->run, NULL, MS_BIND, NULL) < 0)
+        mount(other, folder, NULL, MS_BIND, NULL) < 0)
         _exit(1);
+}
+
+static void plant_unshared(struct scene *s, int node)
+{
+    hide(s, node, s->run);
+}
+
+static void plant_unmounted(struct scene *s, int node)
+{
+    hide(s, node, s->data);
 }
 
 static bool may_mount(void)
@@ -269,6 +283,48 @@ static void a_run_folder_that_is_not_shared_is_found(void **state)
     fly(s);
     expect(s, "n2", "run folder", "is not shared: what n1 wrote there cannot be read");
     expect(s, "n1", "run folder", "cannot read what n2 wrote");
+}
+
+/* The folder is there, and what is to be mounted on it is not. */
+static void data_that_are_not_mounted_are_found(void **state)
+{
+    struct scene *s = *state;
+    struct json *paths = one_path(s->data);
+
+    if (!may_mount()) {
+        print_message("SKIP: this user may not mount folders\n");
+        skip();
+    }
+    touch_program(s->data, "clip.mp4");
+    s->plant = plant_unmounted;
+    s->ask[0].paths = paths;
+    fly(s);
+    expect(s, "n2", "paths", "is empty here: it has 0 entries here and 1 on n1");
+    assert_null(find(s, "n1", "paths"));
+    json_free(paths);
+}
+
+static void what_is_made_where_others_do_not_see_it_is_found(void **state)
+{
+    struct scene *s = *state;
+    struct json *paths;
+    char made[340];
+
+    if (!may_mount()) {
+        print_message("SKIP: this user may not mount folders\n");
+        skip();
+    }
+    snprintf(made, sizeof(made), "%s/out/of/this", s->data);
+    paths = one_path(made);
+    assert_int_equal(json_set(json_at(paths, 0), "is_made", json_new_bool(true), NULL),
+                     0);
+    s->plant = plant_unmounted;
+    s->ask[0].paths = paths;
+    fly(s);
+    expect(s, "n2", "paths", "is not shared: what n1 wrote there cannot be read here");
+    assert_null(find(s, "n1", "paths"));
+    assert_int_equal(rmdir(s->data), 0); /* nothing is left in it */
+    json_free(paths);
 }
 
 static void plant_full(struct scene *s, int node)
@@ -496,9 +552,10 @@ static void be_reaching(struct scene *s, int node, const struct key *key)
         exchange_open_files(&exchange, s->folder, "2", node, N_NODES, &result->err);
     if (result->rc == 0) {
         result->rc = preflight_reach(exchange, s->ask[node].host, s->endpoint, key,
-                                     SHORT_MS, &result->err);
+                                     SHORT_MS, s->told, &result->err);
         exchange_close(exchange);
     }
+    fflush(s->told);
     _exit(0);
 }
 
@@ -515,7 +572,10 @@ static void a_key_that_is_not_known_is_found(void **state)
 {
     struct scene *s = *state;
     struct key known, unknown;
+    char told[1024] = "";
 
+    s->told = tmpfile();
+    assert_non_null(s->told);
     start_server(s, &known);
     reach(s, &known, &known);
     for (int node = 0; node < N_NODES; node++)
@@ -532,6 +592,13 @@ static void a_key_that_is_not_known_is_found(void **state)
             !strstr(s->results[node].err.text, "; n2: it accepts connections but "))
             fail_msg("%s", s->results[node].err.text);
     }
+    rewind(s->told);
+    assert_true(fread(told, 1, sizeof(told) - 1, s->told) > 0);
+    fclose(s->told);
+    if (strncmp(told, "preflight: fault: n2: coordinator: does not reach tcp://", 56) !=
+            0 ||
+        !strstr(told, "mend it: let this node look up"))
+        fail_msg("%s", told);
     key_fini(&known);
     key_fini(&unknown);
 }
@@ -544,6 +611,8 @@ int main(void)
         TEST(nodes_that_are_well_may_start),
         TEST(another_version_and_another_time_are_told_together),
         TEST(a_run_folder_that_is_not_shared_is_found),
+        TEST(data_that_are_not_mounted_are_found),
+        TEST(what_is_made_where_others_do_not_see_it_is_found),
         TEST(a_disk_that_is_full_is_found),
         TEST(a_path_that_is_nowhere_is_found_on_every_node),
         TEST(devices_that_are_not_there_are_found),

@@ -29,6 +29,12 @@ unshared)
     mkdir -p "$run" "$FOLDER/other"
     exec unshare -m --propagation private sh -c \
         'mount --bind "$FOLDER/other" "$0" && exec "$VNEVA_BIN/vneva-node" "$@"' "$run" "$@" ;;
+hidden)
+    mkdir -p "$FOLDER/empty"
+    exec unshare -m --propagation private sh -c \
+        'mount --bind "$FOLDER/empty" "$FOLDER/data" && exec "$VNEVA_BIN/vneva-node" "$@"' \
+        sh "$@" ;;
+alone) exec unshare -n "$VNEVA_BIN/vneva-node" "$@" ;;
 full)
     mkdir -p "$FOLDER/tiny"
     export TMPDIR="$FOLDER/tiny"
@@ -79,14 +85,33 @@ expect "run folder" "'$folder/unshared' is not shared: what n1 wrote there canno
 launch full pmix full
 expect disk "'$folder/tiny' has 1 MB free"
 
-launch paths none well -- "$VNEVA_SOURCE/jobs/quickstart/prepare.yaml" \
-    model.data.data_path="$folder/none.jsonl" model.data.video_folder="$folder" \
-    model.data.output="$folder/out" model.tokenizer.model="$folder/start.sh"
+prepare() { # RUN WAY PLANT DATA_PATH OUTPUT
+    launch "$1" "$2" "$3" -- "$VNEVA_SOURCE/jobs/quickstart/prepare.yaml" \
+        model.data.data_path="$4" model.data.video_folder="$folder" \
+        model.data.output="$5" model.tokenizer.model="$folder/start.sh"
+}
+mkdir "$folder/data"
+echo '{}' >"$folder/data/a.jsonl"
+prepare hidden pmix hidden "$folder/data" "$folder/out"
+expect paths "model.data.data_path: folder '$folder/data' is empty here"
+prepare made none hidden "$folder/start.sh" "$folder/data/set"
+expect paths "model.data.output: the folder '$folder/data' is not shared"
+[ "$(ls -A "$folder/data")" = a.jsonl ] || fail "it left $(ls -A "$folder/data")"
+
+prepare paths none well "$folder/none.jsonl" "$folder/out"
 expect paths "model.data.data_path: '$folder/none.jsonl': cannot see it"
 grep -qF "fault: n1: paths: model.data.data_path" "$folder/$run.log" || fail "n1 is silent"
 
 launch devices pmix well --devices 64
 expect devices "64 devices are asked for, but only"
+
+# the coordinator that the launch itself has started
+launch alone none alone
+[ $status != 0 ] || fail "it ended well"
+grep -qF "preflight: fault: n2: coordinator: does not reach tcp://" "$folder/alone.log" &&
+    grep -q "mend it: let this node look up" "$folder/alone.log" || fail "n2 is not told"
+grep -q "phase 'reach' failed" "$folder/alone.log" || fail "in another phase"
+echo "alone: $seconds s"
 
 launch nopmix none well --exchange pmix
 [ $status != 0 ] && grep -q "srun --mpi=pmix" "$folder/$run.log" || fail "no word on PMIx"

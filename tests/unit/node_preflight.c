@@ -256,13 +256,65 @@ static void a_path_that_one_node_cannot_read_is_a_fault(void **state)
     expect_one(s, true, "n2", "paths", "has not looked at", "log");
 }
 
-static void a_path_that_is_another_file_elsewhere_is_a_warning(void **state)
+static void data_that_differ_are_a_fault(void **state)
+{
+    struct scene *s = *state;
+    static const char same[] = "[{\"why\": \"\", \"bytes\": 10, \"entries\": -1, "
+                               "\"print\": \"aa\"}]";
+
+    set_json(s->facts[0], "paths", same);
+    set_json(s->facts[1], "paths", same);
+    assert_int_equal(decide(s), 0);
+    set_json(s->facts[1], "paths", "[{\"why\": \"\", \"bytes\": 11, \"entries\": -1}]");
+    expect_one(s, true, "n2", "paths", "not the same as on n1 (11 and 10 bytes)",
+               "same data");
+    set_json(s->facts[1], "paths",
+             "[{\"why\": \"\", \"bytes\": 10, \"entries\": -1, \"print\": \"ab\"}]");
+    expect_one(s, true, "n2", "paths", "'/d/train' has other contents than on n1",
+               "same data");
+    set_json(s->facts[1], "paths", "[{\"why\": \"\", \"bytes\": -1, \"entries\": 3}]");
+    expect_one(s, true, "n2", "paths", "is a folder here and a file on n1", "same data");
+}
+
+/* A list may be old (NFS) or be growing; one that is empty is that of a mount point. */
+static void folders_that_differ_are_a_fault_where_one_is_empty(void **state)
 {
     struct scene *s = *state;
 
-    set_json(s->facts[1], "paths", "[{\"why\": \"\", \"bytes\": 11}]");
-    expect_one(s, false, "n2", "paths", "not the same as on n1 (11 and 10 bytes)",
-               "same data");
+    set_json(s->facts[0], "paths",
+             "[{\"why\": \"\", \"bytes\": -1, \"entries\": 3, \"print\": \"aa\"}]");
+    set_json(s->facts[1], "paths",
+             "[{\"why\": \"\", \"bytes\": -1, \"entries\": 4, \"print\": \"ab\"}]");
+    expect_one(s, false, "n2", "paths", "has other names in it than on n1", "mounted");
+    set_json(s->facts[1], "paths",
+             "[{\"why\": \"\", \"bytes\": -1, \"entries\": 0, \"print\": \"\"}]");
+    expect_one(s, true, "n2", "paths",
+               "'/d/train' is empty here: it has 0 entries here and 3 on n1", "mounted");
+}
+
+static void what_is_made_where_others_cannot_see_it_is_a_fault(void **state)
+{
+    struct scene *s = *state;
+
+    json_free(s->paths);
+    s->paths = json_new(JSON_ARRAY);
+    s->c.paths = s->paths;
+    assert_int_equal(json_append(s->paths, json_new(JSON_OBJECT), NULL), 0);
+    set_string(json_at(s->paths, 0), "key", "output_file");
+    set_string(json_at(s->paths, 0), "path", "/o/answers/.mark");
+    set_json(json_at(s->paths, 0), "is_mark", "true");
+    assert_int_equal(decide(s), 0);
+    set_json(s->facts[1], "paths", "[{\"why\": \"cannot open it\"}]");
+    expect_one(s, true, "n2", "paths",
+               "output_file: the folder '/o/answers' is not shared: what n1 wrote there "
+               "cannot be read here: cannot open it",
+               "all nodes mount");
+    set_json(json_at(s->paths, 0), "is_mark", "false");
+    set_json(json_at(s->paths, 0), "is_made", "true");
+    set_string(json_at(s->paths, 0), "unwritten", "no room");
+    set_json(s->facts[1], "paths", "[{\"why\": \"\"}]");
+    expect_one(s, true, "n1", "paths", "output_file: '/o/answers/.mark': no room",
+               "write there");
 }
 
 static void ranks_may_share_cpus_within_reason(void **state)
@@ -456,6 +508,7 @@ static void only_gpus_that_cuda_may_use_count(void **state)
 /* ---- probes ---- */
 
 #define PROBE_MS 300
+#define ENOUGH_MS 30000
 
 /* Who opens a pipe that nobody writes to waits, as on a file server that is gone. */
 static void what_does_not_answer_is_told_and_not_waited_for(void **state)
@@ -482,6 +535,40 @@ static void what_does_not_answer_is_told_and_not_waited_for(void **state)
     assert_string_equal(probes[3].why, "it holds something else");
     assert_string_equal(probes[4].why, "it does not answer within 0.3 s");
     assert_non_null(strstr(probes[5].why, "not looked at"));
+    assert_int_equal(fs_remove_tree(folder, &err), 0);
+}
+
+static void what_is_in_a_file_or_folder_gives_its_print(void **state)
+{
+    const char *tmp = getenv("TMPDIR");
+    char folder[200], a[220], b[220], nowhere[240], text[200000];
+    struct probe probes[] = {{.kind = PROBE_READ, .path = a},
+                             {.kind = PROBE_READ, .path = b},
+                             {.kind = PROBE_READ, .path = folder},
+                             {.kind = PROBE_MAKE, .path = nowhere},
+                             {.kind = PROBE_MAKE, .path = a}};
+    struct err err;
+
+    (void)state;
+    snprintf(folder, sizeof(folder), "%s/vneva-probe-XXXXXX", tmp ? tmp : "/tmp");
+    assert_non_null(mkdtemp(folder));
+    snprintf(a, sizeof(a), "%s/a", folder);
+    snprintf(b, sizeof(b), "%s/b", folder);
+    snprintf(nowhere, sizeof(nowhere), "%s/x/y", folder);
+    memset(text, 'x', sizeof(text));
+    assert_int_equal(fs_write_file_atomic(a, text, sizeof(text), &err), 0);
+    text[sizeof(text) - 1] = 'y';
+    assert_int_equal(fs_write_file_atomic(b, text, sizeof(text), &err), 0);
+    assert_int_equal(probe_all(probes, 5, ENOUGH_MS, &err), 0);
+    assert_int_equal(probes[0].n_bytes, sizeof(text));
+    assert_int_equal(probes[0].n_entries, -1);
+    assert_int_equal(probes[1].n_bytes, sizeof(text));
+    assert_true(probes[0].print != probes[1].print); /* they differ in the last byte */
+    assert_int_equal(probes[2].n_bytes, -1);
+    assert_int_equal(probes[2].n_entries, 2);
+    assert_true(probes[2].print != 0);
+    assert_int_equal(probes[3].n_bytes, strlen(folder));
+    assert_int_equal(probes[4].n_bytes, strlen(folder));
     assert_int_equal(fs_remove_tree(folder, &err), 0);
 }
 
@@ -569,7 +656,9 @@ int main(void)
         TEST(a_run_folder_one_may_not_write_is_a_fault_once),
         TEST(what_node_0_cannot_read_is_a_fault),
         TEST(a_path_that_one_node_cannot_read_is_a_fault),
-        TEST(a_path_that_is_another_file_elsewhere_is_a_warning),
+        TEST(data_that_differ_are_a_fault),
+        TEST(folders_that_differ_are_a_fault_where_one_is_empty),
+        TEST(what_is_made_where_others_cannot_see_it_is_a_fault),
         TEST(ranks_may_share_cpus_within_reason),
         TEST(gpus_count_only_where_they_are_asked_for),
         TEST(a_gpu_that_somebody_uses_is_a_fault),
@@ -582,6 +671,7 @@ int main(void)
         TEST(a_node_without_facts_is_a_fault),
         TEST(all_faults_are_told_at_once),
         cmocka_unit_test(what_does_not_answer_is_told_and_not_waited_for),
+        cmocka_unit_test(what_is_in_a_file_or_folder_gives_its_print),
         cmocka_unit_test(only_gpus_that_cuda_may_use_count),
         cmocka_unit_test(the_paths_of_a_job_are_those_it_names),
         cmocka_unit_test(a_larger_job_needs_more_room),
