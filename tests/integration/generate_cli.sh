@@ -89,7 +89,7 @@ a_video_is_asked_about() {
     exits 0 vneva generate --model "$model" --precision bf16 --max-new-tokens 2 "In bf16."
 }
 
-without_a_gpu_it_says_once_why_it_takes_the_cpu() {
+it_says_once_why_it_takes_the_cpu_where_that_is_news() {
     export VNEVA_CUDA_PLUGIN=/no/such/plugin.so
     exits 0 ask --model "$model" --max-new-tokens 2 "Where?"
     unset VNEVA_CUDA_PLUGIN
@@ -97,6 +97,11 @@ without_a_gpu_it_says_once_why_it_takes_the_cpu() {
     [ "$(grep -c 'computing on' err)" = 1 ] || fail "it says so more than once: $(cat err)"
     exits 0 ask --model "$model" --backend cpu --max-new-tokens 2 "Where?"
     grep -q 'computing on' err && fail "it explains what was asked for: $(cat err)"
+    [ ! -e /dev/nvidiactl ] || return 0
+    exits 0 ask --model "$model" --max-new-tokens 2 "Where?"
+    grep -q 'computing on' err && fail "it explains the only way there is: $(cat err)"
+    exits 0 ask --model "$model" --max-new-tokens 2 --verbose "Where?"
+    says "computing on the CPU: "
 }
 
 a_template_is_guessed_from_what_there_is() {
@@ -219,7 +224,7 @@ a_dialogue_goes_on() {
 transformers_tokens_come
 help_and_wrong_usage
 a_video_is_asked_about
-without_a_gpu_it_says_once_why_it_takes_the_cpu
+it_says_once_why_it_takes_the_cpu_where_that_is_news
 a_template_is_guessed_from_what_there_is
 an_imported_and_an_exported_model_say_the_same
 records_are_answered_line_by_line

@@ -2,6 +2,7 @@
 #include "worker/generate/session.h"
 
 #include "common/base/clock.h"
+#include "common/base/fs.h"
 #include "dataprep/text/tokenizer.h"
 #include "model/generate/generate.h"
 #include "model/weights/weights.h"
@@ -26,6 +27,7 @@
 #define DECODE_DEADLINE_MS 30000
 #define DECODE_MEMORY_BYTES ((uint64_t)2 << 30) /* of one process */
 #define DECODE_PIXELS_MAX ((int64_t)3840 * 2160 * 4)
+#define GPU_DRIVER "/dev/nvidiactl" /* there where the driver of a GPU is loaded */
 
 struct session {
     const struct options *options;
@@ -103,7 +105,13 @@ static int open_words(struct session *session, struct err *err)
     return open_encoder(session, err);
 }
 
-/* As backend_create; `auto` says why it is not the GPU. */
+/* Whether the CPU is news: somebody asked, named a plugin, or has a GPU here. */
+static bool is_cpu_news(const struct options *options)
+{
+    return options->is_verbose || getenv("VNEVA_CUDA_PLUGIN") || fs_exists(GPU_DRIVER);
+}
+
+/* As backend_create; `auto` says why it is not the GPU, where that matters. */
 static int create_backend(struct session *session, const char *name, struct err *err)
 {
     struct err why = {0};
@@ -112,7 +120,7 @@ static int create_backend(struct session *session, const char *name, struct err 
         return backend_create(&session->backend, name, 0, session->n_threads, err);
     if (backend_create_auto(&session->backend, 0, session->n_threads, &why, err) < 0)
         return -1;
-    if (why.code)
+    if (why.code && is_cpu_news(session->options))
         fprintf(stderr, "vneva generate: computing on the CPU: %s\n", why.text);
     return 0;
 }
