@@ -157,8 +157,10 @@ static int check_and_submit(struct client *client, const struct args *args,
         preflight_print(client->out, report);
     else if (notes->refused.count)
         status = print_refused(client, notes);
-    else
+    else {
+        preflight_print_shared(client->err, "vneva: ", report);
         status = submit(client, args, spec);
+    }
     json_free(report);
     return status;
 }

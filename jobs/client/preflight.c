@@ -13,6 +13,7 @@
 
 #define VOCAB_ASSUMED 32000 /* LLaMA's, where nothing says more */
 #define MANIFEST_MAX (16u << 20)
+#define MANIFEST_READ 1 /* the version ranks read: MANIFEST_VERSION of dataprep/dataset */
 
 struct look {
     const struct spec *spec;
@@ -21,6 +22,7 @@ struct look {
     struct json *report;
     int64_t vocab, longest; /* of the datasets; 0: not known */
     int64_t weights_vocab;  /* of the LLM's folder; 0: not known */
+    struct json *learnt;    /* annotation files of the datasets that are trained on */
     const char *key;        /* that named the path being looked at */
     struct err *err;
 };
@@ -154,6 +156,56 @@ static int check_settings(struct look *l, const char *path, const struct json *s
     return check_frames(l, path, settings, longest);
 }
 
+static int check_version(struct look *l, const char *path, const struct json *manifest)
+{
+    int64_t version = json_get_int(manifest, "version", 0);
+    char why[128];
+
+    if (version == MANIFEST_READ)
+        return 0;
+    snprintf(why, sizeof(why),
+             "is of version %" PRId64 ", this program reads version %d: prepare the "
+             "dataset again",
+             version, MANIFEST_READ);
+    return refuse(l, l->key, path, why);
+}
+
+/* All datasets of a job must have the tokens of one tokenizer. */
+static int check_vocab(struct look *l, const char *path, const struct json *settings)
+{
+    int64_t vocab = json_get_int(settings, "vocab", l->vocab);
+    int64_t first = l->vocab ? l->vocab : vocab;
+
+    l->vocab = first;
+    return vocab == first ? 0 : refuse_other(l, path, "a vocabulary of", vocab, first);
+}
+
+static bool is_learnt(const struct look *l, const char *file)
+{
+    for (size_t i = 0; i < json_count(l->learnt); i++)
+        if (strcmp(json_string(json_at(l->learnt, i)), file) == 0)
+            return true;
+    return false;
+}
+
+/* Keeps the files of what is trained on; of a validation, says which was among these. */
+static int note_files(struct look *l, struct json *entry, const struct json *files)
+{
+    bool is_validation = strcmp(l->key, "model.data.validation_data_path") == 0;
+
+    for (size_t i = 0; i < json_count(files); i++) {
+        const char *file = json_string(json_at(files, i));
+
+        if (!file)
+            continue;
+        if (!is_validation && json_append(l->learnt, json_new_string(file), l->err) < 0)
+            return -1;
+        if (is_validation && is_learnt(l, file))
+            return put(l, entry, "trained_on", json_new_string(file));
+    }
+    return 0;
+}
+
 /* What the manifest says, beside what the specification wants. */
 static int add_manifest(struct look *l, struct json *entry, const char *path,
                         const struct json *manifest)
@@ -164,7 +216,9 @@ static int add_manifest(struct look *l, struct json *entry, const char *path,
 
     if (longest > l->longest)
         l->longest = longest;
-    l->vocab = json_get_int(settings, "vocab", l->vocab);
+    if (check_version(l, path, manifest) < 0 || check_vocab(l, path, settings) < 0 ||
+        note_files(l, entry, json_get(settings, "data_paths")) < 0)
+        return -1;
     if (spec_kind_is_training(spec->kind) &&
         check_settings(l, path, settings, longest) < 0)
         return -1;
@@ -390,6 +444,7 @@ int preflight(struct json **out, const struct spec *spec, const struct device *d
     struct look l = {.spec = &sized, .device = device, .notes = notes, .err = err};
 
     l.report = json_new(JSON_OBJECT);
+    l.learnt = json_new(JSON_ARRAY);
     if (look_at_layout(&l) < 0 || check_files(&l) < 0 ||
         (spec->kind != SPEC_PREPARE &&
          preflight_weights(&sized, &l.weights_vocab, l.report, notes, err) < 0) ||
@@ -398,8 +453,9 @@ int preflight(struct json **out, const struct spec *spec, const struct device *d
         add_list(&l, "ignored", &notes->ignored) < 0 ||
         add_list(&l, "refused", &notes->refused) < 0) {
         json_free(l.report);
-        return -1;
+        l.report = NULL;
     }
+    json_free(l.learnt);
     *out = l.report;
-    return 0;
+    return l.report ? 0 : -1;
 }

@@ -4,7 +4,8 @@
  * counts what it asks for. Everything is kept as one JSON object, printed for people or
  * as it is:
  *   kind, name, ranks, nodes, devices, tensor_parallel, data_parallel
- *   data: [{path, kind: "dataset"|"annotations", samples, longest_tokens}]
+ *   data: [{path, kind: "dataset"|"annotations", samples, longest_tokens, trained_on: of
+ *     a validation, the annotation file that it shares with what is trained on}]
  *   sample: {frames, patches, media_tokens, most_tokens}
  *   training: {steps, global_batch, micro_batch, micro_batches, vocab, is_vocab_assumed,
  *     parameters {vision, projector, llm, total, trained},
@@ -29,5 +30,7 @@
 int preflight(struct json **out, const struct spec *spec, const struct device *device,
               struct spec_notes *notes, struct err *err);
 void preflight_print(FILE *out, const struct json *report);
+/* A line for each validation dataset that shares a file with what is trained on. */
+void preflight_print_shared(FILE *out, const char *before, const struct json *report);
 
 #endif

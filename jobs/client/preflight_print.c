@@ -127,6 +127,21 @@ static void print_weights(FILE *out, const struct json *list)
     }
 }
 
+void preflight_print_shared(FILE *out, const char *before, const struct json *report)
+{
+    const struct json *data = json_get(report, "data");
+
+    for (size_t i = 0; i < json_count(data); i++) {
+        const char *file = json_get_string(json_at(data, i), "trained_on");
+
+        if (file)
+            fprintf(out,
+                    "%svalidation_data_path '%s' is of '%s', which is trained on: its "
+                    "loss says what the model remembers\n",
+                    before, json_get_string(json_at(data, i), "path"), file);
+    }
+}
+
 void preflight_print(FILE *out, const struct json *report)
 {
     const struct json *refused = json_get(report, "refused");
@@ -147,6 +162,7 @@ void preflight_print(FILE *out, const struct json *report)
         print_sample(out, json_get(report, "sample"));
     if (training)
         print_training(out, report);
+    preflight_print_shared(out, "note         ", report);
     if (json_count(json_get(report, "ignored")))
         fprintf(out, "%-12s %zu keys without a meaning here (--json lists them)\n",
                 "ignored", json_count(json_get(report, "ignored")));

@@ -1,6 +1,7 @@
 /* vneva submit, with and without --check, against a scripted coordinator. */
 #include "client_help.h"
 
+#include "dataprep/dataset/manifest.h"
 #include "jobs/client/sentencepiece.h"
 #include "jobs/client/vocabulary.h"
 
@@ -14,20 +15,30 @@ static void write_file(const char *path, const char *text)
         fail_msg("%s", err.text);
 }
 
+/* As dataprep writes it, of one annotation file. */
+static void make_dataset(const char *home, const char *name, int version, int vocab,
+                         const char *file)
+{
+    char path[300], manifest[512];
+
+    snprintf(path, sizeof(path), "%s/%s", home, name);
+    assert_int_equal(fs_make_dirs(path, 0700, NULL), 0);
+    snprintf(path, sizeof(path), "%s/%s/manifest.json", home, name);
+    snprintf(manifest, sizeof(manifest),
+             "{\"version\": %d, \"n_samples\": 12, \"longest_tokens\": 700, "
+             "\"settings\": {\"image_size\": 336, \"patch\": 14, "
+             "\"frame_tokens\": 576, \"num_frames\": 8, \"splice\": \"none\", "
+             "\"vocab\": %d, \"data_paths\": [\"%s\"]}}",
+             version, vocab, file);
+    write_file(path, manifest);
+}
+
 /* A training specification with its dataset, in the fake's folder. */
 static void make_spec(const char *home, char spec[256], char data[256])
 {
-    char manifest[300];
-
     snprintf(spec, 256, "%s/train.yaml", home);
     snprintf(data, 256, "model.data.data_path=%s/set", home);
-    snprintf(manifest, sizeof(manifest), "%s/set", home);
-    assert_int_equal(fs_make_dirs(manifest, 0700, NULL), 0);
-    snprintf(manifest, sizeof(manifest), "%s/set/manifest.json", home);
-    write_file(manifest, "{\"n_samples\": 12, \"longest_tokens\": 700, \"settings\": "
-                         "{\"image_size\": 336, \"patch\": 14, "
-                         "\"frame_tokens\": 576, \"num_frames\": 8, "
-                         "\"splice\": \"none\", \"vocab\": 123}}");
+    make_dataset(home, "set", MANIFEST_VERSION, 123, "/a.jsonl");
     write_file(spec, TRAIN_TEXT);
 }
 
@@ -95,6 +106,62 @@ static void check_says_what_a_job_would_do_and_submits_nothing(void **state)
     assert_says(said.out, "\"refused\": []");
     said_fini(&said);
     assert_only_looked(fake);
+    fake_stop(fake);
+}
+
+static void a_dataset_that_ranks_cannot_read_is_refused(void **state)
+{
+    struct fake *fake = fake_start(no_rules);
+    char spec[256], data[256], set[300];
+    struct said said;
+
+    (void)state;
+    make_spec(fake_home(fake), spec, data);
+    make_dataset(fake_home(fake), "newer", MANIFEST_VERSION + 1, 123, "/b.jsonl");
+    make_dataset(fake_home(fake), "other", MANIFEST_VERSION, 124, "/b.jsonl");
+    snprintf(set, sizeof(set), "model.data.data_path=%s/newer", fake_home(fake));
+    said = client_says(fake_home(fake), W("submit", spec, set));
+    assert_int_equal(said.status, EXIT_USAGE);
+    assert_says(said.err, "/newer' is of version 2, this program reads version 1: "
+                          "prepare the dataset again");
+    said_fini(&said);
+    snprintf(set, sizeof(set), "model.data.validation_data_path=%s/other",
+             fake_home(fake));
+    said = client_says(fake_home(fake), W("submit", spec, data, set));
+    assert_int_equal(said.status, EXIT_USAGE);
+    assert_says(said.err, "/other' was prepared for a vocabulary of 124, not 123");
+    said_fini(&said);
+    assert_only_looked(fake);
+    fake_stop(fake);
+}
+
+static void a_validation_on_what_is_trained_on_is_named(void **state)
+{
+    static const struct fake_rule rules[] = {
+        {.type = MSG_SUBMIT, .answer = MSG_SUBMITTED, .a = 7, .b = 1},
+        {.type = MSG_NONE}};
+    struct fake *fake = fake_start(rules);
+    char spec[256], data[256], set[300];
+    struct said said;
+
+    (void)state;
+    make_spec(fake_home(fake), spec, data);
+    make_dataset(fake_home(fake), "same", MANIFEST_VERSION, 123, "/a.jsonl");
+    make_dataset(fake_home(fake), "held", MANIFEST_VERSION, 123, "/b.jsonl");
+    snprintf(set, sizeof(set), "model.data.validation_data_path=%s/held",
+             fake_home(fake));
+    said = client_says(fake_home(fake), W("submit", "--check", spec, data, set));
+    assert_null(strstr(said.out, "trained on"));
+    said_fini(&said);
+    snprintf(set, sizeof(set), "model.data.validation_data_path=%s/same",
+             fake_home(fake));
+    said = client_says(fake_home(fake), W("submit", "--check", spec, data, set));
+    assert_says(said.out, "/same' is of '/a.jsonl', which is trained on");
+    said_fini(&said);
+    said = client_says(fake_home(fake), W("submit", spec, data, set));
+    assert_int_equal(said.status, EXIT_DONE);
+    assert_says(said.err, "/same' is of '/a.jsonl', which is trained on");
+    said_fini(&said);
     fake_stop(fake);
 }
 
@@ -302,6 +369,8 @@ int main(void)
         cmocka_unit_test(submit_hands_in_the_resolved_tree),
         cmocka_unit_test(check_says_what_a_job_would_do_and_submits_nothing),
         cmocka_unit_test(what_cannot_run_is_listed_by_check_and_refused_by_submit),
+        cmocka_unit_test(a_dataset_that_ranks_cannot_read_is_refused),
+        cmocka_unit_test(a_validation_on_what_is_trained_on_is_named),
         cmocka_unit_test(files_that_are_not_there_are_named),
         cmocka_unit_test(what_does_not_fit_is_refused_with_what_would),
         cmocka_unit_test(nemo_file_passes_the_check_as_it_is),
