@@ -8,7 +8,8 @@
 
 struct reader {
     yaml_parser_t parser;
-    const char *file;
+    const char *file, *text;
+    size_t n_bytes;
     struct spec_tree *tree;
     struct json *anchors; /* name -> finished value */
     int n_nodes;
@@ -23,13 +24,31 @@ static int fail(struct reader *r, const yaml_event_t *event, const char *what,
                    *which ? "'" : "");
 }
 
+/* Whether a line, from 0, has a tab before its first word. */
+static bool is_tab_indented(const struct reader *r, size_t line)
+{
+    const char *at = r->text, *end = r->text + r->n_bytes;
+
+    for (; at && line; line--) {
+        at = memchr(at, '\n', (size_t)(end - at));
+        at = at ? at + 1 : NULL;
+    }
+    while (at && at < end && *at == ' ')
+        at++;
+    return at && at < end && *at == '\t';
+}
+
 static int next_event(struct reader *r, yaml_event_t *event)
 {
+    const char *what;
+
     if (yaml_parser_parse(&r->parser, event))
         return 0;
+    what = r->parser.problem ? r->parser.problem : "not valid YAML";
+    if (is_tab_indented(r, r->parser.problem_mark.line))
+        what = "a tab before the first word: YAML wants spaces there";
     return err_set(r->err, ERR_FORMAT, "%s:%zu: %s", r->file,
-                   r->parser.problem_mark.line + 1,
-                   r->parser.problem ? r->parser.problem : "not valid YAML");
+                   r->parser.problem_mark.line + 1, what);
 }
 
 static int count_nodes(const struct json *json)
@@ -253,7 +272,8 @@ static int read_document(struct reader *r, const yaml_event_t *event)
 int spec_yaml_read(struct spec_tree *tree, const char *file, const char *text,
                    size_t n_bytes, struct err *err)
 {
-    struct reader r = {.file = file, .tree = tree, .err = err};
+    struct reader r = {
+        .file = file, .text = text, .n_bytes = n_bytes, .tree = tree, .err = err};
     bool is_end = false;
     int rc;
 

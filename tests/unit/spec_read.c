@@ -122,6 +122,9 @@ static void bad_yaml_is_refused_with_its_line(void **state)
     assert_yaml_error("- 1\n- 2\n", "mapping");
     assert_yaml_error("a: !thing 1\n", "tag");
     assert_yaml_error("? [1]\n: 2\n", "f.yaml:1: a key must be a word");
+    assert_yaml_error("a:\n\tb: 1\n", "f.yaml:2: a tab before the first word");
+    assert_yaml_error("a: 1\n\tb: 1\n", "f.yaml:2: a tab");
+    assert_yaml_error("# äö\na:\n  b: 1\n \tc: 1\n", "f.yaml:4: a tab");
     assert_yaml_error("a: {<<: 3}\n", "'<<' takes");
 }
 
