@@ -27,6 +27,14 @@ static const char help[] =
     "Example:\n"
     "  vneva data rejects datasets/train\n";
 
+/* For a terminal: one line, whatever bytes a name has. */
+static void print_text(const char *before, const char *text)
+{
+    fputs(before, stdout);
+    for (; *text; text++)
+        putchar((unsigned char)*text < 0x20 || *text == 0x7f ? '?' : *text);
+}
+
 static int print_reject(struct json *counts, const char *line, size_t n_bytes,
                         struct err *err)
 {
@@ -41,9 +49,12 @@ static int print_reject(struct json *counts, const char *line, size_t n_bytes,
         !json_get_string(reject, "reason")) {
         err_set(err, ERR_FORMAT, "a line lacks file, id, kind or reason");
     } else {
-        printf("%s:%lld: %s: %s: %s\n", json_get_string(reject, "file"),
-               (long long)json_get_int(reject, "line", 0), json_get_string(reject, "id"),
-               kind, json_get_string(reject, "reason"));
+        print_text("", json_get_string(reject, "file"));
+        printf(":%lld", (long long)json_get_int(reject, "line", 0));
+        print_text(": ", json_get_string(reject, "id"));
+        print_text(": ", kind);
+        print_text(": ", json_get_string(reject, "reason"));
+        putchar('\n');
         rc = json_set(counts, kind, json_new_int(json_get_int(counts, kind, 0) + 1), err);
     }
     json_free(reject);

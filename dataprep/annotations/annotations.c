@@ -19,10 +19,11 @@ struct scanner {
     void *state;
 };
 
-static int fail(const struct scanner *s, struct err *err, const char *what)
+/* c: the byte that was just read and is wrong, or EOF. */
+static int fail(const struct scanner *s, int c, struct err *err, const char *what)
 {
     return err_set(err, ERR_FORMAT, "'%s' line %lld, column %lld: %s", s->path,
-                   (long long)s->line, (long long)s->column, what);
+                   (long long)s->line, (long long)s->column - (c != EOF), what);
 }
 
 static int next(struct scanner *s)
@@ -112,7 +113,7 @@ static int scan_element(struct scanner *s, int c, int *end, struct err *err)
     for (;;) {
         c = next(s);
         if (c == EOF)
-            return fail(s, err, "the file ends inside of a record; is it cut off?");
+            return fail(s, c, err, "the file ends inside of a record; is it cut off?");
         if (!in_string && depth <= 0 && (c == ',' || c == ']'))
             break;
         if (add(s, c, err) < 0)
@@ -134,7 +135,7 @@ static int scan_array(struct scanner *s, int c, struct err *err)
     while (is_space(c))
         c = next(s);
     if (c != '[')
-        return fail(s, err,
+        return fail(s, c, err,
                     "'[' expected: a .json file is one array of records; name it .jsonl "
                     "when it has one record a line");
     c = skip_spaces(s);
@@ -144,9 +145,9 @@ static int scan_array(struct scanner *s, int c, struct err *err)
         int end = 0;
 
         if (c == EOF)
-            return fail(s, err, "the file ends before ']'; is it cut off?");
+            return fail(s, c, err, "the file ends before ']'; is it cut off?");
         if (c == ',' || c == ']')
-            return fail(s, err, "record expected");
+            return fail(s, c, err, "record expected");
         if (scan_element(s, c, &end, err) < 0)
             return -1;
         if (end == ']')
@@ -154,8 +155,9 @@ static int scan_array(struct scanner *s, int c, struct err *err)
         c = skip_spaces(s);
     }
 closed:
-    if (skip_spaces(s) != EOF)
-        return fail(s, err, "more text after the array");
+    c = skip_spaces(s);
+    if (c != EOF)
+        return fail(s, c, err, "more text after the array");
     return 0;
 }
 
@@ -197,7 +199,10 @@ int annotations_scan(const char *path,
         return err_set(err, errno == ENOENT ? ERR_NOT_FOUND : ERR_IO,
                        "cannot open annotations '%s': %s", path, strerror(errno));
     c = skip_mark(&s);
-    rc = is_lines(path) ? scan_lines(&s, c, err) : scan_array(&s, c, err);
+    if (c == 0xFF || c == 0xFE) /* no byte of UTF-8, but UTF-16's mark */
+        rc = fail(&s, c, err, "the file is not UTF-8 but UTF-16: save it as UTF-8");
+    else
+        rc = is_lines(path) ? scan_lines(&s, c, err) : scan_array(&s, c, err);
     if (ferror(s.file))
         rc = fs_is_dir(path) ? err_set(err, ERR_INVALID,
                                        "'%s' is a folder: name annotation files", path)

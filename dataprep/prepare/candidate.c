@@ -224,6 +224,11 @@ int candidate_check(struct candidate *out, const struct candidate_context *conte
         rc = reject_or_fail(out, "bad-json", &reason, err);
     else if (strlen(out->record) != (size_t)place.n_bytes)
         rc = candidate_reject(out, "bad-json", "a NUL byte in the record", err);
+    else if (json_type(record) == JSON_ARRAY)
+        rc = candidate_reject(out, "bad-json",
+                              "the record is a list, no object: name a file that is one "
+                              "list of records .json, not .jsonl",
+                              err);
     else if (json_type(record) != JSON_OBJECT)
         rc = candidate_reject(out, "bad-json", "the record is no object", err);
     else

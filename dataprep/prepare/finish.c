@@ -198,13 +198,19 @@ static int check_rejects(const struct total *total, struct err *err)
     if (total->n_rejects <= allowed && total->n_samples)
         return 0;
     list_reasons(&reasons, total->reasons);
-    err_set(
-        err, ERR_FORMAT,
-        "%lld of %lld records were rejected (%s), max_reject_fraction %g allows %lld; "
-        "'vneva data rejects %s' lists them; mend or remove them, or raise "
-        "model.data.max_reject_fraction",
-        (long long)total->n_rejects, (long long)total->n_records, buf_str(&reasons),
-        total->config->max_reject_fraction, (long long)allowed, total->config->output);
+    if (total->n_rejects <= allowed)
+        err_set(err, ERR_FORMAT,
+                "no sample is left: all %lld records were rejected (%s); 'vneva data "
+                "rejects %s' lists them",
+                (long long)total->n_rejects, buf_str(&reasons), total->config->output);
+    else
+        err_set(err, ERR_FORMAT,
+                "%lld of %lld records were rejected (%s), max_reject_fraction %g allows "
+                "%lld; 'vneva data rejects %s' lists them; mend or remove them, or raise "
+                "model.data.max_reject_fraction",
+                (long long)total->n_rejects, (long long)total->n_records,
+                buf_str(&reasons), total->config->max_reject_fraction, (long long)allowed,
+                total->config->output);
     buf_fini(&reasons);
     return -1;
 }

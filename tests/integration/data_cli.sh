@@ -88,6 +88,13 @@ clips_become_a_dataset() {
     exits 0 vneva-data rejects bad --json
     [ "$(grep -c '"kind": "media-bad"' out)" = 2 ] || fail "rejects --json: $(cat out)"
     exits 2 vneva-data show bad
+    printf '{"id": "a\\u001bb", "video": "no\\nfile"}\n' >odd.jsonl
+    exits 1 vneva-data prepare "$spec" "$@" model.data.output=odd \
+        model.data.data_path=odd.jsonl model.data.max_reject_fraction=1
+    grep -q "no sample is left: all 1 records were rejected" err || fail "$(cat err)"
+    grep -q "or raise" err && fail "more than all cannot be allowed: $(cat err)"
+    exits 0 vneva-data rejects odd
+    grep -q "odd.jsonl:1: a?b: conversation: " out || fail "rejects says: $(cat out)"
     exits 0 vneva-data prepare "$spec" "$@" model.data.output=bad \
         model.data.max_reject_fraction=0.5
     # flip one byte of a shard

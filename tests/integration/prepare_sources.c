@@ -151,9 +151,10 @@ static void files_whose_records_cannot_be_told_apart_are_refused(void **state)
         const char *text, *says;
     } bad[] = {{"[{\"id\": 1}, {\"id\"", "line 1, column 18"},
                {"[{}", "cut off"},
-               {"[{},\n,{}]", "line 2, column 2: record expected"},
-               {"{}", "'[' expected"},
-               {"[{}] x", "after the array"},
+               {"[{},\n,{}]", "line 2, column 1: record expected"},
+               {"{}", "column 1: '[' expected"},
+               {"\xff\xfe[", "not UTF-8 but UTF-16"},
+               {"[{}] x", "column 6: more text after the array"},
                {"[]", "no records"},
                {"", "'[' expected"}};
     const char *data = in_folder("bad.json");
