@@ -237,6 +237,16 @@ bool fs_exists(const char *path)
     return access(path, F_OK) == 0;
 }
 
+int fs_must_exist(const char *path, struct err *err)
+{
+    if (fs_exists(path))
+        return 0;
+    if (errno == ENOENT)
+        return err_set(err, ERR_NOT_FOUND, "'%s' is not there", path);
+    return err_set(err, ERR_NOT_FOUND, "'%s' cannot be reached: %s", path,
+                   strerror(errno));
+}
+
 bool fs_is_dir(const char *path)
 {
     struct stat st;

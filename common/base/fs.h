@@ -51,6 +51,8 @@ int fs_remove_tree(const char *path, struct err *err);
 int fs_program_folder(char *out, struct err *err);
 
 bool fs_exists(const char *path);
+/* ERR_NOT_FOUND: "'path' is not there", or why it cannot be reached. */
+int fs_must_exist(const char *path, struct err *err);
 bool fs_ends(const char *path, const char *with); /* ".json" */
 bool fs_is_dir(const char *path);
 

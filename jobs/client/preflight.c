@@ -45,9 +45,9 @@ static int refuse(struct look *l, const char *key, const char *path, const char 
 
 static int must_exist(struct look *l, const char *key, const char *path)
 {
-    if (!path || fs_exists(path))
+    if (!path || fs_must_exist(path, l->err) == 0)
         return 0;
-    return err_set(l->err, ERR_NOT_FOUND, "%s: '%s' is not there", key, path);
+    return err_wrap(l->err, "%s", key);
 }
 
 /* A file or folder; NeMo has a name on a hub as model.tokenizer.type. */

@@ -132,8 +132,8 @@ static int look_at(struct look *l, struct weights_peek *peek, const char *key,
     if (!path)
         return add_entry(l, part, NULL, NULL);
     if (!fs_exists(path)) {
-        if (*path == '/')
-            return err_set(l->err, ERR_NOT_FOUND, "%s: '%s' is not there", key, path);
+        if (*path == '/' && fs_must_exist(path, l->err) < 0)
+            return err_wrap(l->err, "%s", key);
         if (refuse(l, key, path,
                    "is no file here, and nothing is downloaded: give the path of a "
                    "folder") < 0)

@@ -19,8 +19,8 @@ int find_weights(char *out, const char *path, struct err *err)
     char folder[FS_PATH_MAX];
     int found;
 
-    if (!fs_exists(path))
-        return err_set(err, ERR_NOT_FOUND, "there is no folder '%s'", path);
+    if (fs_must_exist(path, err) < 0)
+        return -1;
     if (!fs_is_dir(path) || is_weights(path)) /* a file: weights_open knows some */
         return fs_path(out, err, "%s", path);
     if (fs_path(folder, err, "%s/checkpoints", path) < 0)

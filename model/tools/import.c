@@ -46,9 +46,8 @@ static int refuse(const struct import *import, struct err *err)
 {
     char path[FS_PATH_MAX];
 
-    if (!fs_exists(import->from))
-        return err_set(err, ERR_NOT_FOUND, "there is no folder '%s'", import->from);
-    if (fs_path(path, err, "%s/checkpoint.json", import->from) < 0)
+    if (fs_must_exist(import->from, err) < 0 ||
+        fs_path(path, err, "%s/checkpoint.json", import->from) < 0)
         return -1;
     if (fs_exists(path))
         return err_set(err, ERR_INVALID,

@@ -156,7 +156,7 @@ records_are_answered_line_by_line() {
 
 what_goes_wrong_is_said_with_its_remedy() {
     exits 2 ask --model no-such-folder "What?"
-    says "there is no folder 'no-such-folder'"
+    says "--model: 'no-such-folder' is not there"
     mkdir empty
     exits 2 ask --model empty "What?"
     says "neither a checkpoint nor the folder of a run"

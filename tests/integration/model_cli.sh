@@ -34,7 +34,9 @@ every_command_has_help_with_an_example() {
     exits 2 vneva model
     exits 2 vneva model no-such-command
     exits 2 vneva model show no-such-folder
-    says "there is no folder 'no-such-folder'"
+    says "'no-such-folder' is not there"
+    exits 2 vneva import no-such-folder imported
+    says "'no-such-folder' is not there"
     mkdir empty
     exits 2 vneva model show empty
     says "'empty' holds no weights"

@@ -119,6 +119,12 @@ static void files_are_replaced_whole(void **state)
     assert_int_equal(fs_copy_file(copy, "/no/such/file", &err), -1);
     assert_int_equal(err.code, ERR_NOT_FOUND);
     assert_int_equal(fs_make_dirs(path, 0755, &err), -1); /* a file is in the way */
+    assert_int_equal(fs_must_exist(path, &err), 0);
+    assert_int_equal(fs_must_exist("/no/such/file", &err), -1);
+    assert_string_equal(err.text, "'/no/such/file' is not there");
+    assert_int_equal(fs_path(copy, &err, "%s/below", path), 0);
+    assert_int_equal(fs_must_exist(copy, &err), -1);
+    assert_non_null(strstr(err.text, "below' cannot be reached: Not a directory"));
     assert_int_equal(fs_path(path, &err, "%s/a/b", folder), 0);
     assert_int_equal(fs_path(copy, &err, "%s/put", folder), 0);
     assert_int_equal(fs_put_dir(path, copy, &err), 0); /* where nothing is */

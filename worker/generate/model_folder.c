@@ -29,12 +29,8 @@ static int find_path(struct model_folder *out, const char *path, struct err *err
     char file[FS_PATH_MAX];
     bool is_checkpoint;
 
-    if (!fs_exists(path))
-        return err_set(
-            err, ERR_NOT_FOUND,
-            "--model: there is no folder '%s'; give a checkpoint, a job's folder "
-            "or a Hugging Face folder",
-            path);
+    if (fs_must_exist(path, err) < 0)
+        return err_wrap(err, "--model");
     if (!fs_is_dir(path))
         return refuse_file(path, err);
     if (fs_path(file, err, "%s/checkpoint.json", path) < 0)
