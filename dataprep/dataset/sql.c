@@ -16,6 +16,8 @@ int sql_fail(sqlite3 *db, struct err *err, const char *what)
                          : code == SQLITE_CORRUPT || code == SQLITE_NOTADB ? ERR_FORMAT
                                                                            : ERR_IO;
 
+    if (code == SQLITE_CANTOPEN && sqlite3_system_errno(db)) /* its text tells no cause */
+        return err_set(err, ours, "%s: %s", what, strerror(sqlite3_system_errno(db)));
     return err_set(err, ours, "%s: %s", what, db ? sqlite3_errmsg(db) : "out of memory");
 }
 

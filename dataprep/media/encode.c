@@ -113,8 +113,11 @@ static int encoder_set_stream(struct media_encoder *encoder,
                          "=", ":", 0);
     rc = avformat_write_header(encoder->format, &options);
     av_dict_free(&options);
-    return rc < 0 ? err_set(err, ERR_UNSUPPORTED, "%s does not go into this container",
-                            encoder->codec->codec->name)
+    if (rc == AVERROR(EINVAL))
+        return err_set(err, ERR_UNSUPPORTED, "%s does not go into this container",
+                       encoder->codec->codec->name);
+    return rc < 0 ? err_set(err, ERR_IO, "cannot write '%s': %s", encoder->path,
+                            av_err2str(rc))
                   : 0;
 }
 

@@ -141,6 +141,11 @@ static int fail_nobody(const struct client *client, struct err *err)
 {
     char elsewhere[KEY_ENDPOINT_BYTES];
 
+    if (!client->has_endpoint && access(client->home, X_OK) < 0 && errno != ENOENT)
+        return err_set(err, ERR_TIMEOUT,
+                       "the home '%s' cannot be used: %s; set VNEVA_HOME to a folder of "
+                       "your own, or VNEVA_KEY to a key for its coordinator",
+                       client->home, strerror(errno));
     /* a launched job's: another must not be started in its home */
     if (!client->has_endpoint && keys_read_endpoint(elsewhere, client->home, NULL) == 0)
         return err_set(err, ERR_TIMEOUT,

@@ -131,6 +131,8 @@ static int fail_died(const struct child *child, int status, struct err *err)
         tail = buf_str(&log) + (log.n_bytes > LOG_TAIL ? log.n_bytes - LOG_TAIL : 0);
     while (strchr(tail, '\n') && strchr(tail, '\n')[1])
         tail = strchr(tail, '\n') + 1; /* the last line says why */
+    if (!*tail)
+        tail = "nothing: has its disk any space left?";
     err_set(err, ERR_IO, "the %s ended at once (status %d); '%s' ends with: %.*s",
             child->name, WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status),
             child->log, (int)strcspn(tail, "\n"), tail);

@@ -63,6 +63,9 @@ tokenize_names_wrong_lines_and_prints_the_others() {
 clips_become_a_dataset() {
     spec=$VNEVA_SOURCE/jobs/quickstart/prepare.yaml
     exits 0 vneva-data synth --output motion --clips 3 --seed 5
+    mkdir full && ln -s /dev/full full/clip_00000.mp4.part
+    exits 5 vneva-data synth --output full --clips 1
+    grep -q "full/clip_00000.mp4.part': No space left on device" err || fail "$(cat err)"
     exits 0 vneva-data train-tokenizer --vocab-size 400 --output t.model motion/annotations.jsonl
     set -- model.data.data_path=motion/annotations.jsonl model.data.video_folder=motion \
         model.tokenizer.model=t.model model.mm_cfg.llm.model_type=v1 \

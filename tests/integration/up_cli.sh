@@ -100,6 +100,16 @@ nothing_runs_after_down() {
     [ "$(count coordinator)" = 0 ] || fail "the coordinator still runs"
 }
 
+a_program_that_ends_without_a_word_is_named() {
+    mkdir "$work/bin" && cp "$VNEVA_BIN/vneva" "$work/bin/"
+    printf '#!/bin/sh\nexit 5\n' >"$work/bin/vneva-coordinator"
+    chmod +x "$work/bin/vneva-coordinator"
+    VNEVA_HOME=$work/mute "$work/bin/vneva" up >"$work/out" 2>&1 && fail "it came up"
+    grep -q "ended at once (status 5).*coordinator.log' ends with: nothing: has its disk" \
+        "$work/out" || fail "it said: $(cat "$work/out")"
+}
+
+a_program_that_ends_without_a_word_is_named
 two_at_once_start_one_agent
 second_start_of_a_run_folder_leaves_the_first_alone
 agent_that_outlived_its_coordinator_is_taken_back

@@ -309,6 +309,16 @@ static void up_says_when_it_runs_already(void **state)
     assert_run(rules, W("up", "--devices", "0"), EXIT_USAGE, NULL, "from 1 to 64");
 }
 
+static void a_home_that_is_closed_is_named(void **state)
+{
+    struct said said = client_says("/dev/null", W("status")); /* no folder */
+
+    (void)state;
+    assert_int_equal(said.status, EXIT_NOBODY);
+    assert_says(said.err, "the home '/dev/null' cannot be used: ");
+    said_fini(&said);
+}
+
 static void up_says_why_a_program_did_not_start(void **state)
 {
     char home[] = "/tmp/vneva-up-XXXXXX";
@@ -381,6 +391,7 @@ int main(void)
         cmocka_unit_test(wait_gives_up_at_its_timeout_and_the_job_goes_on),
         cmocka_unit_test(interrupt_leaves_the_job_running),
         cmocka_unit_test(up_says_when_it_runs_already),
+        cmocka_unit_test(a_home_that_is_closed_is_named),
         cmocka_unit_test(up_says_why_a_program_did_not_start),
         cmocka_unit_test(other_programs_that_are_missing_are_named),
         cmocka_unit_test(too_many_words_for_another_program_are_refused),

@@ -255,6 +255,17 @@ static void damage_is_named_and_never_read_as_data(void **state)
     buf_fini(&good);
 }
 
+static void a_folder_that_is_not_there_is_the_cause_told(void **state)
+{
+    struct shard_writer *writer = NULL;
+    struct err err = {0};
+
+    (void)state;
+    assert_int_equal(shard_writer_create(&writer, "/no/such/shard", &err), -1);
+    if (!strstr(err.text, "cannot create the database: No such file or directory"))
+        fail_msg("%s", err.text);
+}
+
 static void a_missing_or_cut_shard_is_named_at_opening(void **state)
 {
     struct dataset *dataset = NULL;
@@ -351,6 +362,7 @@ int main(void)
         cmocka_unit_test(expansion_repeats_media_and_shifts_labels),
         cmocka_unit_test(the_same_samples_give_the_same_bytes),
         cmocka_unit_test(damage_is_named_and_never_read_as_data),
+        cmocka_unit_test(a_folder_that_is_not_there_is_the_cause_told),
         cmocka_unit_test(a_missing_or_cut_shard_is_named_at_opening),
         cmocka_unit_test(a_manifest_that_does_not_fit_is_refused),
         cmocka_unit_test(older_manifests_say_how_their_frames_were_made),
