@@ -326,6 +326,7 @@ void agents_check_keys(struct core *core, const struct net_server *server)
 {
     for (size_t i = core->model.n_agents; i-- > 0;) {
         struct agent *agent = core->model.agents[i];
+        struct wire unknown = {.type = MSG_UNKNOWN_AGENT, .unknown_agent = {agent->name}};
         char reason[CORE_TEXT_MAX];
 
         agent->peer.role = net_server_role(server, &agent->peer);
@@ -333,6 +334,7 @@ void agents_check_keys(struct core *core, const struct net_server *server)
             continue;
         core_text(reason, "key '%s' of agent %s on %s was revoked", agent->peer.key_name,
                   agent->name, agent->host);
+        agent_send(core, agent, &unknown); /* it tries again, and its log says refused */
         remove_agent(core, agent, "lost", reason);
     }
 }

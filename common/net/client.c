@@ -195,6 +195,12 @@ static int fail_refused(const struct net_client *client, struct err *err)
                    client->endpoint, client->key_name);
 }
 
+int net_client_check_refused(struct net_client *client, struct err *err)
+{
+    watch(client);
+    return client->n_refused ? fail_refused(client, err) : 0;
+}
+
 int net_client_send(struct net_client *client, struct wire *message, struct err *err)
 {
     struct err why;

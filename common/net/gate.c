@@ -2,12 +2,12 @@
 #include "common/base/clock.h"
 #include "common/base/fs.h"
 #include "common/base/log.h"
+#include "common/base/log_bound.h"
 #include "common/net/keys_file.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/in.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -37,35 +37,9 @@ struct gate {
     bool is_broken;   /* the list could not be read; said once */
     int64_t looked_mono_ms;
     struct known_peer known[KNOWN_PEERS];
-    bool has_failed; /* the handshake of the connection that ends next */
-    int64_t lines_since_mono_ms;
-    int n_lines, n_unsaid;
+    bool has_failed;              /* the handshake of the connection that ends next */
+    struct log_bound turned_away; /* there is nobody else to tell */
 };
-
-/* ---- the log: there is nobody else to tell ---- */
-
-__attribute__((format(printf, 2, 3))) static void say(struct gate *gate,
-                                                      const char *format, ...)
-{
-    int64_t now_ms = clock_mono_ms();
-    char text[256];
-    va_list args;
-
-    if (now_ms - gate->lines_since_mono_ms >= GATE_LINES_MS) {
-        if (gate->n_unsaid)
-            log_warn("%d more were turned away in the meantime", gate->n_unsaid);
-        gate->lines_since_mono_ms = now_ms;
-        gate->n_lines = gate->n_unsaid = 0;
-    }
-    if (gate->n_lines++ >= GATE_LINES) {
-        gate->n_unsaid++;
-        return;
-    }
-    va_start(args, format);
-    (void)vsnprintf(text, sizeof(text), format, args);
-    va_end(args);
-    log_warn("%s", text);
-}
 
 /* ---- the list ---- */
 
@@ -181,8 +155,9 @@ static void decide(struct gate *gate, const struct question *question)
         zmq_z85_encode(public_key, (const uint8_t *)question->frames[6], CURVE_BYTES))
         key = authorized_find(&gate->list, public_key);
     if (!key)
-        say(gate, "turned away %s: its key '%s' is not authorized", question->frames[3],
-            public_key);
+        log_bound_warn(&gate->turned_away, clock_mono_ms(),
+                       "turned away %s: its key '%s' is not authorized",
+                       question->frames[3], public_key);
     answer(gate, question, key != NULL, key ? public_key : "");
 }
 
@@ -217,9 +192,10 @@ static void forget(struct gate *gate, int fd)
     struct known_peer *peer = known_peer(gate, fd);
 
     if (gate->has_failed)
-        say(gate,
-            "turned away %s: no handshake (no key, another coordinator's, or not vneva)",
-            peer->fd == fd ? peer->address : "somebody");
+        log_bound_warn(&gate->turned_away, clock_mono_ms(),
+                       "turned away %s: no handshake (no key, another coordinator's, or "
+                       "not vneva)",
+                       peer->fd == fd ? peer->address : "somebody");
     gate->has_failed = false;
     if (peer->fd == fd)
         peer->fd = -1;
@@ -252,6 +228,7 @@ void gate_turn(struct gate *gate)
 
     if (clock_mono_ms() - gate->looked_mono_ms >= GATE_LOOK_MS)
         look_again(gate);
+    log_bound_turn(&gate->turned_away, clock_mono_ms());
     for (int i = 0;
          i < MONITOR_TURN_MAX && net_monitor_next(gate->monitor, &event, &value); i++)
         take_event(gate, event, value);
@@ -284,8 +261,9 @@ bool gate_identify(struct gate *gate, void *frame, struct net_peer *from)
         look_again(gate);
     key = public_key ? authorized_find(&gate->list, public_key) : NULL;
     if (!key) {
-        say(gate, "dropped a message of %s: its key '%s' was revoked",
-            address ? address : "somebody", public_key ? public_key : "");
+        log_bound_warn(&gate->turned_away, clock_mono_ms(),
+                       "dropped a message of %s: its key '%s' was revoked",
+                       address ? address : "somebody", public_key ? public_key : "");
         return false;
     }
     from->role = key->role;
@@ -318,7 +296,6 @@ int gate_open(struct gate **out, struct net_socket *socket, const char *home,
         return err_set(err, ERR_NOMEM, "no memory for the keys");
     for (int i = 0; i < KNOWN_PEERS; i++)
         gate->known[i].fd = -1;
-    gate->lines_since_mono_ms = clock_mono_ms();
     if (fs_path(gate->home, err, "%s", home) == 0 &&
         fs_path(gate->path, err, "%s/keys/authorized", home) == 0 &&
         look(gate, err) == 0 && open_zap(gate, socket, err) == 0 &&

@@ -2,8 +2,8 @@
  *
  * Answers ZeroMQ's questions about keys (ZAP, https://rfc.zeromq.org/spec/27/) from the
  * list of the home, and says of every message whose key it came under. The list is looked
- * at every GATE_LOOK_MS, and at every question. Who is turned away is logged, at most
- * GATE_LINES lines in GATE_LINES_MS.
+ * at every GATE_LOOK_MS, and at every question. Who is turned away is logged
+ * (common/base/log_bound.h).
  * Shared by the files of common/net; not for other rooms.
  * Owns: sockets in the context of the server's socket; gate_close before that ends.
  */
@@ -13,8 +13,6 @@
 #include "common/net/socket.h"
 
 #define GATE_LOOK_MS 10
-#define GATE_LINES 20
-#define GATE_LINES_MS 60000
 
 struct gate;
 

@@ -7,18 +7,21 @@
  *     guest:  new --hello, reply sent--> asked --begin, begun sent--> a stream
  *             any --gone, too slow, not the secret--> turned away
  *
- * Whoever does not know the secret gets no byte of an answer. A guest costs a socket until
- * MESH_HAND_MS are over or, when MESH_GUESTS_MAX are there, until the next one comes: so a
- * port scanner can neither hang the meeting nor keep a rank out for longer than its next
- * try. A rank that has lost its stream before all have met may call again: the newer
- * stream counts.
+ * Whoever does not know the secret gets no byte of an answer; the log has a line. A guest
+ * costs a socket until MESH_HAND_MS are over or, when MESH_GUESTS_MAX are there, until the
+ * next one comes: so a port scanner can neither hang the meeting nor keep a rank out for
+ * longer than its next try. A rank that has lost its stream before all have met may call
+ * again: the newer stream counts.
  */
 #include "common/base/clock.h"
+#include "common/base/log_bound.h"
 #include "common/base/stage.h"
+#include "common/net/address.h"
 #include "common/net/mesh_internal.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <netdb.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -43,6 +46,7 @@ struct hand {
     size_t n_in; /* bytes of the message that is awaited */
     struct sealed_begin begin;
     struct sealed_begun begun;
+    char address[NET_ADDRESS_BYTES]; /* of a guest */
 };
 
 struct meeting {
@@ -54,6 +58,7 @@ struct meeting {
     struct pollfd *polls; /* [1 + rank + MESH_GUESTS_MAX] */
     int n_missing;        /* ranks without a stream */
     int n_turned_away;
+    struct log_bound strangers;
     struct err last; /* why the last call failed */
 };
 
@@ -196,6 +201,10 @@ static void call_ready(struct meeting *meeting, struct hand *call)
 static void guest_turn_away(struct meeting *meeting, struct hand *guest)
 {
     meeting->n_turned_away++;
+    if (guest->rank < 0) /* not a rank that calls again */
+        log_bound_warn(&meeting->strangers, clock_mono_ms(),
+                       "turned away %s: it did not show the secret of this attempt",
+                       guest->address);
     hand_close(guest);
     guest->state = HAND_NONE;
 }
@@ -222,7 +231,9 @@ static struct hand *guest_place(struct meeting *meeting)
 
 static int guests_accept(struct meeting *meeting, struct err *err)
 {
-    int fd = accept(meeting->mesh->listen_fd, NULL, NULL);
+    struct sockaddr_storage from;
+    socklen_t n_bytes = sizeof(from);
+    int fd = accept(meeting->mesh->listen_fd, (struct sockaddr *)&from, &n_bytes);
     struct hand *guest;
 
     if (fd < 0)
@@ -239,6 +250,9 @@ static int guests_accept(struct meeting *meeting, struct err *err)
                            .fd = fd,
                            .rank = -1,
                            .due_ms = clock_mono_ms() + MESH_HAND_MS};
+    if (getnameinfo((struct sockaddr *)&from, n_bytes, guest->address,
+                    sizeof(guest->address), NULL, 0, NI_NUMERICHOST) != 0)
+        snprintf(guest->address, sizeof(guest->address), "somebody");
     return 0;
 }
 

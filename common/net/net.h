@@ -77,6 +77,9 @@ int net_client_fd(struct net_client *client);
 /* True once after every TCP connection that took the place of one that broke: what was on
  * its way then, either way, may be lost. (A local socket breaks with its server only.) */
 bool net_client_take_break(struct net_client *client);
+/* ERR_DENIED: somebody answered at the endpoint and refused, since there was a connection
+ * last; it is tried again by itself. */
+int net_client_check_refused(struct net_client *client, struct err *err);
 /* Sets message->sequence, counting from 1. ERR_DENIED while what listens at the endpoint is
  * no coordinator of ours; it is tried again by itself. */
 int net_client_send(struct net_client *client, struct wire *message, struct err *err);

@@ -3,13 +3,17 @@
 
 #include <errno.h>
 #include <microhttpd.h>
+#include <netdb.h>
+#include <netinet/in.h>
 #include <poll.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
+#define PEER_MAX 64     /* bytes of an address as text */
 #define TICK_MS 250     /* how often late connections are looked for */
 #define CLOSING_RUNS 64 /* turns in which calls that were resumed get their answers */
 
@@ -229,20 +233,37 @@ static enum MHD_Result take_body(struct http_call *call, const char *bytes,
     return MHD_YES;
 }
 
+static void find_peer(struct MHD_Connection *connection, char *out, size_t n_bytes)
+{
+    const union MHD_ConnectionInfo *info =
+        MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CLIENT_ADDRESS);
+
+    const struct sockaddr *address = info ? info->client_addr : NULL;
+    socklen_t n = address && address->sa_family == AF_INET6 ? sizeof(struct sockaddr_in6)
+                                                            : sizeof(struct sockaddr_in);
+
+    if (!address ||
+        getnameinfo(address, n, out, (socklen_t)n_bytes, NULL, 0, NI_NUMERICHOST) != 0)
+        snprintf(out, n_bytes, "somebody");
+}
+
 static enum MHD_Result answer_call(struct http_call *call, const char *method)
 {
     const struct http_handler *handler = call->http->handler;
+    char peer[PEER_MAX];
     struct http_request request = {
         .method = method,
         .target = call->target,
         .host = header_of(call, MHD_HTTP_HEADER_HOST),
         .authorization = header_of(call, MHD_HTTP_HEADER_AUTHORIZATION),
         .cookie = header_of(call, MHD_HTTP_HEADER_COOKIE),
+        .peer = peer,
         .body = call->body,
         .n_body_bytes = call->n_body_bytes,
     };
     struct http_answer answer = {.status = MHD_HTTP_OK};
 
+    find_peer(call->connection, peer, sizeof(peer));
     allow(call->connection, -1);
     if (handler->answer(handler->state, &request, call, &call->work, &answer) ==
         HTTP_LATER)

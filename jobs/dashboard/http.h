@@ -29,6 +29,7 @@
 struct http_request { /* texts are borrowed; NULL where there is no such header */
     const char *method, *target;
     const char *host, *authorization, *cookie;
+    const char *peer; /* the address it comes from; never NULL */
     const char *body;
     size_t n_body_bytes;
 };

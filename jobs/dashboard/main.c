@@ -1,4 +1,5 @@
 /* vneva-dashboard: a page in a browser about everything the coordinator knows. */
+#include "common/base/log.h"
 #include "common/net/keys.h"
 #include "jobs/dashboard/answers.h"
 #include "jobs/dashboard/http.h"
@@ -152,6 +153,7 @@ int main(int argc, char **argv)
     int status = EXIT_DONE;
     bool is_over = false;
 
+    log_init("dashboard", LOG_INFO);
     if (read_args(&args, argc, argv, &is_over, &err) < 0 ||
         client_init(&client, "", getenv("VNEVA_HOME"), getenv("VNEVA_ENDPOINT"),
                     args_has(&args, "key") ? args_value(&args, "key")

@@ -1,4 +1,5 @@
 #include "jobs/dashboard/routes.h"
+#include "common/base/clock.h"
 #include "jobs/dashboard/page.h"
 #include "jobs/dashboard/url.h"
 
@@ -65,6 +66,14 @@ static bool has_token(const struct routes *routes, const struct http_request *re
     return cookie && token_is(&routes->token, cookie, n_bytes);
 }
 
+static void log_refusal(struct routes *routes, const struct http_request *request)
+{
+    bool has_one = request->authorization || request->cookie || request->n_body_bytes;
+
+    log_bound_warn(&routes->turned_away, clock_mono_ms(), "turned away %s: %s token",
+                   request->peer, has_one ? "a wrong" : "no");
+}
+
 static void refuse(struct http_answer *out, const char *path)
 {
     if (strcmp(path, "/") == 0) {
@@ -76,7 +85,7 @@ static void refuse(struct http_answer *out, const char *path)
     }
 }
 
-static void log_in(const struct routes *routes, const struct http_request *request,
+static void log_in(struct routes *routes, const struct http_request *request,
                    struct http_answer *out)
 {
     struct url form;
@@ -94,6 +103,7 @@ static void log_in(const struct routes *routes, const struct http_request *reque
                  ROUTES_COOKIE "=%s; Path=/; HttpOnly; SameSite=Strict",
                  routes->token.text);
     } else {
+        log_refusal(routes, request);
         say(out, 303, "this is not the token\n");
         set_header(out, "Location", "/login#wrong");
     }
@@ -211,6 +221,8 @@ static enum http_when route(struct routes *routes, const struct http_request *re
         say(out, 405, "this is only to be looked at\n");
         set_header(out, "Allow", is_login ? "GET, HEAD, POST" : "GET, HEAD");
     } else if (!(file && file->access == ACCESS_OPEN) && !has_token(routes, request)) {
+        if (strcmp(path, "/") != 0)
+            log_refusal(routes, request);
         refuse(out, path);
     } else if (file) {
         give_file(file, out);

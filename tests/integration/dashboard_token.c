@@ -93,6 +93,9 @@ static void only_those_with_the_token_are_answered(void **state)
     assert_int_equal(status_of(f, &dashboard, "/metrics", BEARER), 200);
     assert_int_equal(status_of(f, &dashboard, "/api/jobs", COOKIE), 200);
     dashboard_stop(&dashboard);
+    assert_non_null(strstr(dashboard.said, "turned away 127.0.0.1: no token\n"));
+    assert_non_null(strstr(dashboard.said, "turned away 127.0.0.1: a wrong token\n"));
+    assert_null(strstr(dashboard.said, TOKEN));
 }
 
 static void form_gives_a_cookie_for_the_token_only(void **state)

@@ -77,11 +77,9 @@ void dashboard_start(struct dashboard *dashboard, const struct cluster *cluster,
                      const char *const *options)
 {
     const char *at;
-    int fd;
 
-    dashboard->pid = start(cluster, options, &fd);
-    read_said(fd, dashboard->said, sizeof(dashboard->said), "/\n");
-    close(fd);
+    dashboard->pid = start(cluster, options, &dashboard->said_fd);
+    read_said(dashboard->said_fd, dashboard->said, sizeof(dashboard->said), "/\n");
     at = strstr(dashboard->said, "dashboard at http://");
     if (!at) {
         fail_msg("it does not serve: %s", dashboard->said);
@@ -99,6 +97,8 @@ void dashboard_stop(struct dashboard *dashboard)
     kill(dashboard->pid, SIGTERM);
     assert_int_equal(waitpid(dashboard->pid, &status, 0), dashboard->pid);
     dashboard->pid = 0;
+    read_said(dashboard->said_fd, dashboard->said, sizeof(dashboard->said), NULL);
+    close(dashboard->said_fd);
     assert_true(WIFEXITED(status));
     assert_int_equal(WEXITSTATUS(status), 0);
 }

@@ -13,7 +13,9 @@
 struct dashboard {
     pid_t pid;
     int port;
-    char said[1024]; /* what it printed till it served */
+    int said_fd;
+    char said
+        [8192]; /* what it printed till it served; once it has ended, what it did then */
 };
 
 /* `vneva dashboard OPTIONS...` (NULL ends them) for the cluster's home; waits till it

@@ -234,12 +234,15 @@ static void agent_comes_in_when_authorized_and_goes_when_revoked(void **state)
     site_start_worker(site, path);
     site_wait_log(site, "coordinator",
                   key.public_key); /* turned away, by name of the key */
+    site_wait_log(site, "worker", "refused at 'tcp://"); /* he who runs it reads why */
     assert_int_equal(site_count_rows(site, "workers", "@node"), 0);
     site_authorize(site, &key);
     site_wait_row(site, "workers", "\"state\": \"up\"");
+    site_wait_log(site, "worker", "registered at");
     assert_int_equal(keys_revoke(site->home, &name, 1, NULL), 0);
     site_wait_row(site, "workers", "\"state\": \"lost\"");
     site_wait_row(site, "events", "was revoked");
+    site_wait_log(site, "worker", "does not know this agent"); /* it does not sit still */
     site_authorize(site, &key);
     site_wait_row(site, "workers", "\"state\": \"up\"");
     assert_int_equal(site_count_in_log(site, "worker", key.secret), 0);

@@ -3,6 +3,7 @@
 #include "common/base/fault.h"
 #include "common/base/fs.h"
 #include "common/base/hash.h"
+#include "common/base/log_bound.h"
 #include "common/base/map.h"
 #include "common/base/proto.h"
 #include "common/base/rng.h"
@@ -331,6 +332,47 @@ static void durations_are_read_with_their_units(void **state)
     assert_int_equal(ms, INT64_C(36525) * 86400000);
 }
 
+/* What a bounded log says of `n` lines, each said twice within its time. */
+static int count_said(struct log_bound *bound, int64_t now_ms, int n, char *said,
+                      size_t n_bytes)
+{
+    FILE *file = tmpfile();
+    int kept = dup(STDERR_FILENO), n_lines = 0;
+    size_t n_read;
+
+    assert_non_null(file);
+    assert_true(dup2(fileno(file), STDERR_FILENO) >= 0);
+    for (int i = 0; i < 2 * n; i++)
+        log_bound_warn(bound, now_ms + i, "stranger %d", i % n);
+    log_bound_turn(bound, now_ms + 2 * n);
+    assert_true(dup2(kept, STDERR_FILENO) >= 0);
+    close(kept);
+    rewind(file);
+    n_read = fread(said, 1, n_bytes - 1, file);
+    said[n_read] = '\0';
+    fclose(file);
+    for (const char *at = said; (at = strchr(at, '\n')); at++)
+        n_lines++;
+    return n_lines;
+}
+
+static void strangers_fill_no_log_and_are_counted(void **state)
+{
+    struct log_bound bound = {0};
+    char said[8192];
+
+    (void)state;
+    assert_int_equal(count_said(&bound, LOG_BOUND_MS, 3, said, sizeof(said)), 3);
+    assert_null(strstr(said, "more like these")); /* not yet */
+    assert_int_equal(
+        count_said(&bound, LOG_BOUND_MS + 100, 2 * LOG_BOUND_LINES, said, sizeof(said)),
+        LOG_BOUND_LINES - 3);
+    assert_int_equal(count_said(&bound, 3 * LOG_BOUND_MS, 0, said, sizeof(said)), 1);
+    assert_non_null(strstr(said, "66 more like these in the last 60 s"));
+    assert_int_equal(count_said(&bound, 3 * LOG_BOUND_MS, 1, said, sizeof(said)), 1);
+    assert_non_null(strstr(said, "stranger 0"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -350,6 +392,7 @@ int main(void)
         cmocka_unit_test(durations_are_read_with_their_units),
         cmocka_unit_test(cut_characters_are_counted_as_unicode_does),
         cmocka_unit_test(long_errors_are_cut_between_characters),
+        cmocka_unit_test(strangers_fill_no_log_and_are_counted),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -258,11 +258,14 @@ static void strangers_neither_hang_nor_disturb_the_meeting(void **state)
     static const char request[] = "GET / HTTP/1.1\r\nHost: somebody\r\nAccept: */*\r\n"
                                   "User-Agent: a scanner of ports that has much to say "
                                   "before it waits for an answer\r\n\r\n";
-    char answer[64];
+    char answer[64], said[4096] = "";
+    FILE *log = tmpfile();
+    int kept = dup(STDERR_FILENO);
     struct world world;
     int fds[SILENT], talker;
 
     (void)state;
+    assert_true(log && dup2(fileno(log), STDERR_FILENO) >= 0);
     world_init(&world, 3);
     for (int i = 0; i < SILENT; i++)
         fds[i] = stranger(world.endpoints[0]);
@@ -275,6 +278,14 @@ static void strangers_neither_hang_nor_disturb_the_meeting(void **state)
     assert_int_equal(read_to_end(talker, answer, sizeof(answer)), 0);
     for (int i = 0; i < 3; i++)
         world_join(&world, i);
+    assert_true(dup2(kept, STDERR_FILENO) >= 0);
+    close(kept);
+    rewind(log);
+    assert_true(fread(said, 1, sizeof(said) - 1, log) > 0);
+    fclose(log);
+    assert_non_null(strstr(said, "turned away 127.0.0.1: it did not show the secret"));
+    assert_null(
+        strstr(strstr(said, "turned away") + 1, "turned away")); /* once is enough */
     expect_all_fine(&world);
     for (int i = 0; i < SILENT; i++)
         close(fds[i]);

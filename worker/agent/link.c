@@ -259,7 +259,10 @@ static void link_give_up_try(struct link *link, int64_t now_ms)
 {
     struct err err = {0};
 
-    log_info("no coordinator answers at %s, trying again", link->config->endpoint);
+    if (link->client && net_client_check_refused(link->client, &err) < 0)
+        log_warn("%s; trying again", err.text);
+    else
+        log_info("no coordinator answers at %s, trying again", link->config->endpoint);
     net_client_close(link->client);
     link->client = NULL;
     if (net_client_open(&link->client, link->config->endpoint, link->config->key, &err) <
