@@ -74,6 +74,8 @@ static int call_submit(struct core *core, struct pool *pool,
     struct json *options;
     int rc;
 
+    if (!*core->config.endpoint)
+        return err_set(err, ERR_STATE, "%s", POOL_NO_ENDPOINT);
     snprintf(gpus, sizeof(gpus), "%" PRId64, pool->gpus_per_node);
     if (pool_key_path(core, pool, key, err) < 0 ||
         json_parse(&options, pool->options, strlen(pool->options), err) < 0)
@@ -288,8 +290,11 @@ static void ended(struct core *core, struct pool *pool, struct allocation *alloc
 {
     char text[CORE_TEXT_MAX];
 
-    core_text(text, "allocation %s ended before its agent registered%s%s",
-              allocation_label(allocation), *reason ? ": " : "", reason);
+    core_text(text,
+              "allocation %s ended before its agent registered%s%s; why: `vneva launch "
+              "status %s/pools/%s/%s`",
+              allocation_label(allocation), *reason ? ": " : "", reason,
+              core->config.home, pool->name, allocation->name);
     if (!allocation->had_agent && (allocation->state == ALLOCATION_PENDING ||
                                    allocation->state == ALLOCATION_RUNNING))
         pool_failed(core, pool, text);
@@ -439,10 +444,14 @@ static void list_ended(struct core *core, struct pool *pool,
 static void cancelled(struct core *core, struct pool *pool,
                       const struct launcher_result *result)
 {
+    char text[CORE_TEXT_MAX] = "";
+
     pool->n_strays = 0; /* told now, or found again */
     if (!result->is_ok)
-        core_event(core, 0, "pool", "pool %s cannot cancel: %s", pool->name,
-                   result->error);
+        core_text(text, "%s", result->error);
+    if (*text && strcmp(pool->cancel_error, text) != 0)
+        core_event(core, 0, "pool", "pool %s cannot cancel: %s", pool->name, text);
+    text_set(&pool->cancel_error, text);
 }
 
 void pools_poll(struct core *core)

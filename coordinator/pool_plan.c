@@ -156,7 +156,7 @@ static int64_t count_submit(const struct counts *c, const struct pool_facts *fac
 {
     int64_t n = count_missing(c, facts);
 
-    if (facts->state != POOL_ACTIVE || facts->is_settling ||
+    if (facts->state != POOL_ACTIVE || facts->is_settling || *facts->list_error ||
         facts->now_ms < facts->retry_ms || is_too_new(c, facts))
         return 0;
     n = least(n, facts->max_nodes - c->n_open);
@@ -180,7 +180,9 @@ static void say_submits(struct pool_plan *plan, const struct counts *c,
     long long n = (long long)plan->n_submit;
 
     if (facts->state == POOL_REMOVING)
-        SAY(plan, POOL_WHY_SUBMITS, "submits nothing: it is being removed");
+        SAY(plan, POOL_WHY_SUBMITS, "submits nothing: it is being removed%s%.512s",
+            *facts->list_error ? ", once the cluster can be listed: " : "",
+            facts->list_error);
     else if (facts->state == POOL_PAUSED)
         SAY(plan, POOL_WHY_SUBMITS, "submits nothing: it is paused");
     else if (plan->n_submit > 0 && facts->n_wanted > 0)
@@ -192,9 +194,12 @@ static void say_submits(struct pool_plan *plan, const struct counts *c,
     else if (facts->is_settling)
         SAY(plan, POOL_WHY_SUBMITS,
             "submits nothing: agents may still come back after the restart");
+    else if (*facts->list_error)
+        SAY(plan, POOL_WHY_SUBMITS,
+            "submits nothing until the cluster can be listed: %.512s", facts->list_error);
     else if (*facts->failure && facts->now_ms < facts->retry_ms)
         SAY(plan, POOL_WHY_SUBMITS,
-            "submits nothing for a while: the last try failed (%.160s)", facts->failure);
+            "submits nothing for a while: the last try failed (%.512s)", facts->failure);
     else if ((n_missing > 0 || facts->is_work_left) && c->n_open >= facts->max_nodes)
         SAY(plan, POOL_WHY_SUBMITS,
             "submits nothing: %lld of at most %lld nodes are there or on their way",
@@ -216,7 +221,10 @@ static void say_keeps(struct pool_plan *plan, const struct counts *c)
     int64_t n_running = c->n_running - c->n_end;
     int64_t n_waiting = c->n_intended + c->n_pending;
 
-    if (n_running <= 0 && n_waiting == 0)
+    if (n_running <= 0 && n_waiting == 0 && c->n_out > 0)
+        SAY(plan, POOL_WHY_KEEPS, "keeps nothing: %lld %s on the way out",
+            (long long)c->n_out, nodes_of(c->n_out));
+    else if (n_running <= 0 && n_waiting == 0)
         SAY(plan, POOL_WHY_KEEPS, "keeps nothing: it has no node");
     else
         SAY(plan, POOL_WHY_KEEPS, "keeps %lld running (%lld busy), %lld not there yet",
@@ -232,6 +240,9 @@ static void say_cancels(struct pool_plan *plan, const struct counts *c,
             nodes_of(c->n_cancel),
             facts->state == POOL_REMOVING ? "it is being removed"
                                           : "nobody needs them, or they got no agent");
+    else if (c->n_out > 0 && *facts->cancel_error)
+        SAY(plan, POOL_WHY_CANCELS, "tries to cancel again: the last try failed (%.512s)",
+            facts->cancel_error);
     else if (c->n_pending == 0)
         SAY(plan, POOL_WHY_CANCELS, "cancels nothing: no node is pending");
     else if (c->n_pending_unneeded == 0)

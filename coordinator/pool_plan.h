@@ -30,7 +30,7 @@
 #define POOL_WANTED_MS 1000   /* work that is gone sooner is not worth a node */
 #define POOL_UNNEEDED_MS 10000
 #define POOL_AGENTLESS_MS 900000 /* images are fetched meanwhile, checks made */
-#define POOL_WHY_MAX 256
+#define POOL_WHY_MAX 640         /* a reason of the cluster's fits in */
 
 struct pool_node {
     enum allocation_state state; /* not ended */
@@ -43,12 +43,14 @@ struct pool_node {
 struct pool_facts {
     enum pool_state state;
     int64_t min_nodes, max_nodes, idle_ms;
-    int64_t n_wanted;    /* nodes beyond these that the scheduler would use now */
-    bool is_work_left;   /* with those there would still be tasks without a place */
-    int64_t wanted_ms;   /* since when it would */
-    int64_t retry_ms;    /* nothing is submitted before */
-    const char *failure; /* of the last submission; "" when it went well */
-    bool is_settling;    /* agents may still come back after a restart */
+    int64_t n_wanted;  /* nodes beyond these that the scheduler would use now */
+    bool is_work_left; /* with those there would still be tasks without a place */
+    int64_t wanted_ms; /* since when it would */
+    int64_t retry_ms;  /* nothing is submitted before */
+    /* What the cluster said to the last submission, list, cancelling; "" when it went well.
+     * Nothing is submitted while lists fail. */
+    const char *failure, *list_error, *cancel_error;
+    bool is_settling; /* agents may still come back after a restart */
     int64_t now_ms;
     const struct pool_node *nodes; /* [n_nodes], in the order they were asked for */
     size_t n_nodes;

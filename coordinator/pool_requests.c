@@ -77,9 +77,7 @@ static int check_add(const struct core *core, const struct msg_pool_add *add,
         return err_set(err, ERR_INVALID, "a node has 0 to %d GPUs, not %" PRId64,
                        GPUS_MAX, add->gpus_per_node);
     if (!*core->config.endpoint)
-        return err_set(err, ERR_STATE,
-                       "the nodes of a pool cannot reach this coordinator: it listens on "
-                       "this machine only; start it with --listen tcp://HOST:PORT");
+        return err_set(err, ERR_STATE, "%s", POOL_NO_ENDPOINT);
     return check_options(add->options, err);
 }
 

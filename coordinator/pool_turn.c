@@ -55,9 +55,10 @@ static struct pool_facts look_at_pool(struct core *core, struct pool *pool,
         .n_wanted = pool->n_wanted,
         .is_work_left = core->pools.is_work_left,
         .wanted_ms = pool->unwanted_mono_ms,
-        .retry_ms =
-            *pool->list_error ? INT64_MAX : core->mono_ms + (wait_ms > 0 ? wait_ms : 0),
-        .failure = *pool->list_error ? pool->list_error : pool->failure,
+        .retry_ms = core->mono_ms + (wait_ms > 0 ? wait_ms : 0),
+        .failure = pool->failure,
+        .list_error = pool->list_error,
+        .cancel_error = pool->cancel_error,
         .is_settling =
             core->mono_ms - core->recovered_mono_ms < core->config.lost_after_ms,
         .now_ms = core->mono_ms,

@@ -30,6 +30,7 @@ void pool_free(struct pool *pool)
     free(pool->options);
     free(pool->failure);
     free(pool->list_error);
+    free(pool->cancel_error);
     free(pool);
 }
 
@@ -90,9 +91,10 @@ static struct pool *pool_new(const struct pool_row *row, struct err *err)
                               .n_failures = row->n_failures,
                               .retry_ms = row->retry_ms,
                               .failure = strdup(row->failure),
-                              .list_error = strdup("")};
+                              .list_error = strdup(""),
+                              .cancel_error = strdup("")};
         if (pool->name && pool->tag && pool->manager && pool->options && pool->failure &&
-            pool->list_error)
+            pool->list_error && pool->cancel_error)
             return pool;
     }
     pool_free(pool);

@@ -33,6 +33,9 @@
 #define POOL_UNIQUE_MAX 32    /* bytes of TAG-ID, with NUL */
 #define POOL_STRAYS_MAX 16
 #define POOL_INTENDED "is being submitted"
+#define POOL_NO_ENDPOINT                                                                 \
+    "the nodes of a pool cannot reach this coordinator: it listens on this machine "     \
+    "only; start it with --listen tcp://HOST:PORT"
 #define POOL_DRAIN_MS 120000   /* an agent that was told to end has so long */
 #define POOL_ASK_AGAIN_MS 5000 /* the same wish once more */
 
@@ -69,6 +72,7 @@ struct pool {
     int64_t n_failures, retry_ms;
     char *failure;                   /* of the last submission, "" for none */
     char *list_error;                /* of the last list, "" for none */
+    char *cancel_error;              /* of the last cancelling, "" for none */
     struct allocation **allocations; /* in order of id */
     size_t n_allocations;
     int64_t n_wanted; /* of this turn */

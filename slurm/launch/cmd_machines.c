@@ -76,17 +76,20 @@ static int find_agents_folder(struct agents *a, struct err *err)
 {
     const char *given = args_value(&a->options, "run-dir");
     const char *home = getenv("VNEVA_HOME"), *user_home = getenv("HOME");
-    char path[FS_PATH_MAX], stamp[LAUNCH_STAMP_MAX];
+    char path[FS_PATH_MAX], stamp[LAUNCH_STAMP_MAX], own[LAUNCH_NAME_MAX];
     int rc;
 
     launch_stamp(stamp);
+    if (a->name)
+        snprintf(own, sizeof(own), "%s", a->name);
+    else
+        snprintf(own, sizeof(own), "%s-%d", stamp, (int)getpid());
     if (given)
         rc = fs_path(path, err, "%s", given);
     else if (home && *home)
-        rc = fs_path(path, err, "%s/pools/%s/%s-%d", home, a->pool, stamp, (int)getpid());
+        rc = fs_path(path, err, "%s/pools/%s/%s", home, a->pool, own);
     else if (user_home && *user_home)
-        rc = fs_path(path, err, "%s/.vneva/pools/%s/%s-%d", user_home, a->pool, stamp,
-                     (int)getpid());
+        rc = fs_path(path, err, "%s/.vneva/pools/%s/%s", user_home, a->pool, own);
     else
         rc = err_set(err, ERR_INVALID,
                      "neither --run-dir nor VNEVA_HOME nor HOME says "

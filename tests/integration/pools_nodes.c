@@ -439,6 +439,60 @@ static void launcher_that_hangs_is_killed_and_holds_nobody_up(void **state)
     assert_int_equal(count_lines(t, "submitted", "p "), 1);
 }
 
+static void list_that_hangs_is_killed_and_waited_for(void **state)
+{
+    struct pools_test *t = *state;
+
+    put(t, "hang_list", "");
+    start_with_pool(t, 0, 1);
+    submit_batch(t);
+    wait_for(t, "SELECT submits LIKE 'submits nothing until the cluster can be listed: "
+                "%gave no answer within 2000 ms' FROM pools");
+    drop(t, "hang_list");
+    assert_done_cleanly(t);
+    assert_int_equal(count_lines(t, "submitted", "p "), 1);
+}
+
+/* It is asked for again and again, and the journal tells of it once. */
+static void pool_whose_node_cannot_be_cancelled_says_so_until_it_can(void **state)
+{
+    struct pools_test *t = *state;
+    struct wire gone = {.type = MSG_POOL_REMOVE, .pool_remove = {"p"}};
+    struct err err = {0};
+
+    put(t, "full", "");
+    put(t, "stuck", "scancel: error: permission denied\n");
+    start_with_pool(t, 1, 1);
+    wait_for(t, "SELECT count(*) = 1 FROM allocations WHERE state = 'pending'");
+    assert_int_equal(call(t, &gone, &err), 0);
+    wait_for(t, "SELECT cancels = 'tries to cancel again: the last try failed (scancel: "
+                "error: permission denied)' FROM pools");
+    while (count_lines(t, "calls", "cancel") < 3)
+        cluster_step(&t->cluster, 20);
+    assert_int_equal(number(t, "SELECT count(*) FROM events WHERE text LIKE '%cannot "
+                               "cancel%'"),
+                     1);
+    drop(t, "stuck");
+    wait_for(t, "SELECT count(*) = 0 FROM pools");
+}
+
+/* What is there goes on; what would be asked for could reach nobody. */
+static void pool_of_a_coordinator_started_without_a_network_says_so(void **state)
+{
+    struct pools_test *t = *state;
+
+    start_with_pool(t, 0, 1);
+    cluster_kill(&t->cluster, SIGTERM);
+    t->cluster.n_options -= 2;
+    memmove(t->cluster.options, &t->cluster.options[2],
+            (size_t)t->cluster.n_options * sizeof(t->cluster.options[0]));
+    cluster_start(&t->cluster, NULL);
+    submit_batch(t);
+    wait_for(t, "SELECT failure LIKE '%start it with --listen tcp://HOST:PORT' FROM "
+                "pools");
+    assert_int_equal(count_lines(t, "calls", "agents"), 0);
+}
+
 static void submission_whose_answer_is_lost_is_found_by_its_name(void **state)
 {
     struct pools_test *t = *state;
@@ -560,6 +614,9 @@ int main(void)
         TEST(refused_submission_is_tried_again_and_says_why),
         TEST(cluster_that_is_down_is_waited_for),
         TEST(launcher_that_hangs_is_killed_and_holds_nobody_up),
+        TEST(list_that_hangs_is_killed_and_waited_for),
+        TEST(pool_whose_node_cannot_be_cancelled_says_so_until_it_can),
+        TEST(pool_of_a_coordinator_started_without_a_network_says_so),
         TEST(submission_whose_answer_is_lost_is_found_by_its_name),
         TEST(removed_pool_lets_its_nodes_finish_what_they_have),
         TEST(shutdown_cancels_what_is_pending),

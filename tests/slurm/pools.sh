@@ -108,6 +108,16 @@ until_is 60 "$up" 1
 "$vneva" pool remove warm >/dev/null || fail "pool remove"
 until_is 60 "select count(*) from pools where name = 'warm'" 0
 
+# Nodes that start and are not fit: the pool says where it is said why.
+"$vneva" pool add slurm --name unfit --nodes 1-1 --devices 60 || fail "pool add"
+until_is 60 "select failure like '%ended before its agent%launch status%' from pools where name = 'unfit'" 1
+failure=$(ask "select failure from pools where name = 'unfit'")
+folder_of=${failure##*launch status }
+"$vneva" launch status "${folder_of%%\`*}" | grep -q "60 devices are asked for" ||
+    fail "launch status of '${folder_of%%\`*}' says no cause"
+"$vneva" pool remove unfit >/dev/null || fail "pool remove"
+until_is 60 "select count(*) from pools where name = 'unfit'" 0
+
 # The pool goes, and its key with it.
 "$vneva" pool remove slurm >/dev/null || fail "pool remove"
 until_is 30 "select count(*) from pools" 0

@@ -1,11 +1,14 @@
 #!/bin/sh
 # Stands in for vneva-launch in the tests of pools: the cluster is a folder, a node is a
 # process of vneva-worker.
-#   $VNEVA_FAKE_CLUSTER/job/ID/   an allocation: what was asked, and pid once it runs
+#   $VNEVA_FAKE_CLUSTER/job/ID/   an allocation: what was asked, and pid once it runs; its
+#               agent outlives a test that was killed by half a minute
 #   submitted, calls              a line a submission, a call
 #   full        while it is there nothing new begins to run
 #   refuse      while it is there submissions fail, saying what is in it
 #   down        while it is there all calls fail, saying what is in it
+#   stuck       while it is there nothing can be cancelled, and it says what is in it
+#   hang_list   while it is there lists hang
 #   hang        while it is there submissions hang before they are made
 #   hang_after  while it is there they are made and then hang
 set -eu
@@ -17,7 +20,7 @@ echo "$verb $*" >>"$cluster/calls"
 begin() {
     read -r pool name endpoint key <"$cluster/job/$1/asked"
     SLURM_JOB_ID=$1 setsid "$VNEVA_FAKE_BIN/vneva-worker" --connect "$endpoint" \
-        --key "$key" --pool "$pool" --host "node$1" </dev/null \
+        --key "$key" --pool "$pool" --host "node$1" --give-up 30 </dev/null \
         >>"$cluster/node$1.log" 2>&1 &
     echo $! >"$cluster/job/$1/pid"
 }
@@ -58,6 +61,7 @@ agents)
     echo "{\"allocation\": \"$id\", \"name\": \"$name\"}"
     ;;
 list)
+    [ -f "$cluster/hang_list" ] && exec sleep 1000
     for job in "$cluster"/job/*/; do
         id=$(basename "$job")
         [ -f "$job/asked" ] && [ ! -f "$job/cancelled" ] || continue
@@ -76,6 +80,10 @@ list)
     done
     ;;
 cancel)
+    if [ -f "$cluster/stuck" ]; then
+        cat "$cluster/stuck" >&2
+        exit 4
+    fi
     for id in "$@"; do
         touch "$cluster/job/$id/cancelled"
         [ ! -f "$cluster/job/$id/pid" ] || kill "$(cat "$cluster/job/$id/pid")" || true

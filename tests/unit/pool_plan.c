@@ -29,6 +29,8 @@ static struct fixture pool(int64_t min_nodes, int64_t max_nodes)
                                       .max_nodes = max_nodes,
                                       .idle_ms = IDLE_MS,
                                       .failure = "",
+                                      .list_error = "",
+                                      .cancel_error = "",
                                       .now_ms = NOW_MS}};
 }
 
@@ -167,6 +169,41 @@ static void failure_is_told_and_waited_for(void **state)
     f.facts.retry_ms = NOW_MS;
     plan(&f);
     assert_int_equal(f.plan.n_submit, 1);
+}
+
+static void cluster_that_cannot_be_listed_gets_nothing_more_and_that_is_said(void **state)
+{
+    struct fixture f = pool(0, 4);
+
+    (void)state;
+    want(&f, 1);
+    f.facts.list_error = "squeue: down";
+    plan(&f);
+    assert_int_equal(f.plan.n_submit, 0);
+    assert_why(&f, POOL_WHY_SUBMITS,
+               "submits nothing until the cluster can be listed: squeue: down");
+    add(&f, ALLOCATION_DRAINING, false, LONG_AGO);
+    f.facts.state = POOL_REMOVING;
+    plan(&f);
+    assert_why(&f, POOL_WHY_SUBMITS,
+               "submits nothing: it is being removed, once the cluster can be listed: "
+               "squeue: down");
+    assert_why(&f, POOL_WHY_KEEPS, "keeps nothing: 1 node on the way out");
+}
+
+static void cancelling_that_fails_is_said(void **state)
+{
+    struct fixture f = pool(0, 4);
+
+    (void)state;
+    f.facts.cancel_error = "scancel: no";
+    plan(&f);
+    assert_why(&f, POOL_WHY_CANCELS,
+               "cancels nothing: no node is pending"); /* any more */
+    add(&f, ALLOCATION_CANCELLING, false, LONG_AGO);
+    plan(&f);
+    assert_why(&f, POOL_WHY_CANCELS,
+               "tries to cancel again: the last try failed (scancel: no)");
 }
 
 static void nothing_happens_while_agents_may_come_back(void **state)
@@ -520,6 +557,9 @@ int main(void)
         cmocka_unit_test(few_submissions_are_under_way_at_once),
         cmocka_unit_test(minimum_is_filled_without_work),
         cmocka_unit_test(failure_is_told_and_waited_for),
+        cmocka_unit_test(
+            cluster_that_cannot_be_listed_gets_nothing_more_and_that_is_said),
+        cmocka_unit_test(cancelling_that_fails_is_said),
         cmocka_unit_test(nothing_happens_while_agents_may_come_back),
         cmocka_unit_test(paused_pool_submits_nothing_and_lets_idle_ones_end),
         cmocka_unit_test(unneeded_pending_ones_are_cancelled_after_a_while),
