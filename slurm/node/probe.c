@@ -36,11 +36,12 @@ static void fail(struct probe *probe, const char *what)
 
 static void look_folder(struct probe *probe)
 {
-    DIR *dir = opendir(probe->path);
     const struct dirent *entry;
+    DIR *dir;
 
     probe->n_bytes = -1;
     errno = 0;
+    dir = opendir(probe->path);
     while (dir && probe->n_entries <= PROBE_ENTRIES_MAX && (entry = readdir(dir))) {
         if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0)
             continue;

@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -509,6 +510,7 @@ static void only_gpus_that_cuda_may_use_count(void **state)
 
 #define PROBE_MS 300
 #define ENOUGH_MS 30000
+#define NOBODY 65534
 
 /* Who opens a pipe that nobody writes to waits, as on a file server that is gone. */
 static void what_does_not_answer_is_told_and_not_waited_for(void **state)
@@ -569,6 +571,28 @@ static void what_is_in_a_file_or_folder_gives_its_print(void **state)
     assert_true(probes[2].print != 0);
     assert_int_equal(probes[3].n_bytes, strlen(folder));
     assert_int_equal(probes[4].n_bytes, strlen(folder));
+    assert_int_equal(fs_remove_tree(folder, &err), 0);
+}
+
+/* Root may list everything, so it asks as somebody else. */
+static void a_folder_that_cannot_be_listed_is_told(void **state)
+{
+    const char *tmp = getenv("TMPDIR");
+    const uid_t me = geteuid();
+    char folder[200], closed[220];
+    struct probe probe = {.kind = PROBE_READ, .path = closed};
+    struct err err;
+
+    (void)state;
+    snprintf(folder, sizeof(folder), "%s/vneva-probe-XXXXXX", tmp ? tmp : "/tmp");
+    assert_non_null(mkdtemp(folder));
+    assert_int_equal(chmod(folder, 0755), 0);
+    snprintf(closed, sizeof(closed), "%s/closed", folder);
+    assert_int_equal(mkdir(closed, 0), 0);
+    assert_int_equal(me == 0 ? seteuid(NOBODY) : 0, 0);
+    assert_int_equal(probe_all(&probe, 1, ENOUGH_MS, &err), 0);
+    assert_int_equal(me == 0 ? seteuid(me) : 0, 0);
+    assert_string_equal(probe.why, "cannot list it: Permission denied");
     assert_int_equal(fs_remove_tree(folder, &err), 0);
 }
 
@@ -672,6 +696,7 @@ int main(void)
         TEST(all_faults_are_told_at_once),
         cmocka_unit_test(what_does_not_answer_is_told_and_not_waited_for),
         cmocka_unit_test(what_is_in_a_file_or_folder_gives_its_print),
+        cmocka_unit_test(a_folder_that_cannot_be_listed_is_told),
         cmocka_unit_test(only_gpus_that_cuda_may_use_count),
         cmocka_unit_test(the_paths_of_a_job_are_those_it_names),
         cmocka_unit_test(a_larger_job_needs_more_room),
