@@ -228,14 +228,17 @@ static void end(struct core *core, struct job *job, struct attempt *attempt)
     attempt_change(core, job, attempt, ATTEMPT_EV_END);
     if (is_lost) {
         job->n_fruitless++;
+        job->n_bad_inputs = attempt->has_bad_input ? job->n_bad_inputs + 1 : 0;
         job->not_before_ms = core->wall_ms + core_backoff_ms(core, job->n_fruitless);
         store_job_retry(core->store, job->id, job->n_fruitless, job->not_before_ms);
     }
-    if (is_lost && job->n_fruitless >= CORE_FRUITLESS_MAX && job->goal == GOAL_RUN) {
+    if (is_lost && job->goal == GOAL_RUN &&
+        (job->n_fruitless >= CORE_FRUITLESS_MAX ||
+         job->n_bad_inputs >= CORE_BAD_INPUTS_MAX)) {
         char reason[CORE_TEXT_MAX];
 
-        core_text(reason, "%d attempts without progress; the last: %s",
-                  CORE_FRUITLESS_MAX, attempt->reason);
+        core_text(reason, "%lld attempts without progress; the last: %s",
+                  (long long)job->n_fruitless, attempt->reason);
         job_stop(core, job, GOAL_FAIL, CORE_LOST_GRACE_MS, reason);
     }
     job_settle(core, job);

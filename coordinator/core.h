@@ -19,8 +19,10 @@
 #include "coordinator/queries.h"
 #include "coordinator/store/store.h"
 
-#define CORE_FRUITLESS_MAX 5 /* attempts lost one after another without a task done */
-#define CORE_FAILURES_MAX 3  /* of a task, before it is quarantined */
+#define CORE_FRUITLESS_MAX 5  /* attempts lost one after another without a task done */
+#define CORE_BAD_INPUTS_MAX 2 /* of them, when the last say that their input is bad */
+#define CORE_EXIT_BAD_INPUT 2 /* a rank's exit status that says so */
+#define CORE_FAILURES_MAX 3   /* of a task, before it is quarantined */
 #define CORE_BACKOFF_MAX_MS 60000
 #define CORE_TRAINING_LEASES 3 /* one in work, two ahead */
 #define CORE_GRACE_MS 30000    /* hold, cancel: time to finish the step and checkpoint */

@@ -51,7 +51,8 @@ struct attempt {
     enum attempt_state state;
     enum attempt_cause cause;
     char *reason;
-    bool is_blamed; /* a rank of its own died: what it had leased counts as failed */
+    bool is_blamed;     /* a rank of its own died: what it had leased counts as failed */
+    bool has_bad_input; /* so that rank said */
     int64_t n_ranks;
     struct rank *ranks;
     int64_t n_leases;
@@ -67,6 +68,7 @@ struct job {
     enum job_goal goal;
     char *goal_reason; /* why it is to be held, cancelled or failed */
     int64_t last_attempt, n_fruitless, not_before_ms, n_samples;
+    int64_t n_bad_inputs; /* the last attempts ended for that, one after another */
     int64_t done, total, submitted_ms;
     char *resume; /* newest checkpoint, "" for none */
     bool is_progress_new;

@@ -113,6 +113,7 @@ static void rank_exit(struct core *core, struct agent *agent, const struct net_p
                reason);
     if (attempt_is_live(attempt)) {
         attempt->is_blamed = ended->status != 0; /* 0: somebody asked it to end */
+        attempt->has_bad_input = ended->status == CORE_EXIT_BAD_INPUT;
         attempt_rank_gone(core, job, attempt, ended->rank);
         attempt_stop(core, job, attempt, CAUSE_LOST, CORE_LOST_GRACE_MS, reason);
     } else {

@@ -366,6 +366,7 @@ void task_finish(struct core *core, struct job *job, struct attempt *attempt,
     attempt->progress = 0;
     task_change(core, job, task, TASK_EV_FINISH, 0);
     store_task_result(core->store, id, result);
+    job->n_bad_inputs = 0;
     if (job->n_fruitless) {
         job->n_fruitless = 0;
         store_job_retry(core->store, job->id, 0, job->not_before_ms);

@@ -1,5 +1,6 @@
 /* A rank that hangs, outside of decoders: it is named with what it was
- * doing while the others wait for it in a collective, and the job goes on without it. */
+ * doing while the others wait for it in a collective, and the job goes on without it. And
+ * one that cannot write its checkpoints. */
 #include "common/base/clock.h"
 #include "tests/integration/worker_home.h"
 
@@ -157,12 +158,30 @@ static void rank_that_hangs_in_the_optimizer_is_named(void **state)
     expect_named("rank0.optimizer:hang@9", 0, "optimizer", "all-reduce of group tensor");
 }
 
+/* Four attempts come within 7 s: the job outlives a disk that is full as long. */
+static void job_whose_checkpoints_cannot_be_written_waits_for_room(void **state)
+{
+    struct stuck stuck;
+
+    (void)state;
+    start(&stuck, "checkpoint.tensors:fail");
+    wait_for(&stuck,
+             "select count(*) from attempts where job = 2 and reason like '%cannot save "
+             "checkpoint%' and state = 'ended'",
+             "3");
+    home_kill(&stuck.home.agent);
+    home_start_agent(&stuck.home, N_DEVICES);
+    home_wait_done(&stuck.home, 2);
+    home_fini(&stuck.home);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(rank_that_hangs_in_the_forward_pass_is_named),
         cmocka_unit_test(rank_that_hangs_in_a_collective_is_named),
         cmocka_unit_test(rank_that_hangs_in_the_optimizer_is_named),
+        cmocka_unit_test(job_whose_checkpoints_cannot_be_written_waits_for_room),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

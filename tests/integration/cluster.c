@@ -375,6 +375,8 @@ static void play_rank(struct fake_agent *agent, struct fake_rank *rank)
             return;
         if (script == SCRIPT_DIE)
             end_rank(agent, rank, 128 + SIGKILL, "");
+        else if (script == SCRIPT_REFUSE)
+            end_rank(agent, rank, 2, "bad input");
         else if (script == SCRIPT_FAIL)
             report_failed(agent, rank);
         else

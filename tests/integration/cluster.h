@@ -40,7 +40,7 @@ struct fake_rank {
 };
 
 /* What a scripted agent does with a task its rank 0 has. */
-enum script { SCRIPT_WORK, SCRIPT_KEEP, SCRIPT_FAIL, SCRIPT_DIE };
+enum script { SCRIPT_WORK, SCRIPT_KEEP, SCRIPT_FAIL, SCRIPT_DIE, SCRIPT_REFUSE };
 
 struct fake_agent {
     struct net_client *client;

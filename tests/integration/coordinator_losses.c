@@ -52,6 +52,22 @@ static void attempts_without_progress_fail_the_job_with_the_last_reason(void **s
     assert_int_equal(job_int(cluster, job, "attempt"), 5);
 }
 
+/* One more try, for another node may see the file that was missing. */
+static void bad_input_fails_the_job_at_its_second_attempt(void **state)
+{
+    struct cluster *cluster = *state;
+    int64_t job = submit_train(cluster, "r", 10, 10, 1);
+    struct fake_agent *agent = cluster_add_agent(cluster, 1, 0);
+    char reason[512];
+
+    agent->script = SCRIPT_REFUSE;
+    cluster_wait_job(cluster, job, "failed");
+    cluster_job_text(cluster, job, "reason", reason, sizeof(reason));
+    assert_non_null(strstr(reason, "2 attempts without progress; the last: rank 0"));
+    assert_non_null(strstr(reason, "bad input"));
+    assert_int_equal(job_int(cluster, job, "attempt"), 2);
+}
+
 static void task_that_fails_three_times_is_quarantined_and_named(void **state)
 {
     struct cluster *cluster = *state;
@@ -379,6 +395,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(lost_rank_ends_the_attempt_and_the_next_resumes),
         TEST(attempts_without_progress_fail_the_job_with_the_last_reason),
+        TEST(bad_input_fails_the_job_at_its_second_attempt),
         TEST(task_that_fails_three_times_is_quarantined_and_named),
         TEST(task_that_kills_its_rank_three_times_is_quarantined),
         TEST(tasks_of_a_silent_agent_go_elsewhere_and_its_late_result_is_refused),

@@ -244,7 +244,7 @@ static void expect_failure(const struct world *world, const char *job, const cha
 
     world_start_training(&gang, world, job, 1, 9, resume, NULL, more);
     gang_wait_end(&gang);
-    assert_int_equal(gang.statuses[0], 1);
+    assert_int_equal(gang.statuses[0], 2); /* bad input */
     if (!strstr(gang.reasons[0], reason))
         fail_msg("'%s' does not say '%s'", gang.reasons[0], reason);
     gang_fini(&gang);

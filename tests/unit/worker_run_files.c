@@ -221,7 +221,7 @@ static void going_on_under_other_settings_is_refused(void **state)
     assert_int_equal(checkpoints_check(&step, meta, same, &err), 0);
     assert_int_equal(step, 5);
     assert_int_equal(checkpoints_check(&step, meta, other, &err), -1);
-    assert_int_equal(err.code, ERR_STATE);
+    assert_int_equal(err.code, ERR_INVALID);
     assert_non_null(strstr(err.text, "model.seed was 1"));
     json_free(meta);
     json_free(same);

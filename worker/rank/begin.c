@@ -78,7 +78,7 @@ static int wait_for_lock(struct begin *begin, const struct rank *rank, bool has_
     }
     read_holder(holder, begin->lock);
     if (has_begun && strcmp(holder, mine) != 0)
-        return err_set(err, ERR_STATE,
+        return err_set(err, ERR_INVALID,
                        "%s went on in '%s' since this job was last at work there", holder,
                        begin->folder);
     if (ftruncate(begin->lock, 0) < 0 ||
@@ -158,7 +158,7 @@ static int look_into_folder(struct begin *begin, const struct rank *rank, struct
 
     if (checkpoints_find(begin->from, begin->folder, &none) == 0) {
         if (!spec->exp_manager.resume_if_exists)
-            return err_set(err, ERR_STATE,
+            return err_set(err, ERR_INVALID,
                            "'%s' has checkpoints of an earlier run (the newest: '%s'): "
                            "set exp_manager.resume_if_exists to go on from it, or "
                            "another exp_manager.explicit_log_dir",

@@ -36,7 +36,7 @@ struct begin {
     int lock;                 /* -1: none */
 };
 
-/* ERR_EXISTS names the job that works in the folder; ERR_STATE: it has checkpoints and
+/* ERR_EXISTS names the job that works in the folder; ERR_INVALID: it has checkpoints and
  * nothing says to go on; ERR_NOT_FOUND: it has none and something says to go on.
  * COLLECTIVE over all ranks. */
 int begin_open(struct begin *begin, const struct rank *rank, struct err *err);

@@ -110,7 +110,7 @@ int checkpoints_check(int64_t *step, const struct json *meta, const struct json 
         json_write(&is, json_at(binding, i), 0);
         is_same = strcmp(buf_str(&was), buf_str(&is)) == 0;
         if (!is_same)
-            err_set(err, ERR_STATE,
+            err_set(err, ERR_INVALID,
                     "%s was %s when the checkpoint was written and is %s now: going on "
                     "would not be the same run",
                     key, buf_str(&was), buf_str(&is));

@@ -24,7 +24,7 @@ int checkpoints_binding(struct json **out, const struct spec *spec, uint64_t fin
 int checkpoints_meta(struct json **out, const struct spec *spec,
                      const struct json *binding, int64_t step,
                      const struct dataset_info *data, struct err *err);
-/* The step to go on from. ERR_STATE names the setting that differs from `binding`. */
+/* The step to go on from. ERR_INVALID names the setting that differs from `binding`. */
 int checkpoints_check(int64_t *step, const struct json *meta, const struct json *binding,
                       struct err *err);
 

@@ -22,6 +22,15 @@ static const char usage[] =
     "               1 when not\n"
     "  --help       this text\n";
 
+/* Whether to try again cannot help, unless another node sees other files. */
+static int exit_status(const struct err *err)
+{
+    return err->code == ERR_INVALID || err->code == ERR_FORMAT ||
+                   err->code == ERR_NOT_FOUND
+               ? EXIT_USAGE
+               : EXIT_FAILED;
+}
+
 static int has_bf16(void)
 {
     struct backend *backend = NULL;
@@ -65,7 +74,7 @@ int main(int argc, char **argv)
     }
     if (fs_program_folder(folder, &err) < 0 || rank_run((int)fd, folder, &err) < 0) {
         log_error("%s", err.text);
-        return EXIT_FAILED;
+        return exit_status(&err);
     }
     return EXIT_OK;
 }

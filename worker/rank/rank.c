@@ -119,11 +119,14 @@ static bool can_go_on(const struct rank *rank)
     return rank->layout.n_ranks == 1 && !spec_kind_is_training(rank->spec->kind);
 }
 
-/* When a peer is lost the lease is not at fault: no TASK_FAILED, the attempt just ends. */
-static bool is_lost_peer(const struct rank *rank, const struct err *err)
+/* When a peer is lost, or the system refuses a rank that trains (a disk that is full), the
+ * lease is not at fault: no TASK_FAILED, the attempt just ends, and may be tried again
+ * oftener and later. */
+static bool is_nobodys_fault(const struct rank *rank, const struct err *err)
 {
-    return rank->layout.n_ranks > 1 &&
-           (err->code == ERR_PEER || err->code == ERR_TIMEOUT);
+    if (rank->layout.n_ranks > 1 && (err->code == ERR_PEER || err->code == ERR_TIMEOUT))
+        return true;
+    return spec_kind_is_training(rank->spec->kind) && err->code == ERR_IO;
 }
 
 /* 1: on with the next, 0: asked to stop, -1: the rank has to end. */
@@ -138,7 +141,7 @@ static int rank_do_task(struct rank *rank, const struct rank_kind *kind, void *s
         rc = -1;
     if (rc > 0 && pump_task_done(rank->pump, buf_str(&result), err) < 0)
         rc = -1;
-    else if (rc < 0 && is_lost_peer(rank, &why))
+    else if (rc < 0 && is_nobodys_fault(rank, &why))
         *err = why;
     else if (rc < 0 && pump_task_failed(rank->pump, why.text, err) == 0) {
         if (can_go_on(rank)) {

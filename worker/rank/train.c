@@ -100,7 +100,7 @@ static int train_resume(struct train *train, const char *path, struct err *err)
         rc = scaling_read(&train->scaling, meta, err);
     json_free(meta);
     if (rc == 0 && train->step >= train->optim.max_steps)
-        rc = err_set(err, ERR_STATE,
+        rc = err_set(err, ERR_INVALID,
                      "it has done %" PRId64 " steps already: trainer.max_steps (%" PRId64
                      ") must be above",
                      train->step, train->optim.max_steps);
