@@ -155,6 +155,8 @@ static int check_and_submit(struct client *client, const struct args *args,
         client_print_json(client, report);
     else if (args_has(args, "check"))
         preflight_print(client->out, report);
+    if (args_has(args, "check"))
+        status = notes->refused.count ? EXIT_JOB_FAILED : EXIT_DONE;
     else if (notes->refused.count)
         status = print_refused(client, notes);
     else {

@@ -9,6 +9,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -56,6 +57,30 @@ static int count_agents(struct client *client, struct err *err)
     }
     json_free(rows);
     return n;
+}
+
+/* An agent keeps the CPU ranks it began with. */
+static void warn_of_devices(struct client *client, int64_t n_asked)
+{
+    struct json *rows;
+    struct err err;
+
+    if (client_query(client, &rows, "workers", 0, 0, 0, &err) < 0)
+        return;
+    for (size_t i = 0; i < json_count(rows); i++) {
+        const struct json *row = json_at(rows, i);
+        const char *state = json_get_string(row, "state");
+        const char *kind = json_get_string(row, "device_kind");
+        int64_t n = json_get_int(row, "n_devices", n_asked);
+
+        if (state && strcmp(state, "up") == 0 && kind && strcmp(kind, "cpu") == 0 &&
+            n != n_asked)
+            fprintf(client->err,
+                    "vneva: --devices %" PRId64 " is not taken: its agent has %" PRId64
+                    " CPU ranks; `vneva down` first\n",
+                    n_asked, n);
+    }
+    json_free(rows);
 }
 
 /* ---- starting ---- */
@@ -378,6 +403,8 @@ int cmd_up(struct client *client, const struct args *args)
     }
     if (!coordinator.pid && !agent.pid) {
         fprintf(client->out, "runs already, home '%s'\n", client->home);
+        if (args_has(args, "devices"))
+            warn_of_devices(client, n_devices);
         return EXIT_DONE;
     }
     fprintf(client->out, "up: %s%s%s, home '%s'\n", coordinator.pid ? "coordinator" : "",

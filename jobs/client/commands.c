@@ -31,7 +31,8 @@ static const struct args_option keys_options[] = {
 };
 static const struct args_option submit_options[] = {
     {"kind", 'k', "KIND", "prepare, pretrain, finetune or evaluate"},
-    {"check", 0, NULL, "say what the job would do; submit nothing"},
+    {"check", 0, NULL,
+     "say what the job would do; submit nothing (1: it would be refused)"},
     {"memory", 0, "SIZE", "of a device, for one rank: 80G (default: as agents say)"},
     {"wait", 'w', NULL, "wait for its end, as `vneva wait`"},
     {"quiet", 'q', NULL, "print the job's number alone"},

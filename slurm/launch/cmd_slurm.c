@@ -96,7 +96,8 @@ static int check_here(struct launch *l, struct err *err)
     argv[n] = NULL;
     if (launch_call(&said, argv, err) < 0)
         return -1;
-    complaint = said.status == 0 ? NULL : launch_complaint(&said);
+    /* 1: the report has what it would be refused for */
+    complaint = said.status == 0 || said.status == 1 ? NULL : launch_complaint(&said);
     if (complaint && strncmp(complaint, prefix, sizeof(prefix) - 1) == 0)
         complaint += sizeof(prefix) - 1;
     rc = complaint ? err_set(err, ERR_INVALID, "%s", complaint) : take_report(&said, err);

@@ -300,12 +300,21 @@ static void up_says_when_it_runs_already(void **state)
 {
     static const struct fake_rule rules[] = {
         {.type = MSG_PING, .answer = MSG_PONG},
-        FAKE_ROWS("workers",
-                  "[{\"id\": 1, \"state\": \"lost\"}, {\"id\": 2, \"state\": \"up\"}]"),
+        FAKE_ROWS("workers", "[{\"id\": 1, \"state\": \"lost\"}, {\"id\": 2, \"state\": "
+                             "\"up\", \"device_kind\": \"cpu\", \"n_devices\": 2}]"),
         {.type = MSG_NONE}};
+    struct fake *fake;
+    struct said said;
 
     (void)state;
     assert_run(rules, W("up"), EXIT_DONE, "runs already", NULL);
+    assert_run(rules, W("up", "--devices", "3"), EXIT_DONE, "runs already",
+               "--devices 3 is not taken: its agent has 2 CPU ranks");
+    fake = fake_start(rules);
+    said = client_says(fake_home(fake), W("up", "--devices", "2"));
+    assert_string_equal(said.err, "");
+    said_fini(&said);
+    fake_stop(fake);
     assert_run(rules, W("up", "--devices", "0"), EXIT_USAGE, NULL, "from 1 to 64");
 }
 

@@ -175,7 +175,7 @@ static void what_cannot_run_is_listed_by_check_and_refused_by_submit(void **stat
     make_spec(fake_home(fake), spec, data);
     said = client_says(fake_home(fake),
                        W("submit", "--check", spec, data, "model.activation=reglu"));
-    assert_int_equal(said.status, EXIT_DONE);
+    assert_int_equal(said.status, EXIT_JOB_FAILED);
     assert_says(said.out, "model.activation: \"reglu\" cannot be run by this version");
     said_fini(&said);
     said =
@@ -285,7 +285,7 @@ static void nemo_file_passes_the_check_as_it_is(void **state)
     snprintf(llm, sizeof(llm), "model.mm_cfg.llm.from_pretrained=%s", fake_home(fake));
     said = client_says(fake_home(fake),
                        W("submit", "--check", "--kind", "pretrain", nemo, data, llm));
-    assert_int_equal(said.status, EXIT_DONE);
+    assert_int_equal(said.status, EXIT_JOB_FAILED);
     assert_says(said.out, "ranks        8: tensor parallel 1 x data parallel 8");
     assert_says(said.out, "parameters   13.2 B");
     assert_says(said.out, "8 frames x 576 patches = 4608 tokens");
