@@ -165,6 +165,12 @@ what_goes_wrong_is_said_with_its_remedy() {
     says "convert it to Hugging Face's form with NeMo"
     exits 2 ask --model "$model" --video none.mp4 "What?"
     says "there is no video 'none.mp4'"
+    exits 2 ask --model no-such-folder --video none.mp4 "What?" # before a model is loaded
+    says "there is no video 'none.mp4'"
+    exits 2 ask --model no-such-folder --questions none.jsonl
+    says "'none.jsonl' is not there"
+    exits 2 ask --model "$model" --video old.nemo/none.mp4 "What?"
+    says "the video 'old.nemo/none.mp4' cannot be reached: Not a directory"
     exits 2 ask --model "$model" --video empty "What?"
     says "'empty' is no file"
     echo "no video" >text.mp4

@@ -1,12 +1,28 @@
 /* vneva-generate: questions from the command line, a file or a person at a terminal. */
-#include "common/base/clock.h"
+#include "common/base/fs.h"
 #include "common/base/log.h"
+#include "worker/generate/prompt.h"
 #include "worker/generate/talk.h"
 
 #include <errno.h>
 #include <signal.h>
 #include <string.h>
 #include <unistd.h>
+
+/* What is not there is told at once, not when the model is loaded. */
+static int check_files(const struct options *options, struct err *err)
+{
+    if (!options->question && !options->questions && !isatty(STDIN_FILENO))
+        return err_set(err, ERR_INVALID,
+                       "no question: give one, or --questions FILE (- for standard "
+                       "input)");
+    for (int i = 0; i < options->n_media; i++)
+        if (prompt_check_file(options->media[i].kind, options->media[i].path, err) < 0)
+            return -1;
+    if (options->questions && strcmp(options->questions, "-") != 0)
+        return fs_must_exist(options->questions, err);
+    return 0;
+}
 
 static int run(const struct options *options)
 {
@@ -15,12 +31,7 @@ static int run(const struct options *options)
     struct err err = {0};
     int status;
 
-    if (!options->question && !options->questions && !isatty(STDIN_FILENO)) {
-        err_set(&err, ERR_INVALID,
-                "no question: give one, or --questions FILE (- for standard input)");
-        return talk_fail(&err);
-    }
-    if (session_open(&talk.session, options, &err) < 0)
+    if (check_files(options, &err) < 0 || session_open(&talk.session, options, &err) < 0)
         return talk_fail(&err);
     talk_tell_guess(&talk);
     if (options->is_verbose && session_describe(&about, talk.session, &err) == 0)

@@ -3,6 +3,7 @@
 #include "common/base/fs.h"
 #include "dataprep/annotations/record.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -148,17 +149,18 @@ static int take_named(struct media_ref *out, const struct prompter *prompter,
     return 0;
 }
 
-/* Said before a decoder is asked: it would only say that it cannot open it. */
-static int check_file(const struct media_ref *ref, struct err *err)
+int prompt_check_file(enum media_kind kind, const char *path, struct err *err)
 {
-    const char *kind = ref->kind == MEDIA_VIDEO ? "video" : "image";
+    const char *wanted = kind == MEDIA_VIDEO ? "video" : "image";
     struct stat st;
 
-    if (stat(ref->path, &st) < 0)
-        return err_set(err, ERR_NOT_FOUND, "there is no %s '%s'", kind, ref->path);
+    if (stat(path, &st) < 0 && errno == ENOENT)
+        return err_set(err, ERR_NOT_FOUND, "there is no %s '%s'", wanted, path);
+    if (stat(path, &st) < 0)
+        return err_set(err, ERR_NOT_FOUND, "the %s '%s' cannot be reached: %s", wanted,
+                       path, strerror(errno));
     if (!S_ISREG(st.st_mode))
-        return err_set(err, ERR_INVALID, "'%s' is no file: a %s is wanted", ref->path,
-                       kind);
+        return err_set(err, ERR_INVALID, "'%s' is no file: a %s is wanted", path, wanted);
     return 0;
 }
 
@@ -181,7 +183,7 @@ static int find_media(struct dataset_sample *sample, const struct prompter *prom
                              : take_given(refs, prompter, kinds, n, err);
     for (int64_t i = 0; i < n && rc == 0; i++) {
         sample->media[i].ref = refs[i];
-        rc = check_file(&refs[i], err);
+        rc = prompt_check_file(refs[i].kind, refs[i].path, err);
     }
     sample->n_media = n;
     return rc;

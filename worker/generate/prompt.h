@@ -32,4 +32,8 @@ int prompt_add_turn(struct json *record, const char *from, const char *value,
 int prompt_sample(struct dataset_sample **out, const struct prompter *prompter,
                   const struct json *record, struct err *err);
 
+/* Said before a model is loaded or a decoder asked, which would only say that it cannot
+ * open it. */
+int prompt_check_file(enum media_kind kind, const char *path, struct err *err);
+
 #endif
