@@ -163,6 +163,10 @@ static int source_explain(struct source *source, int code, struct err *err)
                        (unsigned long long)source_promised_bytes(source));
     if (looks_like_text(head, n))
         return err_set(err, ERR_FORMAT, "not a media file: its bytes are text");
+    if (code == AVERROR(EINVAL)) /* recognized, and not among `formats` */
+        return err_set(err, ERR_FORMAT,
+                       "neither a video nor an image in a format that "
+                       "is read: sound alone, perhaps");
     return err_set(err, ERR_FORMAT, "not a media file that can be read: %s",
                    av_make_error_string(text, sizeof(text), code));
 }

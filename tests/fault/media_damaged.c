@@ -135,7 +135,7 @@ static void what_is_no_video_is_rejected_with_its_reason(void **state)
     request = write_file("text.mp4", text, sizeof(text) - 1);
     expect_reject(&request, "text");
     request = write_file("sound.mp4", wav, sizeof(wav));
-    expect_reject(&request, "no");
+    expect_reject(&request, "neither a video nor an image");
     for (size_t i = 0; i < sizeof(noise); i++)
         noise[i] = (uint8_t)(i * i * 7 + i / 3);
     request = write_file("noise.mp4", noise, sizeof(noise));
