@@ -29,11 +29,16 @@ void head_scratch_layout(struct head_scratch *scratch, const struct head *head,
         scratch->d_logits = arena_take_2d(arena, dtype, n, v);
 }
 
-/* The first n rows of the scratch tensors. */
-static struct head_scratch first_rows(const struct head_scratch *all, int64_t n)
+/* As many of the rows from `first` on as fit into the scratch tensors: *at, and these as
+ * they are for them. */
+static struct head_scratch cut(const struct head_scratch *all, const struct tensor *rows,
+                               int64_t first, struct tensor *at)
 {
     struct head_scratch part = *all;
+    int64_t left = rows->dims[0] - first;
+    int64_t n = left < all->n_rows_max ? left : all->n_rows_max;
 
+    *at = tensor_rows(rows, first, n);
     part.x = tensor_rows(&all->x, 0, n);
     part.d_x = tensor_rows(&all->d_x, 0, n);
     part.normed = tensor_rows(&all->normed, 0, n);
@@ -120,10 +125,9 @@ int head_loss(struct nn *nn, struct head *head, struct head_scratch *scratch,
     int64_t n = rows->dims[0];
 
     for (int64_t first = 0; first < n; first += scratch->n_rows_max) {
-        int64_t left = n - first;
-        int64_t count = left < scratch->n_rows_max ? left : scratch->n_rows_max;
-        struct head_scratch part = first_rows(scratch, count);
-        struct tensor at = tensor_rows(rows, first, count);
+        struct tensor at;
+        struct head_scratch part = cut(scratch, rows, first, &at);
+        int64_t count = at.dims[0];
         struct tensor wanted = tensor_rows(labels, first, count);
 
         if (logits_fwd(nn, head, &part, x, &at, err) < 0 ||
@@ -168,10 +172,9 @@ int head_greedy_ask(struct nn *nn, struct head *head, struct head_scratch *scrat
     int64_t n = rows->dims[0];
 
     for (int64_t first = 0; first < n; first += scratch->n_rows_max) {
-        int64_t left = n - first;
-        int64_t count = left < scratch->n_rows_max ? left : scratch->n_rows_max;
-        struct head_scratch part = first_rows(scratch, count);
-        struct tensor at = tensor_rows(rows, first, count);
+        struct tensor at;
+        struct head_scratch part = cut(scratch, rows, first, &at);
+        int64_t count = at.dims[0];
         struct tensor best = tensor_rows(value, first, count);
         struct tensor which = tensor_rows(index, first, count);
 
@@ -251,10 +254,9 @@ int head_draw_ask(struct nn *nn, struct head *head, struct head_scratch *scratch
     int64_t n = rows->dims[0];
 
     for (int64_t first = 0; first < n; first += scratch->n_rows_max) {
-        int64_t left = n - first;
-        int64_t count = left < scratch->n_rows_max ? left : scratch->n_rows_max;
-        struct head_scratch part = first_rows(scratch, count);
-        struct tensor at = tensor_rows(rows, first, count);
+        struct tensor at;
+        struct head_scratch part = cut(scratch, rows, first, &at);
+        int64_t count = at.dims[0];
         struct tensor best = tensor_rows(value, first, count);
         struct tensor drawn = tensor_rows(tokens, first, count);
         struct tensor streams = tensor_rows(&draw->streams, first, count);
