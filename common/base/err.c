@@ -79,3 +79,19 @@ int err_exit_status(const struct err *err)
         return 5;
     }
 }
+
+int err_asking_status(const struct err *err)
+{
+    switch (err->code) {
+    case ERR_TIMEOUT:
+        return 3;
+    case ERR_STATE:
+    case ERR_DENIED:
+    case ERR_STALE:
+        return 4;
+    case ERR_PEER:
+        return 5;
+    default:
+        return err_exit_status(err);
+    }
+}

@@ -251,8 +251,9 @@ static int remove_one(struct authorized_list *list, const char *name, struct err
     return 0;
 }
 
-int keys_authorize(const char *home, const struct authorized *add, size_t n_add,
-                   struct err *err)
+/* Adds keys and removes others by their names. */
+static int change(const char *home, const struct authorized *add, size_t n_add,
+                  const char *const *names, size_t n_names, struct err *err)
 {
     struct authorized_list list = {NULL, 0};
     int lock = lock_keys(home, err), rc;
@@ -262,22 +263,6 @@ int keys_authorize(const char *home, const struct authorized *add, size_t n_add,
     rc = keys_read_authorized(&list, home, err);
     for (size_t i = 0; i < n_add && rc == 0; i++)
         rc = add_one(&list, &add[i], err);
-    if (rc == 0)
-        rc = write_authorized(&list, home, err);
-    authorized_fini(&list);
-    close(lock);
-    return rc;
-}
-
-int keys_revoke(const char *home, const char *const *names, size_t n_names,
-                struct err *err)
-{
-    struct authorized_list list = {NULL, 0};
-    int lock = lock_keys(home, err), rc;
-
-    if (lock < 0)
-        return -1;
-    rc = keys_read_authorized(&list, home, err);
     for (size_t i = 0; i < n_names && rc == 0; i++)
         rc = remove_one(&list, names[i], err);
     if (rc == 0)
@@ -285,6 +270,18 @@ int keys_revoke(const char *home, const char *const *names, size_t n_names,
     authorized_fini(&list);
     close(lock);
     return rc;
+}
+
+int keys_authorize(const char *home, const struct authorized *add, size_t n_add,
+                   struct err *err)
+{
+    return change(home, add, n_add, NULL, 0, err);
+}
+
+int keys_revoke(const char *home, const char *const *names, size_t n_names,
+                struct err *err)
+{
+    return change(home, NULL, 0, names, n_names, err);
 }
 
 /* ---- the coordinator's own ---- */

@@ -66,27 +66,6 @@ void client_fini(struct client *client)
     client->net = NULL;
 }
 
-static enum client_exit exit_of(enum err_code code)
-{
-    switch (code) {
-    case ERR_TIMEOUT:
-        return EXIT_NOBODY;
-    case ERR_STATE:
-    case ERR_DENIED:
-    case ERR_STALE:
-        return EXIT_REFUSED;
-    case ERR_INVALID:
-    case ERR_FORMAT:
-    case ERR_NOT_FOUND:
-    case ERR_EXISTS:
-    case ERR_LIMIT:
-    case ERR_UNSUPPORTED:
-        return EXIT_USAGE;
-    default:
-        return EXIT_SYSTEM;
-    }
-}
-
 int client_fail(struct client *client, const struct err *err)
 {
     char text[sizeof(err->text)], *end;
@@ -101,7 +80,7 @@ int client_fail(struct client *client, const struct err *err)
         utf8_hide_controls(line); /* there are names in it that others gave */
         fprintf(client->err, "%s\n", line);
     }
-    return exit_of(err->code);
+    return err_asking_status(err);
 }
 
 int client_read_job(const char *word, int64_t *out, struct err *err)

@@ -48,30 +48,11 @@ void launch_print_options(const struct args_option *options)
     }
 }
 
-static enum launch_exit exit_of(enum err_code code)
-{
-    switch (code) {
-    case ERR_TIMEOUT:
-        return EXIT_NOBODY;
-    case ERR_STATE:
-    case ERR_DENIED:
-        return EXIT_REFUSED;
-    case ERR_INVALID:
-    case ERR_FORMAT:
-    case ERR_NOT_FOUND:
-    case ERR_EXISTS:
-    case ERR_LIMIT:
-        return EXIT_USAGE;
-    default:
-        return EXIT_SYSTEM;
-    }
-}
-
 int launch_fail(const struct err *err)
 {
     fflush(stdout);
     fprintf(stderr, "vneva: %s\n", err->text);
-    return exit_of(err->code);
+    return err->code == ERR_UNSUPPORTED ? EXIT_SYSTEM : err_asking_status(err);
 }
 
 void launch_stamp(char *out)
