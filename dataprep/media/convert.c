@@ -89,7 +89,8 @@ static int sign(int32_t value)
     return value < 0 ? -1 : 1;
 }
 
-bool matrix_is_transposed(const int32_t *matrix)
+/* Whether a display matrix swaps width and height. */
+static bool is_transposed(const int32_t *matrix)
 {
     return matrix &&
            llabs(matrix[0]) + llabs(matrix[4]) < llabs(matrix[1]) + llabs(matrix[3]);
@@ -100,15 +101,15 @@ bool matrix_is_transposed(const int32_t *matrix)
 static void picture_turn(struct picture *to, const struct picture *from,
                          const int32_t *matrix)
 {
-    bool is_transposed = matrix_is_transposed(matrix);
-    int from_x = is_transposed ? sign(matrix[3]) : sign(matrix[0]); /* of x' */
-    int from_y = is_transposed ? sign(matrix[1]) : sign(matrix[4]); /* of y' */
+    bool is_turned = is_transposed(matrix);
+    int from_x = is_turned ? sign(matrix[3]) : sign(matrix[0]); /* of x' */
+    int from_y = is_turned ? sign(matrix[1]) : sign(matrix[4]); /* of y' */
 
     for (int64_t y = 0; y < to->height; y++) {
         for (int64_t x = 0; x < to->width; x++) {
             int64_t u = from_x < 0 ? to->width - 1 - x : x;
             int64_t v = from_y < 0 ? to->height - 1 - y : y;
-            int64_t at = is_transposed ? u * from->width + v : v * from->width + u;
+            int64_t at = is_turned ? u * from->width + v : v * from->width + u;
 
             memcpy(&to->rgb[(y * to->width + x) * 3], &from->rgb[at * 3], 3);
         }
@@ -117,7 +118,7 @@ static void picture_turn(struct picture *to, const struct picture *from,
 
 static bool matrix_is_identity(const int32_t *matrix)
 {
-    return !matrix || (!matrix_is_transposed(matrix) && matrix[0] >= 0 && matrix[4] >= 0);
+    return !matrix || (!is_transposed(matrix) && matrix[0] >= 0 && matrix[4] >= 0);
 }
 
 int converter_run(struct converter *converter, struct picture *out, const AVFrame *frame,
@@ -135,9 +136,8 @@ int converter_run(struct converter *converter, struct picture *out, const AVFram
         return err_set(err, ERR_FORMAT, "cannot convert a frame to RGB");
     if (is_upright)
         return 0;
-    if (picture_reserve(out, matrix_is_transposed(matrix) ? frame->height : frame->width,
-                        matrix_is_transposed(matrix) ? frame->width : frame->height,
-                        err) < 0)
+    if (picture_reserve(out, is_transposed(matrix) ? frame->height : frame->width,
+                        is_transposed(matrix) ? frame->width : frame->height, err) < 0)
         return -1;
     picture_turn(out, straight, matrix);
     return 0;

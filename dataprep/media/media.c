@@ -473,9 +473,3 @@ int media_frames(uint8_t *out, size_t capacity_bytes, struct media_info *info,
     media_session_destroy(session);
     return rc;
 }
-
-int media_probe(struct media_info *out, const struct frame_request *request,
-                const struct media_limits *limits, struct err *err)
-{
-    return media_frames(NULL, 0, out, request, limits, err);
-}

@@ -34,9 +34,6 @@ void converter_fini(struct converter *converter);
 int converter_run(struct converter *converter, struct picture *out, const AVFrame *frame,
                   const int32_t *matrix, struct err *err);
 
-/* Whether a display matrix swaps width and height. */
-bool matrix_is_transposed(const int32_t *matrix);
-
 /* out [size,size,3] = the picture as Hugging Face's CLIPImageProcessor or
  * SiglipImageProcessor gives it before it rescales and normalises.
  *   clip, square:   the shorter edge to size, then the centre cut out

@@ -28,7 +28,7 @@ void media_session_allow_gpu(struct media_session *session, bool is_allowed);
  * until the next call with this session. */
 const char *media_session_take_note(struct media_session *session);
 
-/* As media_frames and media_probe of media.h; frames NULL probes. */
+/* As media_frames of media.h. */
 int media_session_frames(struct media_session *session, uint8_t *frames,
                          size_t capacity_bytes, struct media_info *info,
                          const struct frame_request *request,

@@ -28,7 +28,7 @@ static struct added_token *tokens_of(const struct added *added)
     return (struct added_token *)(void *)added->tokens.data;
 }
 
-size_t added_count(const struct added *added)
+static size_t count(const struct added *added)
 {
     return added->tokens.n_bytes / sizeof(struct added_token);
 }
@@ -40,7 +40,7 @@ const struct added_token *added_get(const struct added *added, size_t i)
 
 void added_fini(struct added *added)
 {
-    for (size_t i = 0; i < added_count(added); i++)
+    for (size_t i = 0; i < count(added); i++)
         free(tokens_of(added)[i].content);
     buf_fini(&added->tokens);
     texts_fini(&added->plain);
@@ -52,7 +52,7 @@ void added_fini(struct added *added)
 const struct added_token *added_find(const struct added *added, const char *content,
                                      size_t n_bytes)
 {
-    for (size_t i = 0; i < added_count(added); i++) {
+    for (size_t i = 0; i < count(added); i++) {
         const struct added_token *token = added_get(added, i);
 
         if (token->n_bytes == n_bytes && memcmp(token->content, content, n_bytes) == 0)
@@ -72,7 +72,7 @@ int added_put(struct added *added, const struct added_token *token, struct err *
         tokens_of(added)[same - added_get(added, 0)] = copy;
         return 0;
     }
-    if (added_count(added) >= ADDED_TOKENS_MAX)
+    if (count(added) >= ADDED_TOKENS_MAX)
         return err_set(err, ERR_LIMIT, "more than %d added tokens", ADDED_TOKENS_MAX);
     copy.content = malloc(token->n_bytes + 1);
     if (!copy.content)
@@ -132,7 +132,7 @@ int added_index(struct added *added, enum added_rule rule,
                                  const struct added_token *token, struct err *err),
                 void *state, struct err *err)
 {
-    size_t n = added_count(added);
+    size_t n = count(added);
 
     texts_fini(&added->plain);
     texts_fini(&added->normalized);

@@ -57,7 +57,6 @@ struct added_piece { /* of a text; token -1: text between tokens */
 void added_fini(struct added *added);
 /* Copies the token. One of the same content is changed instead; its number stays. */
 int added_put(struct added *added, const struct added_token *token, struct err *err);
-size_t added_count(const struct added *added);
 const struct added_token *added_get(const struct added *added, size_t i);
 /* NULL: none. */
 const struct added_token *added_find(const struct added *added, const char *content,

@@ -124,9 +124,10 @@ void normalizer_fini(struct normalizer *normalizer)
 
 /* ---- applying ---- */
 
-int aligned_replace(struct aligned *out, const struct aligned *in,
-                    const struct pattern *pattern, struct regex_work *work,
-                    const char *content, size_t n_content, struct err *err)
+/* Appends the text with every match replaced. */
+static int replace_all(struct aligned *out, const struct aligned *in,
+                       const struct pattern *pattern, struct regex_work *work,
+                       const char *content, size_t n_content, struct err *err)
 {
     size_t done = 0, begin, end;
     struct pattern_scan scan;
@@ -180,8 +181,8 @@ static int apply(const struct normalizer_step *step, struct aligned *out,
         out->end = in->end;
         break;
     case STEP_REPLACE:
-        return aligned_replace(out, in, &step->pattern, work, step->content,
-                               step->n_content, err);
+        return replace_all(out, in, &step->pattern, work, step->content, step->n_content,
+                           err);
     case STEP_LOWER:
         unicode_lower(out, in);
         break;

@@ -22,9 +22,4 @@ void normalizer_fini(struct normalizer *normalizer);
 int normalizer_apply(const struct normalizer *normalizer, struct aligned *text,
                      struct aligned *other, struct regex_work *work, struct err *err);
 
-/* Appends the text with every match replaced. */
-int aligned_replace(struct aligned *out, const struct aligned *in,
-                    const struct pattern *pattern, struct regex_work *work,
-                    const char *content, size_t n_content, struct err *err);
-
 #endif

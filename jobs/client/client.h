@@ -139,8 +139,6 @@ int cmd_help(struct client *client, const struct args *args);
 /* Waits for a job's end and shows its progress (cmd_wait.c); also of `submit --wait`.
  * timeout_ms < 0: none. until >= 0: only till so much is done. */
 int wait_for_job(struct client *client, int64_t job, int64_t timeout_ms, int64_t until);
-const struct command *client_find_command(const char *name);
-void client_print_help(FILE *out, const struct command *command);
 bool is_job_ended(const char *state);
 
 #endif

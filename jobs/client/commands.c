@@ -160,7 +160,7 @@ const struct command client_commands[] = {
     {NULL, NULL, NULL, NULL, NULL, 0, 0, NULL},
 };
 
-const struct command *client_find_command(const char *name)
+static const struct command *find_command(const char *name)
 {
     for (const struct command *c = client_commands; c->name; c++)
         if (strcmp(c->name, name) == 0)
@@ -175,7 +175,7 @@ static const char exit_codes[] =
 
 #define OPTION_COLUMNS 16 /* longer ones have a line of their own */
 
-void client_print_help(FILE *out, const struct command *command)
+static void print_help(FILE *out, const struct command *command)
 {
     fprintf(out, "usage: vneva %s%s%s%s\n\n%s\n", command->name,
             command->options ? " [options]" : "", *command->words ? " " : "",
@@ -239,10 +239,10 @@ int cmd_help(struct client *client, const struct args *args)
         print_overview(client->out);
         return EXIT_DONE;
     }
-    command = client_find_command(args->words[0]);
+    command = find_command(args->words[0]);
     if (!command)
         return fail_unknown(client, args->words[0]);
-    client_print_help(client->out, command);
+    print_help(client->out, command);
     return EXIT_DONE;
 }
 
@@ -291,7 +291,7 @@ static int run_command(struct client *client, const struct command *command, int
         return client_fail(client, &err);
     }
     if (args.wants_help) {
-        client_print_help(client->out, command);
+        print_help(client->out, command);
         return EXIT_DONE;
     }
     args.n_words += args.n_rest; /* here "--" only ends the options */
@@ -334,7 +334,7 @@ int client_run(struct client *client, int argc, char *const *argv)
         return run_with_key(client, argv[0] + strlen("--key="), argc - 1, argv + 1);
     if (strcmp(argv[0], "--key") == 0 && argc > 1)
         return run_with_key(client, argv[1], argc - 2, argv + 2);
-    command = client_find_command(argv[0]);
+    command = find_command(argv[0]);
     return command ? run_command(client, command, argc - 1, argv + 1)
                    : fail_unknown(client, argv[0]);
 }

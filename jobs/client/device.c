@@ -35,7 +35,8 @@ static uint64_t memory_of(const struct json *worker, const struct spec *spec, bo
     return (uint64_t)(json_get_int(worker, "memory_bytes", 0) / n);
 }
 
-void device_choose(struct device *out, const struct json *workers,
+/* From the rows of view "workers". */
+static void choose(struct device *out, const struct json *workers,
                    const struct spec *spec)
 {
     *out = (struct device){.is_gpu = !asks_for(spec, false)};
@@ -67,7 +68,7 @@ int device_find(struct device *out, struct client *client, const struct args *ar
     if (spec_kind_is_training(spec->kind) && client_is_served(client) &&
         client_query(client, &workers, "workers", 0, 0, 0, &ignored) == 0 &&
         json_count(workers) > 0)
-        device_choose(out, workers, spec);
+        choose(out, workers, spec);
     json_free(workers);
     if (!given)
         return 0;

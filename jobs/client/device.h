@@ -19,8 +19,4 @@ struct device {
 int device_find(struct device *out, struct client *client, const struct args *args,
                 const struct spec *spec, struct err *err);
 
-/* The same from the rows of view "workers". */
-void device_choose(struct device *out, const struct json *workers,
-                   const struct spec *spec);
-
 #endif

@@ -11,10 +11,6 @@ enum checkpoint_part { CHECKPOINT_WEIGHT, CHECKPOINT_M, CHECKPOINT_V, CHECKPOINT
 
 extern const char *const checkpoint_suffix[CHECKPOINT_PARTS];
 
-/* Master weights where there are any, else the weights in their own type. */
-const struct tensor *checkpoint_tensor(const struct param *param,
-                                       enum checkpoint_part part);
-
 /* ---- the folder ---- */
 
 /* FOLDER/NAME = json, synced; takes json. */

@@ -14,8 +14,8 @@
 
 const char *const checkpoint_suffix[CHECKPOINT_PARTS] = {"", "#m", "#v"};
 
-const struct tensor *checkpoint_tensor(const struct param *param,
-                                       enum checkpoint_part part)
+/* Master weights where there are any, else the weights in their own type. */
+static const struct tensor *part_of(const struct param *param, enum checkpoint_part part)
 {
     if (part == CHECKPOINT_WEIGHT)
         return param->master.data ? &param->master : &param->value;
@@ -48,8 +48,8 @@ static void add_item(struct writer *w, const struct param *param,
     w->items[w->n_items++] = (struct item){param, part};
     snprintf(tensor->name, sizeof(tensor->name), "%s%s", param->name,
              checkpoint_suffix[part]);
-    tensor->tensor = tensor_of(NULL, checkpoint_tensor(param, part)->dtype, param->n_dims,
-                               param->local_dims);
+    tensor->tensor =
+        tensor_of(NULL, part_of(param, part)->dtype, param->n_dims, param->local_dims);
     if (param->shard_axis >= 0)
         tensor->tensor.dims[param->shard_axis] = param->n_real;
     memcpy(note.whole, param->dims, sizeof(note.whole));
@@ -71,7 +71,7 @@ static int writer_init(struct writer *w, struct neva *model, struct err *err)
         if (param->shard_axis < 0 ? comm_rank(model->group) > 0 : param->n_real == 0)
             continue;
         for (enum checkpoint_part part = 0; part < CHECKPOINT_PARTS; part++) {
-            const struct tensor *x = checkpoint_tensor(param, part);
+            const struct tensor *x = part_of(param, part);
 
             if (!x->data)
                 continue;
@@ -97,7 +97,7 @@ static int writer_fill(void *state, int i, void *out, struct err *err)
 {
     struct writer *w = state;
     const struct param *param = w->items[i].param;
-    const struct tensor *x = checkpoint_tensor(param, w->items[i].part);
+    const struct tensor *x = part_of(param, w->items[i].part);
     struct param_slice s = param_slice(param);
     size_t item = dtype_bytes(x->dtype);
     size_t real = (size_t)(s.n_real * s.inner) * item;
@@ -199,7 +199,7 @@ int checkpoint_write_manifest(const char *folder, int version, struct json *file
 /* config.json and preprocessor_config.json: a checkpoint says by itself what it is. */
 static int write_config(struct neva *model, const char *folder, struct err *err)
 {
-    enum dtype dtype = checkpoint_tensor(model->embed, CHECKPOINT_WEIGHT)->dtype;
+    enum dtype dtype = part_of(model->embed, CHECKPOINT_WEIGHT)->dtype;
     struct json *json;
 
     if (hf_config_write(&json, &model->config, dtype, -1, err) < 0 ||

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-const char *comm_kind_name(uint32_t kind)
+static const char *kind_name(uint32_t kind)
 {
     static const char *const names[COMM_KIND_COUNT] = {
         [COMM_KIND_NONE] = "nothing",
@@ -31,7 +31,7 @@ static const char *stage_name(uint32_t kind)
     case COMM_KIND_SCATTER:
     case COMM_KIND_BROADCAST:
     case COMM_KIND_BARRIER:
-        return comm_kind_name(kind);
+        return kind_name(kind);
     default:
         return "all-reduce";
     }
@@ -159,15 +159,16 @@ int comm_check_call(const struct comm *comm, int their_rank,
         err, ERR_PEER,
         "rank %d is at number %llu, %s of %llu bytes from root %u, and rank %d "
         "at number %llu, %s of %llu bytes from root %u",
-        their_rank, (unsigned long long)theirs->number, comm_kind_name(theirs->kind),
+        their_rank, (unsigned long long)theirs->number, kind_name(theirs->kind),
         (unsigned long long)theirs->n_bytes, theirs->root, comm->rank,
-        (unsigned long long)mine->number, comm_kind_name(mine->kind),
+        (unsigned long long)mine->number, kind_name(mine->kind),
         (unsigned long long)mine->n_bytes, mine->root);
 }
 
 /* ---- the collectives ---- */
 
-bool comm_begin(struct comm *comm, enum comm_kind kind, size_t n_bytes, int root)
+/* Numbers a call and marks its stage; true when there is somebody to talk to. */
+static bool begin(struct comm *comm, enum comm_kind kind, size_t n_bytes, int root)
 {
     comm->call = (struct comm_call){.number = comm->call.number + 1,
                                     .n_bytes = n_bytes,
@@ -180,40 +181,40 @@ bool comm_begin(struct comm *comm, enum comm_kind kind, size_t n_bytes, int root
     return true;
 }
 
-int comm_end(struct comm *comm, int rc, struct err *err)
+/* Of a call that began so: counts its time, and gives an error group, kind and number. */
+static int end(struct comm *comm, int rc, struct err *err)
 {
     comm->total_ns += clock_mono_ns() - comm->begun_ns;
     stage_end(comm->before);
     if (rc == 0)
         return 0;
     return err_wrap(err, "group '%s', %s number %llu", comm->name,
-                    comm_kind_name(comm->call.kind),
-                    (unsigned long long)comm->call.number);
+                    kind_name(comm->call.kind), (unsigned long long)comm->call.number);
 }
 
 int comm_all_reduce(struct comm *comm, float *x, int64_t n, enum comm_op op,
                     struct err *err)
 {
-    if (!comm_begin(comm, op == COMM_MAX ? COMM_KIND_MAX_F32 : COMM_KIND_SUM_F32,
-                    (size_t)n * sizeof(*x), 0))
+    if (!begin(comm, op == COMM_MAX ? COMM_KIND_MAX_F32 : COMM_KIND_SUM_F32,
+               (size_t)n * sizeof(*x), 0))
         return 0;
-    return comm_end(comm, comm->ops->all_reduce(comm, x, n, err), err);
+    return end(comm, comm->ops->all_reduce(comm, x, n, err), err);
 }
 
 int comm_all_reduce_f64(struct comm *comm, double *x, int64_t n, enum comm_op op,
                         struct err *err)
 {
-    if (!comm_begin(comm, op == COMM_MAX ? COMM_KIND_MAX_F64 : COMM_KIND_SUM_F64,
-                    (size_t)n * sizeof(*x), 0))
+    if (!begin(comm, op == COMM_MAX ? COMM_KIND_MAX_F64 : COMM_KIND_SUM_F64,
+               (size_t)n * sizeof(*x), 0))
         return 0;
-    return comm_end(comm, comm->ops->all_reduce(comm, x, n, err), err);
+    return end(comm, comm->ops->all_reduce(comm, x, n, err), err);
 }
 
 int comm_all_gather(struct comm *comm, void *out, const void *mine, size_t n_bytes,
                     struct err *err)
 {
-    if (comm_begin(comm, COMM_KIND_GATHER, n_bytes, 0))
-        return comm_end(comm, comm->ops->all_gather(comm, out, mine, n_bytes, err), err);
+    if (begin(comm, COMM_KIND_GATHER, n_bytes, 0))
+        return end(comm, comm->ops->all_gather(comm, out, mine, n_bytes, err), err);
     if (out != mine)
         memcpy(out, mine, n_bytes);
     return 0;
@@ -222,8 +223,8 @@ int comm_all_gather(struct comm *comm, void *out, const void *mine, size_t n_byt
 int comm_reduce_scatter(struct comm *comm, float *out, const float *x, int64_t n,
                         struct err *err)
 {
-    if (comm_begin(comm, COMM_KIND_SCATTER, (size_t)n * sizeof(*x), 0))
-        return comm_end(comm, comm->ops->reduce_scatter(comm, out, x, n, err), err);
+    if (begin(comm, COMM_KIND_SCATTER, (size_t)n * sizeof(*x), 0))
+        return end(comm, comm->ops->reduce_scatter(comm, out, x, n, err), err);
     if (out != x)
         memcpy(out, x, (size_t)n * sizeof(*x));
     return 0;
@@ -235,16 +236,16 @@ int comm_broadcast(struct comm *comm, void *bytes, size_t n_bytes, int root,
     if (root < 0 || root >= comm->size)
         return err_set(err, ERR_INVALID, "group '%s': no rank %d to broadcast from",
                        comm->name, root);
-    if (!comm_begin(comm, COMM_KIND_BROADCAST, n_bytes, root))
+    if (!begin(comm, COMM_KIND_BROADCAST, n_bytes, root))
         return 0;
-    return comm_end(comm, comm->ops->broadcast(comm, bytes, n_bytes, root, err), err);
+    return end(comm, comm->ops->broadcast(comm, bytes, n_bytes, root, err), err);
 }
 
 int comm_barrier(struct comm *comm, struct err *err)
 {
-    if (!comm_begin(comm, COMM_KIND_BARRIER, 0, 0))
+    if (!begin(comm, COMM_KIND_BARRIER, 0, 0))
         return 0;
-    return comm_end(comm, comm->ops->barrier(comm, err), err);
+    return end(comm, comm->ops->barrier(comm, err), err);
 }
 
 int comm_range(struct comm *comm, int64_t mine, int64_t *least, int64_t *greatest,

@@ -64,13 +64,6 @@ struct comm {
     uint64_t device_number;
 };
 
-const char *comm_kind_name(uint32_t kind);
-
-/* Numbers a call and marks its stage; true when there is somebody to talk to. */
-bool comm_begin(struct comm *comm, enum comm_kind kind, size_t n_bytes, int root);
-/* Of a call that began so: counts its time, and gives an error group, kind and number. */
-int comm_end(struct comm *comm, int rc, struct err *err);
-
 /* Refuses names, ranks, sizes and timeouts that cannot be; fills the common part. */
 int comm_init(struct comm *comm, const struct comm_ops *ops, const char *name, int rank,
               int n_ranks, int64_t timeout_ms, struct err *err);

@@ -171,8 +171,9 @@ static void index_layout(struct neva *model, const struct neva_shape *shape,
                     index->block.data);
 }
 
-void neva_acts_layout(struct neva *model, const struct neva_shape *shape, int rank,
-                      int n_ranks, struct arena *arena)
+/* The plan alone: places the tensors of every stage in `arena`. */
+static void acts_layout(struct neva *model, const struct neva_shape *shape, int rank,
+                        int n_ranks, struct arena *arena)
 {
     const struct neva_config *config = &model->config;
     bool trains_vision = shape->is_training && !config->vision.freeze;
@@ -305,14 +306,14 @@ int neva_prepare(struct neva *model, const struct neva_shape *shape, struct err 
         model->shape.is_training == shape->is_training)
         return 0;
     model->shape = (struct neva_shape){0}; /* not laid out until all has succeeded */
-    neva_acts_layout(model, shape, rank, n_ranks, &plan);
+    acts_layout(model, shape, rank, n_ranks, &plan);
     if (index_reserve(&model->index, err) < 0)
         return -1;
     if (arena_reserve(&model->acts, model->backend, plan.peak, err) < 0)
         return err_wrap(err, "activations of %lld rows of %lld tokens and %lld frames",
                         (long long)shape->n_samples, (long long)shape->n_tokens,
                         (long long)shape->n_frames);
-    neva_acts_layout(model, shape, rank, n_ranks, &model->acts);
+    acts_layout(model, shape, rank, n_ranks, &model->acts);
     index_shape(model, shape);
     if (neva_index_upload(model, true, err) < 0)
         return -1;
@@ -337,7 +338,7 @@ uint64_t neva_plan_bytes(const struct neva_config *config, int tensor_parallel,
         param_table_layout(&model.params, PARAM_GRAD, DTYPE_F32, &grads);
         param_table_layout(&model.params, PARAM_MOMENTS, DTYPE_F32, &moments);
     }
-    neva_acts_layout(&model, &shape, 0, tensor_parallel, &acts);
+    acts_layout(&model, &shape, 0, tensor_parallel, &acts);
     total = values.peak + masters.peak + grads.peak + moments.peak + acts.peak;
     if (is_training) /* the next micro batch's frames */
         total += tensor_bytes(&model.vision_acts.pixels);

@@ -170,9 +170,6 @@ struct neva {
 int neva_prepare(struct neva *model, const struct neva_shape *shape, struct err *err);
 /* Uploads the batch's tables, or all of them. */
 int neva_index_upload(struct neva *model, bool is_whole, struct err *err);
-/* The plan alone: places the tensors of every stage in `arena`. */
-void neva_acts_layout(struct neva *model, const struct neva_shape *shape, int rank,
-                      int n_ranks, struct arena *arena);
 
 /* ---- neva.c ---- */
 

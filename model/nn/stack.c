@@ -183,9 +183,3 @@ int stack_bwd_part(struct nn *nn, struct stack *stack, struct tensor *d, int64_t
     }
     return 0;
 }
-
-int stack_bwd(struct nn *nn, struct stack *stack, struct tensor *d,
-              const struct block_rows *rows, struct err *err)
-{
-    return stack_bwd_part(nn, stack, d, 0, stack->n_layers, rows, err);
-}

@@ -46,13 +46,8 @@ void stack_scratch_layout(struct stack *stack, const struct block_rows *rows,
 int stack_fwd(struct nn *nn, struct stack *stack, const struct block_rows *rows,
               const struct block_cache *caches, struct err *err);
 
-/* d [N,D] T, in place: gradient of x[n_layers] becomes that of x[0]. COLLECTIVE when
- * split */
-int stack_bwd(struct nn *nn, struct stack *stack, struct tensor *d,
-              const struct block_rows *rows, struct err *err);
-
-/* The same in parts, from the last layers to the first: gradient of x[end] becomes that of
- * x[first]. Parts begin where stack_part_first says: whole groups of layers that are computed
+/* d [N,D] T, in place, from the last layers to the first: gradient of x[end] becomes that of
+ * x[first]. COLLECTIVE when split. Parts begin where stack_part_first says: whole groups of layers that are computed
  * again together, and STACK_PART_LAYERS at least, unless no more are left. */
 #define STACK_PART_LAYERS 4
 int64_t stack_part_first(const struct stack *stack, int64_t end);

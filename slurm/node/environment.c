@@ -210,13 +210,3 @@ int environment_read(struct environment *out, const char *const *variables,
         return -1;
     return is_ngc ? read_devices(out, variables, "NGC_GPUS_PER_NODE", err) : 0;
 }
-
-const char *environment_launcher_name(enum environment_launcher launcher)
-{
-    static const char *const names[] = {[LAUNCHER_NONE] = "none",
-                                        [LAUNCHER_SLURM] = "slurm",
-                                        [LAUNCHER_NGC] = "ngc",
-                                        [LAUNCHER_OPENMPI] = "mpirun"};
-
-    return names[launcher];
-}

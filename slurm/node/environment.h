@@ -40,6 +40,4 @@ struct environment {
 int environment_read(struct environment *out, const char *const *variables,
                      struct err *err);
 
-const char *environment_launcher_name(enum environment_launcher launcher); /* "slurm" */
-
 #endif

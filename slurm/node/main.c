@@ -249,7 +249,7 @@ static int run(struct node *node)
     return status < 0 ? fail(node, &err) : status;
 }
 
-void node_close(struct node *node)
+static void node_close(struct node *node)
 {
     struct err err;
 

@@ -6,7 +6,7 @@
  *     wireup.c     keys and what all must know, through the exchange
  *     supervise.c  the loop: processes, signals, lost nodes, the job's end
  *
- * Owns: everything in struct node; node_close ends and frees what is left.
+ * Owns: everything in struct node; vneva-node ends and frees what is left at its end.
  * Threads: one.
  */
 #ifndef VNEVA_SLURM_NODE_NODE_H
@@ -65,8 +65,6 @@ struct node {
     bool has_job_ended;
     enum node_exit job_exit;
 };
-
-void node_close(struct node *node);
 
 /* ---- check.c ---- */
 

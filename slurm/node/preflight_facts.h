@@ -25,11 +25,8 @@ int facts_of_files(struct json *facts, const char *run_folder, const struct json
 int facts_of_coordinator(struct json *facts, const char *endpoint, const struct key *key,
                          struct err *err);
 
-/* why: what keeps a PING from being answered, or "". version[FACTS_VERSION_MAX] */
 #define FACTS_WHY_MAX ERR_TEXT_MAX
 #define FACTS_VERSION_MAX 32
-void facts_ping(char *why, char *version, const char *endpoint, const struct key *key,
-                int64_t timeout_ms);
 
 /* Adders of one member. */
 int facts_string(struct json *facts, const char *key, const char *value, struct err *err);

@@ -102,8 +102,9 @@ static int ask(char *version, const char *endpoint, const struct key *key,
     return rc;
 }
 
-void facts_ping(char *why, char *version, const char *endpoint, const struct key *key,
-                int64_t timeout_ms)
+/* why: what keeps a PING from being answered, or "". version[FACTS_VERSION_MAX] */
+static void ping(char *why, char *version, const char *endpoint, const struct key *key,
+                 int64_t timeout_ms)
 {
     struct err err;
 
@@ -121,7 +122,7 @@ int facts_of_coordinator(struct json *facts, const char *endpoint, const struct 
     struct json *coordinator = json_new(JSON_OBJECT);
     char why[FACTS_WHY_MAX], version[FACTS_VERSION_MAX];
 
-    facts_ping(why, version, endpoint, key, REACH_MS);
+    ping(why, version, endpoint, key, REACH_MS);
     if (facts_string(coordinator, "why", why, err) < 0 ||
         facts_string(coordinator, "version", version, err) < 0) {
         json_free(coordinator);
@@ -175,8 +176,8 @@ int preflight_reach(struct exchange *exchange, const char *host, const char *end
     const char *verdict;
     int rc;
 
-    facts_ping(why, version, endpoint, key,
-               timeout_ms / 2 < REACH_MS ? timeout_ms / 2 : REACH_MS);
+    ping(why, version, endpoint, key,
+         timeout_ms / 2 < REACH_MS ? timeout_ms / 2 : REACH_MS);
     if (*why)
         buf_printf(&text, "%s: %s", host, why);
     else

@@ -330,7 +330,7 @@ static void a_photograph_over_the_cap_is_rejected(void **state)
 
         read_photo(&bytes, photos[i]);
         request = write_photo(bytes.data, bytes.n_bytes);
-        assert_int_equal(media_probe(&info, &request, &limits, &err), -1);
+        assert_int_equal(media_frames(NULL, 0, &info, &request, &limits, &err), -1);
         assert_int_equal(err.code, ERR_LIMIT);
         assert_non_null(strstr(err.text, "over the cap of 10000 pixels"));
         buf_fini(&bytes);

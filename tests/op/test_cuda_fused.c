@@ -299,7 +299,8 @@ static int run_pass(struct layer *l, bool is_forward, struct cuda_counts *counts
 
     apart.kernels = 0;
     rc = is_forward ? stack_fwd(&l->nn, &l->stack, &l->rows, NULL, err)
-                    : stack_bwd(&l->nn, &l->stack, &l->d, &l->rows, err);
+                    : stack_bwd_part(&l->nn, &l->stack, &l->d, 0, l->stack.n_layers,
+                                     &l->rows, err);
     *counts = counts_since(&before);
     counts->kernels -= apart.kernels;
     return rc < 0 ? -1 : b->ops->sync(b, err);

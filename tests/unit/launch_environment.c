@@ -26,10 +26,10 @@ static struct environment read_fine(const char *const *variables)
     return e;
 }
 
-static void assert_place(const struct environment *e, const char *launcher, int node,
-                         int n_nodes, int n_devices)
+static void assert_place(const struct environment *e, enum environment_launcher launcher,
+                         int node, int n_nodes, int n_devices)
 {
-    assert_string_equal(environment_launcher_name(e->launcher), launcher);
+    assert_int_equal(e->launcher, launcher);
     assert_int_equal(e->node, node);
     assert_int_equal(e->n_nodes, n_nodes);
     assert_int_equal(e->n_devices, n_devices);
@@ -52,11 +52,11 @@ static void without_a_launcher_there_is_one_node(void **state)
     struct environment e = read_fine(V("HOME=/root", "SLURM_CONF=/etc/slurm.conf"));
 
     (void)state;
-    assert_place(&e, "none", 0, 1, 0);
+    assert_place(&e, LAUNCHER_NONE, 0, 1, 0);
     assert_string_equal(e.master, "");
     assert_string_equal(e.token, "");
     e = read_fine(V("SLURM_JOB_ID=7", "SLURM_JOB_NUM_NODES=1", "SLURM_GPUS_ON_NODE=4"));
-    assert_place(&e, "none", 0, 1, 4);
+    assert_place(&e, LAUNCHER_NONE, 0, 1, 4);
 }
 
 static void a_step_of_srun_says_its_task(void **state)
@@ -67,7 +67,7 @@ static void a_step_of_srun_says_its_task(void **state)
                     "SLURM_STEP_NODELIST=gpu[03-04,11]", "SLURM_GPUS_ON_NODE=8"));
 
     (void)state;
-    assert_place(&e, "slurm", 1, 2, 8);
+    assert_place(&e, LAUNCHER_SLURM, 1, 2, 8);
     assert_string_equal(e.master, "gpu03");
     assert_string_equal(e.token, "slurm-41-0-0");
     e = read_fine(V("SLURM_JOB_ID=41", "SLURM_RESTART_COUNT=2", "SLURM_STEP_ID=0",
@@ -115,7 +115,7 @@ static void mpirun_within_a_job_of_slurm_is_believed(void **state)
           "OMPI_COMM_WORLD_SIZE=4", "PMIX_NAMESPACE=3127181313/x"));
 
     (void)state;
-    assert_place(&e, "mpirun", 3, 4, 2);
+    assert_place(&e, LAUNCHER_OPENMPI, 3, 4, 2);
     assert_string_equal(e.token, "mpi-3127181313_x-0-0");
 }
 
@@ -126,14 +126,14 @@ static void replicas_of_base_command_are_nodes(void **state)
                     "NGC_GPUS_PER_NODE=8", "NGC_JOB_ID=700", "NGC_MASTER_ADDR="));
 
     (void)state;
-    assert_place(&e, "ngc", 2, 4, 8);
+    assert_place(&e, LAUNCHER_NGC, 2, 4, 8);
     assert_string_equal(e.master, "launcher-svc-700");
     assert_string_equal(e.token, "ngc-700-0-0");
     e = read_fine(V("NGC_ARRAY_SIZE=2", "NGC_REPLICA_ID=1", "NGC_MASTER_ADDR=10.0.0.7"));
-    assert_place(&e, "ngc", 1, 2, 0);
+    assert_place(&e, LAUNCHER_NGC, 1, 2, 0);
     assert_string_equal(e.master, "10.0.0.7");
     e = read_fine(V("NGC_ARRAY_SIZE=1", "NGC_JOB_ID=700", "NGC_GPUS_PER_NODE=1"));
-    assert_place(&e, "ngc", 0, 1, 1);
+    assert_place(&e, LAUNCHER_NGC, 0, 1, 1);
     assert_string_equal(e.master, "");
 }
 
@@ -144,7 +144,7 @@ static void mpirun_of_bcprun_keeps_what_base_command_says(void **state)
                     "NGC_ARRAY_SIZE=2", "NGC_GPUS_PER_NODE=4", "NGC_JOB_ID=700"));
 
     (void)state;
-    assert_place(&e, "mpirun", 1, 2, 4);
+    assert_place(&e, LAUNCHER_OPENMPI, 1, 2, 4);
     assert_string_equal(e.master, "launcher-svc-700");
 }
 

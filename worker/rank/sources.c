@@ -63,7 +63,7 @@ void sources_close(struct sources *sources)
     *sources = (struct sources){0};
 }
 
-unsigned sources_parts(const struct sources *sources)
+static unsigned parts_of(const struct sources *sources)
 {
     unsigned parts = 0;
 
@@ -104,7 +104,7 @@ int sources_config(const struct sources *sources, const struct spec *spec,
 int sources_load(const struct sources *sources, struct neva *model, struct err *err)
 {
     int64_t vocab = neva_config(model)->llm.vocab, has = weights_vocab(sources);
-    unsigned fresh = WEIGHTS_ALL & ~sources_parts(sources);
+    unsigned fresh = WEIGHTS_ALL & ~parts_of(sources);
 
     if (has && vocab > has) {
         log_info("the vocabulary grows from %" PRId64 " to %" PRId64 ": %" PRId64

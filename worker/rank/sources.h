@@ -30,7 +30,6 @@ int sources_add(struct sources *sources, const char *key, const char *path,
                 unsigned parts, struct err *err);
 void sources_close(struct sources *sources);
 
-unsigned sources_parts(const struct sources *sources);
 /* Entries of the vocabulary of a model for data of this one. */
 int64_t sources_vocab(const struct sources *sources, int64_t data_vocab);
 

@@ -145,7 +145,6 @@ int cuda_graphs_init(struct cuda *cuda, struct err *err);
 void cuda_graphs_fini(struct cuda *cuda);
 /* Before memory or code goes that recorded operations may use. */
 void cuda_graphs_drop(struct cuda *cuda);
-bool cuda_is_recording(const struct cuda *cuda);
 /* First in whatever cannot be recorded. 0, or, while operations are recorded, -1: that
  * recording fails, saying `what`, and the operations are asked for again. */
 int cuda_graph_refuses(struct cuda *cuda, const char *what, struct err *err);

@@ -86,14 +86,9 @@ void cuda_graphs_fini(struct cuda *cuda)
     cuda->graphs = NULL;
 }
 
-bool cuda_is_recording(const struct cuda *cuda)
-{
-    return cuda->graphs && cuda->graphs->is_recording;
-}
-
 int cuda_graph_refuses(struct cuda *cuda, const char *what, struct err *err)
 {
-    if (!cuda_is_recording(cuda))
+    if (!cuda->graphs || !cuda->graphs->is_recording)
         return 0;
     err_set(&cuda->graphs->refusal, ERR_STATE, "%s cannot be recorded", what);
     return err_set(err, ERR_STATE, "%s cannot be recorded", what);
