@@ -3,9 +3,9 @@
 #include "jobs/client/client.h"
 #include "jobs/client/format.h"
 #include "jobs/client/top.h"
+#include "jobs/client/top_curve.h"
 
 #include <inttypes.h>
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -14,8 +14,7 @@
 #define CURVE_LINES 5       /* of the list's page */
 #define CURVE_LINES_TALL 12 /* of a job's own page */
 #define CURVE_LABEL 9       /* columns left of the curve */
-#define CURVE_WIDTH_MAX 400
-#define DETAIL_LINES 12 /* the chosen job's part below the list */
+#define DETAIL_LINES 12     /* the chosen job's part below the list */
 #define LIST_LINES_MIN 3
 #define SILENT_MS 5000 /* a rank not heard of for so long is not what it says any more */
 
@@ -314,96 +313,21 @@ static void draw_split(struct drawing *d)
 
 /* ---- the curve ---- */
 
-/* The points, drawn into so many columns: the mean of those in each; NAN: none. */
-static void resample(double *out, int width, const struct json *curve)
-{
-    double first = json_get_double(json_at(curve, 0), "step", 0);
-    double last = json_get_double(json_at(curve, json_count(curve) - 1), "step", 0);
-    int counts[CURVE_WIDTH_MAX] = {0};
-
-    for (int i = 0; i < width; i++)
-        out[i] = 0;
-    for (size_t i = 0; i < json_count(curve); i++) {
-        const struct json *point = json_at(curve, i);
-        double part = last > first
-                          ? (json_get_double(point, "step", 0) - first) / (last - first)
-                          : 0;
-        int at = (int)(part * (width - 1) + 0.5);
-
-        if (json_type(json_get(point, "loss")) == JSON_NULL)
-            continue;
-        out[at] += json_get_double(point, "loss", 0);
-        counts[at]++;
-    }
-    for (int i = 0; i < width; i++)
-        out[i] = counts[i] ? out[i] / counts[i] : NAN;
-}
-
-/* Columns without a point lie on the line between their neighbours. */
-static void fill_gaps(double *y, int width)
-{
-    int before = -1;
-
-    for (int i = 0; i < width; i++) {
-        if (isnan(y[i]))
-            continue;
-        for (int j = before + 1; before >= 0 && j < i; j++)
-            y[j] = y[before] + (y[i] - y[before]) * (j - before) / (i - before);
-        before = i;
-    }
-}
-
-static void find_range(const double *y, int width, double *low, double *high)
-{
-    *low = INFINITY;
-    *high = -INFINITY;
-    for (int i = 0; i < width; i++) {
-        if (y[i] < *low)
-            *low = y[i];
-        if (y[i] > *high)
-            *high = y[i];
-    }
-    if (*high <= *low) /* a flat one is drawn at the bottom */
-        *high = *low + 1;
-}
-
-/* One line of a column that is filled up to y: full, empty, or eighths of a block. */
-static void add_block(struct buf *line, double y, double low, double high, int row,
-                      int n_rows, bool is_utf8)
-{
-    static const char *const blocks[] = {" ", "▁", "▂", "▃", "▄", "▅", "▆", "▇", "█"};
-    double eighths = 1 + (y - low) / (high - low) * (8 * n_rows - 1);
-    int here = (int)(eighths + 0.5) - 8 * (n_rows - 1 - row);
-
-    if (isnan(y) || here <= 0)
-        buf_add_char(line, ' ');
-    else if (is_utf8)
-        buf_add_str(line, blocks[here > 8 ? 8 : here]);
-    else
-        buf_add_char(line, here >= 8 ? '|' : here > 4 ? '*' : '.');
-}
-
 static void draw_curve(struct drawing *d, int n_rows)
 {
-    int width = d->screen->width - CURVE_LABEL - 1;
-    double y[CURVE_WIDTH_MAX], low, high;
+    struct top_curve curve = {.width = d->screen->width - CURVE_LABEL - 1};
 
-    if (width > CURVE_WIDTH_MAX)
-        width = CURVE_WIDTH_MAX;
-    if (json_count(d->data->curve) < 2 || width < 10)
+    if (json_count(d->data->curve) < 2 || curve.width < 10)
         return;
-    resample(y, width, d->data->curve);
-    fill_gaps(y, width);
-    find_range(y, width, &low, &high);
+    top_curve_fit(&curve, d->data->curve);
     for (int row = 0; row < n_rows && lines_left(d) > 1; row++) {
         if (row == 0)
-            buf_printf(&d->line, "%*.4g ", CURVE_LABEL, high);
+            buf_printf(&d->line, "%*.4g ", CURVE_LABEL, curve.high);
         else if (row == n_rows - 1)
-            buf_printf(&d->line, "%*.4g ", CURVE_LABEL, low);
+            buf_printf(&d->line, "%*.4g ", CURVE_LABEL, curve.low);
         else
             buf_printf(&d->line, "%*s ", CURVE_LABEL, row == n_rows / 2 ? "loss" : "");
-        for (int i = 0; i < width; i++)
-            add_block(&d->line, y[i], low, high, row, n_rows, d->top->is_utf8);
+        top_curve_add_row(&curve, &d->line, row, n_rows, d->top->is_utf8);
         end_line(d, TOP_PLAIN);
     }
 }
