@@ -54,21 +54,6 @@ int hf_preprocessor_write(struct json **out, const struct neva_config *model,
 
 /* ---- shared by reading and writing ---- */
 
-/* A decoder's class and what it takes for granted. */
-struct hf_text_class {
-    const char *model_type, *architecture;
-    int64_t vocab, width, ffn_width, n_layers, n_heads, n_kv_heads; /* 0: as n_heads */
-    int64_t max_positions, sliding_window;
-    const char *eps_key;
-    double eps, rotary;
-    bool has_partial_rotary, has_scaled_rotary;
-    enum nn_norm_kind norm;
-    const char *hidden_act;
-};
-#define HF_TEXT_CLASSES 5
-extern const struct hf_text_class hf_text_classes[HF_TEXT_CLASSES];
-const struct hf_text_class *hf_text_class_find(const char *model_type); /* or NULL */
-
 /* "quick_gelu", "gelu", "gelu_pytorch_tanh"; NULL for what has no name */
 const char *hf_activation_name(enum activation act);
 

@@ -1,4 +1,4 @@
-#include "model/weights/hf_config.h"
+#include "model/weights/hf_text.h"
 
 #include <math.h>
 #include <stdio.h>
