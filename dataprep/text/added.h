@@ -49,11 +49,6 @@ struct added_piece { /* of a text; token -1: text between tokens */
     int32_t token; /* place in tokens */
 };
 
-#define ADDED_INIT                                                                       \
-    {                                                                                    \
-        BUF_INIT, {NULL, 0, {0}, ADDED_LONGEST}, {NULL, 0, {0}, ADDED_LONGEST}, NULL     \
-    }
-
 void added_fini(struct added *added);
 /* Copies the token. One of the same content is changed instead; its number stays. */
 int added_put(struct added *added, const struct added_token *token, struct err *err);

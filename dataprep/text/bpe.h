@@ -42,11 +42,6 @@ struct bpe_work {
     struct buf symbols, heap;
 };
 
-#define BPE_WORK_INIT                                                                    \
-    {                                                                                    \
-        BUF_INIT, BUF_INIT                                                               \
-    }
-
 /* json: the "model" of a tokenizer.json. is_bytes: the words come as bytes (ByteLevel).
  * ERR_UNSUPPORTED names a setting that is not had; ERR_FORMAT what does not fit. */
 int bpe_read(struct bpe *out, const struct json *json, bool is_bytes, struct err *err);

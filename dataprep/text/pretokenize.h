@@ -29,11 +29,6 @@ struct pretokenizer_work {
     struct buf pieces, marks;
 };
 
-#define PRETOKENIZER_WORK_INIT                                                           \
-    {                                                                                    \
-        ALIGNED_INIT, BUF_INIT, BUF_INIT                                                 \
-    }
-
 /* json: NULL or null is none. ERR_UNSUPPORTED names a part that is not had. */
 int pretokenizer_read(struct pretokenizer *out, const struct json *json, struct err *err);
 void pretokenizer_fini(struct pretokenizer *pretokenizer);

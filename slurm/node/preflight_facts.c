@@ -22,7 +22,6 @@
 #define PATHS_MS 15000  /* for all folders and files that a job names */
 #define PLACES_MS 10000 /* for /dev/shm and the folder of temporary files */
 #define PROGRAM_BYTES_MAX (512u << 20)
-#define KB_PER_LINE_MAX 4096
 
 int facts_string(struct json *facts, const char *key, const char *value, struct err *err)
 {
