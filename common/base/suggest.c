@@ -3,7 +3,8 @@
 #include <ctype.h>
 #include <string.h>
 
-#define WORD_MAX 128 /* letters compared; the rest of longer words is not looked at */
+#define WORD_MAX 128    /* letters compared; the rest of longer words is not looked at */
+#define BEGINNING_MIN 3 /* letters that say which word is meant */
 
 static size_t least(size_t a, size_t b)
 {
@@ -52,7 +53,10 @@ int suggest_is_near(size_t distance, size_t n_letters)
 void suggest_offer(struct suggest *suggest, const char *known)
 {
     size_t distance = suggest_distance(suggest->word, known);
+    size_t n = strlen(suggest->word);
 
+    if (n >= BEGINNING_MIN && strncmp(known, suggest->word, n) == 0)
+        distance = 1;
     if ((suggest->near && distance >= suggest->distance) ||
         !suggest_is_near(distance, strlen(known)))
         return;

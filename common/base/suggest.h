@@ -11,7 +11,8 @@ size_t suggest_distance(const char *a, const char *b);
 /* Whether a word of n letters may be meant at that distance: a third of it, at least 1. */
 int suggest_is_near(size_t distance, size_t n_letters);
 
-/* The nearest so far of the words offered, where one is near. Borrows both. */
+/* The nearest so far of the words offered, where one is near or begins with the word. Borrows
+ * both. */
 struct suggest {
     const char *word; /* that is not known: set it, and nothing else */
     const char *near; /* NULL: none of them */

@@ -77,9 +77,9 @@ int64_t media_pick_frames(int64_t *out, const struct frame_request *request, int
 int media_check_processor(enum media_processor processor, enum media_aspect aspect,
                           struct err *err);
 
-/* out [n_frames of the request, S, S, 3] RGB, capacity_bytes checked. Decodes exactly. NULL:
- * only says what the file is: opens, reads the packet index, decodes one frame. The reason of
- * a reject stands in err: empty, truncated, not a video, over the pixel cap... */
+/* out [n_frames of the request, S, S, 3] RGB, capacity_bytes checked. Decodes exactly.
+ * out NULL: only says what the file is: opens, reads the packet index, decodes one frame. The
+ * reason of a reject stands in err: empty, truncated, not a video, over the pixel cap... */
 int media_frames(uint8_t *out, size_t capacity_bytes, struct media_info *info,
                  const struct frame_request *request, const struct media_limits *limits,
                  struct err *err);

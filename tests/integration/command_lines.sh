@@ -25,7 +25,7 @@ vneva-data rejects|--jsno|--json
 vneva-data show|--sampel|--sample
 vneva-data synth|--clip|--clips
 vneva-data tokenize|--tokeniser|--tokenizer
-vneva-data train-tokenizer|--vocab-siz|--vocab-size
+vneva-data train-tokenizer|--vocab|--vocab-size
 vneva-model show|--frame|--frames
 vneva-model diff|--tolerence|--tolerance
 vneva-model import|--cpoy|--copy
@@ -38,6 +38,7 @@ while IFS='|' read -r program wrong meant; do
     says "no command '$wrong'; did you mean '$meant'?"
 done <<'END'
 vneva-data|shw|show
+vneva-data|train|train-tokenizer
 vneva-model|improt|import
 END
 
