@@ -9,9 +9,11 @@
 #include "slurm/launch/sizes.h"
 #include "slurm/node/phases.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -52,6 +54,7 @@ struct launch {
     struct machines machines;
     char spec_path[FS_PATH_MAX], script_path[FS_PATH_MAX];
     struct buf spec_text, script;
+    bool is_folder_new, is_parent_new; /* made here; the parent of the run folder */
 };
 
 /* What `vneva submit --check` finds: files that are not there, datasets that do not fit.
@@ -129,22 +132,76 @@ static int read_spec(struct launch *l, struct err *err)
     return fs_read_file(&l->spec_text, o->words[0], SIZES_FILE_MAX, err);
 }
 
+/* ---- the run folder ---- */
+
+/* 1: it was made here, or would be (--dry-run); 0: it is there already. */
+static int claim_folder(struct launch *l, struct err *err)
+{
+    char parent[FS_PATH_MAX];
+
+    if (args_has(&l->options, "dry-run"))
+        return !fs_exists(l->machines.run_dir);
+    if (fs_parent(parent, l->machines.run_dir, err) < 0)
+        return -1;
+    l->is_parent_new |= !fs_exists(parent);
+    if (fs_make_dirs(parent, 0700, err) < 0)
+        return -1;
+    if (mkdir(l->machines.run_dir, 0700) == 0) {
+        l->is_folder_new = true;
+        return 1;
+    }
+    return errno == EEXIST ? 0
+                           : err_set(err, ERR_IO, "cannot make the run folder '%s': %s",
+                                     l->machines.run_dir, strerror(errno));
+}
+
+/* One that no other launch has: several may begin in one second. */
+static int choose_folder(struct launch *l, struct err *err)
+{
+    char stamp[LAUNCH_STAMP_MAX], path[FS_PATH_MAX], number[16] = "";
+    int rc = 0;
+
+    launch_stamp(stamp);
+    for (int i = 2; rc == 0; i++) {
+        if (fs_path(path, err, "runs/%s-%s%s", l->name, stamp, number) < 0 ||
+            launch_absolute(l->machines.run_dir, path, err) < 0)
+            return -1;
+        rc = claim_folder(l, err);
+        snprintf(number, sizeof(number), "-%d", i);
+    }
+    return rc < 0 ? -1 : 0;
+}
+
 static int find_folder(struct launch *l, struct err *err)
 {
     const char *given = args_value(&l->options, "run-dir");
     const char *name = args_value(&l->options, "name");
-    char stamp[LAUNCH_STAMP_MAX], path[FS_PATH_MAX];
 
     l->machines.name = name ? name : l->sizes.spec->name;
     launch_plain_name(l->name, l->machines.name);
-    launch_stamp(stamp);
-    if ((given ? fs_path(path, err, "%s", given)
-               : fs_path(path, err, "runs/%s-%s", l->name, stamp)) < 0 ||
-        launch_absolute(l->machines.run_dir, path, err) < 0 ||
-        fs_path(l->spec_path, err, "%s/" SPEC_FILE, l->machines.run_dir) < 0)
+    if (!given && choose_folder(l, err) < 0)
+        return -1;
+    if (given && (launch_absolute(l->machines.run_dir, given, err) < 0 ||
+                  claim_folder(l, err) < 0))
+        return -1;
+    if (fs_path(l->spec_path, err, "%s/" SPEC_FILE, l->machines.run_dir) < 0)
         return -1;
     return fs_path(l->script_path, err, "%s/" SCRIPT_FILE, l->machines.run_dir);
 }
+
+/* Nothing is queued: what was made here is of no use. */
+static int give_up(const struct launch *l, const struct err *err)
+{
+    char parent[FS_PATH_MAX];
+
+    if (l->is_folder_new)
+        (void)fs_remove_tree(l->machines.run_dir, NULL);
+    if (l->is_parent_new && fs_parent(parent, l->machines.run_dir, NULL) == 0)
+        (void)rmdir(parent);
+    return launch_fail(err);
+}
+
+/* ---- the script ---- */
 
 /* Where the coordinator of a key is: as --connect says, else as the key does. */
 static int find_elsewhere(char endpoint[KEY_ENDPOINT_BYTES], const char *connect,
@@ -240,7 +297,7 @@ static int check_same(const struct launch *l, struct err *err)
 
 static int write_files(const struct launch *l, struct err *err)
 {
-    if (check_same(l, err) < 0 || fs_make_dirs(l->machines.run_dir, 0700, err) < 0 ||
+    if (check_same(l, err) < 0 ||
         fs_write_file_atomic(l->spec_path, buf_str(&l->spec_text), l->spec_text.n_bytes,
                              err) < 0)
         return -1;
@@ -279,6 +336,16 @@ static void print_line(const char *what, const char *command, const char *path,
     buf_fini(&text);
 }
 
+/* Its own word on where the script's log is. */
+static bool has_own_log(const struct args *o)
+{
+    for (int i = o->n_words; i < o->n_words + o->n_rest; i++)
+        if (strncmp(o->words[i], "-o", 2) == 0 ||
+            strncmp(o->words[i], "--output", 8) == 0)
+            return true;
+    return false;
+}
+
 static void print_submitted(const struct launch *l, const char *id)
 {
     const char *key = args_value(&l->options, "key"); /* of a coordinator elsewhere */
@@ -290,7 +357,8 @@ static void print_submitted(const struct launch *l, const char *id)
            spec_kind_name(spec->kind), spec->name, l->sizes.n_nodes,
            l->sizes.n_nodes == 1 ? "" : "s");
     print_line("run folder", "", l->machines.run_dir, "");
-    print_line("its log", "tail -F ", l->machines.run_dir, log);
+    if (!has_own_log(&l->options))
+        print_line("its log", "tail -F ", l->machines.run_dir, log);
     print_line("once it runs", "vneva top --key ", key ? key : l->machines.run_dir,
                key ? "" : "/admin.key");
     print_line("go on later", "sbatch ", l->script_path, "");
@@ -312,7 +380,22 @@ static int look_for_end(const char *id, struct queue_entry *entry, struct err *e
     return -1;
 }
 
-static int wait_for_end(const char *id)
+static int tell_end(const struct launch *l, const char *id, const char *word)
+{
+    bool is_well = strcmp(word, "COMPLETED") == 0;
+    struct buf more = BUF_INIT;
+
+    if (!is_well) {
+        buf_add_str(&more, "; its log says why, and `vneva launch status ");
+        quote_shell(&more, l->machines.run_dir);
+        buf_add_str(&more, "` in which phase");
+    }
+    fprintf(stderr, "vneva: Slurm job %s: %s%s\n", id, word, buf_str(&more));
+    buf_fini(&more);
+    return is_well ? EXIT_DONE : EXIT_JOB_FAILED;
+}
+
+static int wait_for_end(const struct launch *l, const char *id)
 {
     int64_t pause_ms = WAIT_FIRST_MS;
     struct queue_entry entry;
@@ -328,8 +411,7 @@ static int wait_for_end(const char *id)
     } while (rc == 0);
     if (rc < 0)
         return launch_fail(&err);
-    fprintf(stderr, "vneva: Slurm job %s: %s\n", id, entry.word);
-    return strcmp(entry.word, "COMPLETED") == 0 ? EXIT_DONE : EXIT_JOB_FAILED;
+    return tell_end(l, id, entry.word);
 }
 
 /* Hands it in; for `vneva launch status` it is queued until a node begins. */
@@ -345,8 +427,11 @@ static int queue(const struct launch *l, char *id, struct err *err)
                     err) < 0)
         return -1;
     rc = phases_begin(phases, "queued", err);
-    if (rc == 0 && machines_submit(id, l->script_path, err) < 0)
-        rc = phases_fail(phases, err);
+    if (rc == 0 && machines_submit(id, l->script_path, err) < 0) {
+        struct err told = *err;
+
+        rc = phases_fail(phases, &told);
+    }
     phases_close(phases);
     return rc;
 }
@@ -356,14 +441,17 @@ static int submit(struct launch *l)
     char id[MACHINES_ID_MAX];
     struct err err;
 
-    if (write_files(l, &err) < 0 || queue(l, id, &err) < 0)
-        return launch_fail(&err);
+    if (write_files(l, &err) < 0)
+        return give_up(l, &err);
+    if (queue(l, id, &err) < 0) /* without a clear answer it may be queued all the same */
+        return err.code == ERR_TIMEOUT || err.code == ERR_PEER ? launch_fail(&err)
+                                                               : give_up(l, &err);
     if (!args_has(&l->options, "json"))
         print_submitted(l, id);
     else if (print_json(l, id, &err) < 0)
         return launch_fail(&err);
     fflush(stdout);
-    return args_has(&l->options, "wait") ? wait_for_end(id) : EXIT_DONE;
+    return args_has(&l->options, "wait") ? wait_for_end(l, id) : EXIT_DONE;
 }
 
 static int run(struct launch *l)
@@ -371,7 +459,7 @@ static int run(struct launch *l)
     struct err err;
 
     if (read_spec(l, &err) < 0 || make_script(l, &err) < 0)
-        return launch_fail(&err);
+        return give_up(l, &err);
     if (args_has(&l->options, "dry-run")) {
         fputs(buf_str(&l->script), stdout);
         return EXIT_DONE;

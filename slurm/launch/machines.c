@@ -316,18 +316,26 @@ const char *machines_remedy(const char *complaint)
 /* All of sbatch's lines as one; the remedy is for the whole. */
 static int fail_refused(struct spawn_said *said, struct err *err)
 {
+    static const char *const prefixes[] = {"sbatch: ", "error: "};
+    struct buf all = BUF_INIT;
+    char *rest = said->errors.data, *line;
     const char *remedy;
     bool is_silent;
 
-    for (size_t i = 0; i < said->errors.n_bytes; i++)
-        if (said->errors.data[i] == '\n')
-            said->errors.data[i] = i + 1 < said->errors.n_bytes ? ' ' : '\0';
-    remedy = machines_remedy(buf_str(&said->errors));
-    is_silent = has_part(buf_str(&said->errors), "unable to contact") ||
-                has_part(buf_str(&said->errors), "not responding");
-    return err_set(err, is_silent ? ERR_TIMEOUT : ERR_STATE, "%s%s%s",
-                   said->errors.n_bytes ? buf_str(&said->errors) : "sbatch says nothing",
-                   remedy ? "; " : "", remedy ? remedy : "");
+    while (rest && (line = strtok_r(rest, "\n", &rest))) {
+        for (size_t i = 0; i < 2; i++)
+            if (strncmp(line, prefixes[i], strlen(prefixes[i])) == 0)
+                line += strlen(prefixes[i]);
+        buf_printf(&all, "; %s", line);
+    }
+    remedy = machines_remedy(buf_str(&all));
+    is_silent = has_part(buf_str(&all), "unable to contact") ||
+                has_part(buf_str(&all), "not responding");
+    err_set(err, is_silent ? ERR_TIMEOUT : ERR_STATE, "sbatch: %s%s%s",
+            all.n_bytes ? buf_str(&all) + 2 : "it says nothing", remedy ? "; " : "",
+            remedy ? remedy : "");
+    buf_fini(&all);
+    return -1;
 }
 
 /* "123", or "123;cluster". */

@@ -35,6 +35,11 @@ static const struct {
     {"ntasks-per-node", NULL, "there is one program on a node, which starts the ranks"},
     {"signal", NULL, "say --signal-seconds S in front of `--`"},
     {"wait", "W", "say --wait in front of `--`"},
+    {"test-only", NULL,
+     "see the script with --dry-run, and give it to `sbatch --test-only`"},
+    {"help", "h", "`sbatch --help` by itself says it, and nothing is queued"},
+    {"usage", NULL, "`sbatch --usage` by itself says it, and nothing is queued"},
+    {"version", "V", "`sbatch --version` by itself says it, and nothing is queued"},
     {"parsable", NULL, "sbatch is asked for that already"},
     {"chdir", "D", "relative paths start from the folder where you launch: cd there"},
 };

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #define FILE_BYTES_MAX (16u << 20) /* of one node, over all launches of a run */
 #define SHOWN_MAX 8                /* nodes named in a row of the table */
@@ -323,9 +324,14 @@ void phases_print(FILE *out, const struct json *launch, int64_t now_ms)
 {
     const struct json *rows = json_get(launch, "phases");
     int64_t began_ms = json_get_int(launch, "began_ms", 0);
+    time_t began = (time_t)(began_ms / 1000);
+    char text[32] = "";
+    struct tm parts;
 
-    fprintf(out, "launch %s, begun %.1f s ago\n", json_get_string(launch, "launch"),
-            (double)(now_ms - began_ms) / 1000);
+    if (localtime_r(&began, &parts))
+        strftime(text, sizeof(text), "%F %T", &parts);
+    fprintf(out, "launch %s, begun %s, %.1f s ago\n", json_get_string(launch, "launch"),
+            text, (double)(now_ms - began_ms) / 1000);
     fprintf(out, "%-14s %9s %9s  nodes\n", "phase", "after", "took");
     for (size_t i = 0; i < json_count(rows); i++)
         print_row(out, json_at(rows, i), began_ms, now_ms);

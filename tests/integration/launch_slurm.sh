@@ -344,6 +344,34 @@ a_dry_run_changes_nothing() {
     if [ -s "$calls" ] || [ -e runs ]; then fail "something was done"; fi
 }
 
+# their names have the same second
+launches_at_one_time_have_a_folder_each() {
+    for lr in 1 2 3 4 5 6; do
+        launch --nodes 2 --no-check t.yaml "${overrides[@]}" trainer.devices=1 \
+            model.optim.lr=$lr || fail "exit $?: $(cat "$work/err")"
+    done
+    for lr in 1 2 3 4 5 6; do
+        [ "$(grep -l "model.optim.lr=$lr " runs/*/vneva.sbatch | wc -l)" = 1 ] ||
+            fail "no script of lr $lr: $(ls runs)"
+    done
+    rm -r runs
+}
+
+an_option_of_sbatch_that_queues_nothing_is_no_launch() {
+    : >"$calls"
+    for option in --test-only --help -h --usage --version -V; do
+        ! launch --nodes 2 --no-check t.yaml "${overrides[@]}" trainer.devices=1 -- $option &&
+            says "'$option' after \`--\`: "
+    done
+    if [ -s "$calls" ] || [ -e runs ]; then fail "something was done"; fi
+}
+
+a_log_elsewhere_is_not_said_to_be_here() {
+    launch --nodes 2 --no-check --run-dir log t.yaml "${overrides[@]}" trainer.devices=1 \
+        -- -o "$work/mine.%j" || fail "exit $?"
+    ! grep -q "its log" "$work/out" || fail "$(cat "$work/out")"
+}
+
 a_key_says_where_its_coordinator_is() {
     "$vneva" keys pair bob --role admin --coordinator "$(printf 'a%.0s' {1..40})" \
         --endpoint tcp://head:7777 >"$work/out" 2>&1 || fail "$(cat "$work/out")"
@@ -377,7 +405,15 @@ what_sbatch_says_comes_with_a_remedy() {
     echo "sbatch: error: invalid partition specified: nix" >"$state/sbatch_says"
     launch --nodes 2 --no-check --run-dir r5 t.yaml "${overrides[@]}" trainer.devices=1
     [ $? = 4 ] || fail "not refused"
-    says "invalid partition specified: nix; \`sinfo\` lists"
+    says "vneva: sbatch: invalid partition specified: nix; \`sinfo\` lists"
+    [ ! -e r5 ] || fail "its folder is left: $(ls r5)"
+    launch --nodes 2 --no-check t.yaml "${overrides[@]}" trainer.devices=1
+    [ ! -e runs ] || fail "a folder is left: $(ls runs)"
+    launch --nodes 2 --no-check --run-dir r1 t.yaml "${overrides[@]}" trainer.devices=1
+    [ -s r1/spec.yaml ] || fail "the folder of an earlier launch is gone"
+    printf 'sbatch: error: one\nsbatch: error: two\n' >"$state/sbatch_says"
+    launch --nodes 2 --no-check --run-dir r5 t.yaml "${overrides[@]}" trainer.devices=1
+    says "vneva: sbatch: one; two"
     rm "$state/sbatch_says"
     mv "$work/bin/sbatch" "$work/no_sbatch"
     PATH=$work/bin launch --nodes 2 --no-check --run-dir r5 t.yaml "${overrides[@]}" \
@@ -399,6 +435,7 @@ waiting_ends_with_the_job() {
     echo "123|CANCELLED|2|N/A|N/A|N/A|x|None" >"$state/queue"
     launch --wait --nodes 2 --no-check --run-dir r1 t.yaml "${overrides[@]}" trainer.devices=1
     [ $? = 1 ] || fail "a cancelled job is no failure"
+    says "and \`vneva launch status '"
     : >"$state/queue"
     launch --wait --nodes 2 --no-check --run-dir r1 t.yaml "${overrides[@]}" trainer.devices=1
     [ $? = 5 ] || fail "a forgotten job: $?"
@@ -493,6 +530,9 @@ where_slurm_does_not_queue_again_it_says_how_to_go_on
 the_file_by_hand_runs_as_it_is
 wrong_sizes_and_keys_are_told_before_anything_is_queued
 a_dry_run_changes_nothing
+launches_at_one_time_have_a_folder_each
+an_option_of_sbatch_that_queues_nothing_is_no_launch
+a_log_elsewhere_is_not_said_to_be_here
 a_key_says_where_its_coordinator_is
 a_run_folder_is_of_one_specification
 variables_of_sbatch_do_not_win

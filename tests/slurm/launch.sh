@@ -46,13 +46,14 @@ each_step_once() { # RUN
 # A job that was queued again waits for two minutes, unless it is told not to.
 hasten() { slurm_wait 60 "$1" PENDING && scontrol update JobId="$1" StartTime=now; }
 
-launch() { # RUN [options]
+launch() { # RUN [options]; behind the file: what $more has
     run=$1
     shift
     # shellcheck disable=SC2046
     "$VNEVA_BIN/vneva" launch slurm --nodes 2 --devices 1 --run-dir "$folder/$run" "$@" \
-        $(training_words 2) >"$folder/out" 2>&1
+        $(training_words 2) $more >"$folder/out" 2>&1
 }
+more=
 # job_of: the number in what launch printed
 job_of() { sed -n 's/^submitted Slurm job \([0-9]*\):.*/\1/p' "$folder/out"; }
 
@@ -63,6 +64,25 @@ a_job_runs_to_its_end() {
     each_step_once "a run (it's 50%j)"
     grep -q "2 nodes, pmix" "$folder/a run (it's 50%j)"/slurm-*.out || fail "not over PMIx"
     grep -q "COMPLETED" "$folder/out" || fail "$(cat "$folder/out")"
+    took
+}
+
+# Without HOME and all that a login has set
+a_job_needs_nothing_of_the_environment() {
+    begin "-- --export=NONE"
+    more="-- --export=NONE"
+    launch bare --wait || fail_with bare "status $?: $(cat "$folder/out")"
+    each_step_once bare
+    took
+}
+
+a_job_that_only_the_nodes_refuse_says_why() {
+    begin "a file that is refused there"
+    more="model.data.data_path=[$folder/clips]"
+    launch refused --wait --no-check && fail "it went well"
+    "$VNEVA_BIN/vneva" launch status "$folder/refused" >"$folder/out" 2>&1
+    grep -q "not accepted.*'$folder/clips' is no prepared dataset" "$folder/out" ||
+        fail_with refused "$(cat "$folder/out")"
     took
 }
 
@@ -194,6 +214,9 @@ allocations_come_and_go
 words_survive_the_lines_of_a_script
 agents_work_for_a_coordinator_elsewhere
 a_job_runs_to_its_end
+a_job_needs_nothing_of_the_environment
+a_job_that_only_the_nodes_refuse_says_why
+more=
 a_notice_leads_to_another_start
 a_cancelled_job_goes_on_when_it_is_told
 exit $failed

@@ -82,7 +82,10 @@ static void a_phase_that_hangs_on_one_node_is_seen_while_it_does(void **state)
     assert_int_equal(json_count(json_get(row, "running")), 1);
     row = json_at(json_get(row, "running"), 0);
     assert_string_equal(json_get_string(row, "host"), "n2");
+    setenv("TZ", "UTC0", 1);
+    assert_int_equal(json_set(launch, "began_ms", json_new_int(1795833614595), NULL), 0);
     table = table_of(launch, json_get_int(row, "since_ms", 0) + 65000);
+    assert_non_null(strstr(table, "launch 12.0, begun 2026-11-28 02:40:14, "));
     assert_non_null(strstr(table, "in it: node 1 (n2) since 65.0 s"));
     free(table);
     json_free(launch);
