@@ -44,7 +44,7 @@ BEGIN {
     library["cublas"] = "model/backend/cuda/"
     library["cudnn"] = "model/backend/cuda/"
     library["nccl"] = "model/comm/"
-    library["pmix"] = "slurm/node/exchange_pmix.c"
+    library["pmix"] = "slurm/node/exchange_pmix"
 }
 /^[ \t]*#[ \t]*include[ \t]*"/ {
     split($0, quoted, "\""); target = quoted[2]

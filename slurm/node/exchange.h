@@ -45,8 +45,11 @@ struct exchange {
     char version[EXCHANGE_VERSION_MAX]; /* of the library it is by: "4.2.2"; "": none */
 };
 
-/* Under the PMIx server that started this process. ERR_UNSUPPORTED when there is none. */
-int exchange_open_pmix(struct exchange **out, struct err *err);
+/* Under the PMIx server that started this process. ERR_UNSUPPORTED when there is none; and of
+ * a fence, when another node found none and waits where exchange_open_files of that folder
+ * and token does (both borrowed until close; NULL: not looked for). */
+int exchange_open_pmix(struct exchange **out, const char *folder, const char *token,
+                       struct err *err);
 /* Through files below folder/exchange/TOKEN; token: the same on all nodes, fresh for every
  * start of the allocation (a Slurm job id and its restart count, say). */
 int exchange_open_files(struct exchange **out, const char *folder, const char *token,

@@ -36,6 +36,21 @@ int exchange_folder_make(char *path, const char *folder, const char *token,
     return fs_make_dirs(sub, FOLDER_MODE, err);
 }
 
+bool exchange_folder_is_met(const char *folder, const char *token)
+{
+    char path[FS_PATH_MAX];
+    const struct dirent *entry;
+    bool is_there = false;
+    DIR *dir;
+
+    if (fs_path(path, NULL, "%s/exchange", folder) < 0 || !(dir = opendir(path)))
+        return false;
+    while (!is_there && (entry = readdir(dir)))
+        is_there = strcmp(entry->d_name, token) == 0;
+    closedir(dir);
+    return is_there;
+}
+
 void exchange_folder_prune(const char *path)
 {
     char parent[FS_PATH_MAX], old[FS_PATH_MAX];

@@ -26,6 +26,8 @@
 /* Makes folder/exchange/token with here/ and events/; path[FS_PATH_MAX] gets its name. */
 int exchange_folder_make(char *path, const char *folder, const char *token,
                          struct err *err);
+/* Whether some node has made it. */
+bool exchange_folder_is_met(const char *folder, const char *token);
 /* Removes the folders of earlier starts beside this one, of those untouched for a day. */
 void exchange_folder_prune(const char *path);
 

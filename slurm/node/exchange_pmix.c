@@ -1,6 +1,5 @@
 /* The exchange over PMIx (https://pmix.org, standard 4): Slurm's and Open MPI's servers, and
- * others. The library is opened at run time and not linked, for it has to be the one that
- * the launcher which is there works with.
+ * others.
  *
  * PMIx works on a thread of its own. From there come the end of a fence and the events of
  * peers that are gone; both only write into struct pmix, under its lock.
@@ -11,9 +10,12 @@
 
 #ifdef VNEVA_HAS_PMIX
 
+#include "slurm/node/exchange_folder.h"
+#include "slurm/node/exchange_pmix_api.h"
+
+#include "common/base/clock.h"
 #include "common/base/log.h"
 
-#include <dlfcn.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <pmix.h>
@@ -23,24 +25,8 @@
 #include <string.h>
 #include <time.h>
 
-#define PMIX_LIBRARY "libpmix.so.2"
+#define LOOK_MS 500            /* between looks for nodes that meet elsewhere */
 #define PMIX_REGISTER_MS 10000 /* the server answers at once, or is broken */
-
-/* The calls in use, as the library has them. */
-struct api {
-    pmix_status_t (*init)(pmix_proc_t *, pmix_info_t *, size_t);
-    pmix_status_t (*finalize)(const pmix_info_t *, size_t);
-    pmix_status_t (*put)(pmix_scope_t, const char *, pmix_value_t *);
-    pmix_status_t (*commit)(void);
-    pmix_status_t (*fence_nb)(const pmix_proc_t *, size_t, const pmix_info_t *, size_t,
-                              pmix_op_cbfunc_t, void *);
-    pmix_status_t (*get)(const pmix_proc_t *, const char *, const pmix_info_t *, size_t,
-                         pmix_value_t **);
-    pmix_status_t (*register_handler)(pmix_status_t *, size_t, pmix_info_t *, size_t,
-                                      pmix_notification_fn_t, pmix_hdlr_reg_cbfunc_t,
-                                      void *);
-    const char *(*error_string)(pmix_status_t);
-};
 
 /* A call whose answer comes on PMIx's thread. */
 struct answer {
@@ -51,8 +37,8 @@ struct answer {
 struct pmix {
     struct exchange exchange; /* first */
     struct exchange_texts texts;
-    void *library;
-    struct api api;
+    struct pmix_api api;
+    const char *folder, *token; /* where nodes without PMIx would meet; NULL: nowhere */
     pmix_proc_t me;
     bool is_open;      /* PMIx_Init has been called */
     bool is_answering; /* no call has been left without its answer */
@@ -63,61 +49,6 @@ struct pmix {
     bool *is_lost, *is_told; /* [n_nodes] */
     int n_lost;
 };
-
-/* ---- the library ---- */
-
-/* The number in "OpenPMIx 4.2.2, repo rev: ..."; "" where there is none. */
-static void read_version(struct pmix *pmix)
-{
-    void *symbol = dlsym(pmix->library, "PMIx_Get_version");
-    const char *(*call)(void), *text = "";
-
-    if (symbol) {
-        memcpy(&call, &symbol, sizeof(call));
-        text = call();
-    }
-    text += strcspn(text, "0123456789");
-    snprintf(pmix->exchange.version, sizeof(pmix->exchange.version), "%.*s",
-             (int)strspn(text, "0123456789."), text);
-}
-
-static int api_open(struct pmix *pmix, struct err *err)
-{
-    struct api *api = &pmix->api;
-    const struct {
-        const char *name;
-        void *slot; /* a pointer to a function: dlsym's void * is one by POSIX */
-    } calls[] = {
-        {"PMIx_Init", &api->init},
-        {"PMIx_Finalize", &api->finalize},
-        {"PMIx_Put", &api->put},
-        {"PMIx_Commit", &api->commit},
-        {"PMIx_Fence_nb", &api->fence_nb},
-        {"PMIx_Get", &api->get},
-        {"PMIx_Register_event_handler", &api->register_handler},
-        {"PMIx_Error_string", &api->error_string},
-    };
-
-    /* global: the library's own plugins look its names up */
-    pmix->library = dlopen(PMIX_LIBRARY, RTLD_NOW | RTLD_GLOBAL);
-    if (!pmix->library)
-        return err_set(err, ERR_UNSUPPORTED,
-                       "there is no PMIx library: %s; install libpmix2, or start without "
-                       "PMIx (--exchange files)",
-                       dlerror());
-    for (size_t i = 0; i < sizeof(calls) / sizeof(calls[0]); i++) {
-        void *call = dlsym(pmix->library, calls[i].name);
-
-        if (!call)
-            return err_set(err, ERR_UNSUPPORTED,
-                           "%s has no '%s': it is not a PMIx of "
-                           "version 3 or later",
-                           PMIX_LIBRARY, calls[i].name);
-        memcpy(calls[i].slot, &call, sizeof(call));
-    }
-    read_version(pmix);
-    return 0;
-}
 
 static int fail(const struct pmix *pmix, struct err *err, pmix_status_t status,
                 const char *what)
@@ -233,29 +164,65 @@ static int find_lost(const struct pmix *pmix)
     return -1;
 }
 
-/* Returns once the answer is there, a peer is lost, or the time is over. */
+/* Waits for a change, LOOK_MS at most. Under the lock. */
+static void wait_change(struct pmix *pmix, int64_t left_ms)
+{
+    struct timespec deadline;
+
+    deadline_in(&deadline, left_ms < LOOK_MS ? left_ms : LOOK_MS);
+    pthread_cond_timedwait(&pmix->changed, &pmix->lock, &deadline);
+}
+
+/* Whether a node without PMIx waits for the others where they will not come. */
+static bool is_split(struct pmix *pmix)
+{
+    bool is_there = false;
+
+    pthread_mutex_unlock(&pmix->lock); /* a file system may take its time */
+    if (pmix->folder)
+        is_there = exchange_folder_is_met(pmix->folder, pmix->token);
+    pthread_mutex_lock(&pmix->lock);
+    return is_there;
+}
+
+/* Why the answer is not there. Under the lock. */
+static int fail_unanswered(const struct pmix *pmix, bool is_split, int64_t timeout_ms,
+                           const char *what, struct err *err)
+{
+    int lost = find_lost(pmix);
+
+    if (lost >= 0)
+        return err_set(err, ERR_PEER, "node %d is gone (PMIx: %s)", lost, what);
+    if (is_split)
+        return err_set(err, ERR_UNSUPPORTED, "PMIx does not work on every node");
+    return err_set(err, ERR_TIMEOUT,
+                   "not all of the %d nodes came within %.1f s (PMIx: %s), which ones "
+                   "did not is in the launcher's messages",
+                   pmix->exchange.n_nodes, (double)timeout_ms / 1000, what);
+}
+
+/* Returns once the answer is there, a peer is lost, a node meets elsewhere, or the time is
+ * over. */
 static int await(struct pmix *pmix, const struct answer *answer, int64_t timeout_ms,
                  const char *what, struct err *err)
 {
-    struct timespec deadline;
-    int rc = 0, lost;
+    int64_t end_ms = clock_mono_ms() + timeout_ms, left_ms = timeout_ms;
+    bool are_elsewhere = false;
+    int rc;
 
-    deadline_in(&deadline, timeout_ms);
     pthread_mutex_lock(&pmix->lock);
-    while (!answer->is_there && !pmix->n_lost && rc == 0)
-        rc = pthread_cond_timedwait(&pmix->changed, &pmix->lock, &deadline);
-    lost = find_lost(pmix);
-    if (!answer->is_there)
+    while (!answer->is_there && !pmix->n_lost && !are_elsewhere && left_ms > 0) {
+        wait_change(pmix, left_ms);
+        left_ms = end_ms - clock_mono_ms();
+        if (!answer->is_there && !pmix->n_lost)
+            are_elsewhere = is_split(pmix);
+    }
+    if (!answer->is_there) {
         pmix->is_answering = false;
-    if (answer->is_there)
+        rc = fail_unanswered(pmix, are_elsewhere, timeout_ms, what, err);
+    } else {
         rc = answer->status == PMIX_SUCCESS ? 0 : fail(pmix, err, answer->status, what);
-    else if (lost >= 0)
-        rc = err_set(err, ERR_PEER, "node %d is gone (PMIx: %s)", lost, what);
-    else
-        rc = err_set(err, ERR_TIMEOUT,
-                     "not all of the %d nodes came within %.1f s (PMIx: %s), which ones "
-                     "did not is in the launcher's messages",
-                     pmix->exchange.n_nodes, (double)timeout_ms / 1000, what);
+    }
     pthread_mutex_unlock(&pmix->lock);
     return rc;
 }
@@ -456,7 +423,7 @@ static int pmix_begin(struct pmix *pmix, struct err *err)
 {
     pmix_status_t status;
 
-    if (api_open(pmix, err) < 0)
+    if (pmix_api_open(&pmix->api, pmix->exchange.version, err) < 0)
         return -1;
     status = pmix->api.init(&pmix->me, NULL, 0);
     if (status != PMIX_SUCCESS)
@@ -475,7 +442,8 @@ static int pmix_begin(struct pmix *pmix, struct err *err)
     return 0;
 }
 
-int exchange_open_pmix(struct exchange **out, struct err *err)
+int exchange_open_pmix(struct exchange **out, const char *folder, const char *token,
+                       struct err *err)
 {
     struct pmix *pmix;
     pthread_condattr_t clock;
@@ -489,6 +457,8 @@ int exchange_open_pmix(struct exchange **out, struct err *err)
         return err_set(err, ERR_NOMEM, "no memory for an exchange");
     pmix->exchange.ops = &pmix_ops;
     pmix->is_answering = true;
+    pmix->folder = folder;
+    pmix->token = token;
     pthread_mutex_init(&pmix->lock, NULL);
     pthread_condattr_init(&clock);
     pthread_condattr_setclock(&clock, CLOCK_MONOTONIC);
@@ -504,9 +474,12 @@ int exchange_open_pmix(struct exchange **out, struct err *err)
 
 #else
 
-int exchange_open_pmix(struct exchange **out, struct err *err)
+int exchange_open_pmix(struct exchange **out, const char *folder, const char *token,
+                       struct err *err)
 {
     (void)out;
+    (void)folder;
+    (void)token;
     return err_set(
         err, ERR_UNSUPPORTED,
         "this build has no PMIx: build where libpmix-dev is installed, or start "

@@ -57,7 +57,7 @@ static int open_exchange(struct node *node, struct err *err)
 
     switch (node->options.way) {
     case WAY_PMIX:
-        return exchange_open_pmix(&node->exchange, err);
+        return exchange_open_pmix(&node->exchange, NULL, NULL, err);
     case WAY_FILES:
         return open_files(node, err);
     case WAY_SOLO:
@@ -65,13 +65,27 @@ static int open_exchange(struct node *node, struct err *err)
     case WAY_AUTO:
         break;
     }
-    if (!node->options.n_nodes && exchange_open_pmix(&node->exchange, &why) == 0)
+    if (!node->options.n_nodes &&
+        exchange_open_pmix(&node->exchange, node->run, node->token, &why) == 0)
         return 0;
     if (node->environment.n_nodes == 1)
         return exchange_open_solo(&node->exchange, err);
     if (!node->options.n_nodes)
-        log_info("the nodes meet through files: %s", why.text);
+        log_info("%s: the nodes meet through files: %s", node->name, why.text);
     return open_files(node, err);
+}
+
+/* All come. Where PMIx does not work on some node, all go to where that one waits. */
+static int meet_all(struct node *node, struct err *err)
+{
+    int rc = exchange_fence(node->exchange, MEET_MS, err);
+
+    if (rc == 0 || err->code != ERR_UNSUPPORTED || node->options.way != WAY_AUTO)
+        return rc;
+    log_warn("%s: all meet through files", err->text);
+    exchange_close(node->exchange);
+    node->exchange = NULL;
+    return open_files(node, err) < 0 ? -1 : exchange_fence(node->exchange, MEET_MS, err);
 }
 
 /* ---- what it needs ---- */
@@ -216,10 +230,10 @@ static int run(struct node *node)
     int status = NODE_SYSTEM, others;
 
     begin(node, "wire-up");
-    if (exchange_fence(node->exchange, MEET_MS, &err) < 0)
+    if (meet_all(node, &err) < 0)
         return fail(node, &err);
-    snprintf(text, sizeof(text), "%d nodes, %s", node->exchange->n_nodes,
-             node->exchange->ops->name);
+    snprintf(text, sizeof(text), "%d node%s, %s", node->exchange->n_nodes,
+             node->exchange->n_nodes == 1 ? "" : "s", node->exchange->ops->name);
     end(node, text);
     if (key_create(&node->key, "node", KEY_WORKER, &err) < 0 ||
         make_agent_id(node, &err) < 0)
@@ -302,7 +316,7 @@ int main(int argc, char **argv)
         return NODE_DONE;
     }
     if (open_node(&node, &err) < 0) {
-        log_error("%s", err.text);
+        log_error("%s%s%s", node.name, *node.name ? ": " : "", err.text);
         status = exit_of(&err);
     } else {
         status = run(&node);

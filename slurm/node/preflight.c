@@ -438,8 +438,9 @@ void preflight_print(FILE *out, const struct json *report)
                 json_get_string(fault, "check"), json_get_string(fault, "cause"),
                 json_get_string(fault, "remedy"));
     }
-    fprintf(out, "preflight: %zu nodes looked at in %.1f s, %d fault%s, %zu warning%s\n",
+    fprintf(out, "preflight: %zu node%s looked at in %.1f s, %d fault%s, %zu warning%s\n",
             json_count(json_get(report, "nodes")),
+            json_count(json_get(report, "nodes")) == 1 ? "" : "s",
             (double)json_get_int(report, "took_ms", 0) / 1000, n, n == 1 ? "" : "s",
             json_count(faults) - (size_t)n,
             json_count(faults) - (size_t)n == 1 ? "" : "s");

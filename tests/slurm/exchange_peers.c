@@ -102,7 +102,7 @@ int main(int argc, char **argv)
     struct err err;
 
     if (argc < 2 ||
-        (strcmp(argv[1], "pmix") == 0 ? exchange_open_pmix(&exchange, &err)
+        (strcmp(argv[1], "pmix") == 0 ? exchange_open_pmix(&exchange, NULL, NULL, &err)
                                       : exchange_open_solo(&exchange, &err)) < 0)
         fail("open", &err);
     meet(exchange, 1);

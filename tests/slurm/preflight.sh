@@ -34,6 +34,11 @@ hidden)
     exec unshare -m --propagation private sh -c \
         'mount --bind "$FOLDER/empty" "$FOLDER/data" && exec "$VNEVA_BIN/vneva-node" "$@"' \
         sh "$@" ;;
+nolibrary)
+    LIBRARY=$(readlink -f "$(ldconfig -p | awk '$1 == "libpmix.so.2" { print $NF; exit }')")
+    export LIBRARY
+    exec unshare -m --propagation private sh -c \
+        'mount --bind /dev/null "$LIBRARY" && exec "$VNEVA_BIN/vneva-node" "$@"' sh "$@" ;;
 alone) exec unshare -n "$VNEVA_BIN/vneva-node" "$@" ;;
 full)
     mkdir -p "$FOLDER/tiny"
@@ -101,6 +106,13 @@ expect paths "model.data.output: the folder '$folder/data' is not shared"
 prepare paths none well "$folder/none.jsonl" "$folder/out"
 expect paths "model.data.data_path: '$folder/none.jsonl': cannot see it"
 grep -qF "fault: n1: paths: model.data.data_path" "$folder/$run.log" || fail "n1 is silent"
+
+# they go on without it, and it is said who has none
+prepare nolibrary pmix nolibrary "$folder/none.jsonl" "$folder/out"
+expect paths "model.data.data_path: '$folder/none.jsonl': cannot see it"
+grep -q "n2: the nodes meet through files: there is no PMIx library: .*; install" \
+    "$folder/$run.log" && grep -qF "ok: 2 nodes, files" "$folder/$run.log" ||
+    fail "not through files"
 
 launch devices pmix well --devices 64
 expect devices "64 devices are asked for, but only"
