@@ -78,14 +78,16 @@ static int open_exchange(struct node *node, struct err *err)
 /* All come. Where PMIx does not work on some node, all go to where that one waits. */
 static int meet_all(struct node *node, struct err *err)
 {
-    int rc = exchange_fence(node->exchange, MEET_MS, err);
+    struct exchange *pmix = node->exchange;
+    int rc = exchange_fence(pmix, MEET_MS, err);
 
     if (rc == 0 || err->code != ERR_UNSUPPORTED || node->options.way != WAY_AUTO)
         return rc;
     log_warn("%s: all meet through files", err->text);
-    exchange_close(node->exchange);
-    node->exchange = NULL;
-    return open_files(node, err) < 0 ? -1 : exchange_fence(node->exchange, MEET_MS, err);
+    if (open_files(node, err) < 0)
+        return -1;
+    exchange_close(pmix);
+    return exchange_fence(node->exchange, MEET_MS, err);
 }
 
 /* ---- what it needs ---- */
