@@ -24,7 +24,8 @@
 #define VARIABLE_MAX (FS_PATH_MAX + 32)
 #define REQUEST_BYTES 16
 #define ARGUMENTS_MAX 512
-#define LOG_TAIL 300 /* bytes of the log of what did not start */
+#define COORDINATOR_REFUSED 4 /* its exit status: what it needs is in use */
+#define LOG_TAIL 300          /* bytes of the log of what did not start */
 
 /* ---- the coordinator ---- */
 
@@ -69,6 +70,12 @@ static int wait_ready(struct node *node, const char *log, struct err *err)
 
     while (clock_mono_ms() < end_ms) {
         if (process_reap(&node->coordinator, &status)) {
+            if (status == COORDINATOR_REFUSED && !node->is_head)
+                return err_set(err, ERR_STATE,
+                               "another start of this run folder is running ('%s' is "
+                               "locked): wait for its end or stop it, or take another "
+                               "--run-dir",
+                               node->home);
             log_tail(tail, log);
             return err_set(err, ERR_PEER,
                            "the coordinator ended with status %d; '%s' ends: %s", status,
