@@ -300,6 +300,26 @@ static void add_all(struct bcp_command *command, const struct args *options,
         add_word(command, as, given[i]);
 }
 
+/* What is behind `--` is ngc's; options that the command line follows from are not. */
+static int check_rest(const struct args *options, struct err *err)
+{
+    const char *const *words = options->words + options->n_words;
+
+    for (int i = 0; i < options->n_rest; i++) {
+        const char *name = strncmp(words[i], "--", 2) == 0 ? words[i] + 2 : "";
+        size_t n = strcspn(name, "=");
+
+        if (n == strlen("commandline") && strncmp(name, "commandline", n) == 0)
+            return err_set(err, ERR_INVALID,
+                           "'%s' after `--`: the command line is vneva's", words[i]);
+        for (const struct args_option *own = bcp_options; n && own->name; own++)
+            if (strlen(own->name) == n && strncmp(own->name, name, n) == 0)
+                return err_set(err, ERR_INVALID,
+                               "'%s' after `--`: say it in front of `--`", words[i]);
+    }
+    return 0;
+}
+
 int bcp_check_options(const struct args *options, struct err *err)
 {
     const char *type = args_value(options, "array-type");
@@ -311,7 +331,7 @@ int bcp_check_options(const struct args *options, struct err *err)
     if (type && strcmp(type, "MPI") != 0 && strcmp(type, "PYTORCH") != 0)
         return err_set(err, ERR_INVALID, "--array-type is MPI or PYTORCH, not '%s'",
                        type);
-    if (check_mounts(options, "datasetid", err) < 0)
+    if (check_rest(options, err) < 0 || check_mounts(options, "datasetid", err) < 0)
         return -1;
     return check_mounts(options, "workspace", err);
 }

@@ -135,11 +135,13 @@ static int become_ngc(const struct bcp_command *command)
 
 static int run(struct launch *l)
 {
-    char stamp[LAUNCH_STAMP_MAX];
+    char stamp[LAUNCH_STAMP_MAX], name[LAUNCH_STAMP_MAX + 16];
     struct err err;
 
     launch_stamp(stamp);
-    l->bcp.stamp = stamp;
+    /* what is there cannot be seen from here, and launches may have the same second */
+    snprintf(name, sizeof(name), "%s-%d", stamp, (int)getpid());
+    l->bcp.stamp = name;
     if (bcp_check_options(&l->options, &err) < 0 || read_job(l, &err) < 0 ||
         bcp_make(&l->command, &l->bcp, &err) < 0)
         return launch_fail(&err);

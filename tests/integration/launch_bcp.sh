@@ -89,7 +89,7 @@ mpi_goes_through_mpirun() {
     grep -qxF "bcprun launcher <mpirun --allow-run-as-root>" "$calls" || fail "$(cat "$calls")"
     got 1 "OMPI_COMM_WORLD_RANK=1"
     got 1 "NGC_ARRAY_TYPE=MPIJob"
-    grep -q "^<$mount/runs/it-s---date---x--[0-9]*T[0-9]*Z>" "$calls.1" || fail "$(cat "$calls.1")"
+    grep -q "^<$mount/runs/it-s---date---x--[0-9]*T[0-9]*Z-[0-9]*>" "$calls.1" || fail "$(cat "$calls.1")"
 }
 
 one_replica_is_no_array() {
@@ -125,6 +125,10 @@ what_cannot_work_is_refused() {
         says "trainer.devices is 8, but the instance's number of GPUs, 2"
     ! launch "${base[@]}" "${shared[@]}" t.yaml modle.x=1 && says "no key 'modle.x'"
     ! launch "${base[@]}" "${shared[@]}" nowhere.yaml && says "nowhere.yaml"
+    ! launch "${base[@]}" "${shared[@]}" --replicas 2 t.yaml "${overrides[@]}" -- \
+        --replicas 3 && says "'--replicas' after \`--\`: say it in front of"
+    ! launch "${base[@]}" "${shared[@]}" t.yaml "${overrides[@]}" -- --commandline=ls &&
+        says "the command line is vneva's"
     [ ! -e "$calls" ] || fail "something ran: $(cat "$calls")"
     mv bin/ngc no_ngc
     PATH=$work/bin "$vneva" launch bcp "${base[@]}" t.yaml "${overrides[@]}" >out 2>err
