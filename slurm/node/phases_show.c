@@ -83,7 +83,7 @@ static struct line *newest(const struct json *all, size_t *n)
 {
     struct line *lines = calloc(json_count(all) + 1, sizeof(*lines));
     const char *launch;
-    size_t kept = 0;
+    size_t kept = 0, n_queued = 0; /* of the kept ones: the launcher's */
 
     *n = json_count(all);
     if (!lines || !*n)
@@ -97,7 +97,9 @@ static struct line *newest(const struct json *all, size_t *n)
 
         if (launch && other && strcmp(other, launch) == 0)
             lines[kept++] = lines[i];
-        else if (is_launcher(lines[i].json))
+        else if (kept > n_queued)
+            continue; /* another start of the folder at the same time */
+        else if ((n_queued = is_launcher(lines[i].json)))
             lines[(kept = 1) - 1] = lines[i];
         else
             kept = 0; /* the launcher queued an earlier start than the newest */

@@ -140,6 +140,25 @@ static void only_the_newest_launch_of_a_run_is_shown(void **state)
     phases_close(phases);
 }
 
+/* The folder was started twice: what the newest did is whole. */
+static void another_launch_at_the_same_time_hides_nothing(void **state)
+{
+    struct phases *other = open_node(state, "12.0", 0, "n1");
+    struct phases *phases = open_node(state, "13.0", 0, "n2");
+    struct json *launch;
+
+    assert_int_equal(phases_begin(other, "wired", NULL), 0);
+    assert_int_equal(phases_mark(phases, "wired", "", NULL), 0);
+    assert_int_equal(phases_end(other, "", NULL), 0);
+    assert_int_equal(phases_mark(phases, "preflight", "", NULL), 0);
+    launch = read_all(state);
+    assert_string_equal(json_get_string(launch, "launch"), "13.0");
+    assert_int_equal(json_count(json_get(launch, "phases")), 2);
+    json_free(launch);
+    phases_close(other);
+    phases_close(phases);
+}
+
 static void a_launch_is_queued_until_a_node_begins(void **state)
 {
     struct phases *launcher = open_node(state, "12", PHASES_NODE_LAUNCHER, "login");
@@ -225,6 +244,7 @@ int main(void)
         TEST(a_phase_that_hangs_on_one_node_is_seen_while_it_does),
         TEST(a_phase_that_fails_is_named_in_the_error_and_in_the_record),
         TEST(only_the_newest_launch_of_a_run_is_shown),
+        TEST(another_launch_at_the_same_time_hides_nothing),
         TEST(a_launch_is_queued_until_a_node_begins),
         TEST(a_last_line_that_is_half_written_is_left_out),
         TEST(a_folder_without_phases_says_so),
