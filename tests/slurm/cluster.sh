@@ -1,7 +1,8 @@
 # cluster.sh - a real Slurm of two nodes on this machine, for tests; to be sourced
 #
 #   slurm_start FOLDER   munged, slurmctld and two slurmd (n1, n2) of their own below FOLDER,
-#                        at free ports; exports SLURM_CONF; 1 and a reason when it cannot
+#                        at free ports; exports SLURM_CONF; 1 and a reason when it cannot.
+#                        Partitions: test, and low, which gives way to high
 #   slurm_node_start N   starts the slurmd of a node (n1, n2) again
 #   slurm_node_kill N    kills the slurmd of a node, its steps and all that they started,
 #                        as when the machine loses its power
@@ -77,7 +78,13 @@ MinJobAge=300
 JobRequeue=1
 NodeName=n1 NodeHostname=$slurm_host NodeAddr=127.0.0.1 Port=$slurm_p1 CPUs=2
 NodeName=n2 NodeHostname=$slurm_host NodeAddr=127.0.0.1 Port=$slurm_p2 CPUs=2
+# a job in high takes the nodes of one in low, which is told first as --signal says
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
+SlurmctldParameters=preempt_send_user_signal
 PartitionName=test Nodes=n1,n2 Default=YES MaxTime=INFINITE State=UP
+PartitionName=low Nodes=n1,n2 PriorityTier=1 GraceTime=60
+PartitionName=high Nodes=n1,n2 PriorityTier=2 PreemptMode=OFF
 END
 }
 

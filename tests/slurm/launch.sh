@@ -103,6 +103,27 @@ a_notice_leads_to_another_start() {
     took
 }
 
+a_preempted_job_goes_on() {
+    begin "preemption by a job of a higher partition"
+    usual_steps=$training_steps
+    training_steps=600 # not done before the other job begins
+    launch preempted --partition low --signal-seconds 60 ||
+        fail "status $?: $(cat "$folder/out")"
+    job=$(job_of)
+    slurm_until 40 has_done preempted 20 || fail_with preempted "did not begin"
+    other=$(sbatch --parsable --partition=high --nodes=2 --output=/dev/null --wrap=true)
+    slurm_until 60 grep -q "queued again" "$folder/preempted/slurm-$job.out" ||
+        fail_with preempted "is not queued again"
+    grep -q "(SIGUSR1)" "$folder/preempted/slurm-$job.out" ||
+        fail_with preempted "was not told first"
+    slurm_wait 60 "$other" COMPLETED
+    hasten "$job"
+    slurm_finish 120 "$job" || fail_with preempted "did not go on"
+    each_step_once preempted
+    training_steps=$usual_steps
+    took
+}
+
 a_cancelled_job_goes_on_when_it_is_told() {
     begin "scancel, and the script once more"
     launch cancelled || fail "status $?: $(cat "$folder/out")"
@@ -218,5 +239,6 @@ a_job_needs_nothing_of_the_environment
 a_job_that_only_the_nodes_refuse_says_why
 more=
 a_notice_leads_to_another_start
+a_preempted_job_goes_on
 a_cancelled_job_goes_on_when_it_is_told
 exit $failed
