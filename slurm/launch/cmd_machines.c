@@ -1,7 +1,6 @@
 /* vneva-launch agents | list | cancel slurm: the verbs that pools call (README.md). */
 #include "slurm/launch/launch.h"
 
-#include "common/base/clock.h"
 #include "common/base/json.h"
 #include "slurm/launch/machines.h"
 #include "slurm/launch/queue.h"
@@ -17,7 +16,6 @@
  * "vneva-pool-POOL:NAME". */
 #define NAME_PREFIX "vneva-pool-"
 #define NAME_SEPARATOR ':'
-#define IDLE_MAX_MS (INT64_C(7) * 86400000) /* vneva-node's */
 #define SCRIPT_FILE "vneva.sbatch"
 
 static const struct args_option agents_options[] = {
@@ -103,7 +101,6 @@ static int read_agents(struct agents *a, struct err *err)
 {
     const struct args *o = &a->options;
     const char *key = args_value(o, "key");
-    const char *idle = args_value(o, "idle");
     int64_t idle_ms, gpus;
 
     a->pool = args_value(o, "pool");
@@ -129,14 +126,9 @@ static int read_agents(struct agents *a, struct err *err)
         args_int(o, "gpus-per-node", 1, LAUNCH_DEVICES_MAX, 0, &gpus, err) < 0 ||
         args_int(o, "devices", 1, LAUNCH_DEVICES_MAX, gpus, &a->machines.n_devices, err) <
             0 ||
+        args_duration(o, "idle", 0, &idle_ms, err) < 0 ||
         launch_absolute(a->key, key, err) < 0)
         return -1;
-    if (idle && (!clock_read_duration(&idle_ms, idle, 1000) || idle_ms > IDLE_MAX_MS))
-        return err_set(
-            err, ERR_INVALID,
-            "--idle takes 1 s to 7 d: a number of seconds, or 90s, 5m, 2h, not "
-            "'%s'",
-            idle);
     if (!fs_exists(a->key))
         return err_set(err, ERR_NOT_FOUND, "--key: '%s' is not there", a->key);
     return find_agents_folder(a, err);

@@ -48,6 +48,8 @@ exits 2 vneva-worker --grace 8d
 says "option '--grace': expected 1 s to 7 d, as a number of seconds, 90s, 5m or 2h, got '8d'"
 exits 2 vneva-generate --top-p
 says "option '--top-p' needs a value: X"
+exits 2 vneva-launch agents slurm --pool p --connect tcp://h:1 --key k --idle 8d
+says "option '--idle': expected 1 s to 7 d"
 exits 2 vneva-coordinator --home x spare
 says "'spare' is not expected here"
 exits 2 vneva-data synth --output x --clips 1 spare
