@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -59,6 +60,7 @@ static void run_coordinator(struct cluster *cluster, const char *fault)
     snprintf(path, sizeof(path), "%s/coordinator.log", cluster->home);
     snprintf(beat, sizeof(beat), "%d", HEARTBEAT_MS);
     snprintf(lost, sizeof(lost), "%lld", (long long)cluster->lost_after_ms);
+    prctl(PR_SET_PDEATHSIG, SIGKILL); /* a test that fails leaves none behind */
     fd = open(path, O_WRONLY | O_CREAT | O_APPEND, 0600);
     dup2(fd, STDERR_FILENO);
     if (fault)
