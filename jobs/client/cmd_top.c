@@ -42,8 +42,12 @@ static int ask_lists(struct session *s, struct err *err)
 {
     if (renew(&s->data.jobs, s->client,
               "SELECT id, name, kind, state, reason, done, total, started_ms FROM jobs"
-              " ORDER BY id DESC LIMIT 1000",
-              err) < 0)
+              " ORDER BY CASE WHEN state IN ('running', 'stopping', 'placed') THEN 0"
+              " WHEN state IN ('queued', 'submitted', 'held') THEN 1 ELSE 2 END, id DESC"
+              " LIMIT 1000",
+              err) < 0 ||
+        renew(&s->data.states, s->client,
+              "SELECT state, count(*) AS n FROM jobs GROUP BY state", err) < 0)
         return -1;
     return renew(&s->data.workers, s->client,
                  "SELECT n_devices, n_busy FROM workers WHERE state = 'up'", err);

@@ -28,13 +28,15 @@ struct top {
     enum top_sort sort;
     bool shows_ended, is_typing, is_over;
     char filter[TOP_FILTER_MAX];
-    int64_t job;  /* the chosen one; 0: none yet */
-    bool is_utf8; /* the terminal shows block characters */
+    int64_t job;    /* the chosen one; 0: none yet */
+    int first_rank; /* shown of an opened job, where there is not room for all */
+    bool is_utf8;   /* the terminal shows block characters */
 };
 
 /* What the coordinator said. Rows are objects of the views; any may be NULL. */
 struct top_data {
     struct json *jobs, *workers;
+    struct json *states;      /* [{"state", "n"}] of all jobs, also those not listed */
     struct json *ranks;       /* of the chosen job, those that have not ended */
     struct json *curve;       /* [{"step", "loss"}], in order of step */
     struct json *step;        /* the newest row of metrics of the chosen job, in a list */
@@ -53,6 +55,7 @@ enum { /* besides characters */
        TOP_KEY_ENTER,
        TOP_KEY_ESCAPE,
        TOP_KEY_BACKSPACE,
+       TOP_KEY_INTERRUPT, /* Ctrl-C: the end, whatever is on the screen */
        TOP_KEY_OTHER,
 };
 

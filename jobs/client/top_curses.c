@@ -17,6 +17,12 @@ int top_terminal_open(struct err *err)
             err, ERR_UNSUPPORTED,
             "the terminal is not known to this machine (TERM); set TERM=xterm, "
             "or use `vneva query jobs --watch 5`");
+    if (!tigetstr("cup")) {
+        endwin();
+        return err_set(err, ERR_UNSUPPORTED,
+                       "this terminal (TERM) cannot move its cursor; use `vneva query "
+                       "jobs --watch 5`");
+    }
     raw();
     noecho();
     nonl();
@@ -79,7 +85,7 @@ int top_terminal_key(int64_t wait_ms)
     case '\b':
         return TOP_KEY_BACKSPACE;
     case 3: /* Ctrl-C */
-        return 'q';
+        return TOP_KEY_INTERRUPT;
     default:
         return key < 0x80 ? key : TOP_KEY_OTHER;
     }

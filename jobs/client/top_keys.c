@@ -1,4 +1,5 @@
 /* What keys do, and which jobs are listed. */
+#define _GNU_SOURCE /* strcasestr */
 #include "jobs/client/client.h"
 #include "jobs/client/top.h"
 
@@ -9,6 +10,7 @@ void top_data_fini(struct top_data *data)
 {
     json_free(data->jobs);
     json_free(data->workers);
+    json_free(data->states);
     json_free(data->ranks);
     json_free(data->curve);
     json_free(data->step);
@@ -73,9 +75,9 @@ static bool is_listed(const struct top *top, const struct json *row)
 {
     if (!top->shows_ended && is_job_ended(json_get_text(row, "state")))
         return false;
-    return !top->filter[0] || strstr(json_get_text(row, "name"), top->filter) ||
-           strstr(json_get_text(row, "kind"), top->filter) ||
-           strstr(json_get_text(row, "state"), top->filter);
+    return !top->filter[0] || strcasestr(json_get_text(row, "name"), top->filter) ||
+           strcasestr(json_get_text(row, "kind"), top->filter) ||
+           strcasestr(json_get_text(row, "state"), top->filter);
 }
 
 int top_list(const struct top *top, const struct top_data *data,
@@ -134,6 +136,17 @@ static void type(struct top *top, int key)
     }
 }
 
+/* Up and down: another job of the list, other ranks of the opened one. */
+static void move(struct top *top, const struct top_data *data, int step)
+{
+    int n = (int)json_count(data->ranks), at = top->first_rank + step;
+
+    if (top->page == TOP_JOBS)
+        choose(top, data, step);
+    else if (top->page == TOP_JOB)
+        top->first_rank = at >= n ? n - 1 : at < 0 ? 0 : at;
+}
+
 static void leave(struct top *top)
 {
     if (top->page == TOP_JOBS)
@@ -147,14 +160,15 @@ static void command(struct top *top, const struct top_data *data, int key)
     switch (key) {
     case TOP_KEY_UP:
     case 'k':
-        choose(top, data, -1);
+        move(top, data, -1);
         break;
     case TOP_KEY_DOWN:
     case 'j':
-        choose(top, data, 1);
+        move(top, data, 1);
         break;
     case TOP_KEY_ENTER:
         top->page = TOP_JOB;
+        top->first_rank = 0;
         break;
     case 'l':
         top->page = TOP_LOG;
@@ -184,7 +198,9 @@ static void command(struct top *top, const struct top_data *data, int key)
 
 void top_key(struct top *top, const struct top_data *data, int key)
 {
-    if (key && top->is_typing)
+    if (key == TOP_KEY_INTERRUPT)
+        top->is_over = true;
+    else if (key && top->is_typing)
         type(top, key);
     else if (key)
         command(top, data, key);

@@ -21,6 +21,7 @@
 #include <cmocka.h>
 
 #define DEADLINE_MS 30000
+#define N_LATER 1005
 
 /* Every question has this answer: enough of a job to be listed. */
 #define ANSWER                                                                           \
@@ -30,13 +31,13 @@
 static const struct fake_rule rules[] = {
     {.type = MSG_SELECT, .answer = MSG_TABLE, .text = ANSWER}, {.type = MSG_NONE}};
 
-static void exec_top(const char *home)
+static void exec_top(const char *home, const char *terminal)
 {
     char program[FS_PATH_MAX];
 
     if (fs_path(program, NULL, "%s/vneva", getenv("VNEVA_BIN")) == 0) {
         setenv("VNEVA_HOME", home, 1);
-        setenv("TERM", "xterm", 1);
+        setenv("TERM", terminal, 1);
         execl(program, "vneva", "top", (char *)NULL);
     }
     _exit(127);
@@ -99,13 +100,12 @@ static void top_lists_jobs_and_obeys_keys_until_q(void **state)
     assert_non_null(fake);
     pid = forkpty(&fd, NULL, NULL, &size);
     if (pid == 0)
-        exec_top(fake_home(fake));
+        exec_top(fake_home(fake), "xterm");
     assert_true(pid > 0);
     expect(fd, &seen, "the-job", NULL);
     press(fd, "/zebra");
     expect(fd, &seen, "no job fits", NULL);
-    press(fd, "\r");
-    press(fd, "\003"); /* Ctrl-C ends it as q does: the terminal is put right */
+    press(fd, "\003"); /* Ctrl-C ends it wherever it is: the terminal is put right */
     assert_int_equal(wait_for_end(fd, pid), 0);
     close(fd);
     buf_fini(&seen);
@@ -126,13 +126,33 @@ static void top_without_a_terminal_says_what_to_use_instead(void **state)
     if (pid == 0) {
         dup2(pipes[1], STDOUT_FILENO);
         dup2(pipes[1], STDERR_FILENO);
-        exec_top(fake_home(fake));
+        exec_top(fake_home(fake), "xterm");
     }
     close(pipes[1]);
     expect(pipes[0], &seen, "`vneva query jobs --watch 5`", NULL);
     assert_int_equal(waitpid(pid, &status, 0), pid);
     assert_int_equal(WEXITSTATUS(status), EXIT_USAGE);
     close(pipes[0]);
+    buf_fini(&seen);
+    fake_stop(fake);
+}
+
+static void terminal_without_a_cursor_is_refused(void **state)
+{
+    struct fake *fake = fake_start(rules);
+    struct buf seen = BUF_INIT;
+    int status, fd;
+    pid_t pid;
+
+    (void)state;
+    assert_non_null(fake);
+    pid = forkpty(&fd, NULL, NULL, NULL);
+    if (pid == 0)
+        exec_top(fake_home(fake), "dumb");
+    expect(fd, &seen, "cannot move its cursor", NULL);
+    status = wait_for_end(fd, pid);
+    assert_int_equal(WEXITSTATUS(status), EXIT_USAGE);
+    close(fd);
     buf_fini(&seen);
     fake_stop(fake);
 }
@@ -167,11 +187,18 @@ static void top_shows_what_the_coordinator_knows_of_a_job(void **state)
     cluster_start(&cluster, NULL);
     job = start_training(&cluster, "test", &agent);
     send_stage(agent, job);
+    for (int i = 0; i < N_LATER; i++) { /* newer ones, more than are listed */
+        char id[32];
+
+        snprintf(id, sizeof(id), "later-%d", i);
+        submit_prepare(&cluster, id, 8);
+    }
     /* All is there before the screen is drawn: of a change only what differs is drawn. */
     tell_two_steps(&cluster, agent, job);
     pid = forkpty(&fd, NULL, NULL, &size);
     if (pid == 0)
-        exec_top(cluster.home);
+        exec_top(cluster.home, "xterm");
+    expect(fd, &seen, "1 running, 1005 queued", &cluster);
     expect(fd, &seen, "loss 3.25", &cluster);
     expect(fd, &seen, "# compute 50%  = communication 30%  . data 20%", &cluster);
     expect(fd, &seen, "4.5 ", &cluster); /* where the curve begins */
@@ -189,6 +216,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(top_lists_jobs_and_obeys_keys_until_q),
         cmocka_unit_test(top_shows_what_the_coordinator_knows_of_a_job),
+        cmocka_unit_test(terminal_without_a_cursor_is_refused),
         cmocka_unit_test(top_without_a_terminal_says_what_to_use_instead),
     };
 

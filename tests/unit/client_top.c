@@ -43,6 +43,8 @@ static int set_up(void **state)
         "  \"reason\": \"\", \"done\": 25, \"total\": 100, \"started_ms\": 900000},"
         " {\"id\": 2, \"name\": \"old\", \"kind\": \"prepare\", \"state\": \"done\","
         "  \"reason\": \"\", \"done\": 7, \"total\": 7}]");
+    view.data.states = parse("[{\"state\": \"running\", \"n\": 1},"
+                             " {\"state\": \"queued\", \"n\": 2001}]");
     view.data.workers = parse("[{\"n_devices\": 4, \"n_busy\": 2}]");
     view.data.ranks = parse(
         "[{\"rank\": 0, \"host\": \"n1\", \"device\": 0, \"pid\": 70, \"stage\": "
@@ -75,11 +77,15 @@ static void draw(struct view *view)
     assert_true(view->screen.n_lines <= view->screen.height);
 }
 
+/* "\n" first: a line that begins with the rest. */
 static const struct top_line *find_line(const struct view *view, const char *text)
 {
-    for (int i = 0; i < view->screen.n_lines; i++)
-        if (strstr(view->screen.lines[i].text, text))
+    for (int i = 0; i < view->screen.n_lines; i++) {
+        const char *line = view->screen.lines[i].text;
+
+        if (text[0] == '\n' ? strstr(line, text + 1) == line : strstr(line, text) != NULL)
             return &view->screen.lines[i];
+    }
     return NULL;
 }
 
@@ -117,8 +123,9 @@ static void list_shows_what_runs_first_with_progress_and_time_left(void **state)
 
     press(view, 0); /* the first one is chosen by itself */
     assert_int_equal(view->top.job, 3);
-    assert_shows(view, "2 of 4 devices busy, 1 workers up  1 running, 1 queued, 0 held");
-    assert_shows(view, "    3  finetune   alpha                 running    "
+    assert_shows(view, "2 of 4 devices busy, 1 worker up");
+    assert_shows(view, "1 running, 2001 queued, 0 held, 0 failed, by state");
+    assert_shows(view, "    3  finetune  alpha           running    "
                        "[====>           ]  25%   5 min 00 s");
     assert_int_equal(find_line(view, "alpha  ")->look, TOP_REVERSE);
     assert_shows(view, "needs 2 devices, 0 free");
@@ -137,10 +144,10 @@ static void chosen_job_shows_its_step_curve_and_ranks(void **state)
                  "job 3 'alpha'  running  25 of 100 done  loss 2.5000  40 samples/s");
     assert_shows(view, "[##############################========..]  # compute 75%  "
                        "= communication 20%  . data 5%");
-    assert_shows(view, "   0  n1                     0        70  all-reduce of group "
-                       "tensor              1 s    2.0 MiB");
+    assert_shows(view, "   0  n1                          0       70  all-reduce of "
+                       "group tensor              1 s    2.0 MiB");
     /* not heard of for 10 s: what it did then is not what it does */
-    assert_shows(view, "   1  n2                     1        71  not heard of");
+    assert_shows(view, "   1  n2                          1       71  not heard of");
     assert_shows(view, "        5 ");
     assert_shows(view, "        1 ");
 }
@@ -213,8 +220,8 @@ static void filter_is_typed_kept_and_taken_back(void **state)
     struct view *view = *state;
 
     press(view, '/');
-    type(view, "laterq");
-    assert_shows(view, "filter: laterq_");
+    type(view, "LATERq"); /* large and small letters are the same */
+    assert_shows(view, "filter: LATERq_");
     press(view, TOP_KEY_BACKSPACE);
     press(view, TOP_KEY_ENTER);
     assert_int_equal(view->top.job, 4); /* what is not listed is not chosen */
@@ -226,6 +233,106 @@ static void filter_is_typed_kept_and_taken_back(void **state)
     assert_shows(view, "no job fits the filter");
     press(view, TOP_KEY_ESCAPE);
     assert_shows(view, "alpha  ");
+}
+
+static void interrupt_ends_it_while_a_filter_is_typed(void **state)
+{
+    struct view *view = *state;
+
+    press(view, '/');
+    press(view, TOP_KEY_INTERRUPT);
+    assert_true(view->top.is_over);
+}
+
+/* What is asked for most fits the terminal that nobody has made larger. */
+static void terminal_of_80_columns_shows_what_matters(void **state)
+{
+    struct view *view = *state;
+
+    view->screen.width = 80;
+    view->screen.height = 24;
+    press(view, 0);
+    assert_shows(view, "0 failed");
+    assert_shows(view, " 25%   5 min 00 s");
+    assert_shows(view, ". data 5%");
+    assert_shows(view, "   0  n1          0       70  all-reduce of group tensor         "
+                       " 1 s    2.0 MiB");
+    assert_shows(view, "q quit");
+}
+
+static void low_terminal_shows_ranks_and_keys_rather_than_the_curve(void **state)
+{
+    struct view *view = *state;
+
+    view->screen.height = 7;
+    press(view, 0);
+    press(view, TOP_KEY_ENTER);
+    assert_shows(view, "   0  n1");
+    assert_shows(view, "   1  n2");
+    assert_shows(view, "q back");
+    assert_hides(view, "|||");
+}
+
+static void opened_job_shows_other_ranks_with_up_and_down(void **state)
+{
+    struct view *view = *state;
+
+    json_free(view->data.ranks);
+    view->data.ranks = parse("[{\"rank\": 0}, {\"rank\": 1}, {\"rank\": 2},"
+                             " {\"rank\": 3}, {\"rank\": 4}, {\"rank\": 5}]");
+    view->screen.height = 8;
+    press(view, 0);
+    press(view, TOP_KEY_ENTER);
+    assert_shows(view, "... 2 of 6 ranks");
+    assert_shows(view, "\n   0  ");
+    for (int i = 0; i < 9; i++)
+        press(view, TOP_KEY_DOWN);
+    assert_shows(view, "\n   5  ");
+    assert_hides(view, "\n   0  ");
+    assert_int_equal(view->top.job, 3);
+    for (int i = 0; i < 9; i++)
+        press(view, TOP_KEY_UP);
+    assert_shows(view, "\n   0  ");
+}
+
+static void job_that_waits_says_why_below_the_list(void **state)
+{
+    struct view *view = *state;
+
+    view->screen.width = 80;
+    press(view, 0);
+    press(view, TOP_KEY_DOWN);
+    assert_shows(view, "\nneeds 2 devices, 0 free");
+}
+
+static void long_lines_of_a_log_are_folded_and_the_last_stay(void **state)
+{
+    struct view *view = *state;
+
+    view->screen.width = 10;
+    view->screen.height = 7;
+    view->top.job = 3;
+    view->top.page = TOP_LOG;
+    buf_add_str(&view->data.log, "zero\none\n0123456789abcdefghijXYZ\nlast\n");
+    assert_shows(view, "\n0123456789");
+    assert_shows(view, "\nabcdefghij");
+    assert_shows(view, "\nXYZ");
+    assert_shows(view, "\nlast");
+    assert_hides(view, "one");
+    buf_fini(&view->data.log);
+}
+
+static void ascii_terminal_gets_no_other_characters(void **state)
+{
+    struct view *view = *state;
+
+    json_free(view->data.jobs);
+    view->data.jobs = parse("[{\"id\": 3, \"name\": \"gr\u00fc\u00df \u65e5\","
+                            " \"state\": \"running\"}]");
+    press(view, 0);
+    assert_shows(view, "gr?? ?");
+    view->top.is_utf8 = true;
+    assert_shows(view, "gr\u00fc\u00df \u65e5");
 }
 
 /* A job that ends while it is looked at does not give its place to another. */
@@ -288,6 +395,13 @@ int main(void)
         TEST(keys_choose_open_and_go_back),
         TEST(order_goes_round),
         TEST(filter_is_typed_kept_and_taken_back),
+        TEST(interrupt_ends_it_while_a_filter_is_typed),
+        TEST(terminal_of_80_columns_shows_what_matters),
+        TEST(low_terminal_shows_ranks_and_keys_rather_than_the_curve),
+        TEST(opened_job_shows_other_ranks_with_up_and_down),
+        TEST(job_that_waits_says_why_below_the_list),
+        TEST(long_lines_of_a_log_are_folded_and_the_last_stay),
+        TEST(ascii_terminal_gets_no_other_characters),
         TEST(opened_job_stays_when_it_leaves_the_list),
         TEST(every_size_of_terminal_is_drawn),
         TEST(lost_coordinator_is_said_and_the_rest_stays),
