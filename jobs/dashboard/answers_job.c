@@ -125,16 +125,21 @@ static int put_points(struct answers *answers, struct json *all, int64_t job,
         ANSWERS_CURVE_POINTS - 1, job, job, ANSWERS_CURVE_POINTS - 1);
 }
 
+/* Every n-th of them, counted back from the newest, so that there are not too many. */
+#define VALIDATIONS                                                                      \
+    "SELECT step, val_loss FROM (SELECT step, val_loss, row_number() OVER (ORDER BY"     \
+    " step DESC) - 1 AS back, count(*) OVER () AS n FROM checkpoints WHERE job = "       \
+    "%" PRId64 " AND val_loss IS NOT NULL) WHERE back %% (1 + (n - 1) / %d) = 0"         \
+    " ORDER BY step"
+
 static int answer_curve(struct answers *answers, int64_t job, struct ask_text *out,
                         struct err *err)
 {
     struct json *all = json_new(JSON_OBJECT);
 
     if (put_points(answers, all, job, err) < 0 ||
-        answers_put_rows(answers, all, "validation", err,
-                         "SELECT step, val_loss FROM checkpoints WHERE job = %" PRId64
-                         " AND val_loss IS NOT NULL ORDER BY step LIMIT %d",
-                         job, ANSWERS_CURVE_POINTS) < 0 ||
+        answers_put_rows(answers, all, "validation", err, VALIDATIONS, job,
+                         ANSWERS_CURVE_POINTS) < 0 ||
         answers_put_rows(answers, all, "restarts", err,
                          "SELECT a.attempt, coalesce((SELECT max(c.step) FROM checkpoints"
                          " c WHERE c.job = a.job AND c.created_ms < a.started_ms), 0) AS"

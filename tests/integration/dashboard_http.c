@@ -258,6 +258,33 @@ static void overview_and_job_tell_all(void **state)
     json_free(all);
 }
 
+#define N_VALIDATIONS 605 /* more than twice as many as a curve has */
+
+static bool is_trained(struct cluster *cluster, void *context)
+{
+    return job_int(cluster, *(int64_t *)context, "done") == N_VALIDATIONS;
+}
+
+/* Of many validations every n-th, and always the newest. */
+static void curve_ends_with_the_newest_validation(void **state)
+{
+    struct fixture *f = *state;
+    int64_t job = submit_train(&f->cluster, "long", N_VALIDATIONS, 1, 2);
+    const struct json *points;
+    struct json *all;
+    char path[64];
+
+    cluster_add_agent(&f->cluster, 2, 0);
+    assert_true(cluster_wait(&f->cluster, is_trained, &job));
+    snprintf(path, sizeof(path), "/data/job/%d/curve", (int)job);
+    all = talk_json(&f->dashboard, &f->cluster, path, 200);
+    points = json_get(all, "validation");
+    assert_in_range(json_count(points), 150, 300);
+    assert_int_equal(json_get_int(json_at(points, json_count(points) - 1), "step", 0),
+                     N_VALIDATIONS);
+    json_free(all);
+}
+
 /* ---- files of a job's folder ---- */
 
 static const char png[] = "\x89PNG\r\n\x1a\nrest";
@@ -536,6 +563,7 @@ int main(void)
         cmocka_unit_test(slow_clients_hold_up_nobody_and_are_cut),
         cmocka_unit_test(one_address_has_so_many_connections_at_most),
         cmocka_unit_test(coordinator_that_is_down_is_said_to_be_and_found_again),
+        cmocka_unit_test(curve_ends_with_the_newest_validation),
     };
 
     return cmocka_run_group_tests(tests, set_up, tear_down);
