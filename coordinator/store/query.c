@@ -9,6 +9,7 @@
 #include "coordinator/store/query_internal.h"
 
 #include "common/base/clock.h"
+#include "common/base/suggest.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -314,17 +315,39 @@ static int set_up(struct query *q, const char *database, struct err *err)
 
 /* ---- the statement ---- */
 
-/* "no such table: jbos" gets the view that may be meant. */
+/* What stands behind `before` in SQLite's own message; NULL: it says something else. */
+static const char *name_behind(const char *said, const char *before)
+{
+    return strncmp(said, before, strlen(before)) == 0 ? said + strlen(before) : NULL;
+}
+
+/* The nearest column of any view: a SELECT may have several. NULL: none is near. */
+static const char *find_near_column(const char *name)
+{
+    const char *dot = strrchr(name, '.');
+    struct suggest known = {.word = dot ? dot + 1 : name};
+
+    for (const struct query_view *v = query_views; v->name; v++)
+        for (const struct query_column *c = v->columns; c->name; c++)
+            suggest_offer(&known, c->name);
+    return known.near;
+}
+
+/* "no such table: jbos" gets the view that may be meant, a column likewise. */
 static void suggest(struct query *q, struct err *err)
 {
-    static const char before[] = "no such table: ";
     const char *said = sqlite3_errmsg(q->db);
+    const char *view = name_behind(said, "no such table: ");
+    const char *column = name_behind(said, "no such column: ");
+    const char *near = column ? find_near_column(column) : NULL;
     struct err why;
 
-    if (strncmp(said, before, sizeof(before) - 1) != 0)
-        err_set(err, ERR_INVALID, "SQL: %s", said);
-    else if (!query_find_view(said + sizeof(before) - 1, &why))
+    if (view && !query_find_view(view, &why))
         err_set(err, ERR_INVALID, "SQL: %s", why.text);
+    else if (near)
+        err_set(err, ERR_INVALID, "SQL: %s; did you mean '%s'?", said, near);
+    else
+        err_set(err, ERR_INVALID, "SQL: %s", said);
 }
 
 static int explain_failure(struct query *q, struct err *err, int sqlite_code)

@@ -282,6 +282,8 @@ static void wrong_names_get_the_nearest_right_one(void **state)
                    "is no condition");
     assert_refused(place, of_sql("select * from jbos"), ERR_INVALID,
                    "did you mean 'jobs'?");
+    assert_refused(place, of_sql("select j.submited_ms from jobs j"), ERR_INVALID,
+                   "did you mean 'submitted_ms'?");
     assert_refused(place, of_sql("select colour from jobs"), ERR_INVALID,
                    "no such column: colour");
 }
