@@ -10,7 +10,9 @@
 static int put_jobs(struct answers *answers, struct json *all, struct err *err)
 {
     if (answers_put_rows(answers, all, "jobs", err,
-                         JOB_COLUMNS "WHERE state NOT IN " ENDED " ORDER BY id LIMIT %d",
+                         JOB_COLUMNS "WHERE state NOT IN " ENDED " ORDER BY state IN "
+                                     "('placed', 'running', 'stopping') DESC, id LIMIT "
+                                     "%d",
                          ANSWERS_JOBS_MAX) < 0)
         return -1;
     if (answers_put_rows(answers, all, "ended", err,

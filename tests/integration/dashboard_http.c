@@ -258,6 +258,30 @@ static void overview_and_job_tell_all(void **state)
     json_free(all);
 }
 
+/* However many wait before them: the list has a bound. */
+static void jobs_at_work_are_listed_before_those_that_wait(void **state)
+{
+    struct fixture *f = *state;
+    int64_t waits = submit_train(&f->cluster, "waits", 10, 1, 2), works;
+    struct buf said = BUF_INIT;
+    struct json *all = NULL;
+    char hold[32];
+
+    snprintf(hold, sizeof(hold), "hold %d", (int)waits);
+    run(f, hold, &said);
+    buf_fini(&said);
+    cluster_add_agent(&f->cluster, 2, 0)->script = SCRIPT_KEEP;
+    works = submit_train(&f->cluster, "works", 10, 1, 2);
+    cluster_wait_job(&f->cluster, works, "running");
+    do { /* an answer may be a second old */
+        json_free(all);
+        all = talk_json(&f->dashboard, &f->cluster, "/data/overview", 200);
+    } while (json_count(json_get(all, "jobs")) < 3);
+    assert_int_equal(json_get_int(json_at(json_get(all, "jobs"), 1), "id", 0), works);
+    assert_int_equal(json_get_int(json_at(json_get(all, "jobs"), 2), "id", 0), waits);
+    json_free(all);
+}
+
 #define N_VALIDATIONS 605 /* more than twice as many as a curve has */
 
 static bool is_trained(struct cluster *cluster, void *context)
@@ -563,6 +587,7 @@ int main(void)
         cmocka_unit_test(slow_clients_hold_up_nobody_and_are_cut),
         cmocka_unit_test(one_address_has_so_many_connections_at_most),
         cmocka_unit_test(coordinator_that_is_down_is_said_to_be_and_found_again),
+        cmocka_unit_test(jobs_at_work_are_listed_before_those_that_wait),
         cmocka_unit_test(curve_ends_with_the_newest_validation),
     };
 
