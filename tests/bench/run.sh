@@ -60,7 +60,8 @@ echo "dispatch (bench_dispatch)..." >&2
 $(program bench_dispatch) >"$out/dispatch" 2>&1 || cat "$out/dispatch" >&2
 
 echo "1,000 agents over TCP with keys (bench_scale)..." >&2
-for args in "--tasks 10000" "--tasks 100000" "--tasks 50000 --work-ms 200"; do
+for args in "--tasks 10000" "--tasks 100000" "--tasks 100000 --work-ms 40" \
+    "--tasks 100000 --work-ms 50"; do
     # shellcheck disable=SC2086
     $(program bench_scale) --agents 1000 $args >>"$out/scale" || true
 done
