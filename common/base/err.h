@@ -51,8 +51,8 @@ const char *err_code_name(enum err_code code);
 /* The exit status, of those in docs/architecture.md, of a program that asks no
  * coordinator: 1 it failed, 2 bad input, 5 an error of the system. */
 int err_exit_status(const struct err *err);
-/* Of one that asks a coordinator or a cluster: 2 bad input, 3 nobody answers, 4 refused, 5 an
- * error of the system. */
+/* Of one that asks a coordinator or a cluster: 2 bad input, 3 nobody answers, 4 refused,
+ * 5 an error of the system. */
 int err_asking_status(const struct err *err);
 
 #endif

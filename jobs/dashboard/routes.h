@@ -3,8 +3,9 @@
  * The page's own files are answered at once, everything else by ask.h. GET and HEAD only,
  * but for POST /login, which gives a browser its cookie. With a token: as "Authorization:
  * Bearer TOKEN" or in the cookie; only the form and how it looks is to be had without.
- * Who shows a wrong one, or none, is logged. Without one, only those who call this machine by a loopback name are answered, so that
- * no page from elsewhere can have its own name resolve to here (DNS rebinding).
+ * Who shows a wrong one, or none, is logged. Without a token, only those who call this
+ * machine by a loopback name are answered, so that no page from elsewhere can have its own
+ * name resolve to here (DNS rebinding).
  * Threads: that of http.h.
  */
 #ifndef VNEVA_JOBS_DASHBOARD_ROUTES_H
